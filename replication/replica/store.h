@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The replica store of one group: the seam, and the store in a directory (DESIGN: "Replica in a
+ * directory"). It keeps the newest applied point as plain images, older ones as undo over them.
+ *
+ *   empty -> copying (base frames go straight into head) -> copied -> ready (has points)
+ *
+ * A store is used by one thread at a time (the caller holds a lock per group); the directory by
+ * one process at a time (a lock file), views aside. All calls block. Opening is recovery: an
+ * apply that was cut is rolled forward, half-written files are removed. */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/crypto.h"
+#include "base/fs.h"
+#include "replica/manifest.h"
+
+#define CHUNK_BYTES 65536u
+
+enum store_state { STORE_EMPTY, STORE_COPYING, STORE_COPIED, STORE_READY };
+
+struct store_disk {
+    char name[NAME_MAX_BYTES];
+    uint64_t size; /* bytes, a multiple of 512 */
+};
+VEC_DEFINE(store_disks, struct store_disk)
+
+struct store_point {
+    uint64_t point;
+    uint64_t generation;
+    struct sha256 hash;
+    int64_t cut_wall_ms;      /* writer's clock */
+    int64_t received_wall_ms; /* this store's clock, when it became durable */
+    enum consistency consistency;
+    bool promotion;
+    bool applied;
+    bool pinned;
+    uint64_t bytes;             /* segments as received */
+    char label[NAME_MAX_BYTES]; /* of the pin */
+};
+VEC_DEFINE(store_points, struct store_point)
+
+struct store_info {
+    enum store_state state;
+    uint64_t generation;
+    uint64_t durable_point; /* newest point with a durable manifest; 0: none */
+    struct sha256 durable_hash;
+    uint64_t applied_point; /* what head holds; 0: none */
+    struct sha256 applied_hash;
+};
+
+/* A chunk's new digest, as `applied` reports it. All-zero bytes mean: the chunk is all zeros. */
+struct store_digest {
+    uint64_t chunk;
+    struct digest digest;
+};
+VEC_DEFINE(store_digests, struct store_digest)
+
+struct store;
+struct store_ops {
+    void (*close)(struct store *store);
+    int (*info)(struct store *store, struct store_info *ret_info, struct err *err);
+    int (*disks)(struct store *store, struct store_disks *ret_disks, struct err *err);
+
+    /* Initial copy. base_begin is idempotent for the same disks; ERR_STATE once there are points,
+     * ERR_SPACE before anything is written when the disks' `need_bytes` cannot fit. Frames of a
+     * disk are sealed under `uuid`; a frame may be sent again. base_sync: what came before is
+     * durable. base_end: digests of all chunks are complete; state copied. */
+    int (*base_begin)(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
+                      uint64_t generation, struct err *err);
+    int (*base_frame)(struct store *store, const char *disk, const struct uuid *uuid,
+                      enum compression compression, uint64_t number, const void *frame, size_t len,
+                      struct err *err);
+    int (*base_sync)(struct store *store, const char *disk, struct err *err);
+    int (*base_end)(struct store *store, struct err *err);
+
+    /* Segments, resumable: segment_open says how many bytes are here already. segment_close
+     * checks length and root (ERR_CORRUPT: the file is gone, send it anew) and syncs. */
+    int (*segment_open)(struct store *store, const char *disk, const struct uuid *uuid,
+                        uint64_t *ret_have, struct err *err);
+    int (*segment_write)(struct store *store, const char *disk, const struct uuid *uuid,
+                         uint64_t off, const void *bytes, size_t len, struct err *err);
+    int (*segment_close)(struct store *store, const char *disk, const struct uuid *uuid,
+                         const struct sha256 *root, uint64_t bytes, struct err *err);
+
+    /* The point exists when this returns 0. Refused: a generation other than the store's
+     * (ERR_FENCED), a parent that is not the newest durable manifest (ERR_CORRUPT, with both
+     * numbers), a writer key other than the one the store was paired with (ERR_AUTH), a segment
+     * that is missing (ERR_NOT_FOUND), a disk whose size changed (ERR_STATE, with both sizes).
+     * The same manifest again succeeds. */
+    int (*point_commit)(struct store *store, const char *text, size_t len, struct err *err);
+    /* Applies the oldest durable point that is not applied; `ret_point` 0: there was none.
+     * `ret_digests`, one per disk in the order of `disks`, may be NULL. Cancelling is safe
+     * between any two bytes; opening or calling again rolls forward. */
+    int (*point_apply)(struct store *store, uint64_t *ret_point, struct store_digests *ret_digests,
+                       struct cancel *cancel, struct err *err);
+    int (*points)(struct store *store, struct store_points *ret_points, struct err *err);
+    /* Manifest text of a point; free with free(). */
+    int (*point_manifest)(struct store *store, uint64_t point, char **ret_text, struct err *err);
+
+    /* Digests of chunks [first, first + count) of head; ERR_STATE when head is not at `point`
+     * (0 with state copied: the base). Written to ret_digests[0..count). */
+    int (*digests)(struct store *store, const char *disk, uint64_t point, uint64_t first,
+                   uint64_t count, struct digest *ret_digests, struct err *err);
+
+    /* Pins. pin with point 0 takes the newest applied one; ret_point names it. A pinned point
+     * and all after it stay. Labels are unique; pinning the same again succeeds. */
+    int (*pin)(struct store *store, uint64_t point, const char *label, uint64_t *ret_point,
+               struct err *err);
+    int (*unpin)(struct store *store, const char *label, struct err *err);
+    /* Keeps the newest `keep` applied points (at least 1), pinned ones and those after them. */
+    int (*prune)(struct store *store, uint64_t keep, struct err *err);
+
+    /* Promotion to `expected` + 1 (ERR_FENCED when the store is elsewhere): applies what is
+     * durable, writes a manifest with `promotion` whose parent is `point` (0: the newest), raises
+     * the number; durable when it returns. Repeating it with the same `token` succeeds and gives
+     * the same answer. `sign` is this site's private key. */
+    int (*promote)(struct store *store, uint64_t expected, uint64_t point, const char *token,
+                   const char *site, const uint8_t sign[SIGN_KEY_BYTES], int64_t wall_ms,
+                   uint64_t *ret_generation, uint64_t *ret_point, struct err *err);
+};
+
+struct store {
+    const struct store_ops *ops;
+};
+
+struct store_dir_config {
+    struct fs *fs;
+    struct clock *clock;
+    const char *dir; /* replicas/GROUP; made when missing */
+    const char *group;
+    struct key group_key;
+    uint8_t writer_key[SIGN_KEY_BYTES]; /* whose manifests are accepted; zeros: not checked */
+};
+
+/* ERR_BUSY names the process that has the directory; ERR_CORRUPT says which file and what to
+ * do: a file that is not ours, or damaged, is never removed or overwritten. */
+int store_dir_open(const struct store_dir_config *config, struct store **ret_store, struct err *err)
+    MUST_CHECK;
+void store_close(struct store *store); /* NULL is fine */
+void store_closep(struct store **store);
+/* Removes a replica that is not open, for good. */
+int store_dir_remove(struct fs *fs, const char *dir, struct err *err) MUST_CHECK;
