@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The provider seam: what runs machines. Machines and served disks outlive the daemon: every call
+ * finds them again by what lies in `run_dir` (pid and start time, sockets, console log), so the
+ * calls keep no state and any pool thread may make them; calls for one machine are serialised by
+ * the caller. Asking for what is already so succeeds. */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/crypto.h"
+#include "block/source.h"
+#include "providers/machine.h"
+
+enum instance_state {
+    INSTANCE_OFF,
+    INSTANCE_RUNNING,
+    INSTANCE_PAUSED,   /* by somebody, or started paused */
+    INSTANCE_SHUTDOWN, /* the guest is off; the process still holds the disks and their maps */
+    INSTANCE_IO_ERROR, /* stopped by an I/O error of a disk (a served disk that is gone) */
+};
+const char *instance_state_name(enum instance_state state);
+
+/* A disk of a recovered machine: guest -> top (raw) -> overlay (qcow2) -> served point. */
+struct provider_served_disk {
+    char name[MACHINE_NAME_BYTES];
+    char overlay[MACHINE_PATH_BYTES];     /* made when missing; never remade */
+    char replica_dir[MACHINE_PATH_BYTES]; /* replicas/GROUP */
+    char key_path[MACHINE_PATH_BYTES];
+    uint64_t point;
+};
+VEC_DEFINE(provider_served_disks, struct provider_served_disk)
+
+struct provider_instance {
+    const struct machine *machine;
+    const char *run_dir; /* of this instance: sockets, pid files, console.log; made when missing */
+    const char *netns;   /* "" or the network namespace it runs in */
+    bool isolated;       /* a test: NICs go to the namespace's bridge, or user,restrict=on */
+    const struct provider_served_disks *served; /* NULL: the definition's own paths */
+};
+
+struct provider {
+    const char *name;
+    /* Everything that would stop a start, one line each, added to `ret_problems` ("" when fine). */
+    int (*check)(struct provider *provider, const struct machine *machine, struct str *ret_problems,
+                 struct err *err);
+    /* Starts the machine (paused when asked: tracking is armed before its first instruction).
+     * For served disks it starts their nbdkit first. ERR_BUSY: its disk is in use elsewhere. */
+    int (*start)(struct provider *provider, const struct provider_instance *instance, bool paused,
+                 struct cancel *cancel, struct err *err);
+    int (*resume)(struct provider *provider, const struct provider_instance *instance,
+                  struct cancel *cancel, struct err *err);
+    int (*observe)(struct provider *provider, const struct provider_instance *instance,
+                   enum instance_state *ret_state, struct cancel *cancel, struct err *err);
+    /* Asks the guest to shut down (agent, then ACPI) and waits until it has; the process stays
+     * (INSTANCE_SHUTDOWN). ERR_TIMEOUT: the guest did not within the cancel's time. */
+    int (*shutdown)(struct provider *provider, const struct provider_instance *instance,
+                    struct cancel *cancel, struct err *err);
+    /* Ends the process and the served disks' servers; overlays stay. */
+    int (*stop)(struct provider *provider, const struct provider_instance *instance,
+                struct cancel *cancel, struct err *err);
+    /* Served disks whose server died are served again on the same socket, and a machine that
+     * waits on them is continued. `ret_repaired` counts. */
+    int (*repair)(struct provider *provider, const struct provider_instance *instance,
+                  uint32_t *ret_repaired, struct cancel *cancel, struct err *err);
+
+    /* Probes. 1: yes, 0: no, -1: cannot tell. */
+    int (*agent_answers)(struct provider *provider, const struct provider_instance *instance,
+                         struct cancel *cancel, struct err *err);
+    /* A line of the console since the instance's start that contains `text`. */
+    int (*console_has)(struct provider *provider, const struct provider_instance *instance,
+                       const char *text, struct err *err);
+    /* A source over the instance's disks (source_qemu when it lives, source_file when it is
+     * off and has plain disks). */
+    int (*open_source)(struct provider *provider, const struct provider_instance *instance,
+                       const char *group, uint64_t generation, const char *work_dir,
+                       struct source **ret_source, struct cancel *cancel, struct err *err);
+};
+
+struct provider_qemu_config {
+    const char *qemu_path;   /* "qemu-system-x86_64" */
+    const char *plugin_path; /* nbdkit-muster-plugin.so */
+    struct clock *clock;
+};
+struct provider *provider_qemu_new(const struct provider_qemu_config *config);
+void provider_free(struct provider *provider);
+
+/* Networks of test runs: a network namespace with a bridge "br0" and no way out. */
+int testnet_create(const char *netns, struct err *err) MUST_CHECK; /* there already: fine */
+int testnet_remove(const char *netns, struct err *err) MUST_CHECK; /* gone already: fine */
+/* Can a TCP connection be made to address:port from within `netns` ("" for ours)? 1, 0, -1. */
+int probe_tcp(const char *netns, const char *address, uint16_t port, struct cancel *cancel,
+              struct err *err);
