@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What two sites say to each other: messages over a transport. A message is a JSON head
+ * {"op": "...", ...} and a binary payload; the format stands in link.c. One side calls, the other
+ * answers, in order. A link is used by one thread at a time. */
+#pragma once
+
+#include "base/json.h"
+#include "link/transport.h"
+
+#define LINK_HEAD_MAX    (1024u * 1024u)
+#define LINK_PAYLOAD_MAX (4u * 1024u * 1024u)
+#define LINK_VERSION     1
+
+struct link_msg {
+    json_t *head;     /* owned by the message */
+    uint8_t *payload; /* owned by the link until its next receive */
+    size_t payload_len;
+};
+void link_msg_done(struct link_msg *msg); /* also for CLEANUP */
+
+struct link;
+/* Takes the transport. `peer` is the name the handshake proved ("" before pairing). */
+struct link *link_new(struct transport *transport, const char *peer);
+void link_close(struct link *link); /* NULL is fine */
+void link_closep(struct link **link);
+const char *link_peer(const struct link *link);
+
+int link_send(struct link *link, const json_t *head, const void *payload, size_t len,
+              struct cancel *cancel, struct err *err) MUST_CHECK;
+int link_recv(struct link *link, struct link_msg *ret_msg, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+/* Sends and waits for the answer. An error answer becomes our error with the peer's code, and
+ * "PEER: " before its text. `ret_reply` may be NULL. */
+int link_call(struct link *link, const json_t *head, const void *payload, size_t len,
+              struct link_msg *ret_reply, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Answers: a result, or an error with its code and text. */
+int link_answer(struct link *link, const json_t *result, const void *payload, size_t len,
+                struct cancel *cancel, struct err *err) MUST_CHECK;
+int link_answer_err(struct link *link, const struct err *failure, struct cancel *cancel,
+                    struct err *err) MUST_CHECK;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The sending half of a group's replication, one `struct session` per group:
+ *
+ *   copying -> protected <-> sending        resyncing, backing-off, critical, fenced, paused
+ *
+ * A session works in turns (`session_turn`), each run to its end by one data thread: a slice of
+ * the initial copy or of a rescan, or one delta cycle (cut, seal, send, durable, applied). What
+ * it knows is in its checkpoint file, replaced atomically before each effect; a killed daemon
+ * goes on from there. `session_status` may be called by any thread at any time. */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/crypto.h"
+#include "base/json.h"
+#include "block/source.h"
+#include "link/link.h"
+#include "replica/manifest.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum session_state {
+    SESSION_COPYING,   /* initial copy */
+    SESSION_PROTECTED, /* the newest point is at the replica; waiting for the next cut */
+    SESSION_SENDING,
+    SESSION_RESYNCING,   /* tracking was lost: digests are compared, differences sent */
+    SESSION_BACKING_OFF, /* a recoverable error; tried again at `retry_at` */
+    SESSION_CRITICAL,    /* an error that trying again does not mend; a person is needed */
+    SESSION_FENCED,      /* the replica was promoted: this side may not write any more */
+    SESSION_PAUSED,      /* by a person, or for a failover */
+    SESSION_STATE_COUNT
+};
+const char *session_state_name(enum session_state state);
+
+struct session_disk_progress {
+    char name[SOURCE_NAME_BYTES];
+    uint64_t size;
+    uint64_t total_bytes; /* to copy or compare in this phase */
+    uint64_t done_bytes;
+};
+#define SESSION_DISKS_MAX 64
+
+/* A snapshot; plain values. Times are wall clock of this site, 0: never. */
+struct session_status {
+    enum session_state state;
+    struct err error; /* of backing-off, critical, fenced; ERR_NONE else */
+    int64_t error_since_ms;
+    int64_t retry_at_ms;
+    uint32_t failures; /* in a row */
+    uint64_t generation;
+    uint64_t durable_point; /* newest point the replica said is durable */
+    int64_t durable_cut_ms; /* when that point was cut: RPO = now - this */
+    uint64_t applied_point;
+    int64_t applied_cut_ms;
+    int64_t next_cut_ms;
+    uint64_t pending_bytes; /* changed since the last cut, as last seen */
+    uint64_t last_bytes;    /* sent for the last point */
+    int64_t last_cycle_ms;  /* cut to durable */
+    int64_t last_stall_us;
+    uint64_t rate_per_s; /* bytes sent per second, over the last turns */
+    uint64_t sent_bytes; /* since the session was opened */
+    char note[160];      /* what a person should know: scope and reason of a rescan */
+    size_t disk_count;
+    struct session_disk_progress disks[SESSION_DISKS_MAX];
+};
+
+struct session_config {
+    char group[NAME_MAX_BYTES];
+    char site[NAME_MAX_BYTES]; /* ours */
+    char peer[NAME_MAX_BYTES];
+    char *dir; /* sessions/GROUP: checkpoint, outbox, digests; owned by the session */
+    int64_t interval_ms;
+    uint64_t keep; /* points kept at the replica */
+    enum compression compression;
+    struct key group_key;
+    uint8_t sign_key[SIGN_KEY_BYTES];
+    uint64_t generation; /* the one this side may write under */
+    struct clock *clock;
+    void *ctx;
+    /* Opens a source over the group's disks as they are now. */
+    int (*open_source)(void *ctx, struct source **ret_source, struct cancel *cancel,
+                       struct err *err);
+    int (*open_link)(void *ctx, struct link **ret_link, struct cancel *cancel, struct err *err);
+    /* Definitions that travel with each manifest (a new reference). */
+    json_t *(*machines)(void *ctx);
+};
+
+struct session;
+/* Reads the checkpoint (none: a new protection, starting with the initial copy). Takes
+ * config->dir. ERR_CORRUPT: the checkpoint cannot be read; it is kept. */
+int session_open(const struct session_config *config, struct session **ret_session, struct err *err)
+    MUST_CHECK;
+void session_close(struct session *session); /* keeps everything on disk */
+
+/* One turn. `ret_next_ms` (monotonic): when it wants the next one; CANCEL_NEVER: not before
+ * something changes (paused, fenced, critical). Errors are kept in the status, not returned. */
+void session_turn(struct session *session, struct cancel *cancel, int64_t *ret_next_ms);
+
+void session_status(struct session *session, struct session_status *ret_status);
+/* Tries again at once: leaves backing-off and critical. */
+void session_retry(struct session *session);
+void session_pause(struct session *session, bool paused);
+void session_set_interval(struct session *session, int64_t interval_ms, uint64_t keep);
+
+/* One cycle now, by the caller's thread (waits for a turn that is under way): returns when its
+ * point is applied at the replica. `quiet`: refuses (ERR_STATE) unless the source is quiet,
+ * before and after: then the replica equals the source, and the session pauses itself. */
+int session_sync_now(struct session *session, bool quiet, uint64_t *ret_point,
+                     struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Stops tracking at the source and removes checkpoint and outbox; the replica is not touched. */
+int session_forget(struct session *session, struct cancel *cancel, struct err *err) MUST_CHECK;
