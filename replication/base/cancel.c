@@ -36,8 +36,8 @@ struct cancel *cancel_new(struct clock *clock, struct cancel *parent, int64_t wi
     c->clock = clock ? clock : clock_real();
     c->parent = parent;
     c->deadline_ms = CANCEL_NEVER;
-    if (within_ms != CANCEL_NEVER &&
-        __builtin_add_overflow(c->clock->now_ms(c->clock), within_ms, &c->deadline_ms))
+    if (within_ms != CANCEL_NEVER
+        && __builtin_add_overflow(c->clock->now_ms(c->clock), within_ms, &c->deadline_ms))
         c->deadline_ms = CANCEL_NEVER;
     atomic_init(&c->fired, false);
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

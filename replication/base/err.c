@@ -9,24 +9,15 @@
 #define HINT "; hint: "
 
 static const char *const code_names[ERR_CODE_COUNT] = {
-    [ERR_NONE] = "none",
-    [ERR_BUSY] = "busy",
-    [ERR_TIMEOUT] = "timeout",
-    [ERR_NET] = "net",
-    [ERR_SPACE] = "space",
-    [ERR_IO] = "io",
-    [ERR_INVALID] = "invalid",
-    [ERR_NOT_FOUND] = "not-found",
-    [ERR_EXISTS] = "exists",
-    [ERR_STATE] = "state",
-    [ERR_CORRUPT] = "corrupt",
-    [ERR_FENCED] = "fenced",
-    [ERR_AUTH] = "auth",
-    [ERR_DENIED] = "denied",
-    [ERR_PROTOCOL] = "protocol",
-    [ERR_UNSUPPORTED] = "unsupported",
-    [ERR_LIMIT] = "limit",
-    [ERR_CANCELLED] = "cancelled",
+    [ERR_NONE] = "none",         [ERR_BUSY] = "busy",
+    [ERR_TIMEOUT] = "timeout",   [ERR_NET] = "net",
+    [ERR_SPACE] = "space",       [ERR_IO] = "io",
+    [ERR_INVALID] = "invalid",   [ERR_NOT_FOUND] = "not-found",
+    [ERR_EXISTS] = "exists",     [ERR_STATE] = "state",
+    [ERR_CORRUPT] = "corrupt",   [ERR_FENCED] = "fenced",
+    [ERR_AUTH] = "auth",         [ERR_DENIED] = "denied",
+    [ERR_PROTOCOL] = "protocol", [ERR_UNSUPPORTED] = "unsupported",
+    [ERR_LIMIT] = "limit",       [ERR_CANCELLED] = "cancelled",
     [ERR_UNKNOWN] = "unknown",
 };
 

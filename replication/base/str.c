@@ -136,8 +136,8 @@ static size_t distance(const char *a, const char *b)
         for (size_t j = 1; j <= len_b; j++) {
             size_t change = above[j - 1] + (a[i - 1] != b[j - 1]);
             row[j] = min3(above[j] + 1, row[j - 1] + 1, change);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                above2[j - 2] + 1 < row[j])
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]
+                && above2[j - 2] + 1 < row[j])
                 row[j] = above2[j - 2] + 1;
         }
         size_t *spare = above2;

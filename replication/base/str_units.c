@@ -26,8 +26,8 @@ static const char *read_digits(const char *text, uint64_t *ret_value)
     if (*text < '0' || *text > '9')
         return NULL;
     for (; *text >= '0' && *text <= '9'; text++)
-        if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
+        if (__builtin_mul_overflow(value, 10, &value)
+            || __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
             return NULL;
     *ret_value = value;
     return text;
@@ -86,8 +86,7 @@ bool str_to_bytes(const char *text, uint64_t *ret_bytes)
 bool str_to_ms(const char *text, int64_t *ret_ms)
 {
     static const struct unit units[] = {
-        {"ms", 1},      {"s", SECOND_MS}, {"m", MINUTE_MS},
-        {"h", HOUR_MS}, {"d", DAY_MS},    {NULL, 0},
+        {"ms", 1}, {"s", SECOND_MS}, {"m", MINUTE_MS}, {"h", HOUR_MS}, {"d", DAY_MS}, {NULL, 0},
     };
     uint64_t ms;
 

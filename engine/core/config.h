@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A site's configuration, from the data-only Lua table in `config.lua` (as JSON with lines, see
+ * host/host.h). Plain values. */
+#pragma once
+
+#include "base/json.h"
+
+#include <stdint.h>
+
+#define CONFIG_PATH_BYTES 512
+
+struct config {
+    char site[64];
+    char dir[CONFIG_PATH_BYTES];    /* state: state.db, replicas/, sessions/, runs/, plans/ */
+    char address[256];              /* where the daemon listens for its peers: "0.0.0.0:7700" */
+    char advertise[256];            /* what peers connect to; default: address */
+    char socket[CONFIG_PATH_BYTES]; /* the API's unix socket */
+    char qemu[CONFIG_PATH_BYTES];   /* "qemu-system-x86_64" */
+    char plugin[CONFIG_PATH_BYTES]; /* nbdkit-muster-plugin.so; default: beside the binary */
+    uint32_t data_threads;          /* 4 */
+    json_t *networks;               /* recovery: network there -> network here; may be NULL */
+    char log_level[8];
+};
+void config_done(struct config *config);
+/* `base_dir` completes relative paths. ERR_INVALID names field, nearest word and "FILE:LINE" by
+ * way of `line_of` (see host/host.h). */
+int config_from_json(const json_t *json, const char *base_dir, struct config *ret_config,
+                     struct err *err) MUST_CHECK;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The site seam: where a verb does its work. One question-and-answer door: local does it, remote
+ * asks the peer's daemon the same (which allows only the safe core), simulated plays it in memory.
+ * `what` and the fields of args and result stand in the table in site.c. Calls block; any pool
+ * thread; asking for what is already so succeeds. */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/json.h"
+
+struct site;
+struct site_ops {
+    int (*ask)(struct site *site, const char *what, const json_t *args, json_t **ret_result,
+               struct cancel *cancel, struct err *err);
+    void (*close)(struct site *site);
+};
+struct site {
+    const struct site_ops *ops;
+    char name[64];
+};
+
+/* `args` is stolen (json_pack it in the call); `ret_result` may be NULL. */
+int site_ask(struct site *site, const char *what, json_t *args, json_t **ret_result,
+             struct cancel *cancel, struct err *err) MUST_CHECK;
+void site_close(struct site *site); /* NULL is fine */
+
+/* What there is to ask. Machines are named; a group is named after its machine until groups of
+ * several machines exist. `run` makes names unique and repeats harmless.
+ *
+ *  source side
+ *   "machine.observe"    {machine}                  -> {state}  as instance_state_name
+ *   "machine.shutdown"   {machine, within_ms}       -> {}       guest off, process kept
+ *   "machine.stop"       {machine}                  -> {}       process gone
+ *   "group.final-sync"   {group}                    -> {point}  source quiet, replica equal to it
+ *   "group.hold"         {group, run}               -> {}       no more cycles: session paused
+ *   "group.release"      {group, run}               -> {}       undoes hold
+ *   "group.retire"       {group, run, generation}   -> {}       machine stopped; this side is the old one
+ *  recovery side
+ *   "group.observe"      {group}                    -> {state, generation, durable_point,
+ *                                                       durable_cut_ms, applied_point, ...}
+ *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest
+ *   "group.unpin"        {group, run}               -> {}
+ *   "group.promote"      {group, point, run}        -> {generation, point}
+ *   "net.create"         {run}                      -> {netns}  the test's isolated network
+ *   "net.remove"         {run}                      -> {}
+ *   "instance.start"     {machine, run, test, point}-> {}       view + overlay + machine
+ *   "instance.observe"   {machine, run, test}       -> {state}
+ *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
+ *   "instance.leftovers" {run}                      -> {left: [text]}
+ *   "probe.tcp"          {machine, run, test, address, port} -> {answer}
+ *   "probe.agent"        {machine, run, test}       -> {answer}
+ *   "probe.console"      {machine, run, test, text} -> {answer}
+ */

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Verbs: what plans can do. One file and one table row each. A verb sees its arguments and the
+ * sites; never the database, the run or Lua. run, probe and undo are called on pool threads and
+ * block; asking for what is already so succeeds. */
+#pragma once
+
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "sites/site.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum run_kind {
+    RUN_TEST,
+    RUN_PLANNED,
+    RUN_UNPLANNED,
+    RUN_FAILBACK,
+    RUN_CLEANUP,
+    RUN_DRY,
+    RUN_KIND_COUNT
+};
+const char *run_kind_name(enum run_kind kind);
+int run_kind_parse(const char *name); /* -1: unknown */
+
+enum verb_arg_type {
+    ARG_TEXT,     /* any text */
+    ARG_MACHINE,  /* a machine's name */
+    ARG_ADDRESS,  /* "host:port"; host may be a machine's name */
+    ARG_DURATION, /* "90s" */
+    ARG_NUMBER,
+    ARG_BOOL,
+};
+struct verb_arg {
+    const char *name; /* NULL: the value given without a name: failover "db1" */
+    enum verb_arg_type type;
+    bool required;
+    bool per_site;    /* may be { lyon = ..., paris = ... } */
+    const char *help; /* one sentence; also the documentation */
+};
+
+enum verb_effect { EFFECT_NONE, EFFECT_REVERSIBLE, EFFECT_DESTRUCTIVE };
+enum verb_answer { ANSWER_NOT_DONE, ANSWER_DONE, ANSWER_UNKNOWN };
+
+struct verb_call {
+    enum run_kind kind;
+    const char *run; /* the run's id: part of every name a verb makes, so that it is found again */
+    const json_t *args; /* checked at load; durations as "NAME_ms" numbers are NOT made: texts */
+    const json_t *machines; /* of the plan: name -> {group, point, address, ...} as the run knows */
+    struct site *here;      /* the site that is to own the machines */
+    struct site *there;     /* the other one */
+    struct clock *clock;
+};
+
+struct verb {
+    const char *name;
+    const char *help; /* one sentence */
+    const struct verb_arg *args;
+    size_t arg_count;
+    bool any_of_named; /* exactly one of the named non-required args must be there */
+    enum verb_effect effect;
+    bool moves_ownership; /* a declaration only, never inside a body */
+    bool core;            /* used by the fixed safe core; not a word for plans */
+    /* `ret_result` gets a new reference (an object) on success. */
+    int (*run)(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+               struct err *err);
+    /* After a crash: was it done? Required unless effect is none. */
+    int (*probe)(const struct verb_call *call, enum verb_answer *ret_answer, json_t **ret_result,
+                 struct cancel *cancel, struct err *err);
+    int (*undo)(const struct verb_call *call, struct cancel *cancel,
+                struct err *err); /* may be NULL */
+    /* One line for the runbook: what an operator would do by hand; free with free(). */
+    char *(*describe)(const json_t *args, enum run_kind kind);
+};
+
+const struct verb *verb_find(const char *name); /* NULL: none */
+const struct verb *const *verb_all(size_t *ret_count);
+/* The words for the plan language: names and argument tables as JSON (new reference). */
+json_t *verb_words(void);
