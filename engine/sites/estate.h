@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What this site has, live: machines, groups it sends (sessions), replicas it holds (stores),
+ * recovered instances. Filled by the daemon from state.db at start and on each change; used by
+ * pool threads (verbs, the local site, links) and the API alike: every call locks for itself.
+ * It keeps nothing durable; what must last is told to the daemon by `changed`, on any thread. */
+#pragma once
+
+#include "base/cancel.h"
+#include "providers/provider.h"
+#include "replica/store.h"
+#include "sync/receiver.h"
+#include "sync/scheduler.h"
+
+struct estate;
+struct estate_config {
+    const char *site;
+    const char *dir; /* the site's state directory */
+    struct clock *clock;
+    struct provider *provider;   /* borrowed */
+    struct scheduler *scheduler; /* borrowed */
+    uint8_t sign_key[SIGN_KEY_BYTES];
+    json_t *networks; /* recovery networks (config); borrowed, may be NULL */
+    void *ctx;
+    /* A link to that peer, for sessions and remote asks. */
+    int (*open_link)(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
+                     struct err *err);
+};
+struct estate *estate_new(const struct estate_config *config);
+void estate_free(struct estate *estate);
+const char *estate_site(const struct estate *estate);
+
+/* Machines of this site (its own ones). */
+void estate_machine_put(struct estate *estate, const struct machine *machine);
+void estate_machine_remove(struct estate *estate, const char *name);
+/* A copy; ERR_NOT_FOUND lists the nearest name. */
+int estate_machine_get(struct estate *estate, const char *name, struct machine *ret_machine,
+                       struct err *err) MUST_CHECK;
+/* "DIR/machines/NAME": the run_dir of a machine's own instance. Free with free(). */
+char *estate_machine_dir(struct estate *estate, const char *name);
+
+/* Groups this site sends. The session is opened by estate_group_add and turned by the scheduler. */
+struct estate_group {
+    char group[NAME_MAX_BYTES];
+    char peer[NAME_MAX_BYTES];
+    uint64_t generation;
+    int64_t interval_ms;
+    uint64_t keep;
+    enum compression compression;
+};
+int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
+    MUST_CHECK;
+/* Stops turning it; the checkpoint stays. */
+void estate_group_remove(struct estate *estate, const char *group);
+/* Borrowed until estate_session_put; NULL when this site does not send that group. */
+struct session *estate_session_get(struct estate *estate, const char *group);
+void estate_session_put(struct estate *estate, const char *group);
+
+/* Replicas this site holds. */
+struct estate_replica {
+    char group[NAME_MAX_BYTES];
+    char peer[NAME_MAX_BYTES];
+    uint8_t writer_key[SIGN_KEY_BYTES];
+};
+int estate_replica_add(struct estate *estate, const struct estate_replica *replica, struct err *err)
+    MUST_CHECK;
+void estate_replica_remove(struct estate *estate, const char *group);
+/* The store, locked for the caller until estate_store_put; opened (and recovered) when needed.
+ * `failed`: it is closed, and opened anew at the next use. */
+int estate_store_get(struct estate *estate, const char *group, struct store **ret_store,
+                     struct err *err) MUST_CHECK;
+void estate_store_put(struct estate *estate, const char *group, struct store *store, bool failed);
+/* For receiver_serve: the same stores. */
+const struct receiver_host *estate_receiver_host(struct estate *estate);
+/* "DIR/replicas/GROUP" and "DIR/keys/GROUP.key" (32 bytes, 0600). Free with free(). */
+char *estate_replica_dir(struct estate *estate, const char *group);
+char *estate_key_path(struct estate *estate, const char *group);
+int estate_key_read(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
+    MUST_CHECK;
+int estate_key_write(struct estate *estate, const char *group, const struct key *key,
+                     struct err *err) MUST_CHECK;
+
+/* One lock per machine name: calls of the provider for one machine never overlap. */
+void estate_machine_lock(struct estate *estate, const char *name);
+void estate_machine_unlock(struct estate *estate, const char *name);
+
+struct provider *estate_provider(struct estate *estate);
+struct clock *estate_clock(struct estate *estate);
+
+/* The local site over an estate; the remote one over a peer's link; both as `struct site`. */
+struct site;
+struct site *site_local_new(struct estate *estate);
+struct site *site_remote_new(struct estate *estate, const char *peer);
+/* Does the peer's ask on this side; only what a peer may ask (ERR_DENIED else). */
+bool site_serve_knows(const char *op);
+int site_serve(struct estate *estate, struct link *link, struct link_msg *msg,
+               struct cancel *cancel, struct err *err) MUST_CHECK;
