@@ -5,14 +5,9 @@
 #include "base/crypto.h"
 
 #include "base/mem.h"
+#include "base/openssl.h"
 
 #include <assert.h>
-#include <openssl/core_names.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 

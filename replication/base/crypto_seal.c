@@ -3,10 +3,9 @@
  * once; a call only sets the nonce. */
 #include "base/crypto.h"
 #include "base/mem.h"
+#include "base/openssl.h"
 
 #include <inttypes.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
