@@ -29,7 +29,8 @@ struct manifest {
     char group[NAME_MAX_BYTES];
     char site[NAME_MAX_BYTES]; /* the writer */
     uint64_t generation;
-    uint64_t point;       /* from 1, without gaps along the chain */
+    uint64_t point; /* from 1, one more than its parent's; a promotion's may be higher still, when
+                       it chose an older point: it takes the next number free in its store */
     struct sha256 parent; /* zeros: the first */
     bool promotion;       /* raised the generation; changes no data; `parent` is the chosen point */
     int64_t cut_wall_ms;  /* by the writer's clock */

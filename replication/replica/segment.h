@@ -56,6 +56,9 @@ struct segment_reader;
 int segment_reader_open(const char *path, const struct key *group_key,
                         struct segment_reader **ret_reader, struct err *err) MUST_CHECK;
 const struct segment_head *segment_reader_head(const struct segment_reader *reader);
+const struct segment_info *segment_reader_info(const struct segment_reader *reader);
+/* The index: all extents, ascending, as the frames will give them. Owned by the reader. */
+const struct extent *segment_reader_extents(const struct segment_reader *reader, size_t *ret_count);
 /* Next frame; extent_count 0 at the end. Owned by the reader until the next call. */
 int segment_reader_next(struct segment_reader *reader, struct frame_view *ret_view, struct err *err)
     MUST_CHECK;

@@ -6,15 +6,16 @@
  *
  * A store is used by one thread at a time (the caller holds a lock per group); the directory by
  * one process at a time (a lock file), views aside. All calls block. Opening is recovery: an
- * apply that was cut is rolled forward, half-written files are removed. */
+ * apply that was cut is rolled forward (or, when there is no room for it, by the next
+ * point_apply), half-written files are removed. After a failed sync every call that would change
+ * something is ERR_IO: close the store and open it again. */
 #pragma once
 
 #include "base/cancel.h"
 #include "base/crypto.h"
 #include "base/fs.h"
+#include "replica/chunk.h"
 #include "replica/manifest.h"
-
-#define CHUNK_BYTES 65536u
 
 enum store_state { STORE_EMPTY, STORE_COPYING, STORE_COPIED, STORE_READY };
 
@@ -85,8 +86,10 @@ struct store_ops {
     /* The point exists when this returns 0. Refused: a generation other than the store's
      * (ERR_FENCED), a parent that is not the newest durable manifest (ERR_CORRUPT, with both
      * numbers), a writer key other than the one the store was paired with (ERR_AUTH), a segment
-     * that is missing (ERR_NOT_FOUND), a disk whose size changed (ERR_STATE, with both sizes).
-     * The same manifest again succeeds. */
+     * that is missing (ERR_NOT_FOUND) or whose header names another group, disk, size, generation,
+     * point or parent than the manifest (ERR_CORRUPT), a disk whose size changed (ERR_STATE, with
+     * both sizes). The same manifest again succeeds. The first manifest of a store may stand
+     * anywhere in a chain: its number and parent are where this store's history begins. */
     int (*point_commit)(struct store *store, const char *text, size_t len, struct err *err);
     /* Applies the oldest durable point that is not applied; `ret_point` 0: there was none.
      * `ret_digests`, one per disk in the order of `disks`, may be NULL. Cancelling is safe
@@ -113,7 +116,10 @@ struct store_ops {
     /* Promotion to `expected` + 1 (ERR_FENCED when the store is elsewhere): applies what is
      * durable, writes a manifest with `promotion` whose parent is `point` (0: the newest), raises
      * the number; durable when it returns. Repeating it with the same `token` succeeds and gives
-     * the same answer. `sign` is this site's private key. */
+     * the same answer. `sign` is this site's private key. `ret_point` is the point whose data were
+     * chosen: the one to pin and serve. The promotion's own manifest takes the next free number
+     * (info's durable_point); when an older point was chosen, head is rolled back to it by the
+     * next point_apply, under undo like any other change. */
     int (*promote)(struct store *store, uint64_t expected, uint64_t point, const char *token,
                    const char *site, const uint8_t sign[SIGN_KEY_BYTES], int64_t wall_ms,
                    uint64_t *ret_generation, uint64_t *ret_point, struct err *err);
@@ -138,5 +144,8 @@ int store_dir_open(const struct store_dir_config *config, struct store **ret_sto
     MUST_CHECK;
 void store_close(struct store *store); /* NULL is fine */
 void store_closep(struct store **store);
+/* Reads all of it: head against its digests, every undo file, the manifests' chain. ERR_CORRUPT
+ * names the file and the place of the first fault. Only for stores of store_dir_open. */
+int store_dir_verify(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Removes a replica that is not open, for good. */
 int store_dir_remove(struct fs *fs, const char *dir, struct err *err) MUST_CHECK;
