@@ -33,7 +33,8 @@ void random_bytes(void *ret_bytes, size_t len); /* aborts when the system has no
 void uuid_new(struct uuid *ret_uuid);           /* version 4 */
 void key_new(struct key *ret_key);
 void key_wipe(struct key *key); /* also for CLEANUP */
-/* HKDF-SHA-256 (RFC 5869): a key for one purpose from another and a context. */
+/* HKDF-SHA-256 (RFC 5869): a key for one purpose from another and a context. `purpose` and
+ * `context` together less than 1 KiB. */
 void key_derive(const struct key *key, const char *purpose, const void *context, size_t len,
                 struct key *ret_key);
 
@@ -66,7 +67,7 @@ int sealer_open(struct sealer *sealer, uint64_t number, const void *aad, size_t 
                 const void *sealed, size_t len, const void *tag, void *ret_plain, struct err *err)
     MUST_CHECK;
 
-/* Ed25519. */
+/* Ed25519. sign_verify: ERR_CORRUPT when the signature does not fit bytes and key. */
 void sign_key_new(uint8_t ret_private[SIGN_KEY_BYTES], uint8_t ret_public[SIGN_KEY_BYTES]);
 void sign_bytes(const uint8_t private_key[SIGN_KEY_BYTES], const void *bytes, size_t len,
                 uint8_t ret_signature[SIGN_BYTES]);

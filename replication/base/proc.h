@@ -30,11 +30,13 @@ struct proc_spec {
     size_t keep_fd_count;
 };
 
-/* Starts a program that outlives us: own session, not our child (double fork), stdin null. */
+/* Starts a program that outlives us: own session, leader of its process group, not our child
+ * (double fork), stdin null. ERR_NOT_FOUND: no such program, or it ended at once. */
 int proc_spawn_detached(const struct proc_spec *spec, struct proc_id *ret_id, struct err *err)
     MUST_CHECK;
-/* Starts a child that dies with the calling process (PR_SET_PDEATHSIG, set race-free).
- * The caller reaps it with proc_reap. */
+/* Starts a child that dies with the caller (PR_SET_PDEATHSIG, set race-free): the kernel kills it
+ * when the THREAD that started it ends, so start it from a thread that lives as long as it is
+ * needed. The caller reaps it with proc_reap. */
 int proc_spawn_child(const struct proc_spec *spec, struct proc_id *ret_id, struct err *err)
     MUST_CHECK;
 /* Kills (if still alive) and waits for a child of ours; gives its wait status. */
