@@ -1,0 +1,110 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Builds Muster and runs its tests. Installs what it needs (as root, on Debian 12).
+#
+#   sh tests/run.sh           everything, as CI does it
+#   sh tests/run.sh quick     what a developer runs all the time: lint, build, all but e2e
+#   sh tests/run.sh PART...   lint | build | fast | e2e | sanitize | threads | tidy
+#
+# build/ has the ordinary build (gcc), build/asan and build/tsan the sanitized ones (clang).
+set -eu
+cd "$(dirname "$0")/.."
+. examples/lib/packages.sh
+
+jobs=$(nproc)
+summary=""
+
+say() {
+    printf '\n=== %s\n' "$*"
+}
+
+part_packages() {
+    # shellcheck disable=SC2086
+    muster_install $muster_build_packages $muster_run_packages $muster_guest_packages \
+        $muster_test_packages
+}
+
+part_lint() {
+    say "Lint: format, layers, Lua"
+    find replication engine lua tests examples -name '*.[ch]' -not -path '*/build/*' |
+        xargs clang-format --dry-run --Werror
+    sh tests/lint/layers.sh
+    sh tests/lint/layers_test.sh
+    luacheck --quiet plans lua examples
+}
+
+configure() { # DIR CMAKE-OPTIONS...
+    dir=$1
+    shift
+    cmake -S . -B "$dir" -G Ninja "$@" > "$dir.cmake.log" 2>&1 || {
+        cat "$dir.cmake.log" >&2
+        return 1
+    }
+}
+
+part_build() {
+    say "Build: gcc"
+    mkdir -p build
+    configure build -DCMAKE_C_COMPILER=gcc
+    ninja -C build -j "$jobs" --quiet
+}
+
+run_ctest() { # DIR WHAT CTEST-OPTIONS...
+    dir=$1
+    what=$2
+    shift 2
+    started=$(date +%s)
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error --timeout 600 "$@"
+    summary="$summary
+  $what: $(($(date +%s) - started)) s"
+}
+
+part_fast() {
+    say "Tests: unit, lua, plans, crash, sim (gcc)"
+    run_ctest build "gcc, all but e2e" -j "$jobs" -LE 'e2e'
+}
+
+part_e2e() {
+    say "Tests: real machines (gcc)"
+    run_ctest build "gcc, e2e" -L 'e2e'
+}
+
+part_sanitize() {
+    say "Build and tests: clang, AddressSanitizer and UndefinedBehaviorSanitizer"
+    mkdir -p build
+    configure build/asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
+        -DSANITIZE=address,undefined
+    ninja -C build/asan -j "$jobs" --quiet
+    run_ctest build/asan "ASan+UBSan, all but e2e" -j "$jobs" -LE 'e2e'
+    run_ctest build/asan "ASan+UBSan, e2e" -L 'e2e'
+}
+
+part_threads() {
+    say "Build and tests: clang, ThreadSanitizer"
+    mkdir -p build
+    configure build/tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DSANITIZE=thread
+    ninja -C build/tsan -j "$jobs" --quiet
+    run_ctest build/tsan "TSan, threaded rooms" -j "$jobs" -R '^(unit/(base|core|link|sync|replica|run|sites)|sim)/'
+}
+
+part_tidy() {
+    say "clang-tidy"
+    mkdir -p build
+    configure build/tidy -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug
+    find replication engine lua -name '*.c' | xargs -P "$jobs" -n 4 clang-tidy-14 -p build/tidy --quiet
+}
+
+parts=${*:-"lint build fast e2e sanitize threads"}
+[ "$parts" = quick ] && parts="lint build fast"
+part_packages
+for part in $parts; do
+    case $part in
+        lint | build | fast | e2e | sanitize | threads | tidy) "part_$part" ;;
+        *)
+            echo "tests/run.sh: unknown part '$part'; see the top of this file" >&2
+            exit 2
+            ;;
+    esac
+done
+say "All passed: $parts"
+echo "$summary"
