@@ -2,7 +2,8 @@
 /* The file seam of the store and of everything else that must survive a power cut. Descriptors
  * are plain ones. fs_real() does the work; fs_record_new() wraps it and writes down every
  * change in order, for the crash test to replay at every prefix. Faults (base/fault.h) are
- * asked for by the operation's name ("fs.pwrite", "fs.fsync", ...).
+ * asked for by the operation's name: "fs.open", "fs.pread", "fs.pwrite", "fs.sync",
+ * "fs.truncate", "fs.punch", "fs.rename", "fs.unlink", "fs.mkdir", "fs.rmdir", "fs.sync_dir".
  * Errors: ERR_IO / ERR_SPACE with the path in the text, ERR_NOT_FOUND for ENOENT,
  * ERR_EXISTS for EEXIST. Any thread. */
 #pragma once
@@ -87,12 +88,13 @@ struct fs_op {
     char *path;    /* relative to the root; CREATE, RENAME(from), UNLINK, MKDIR, RMDIR, SYNC_DIR */
     char *path_to; /* RENAME */
     uint64_t off;
-    uint64_t len;
-    void *bytes; /* WRITE: the data; MARK: the test's own text */
+    uint64_t len; /* TRUNCATE: the new size */
+    void *bytes;  /* WRITE: the data; MARK: the test's own text */
 };
 
 struct fs_record;
-/* Records all changes below `root` while doing them. Single-threaded use. */
+/* Records all changes below the folder `root` while doing them; what is in it already counts as
+ * durable. Descriptors are opened and closed through the recorder. Single-threaded use. */
 struct fs_record *fs_record_new(const char *root);
 void fs_record_free(struct fs_record *record);
 struct fs *fs_record_fs(struct fs_record *record);
@@ -105,7 +107,8 @@ enum fs_loss {
     FS_LOSS_NONE, /* all reached the disk (a killed process) */
     FS_LOSS_ALL,  /* none did */
     FS_LOSS_SOME, /* each did or did not, by the seed */
-    FS_LOSS_TORN, /* as SOME, and one write is cut at a 512-byte boundary */
+    FS_LOSS_TORN, /* as SOME, and of one write only the part before, or only the part behind, a
+                     512-byte boundary of the file is there */
 };
 /* Builds in the empty folder `into` what a disk holds when the power goes after the first
  * `prefix` operations. `seed` decides what is lost. File data is durable after SYNC of that
