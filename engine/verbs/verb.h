@@ -1,7 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Verbs: what plans can do. One file and one table row each. A verb sees its arguments and the
  * sites; never the database, the run or Lua. run, probe and undo are called on pool threads and
- * block; asking for what is already so succeeds. */
+ * block; asking for what is already so succeeds.
+ *
+ * Words for plans: failover "MACHINE" · wait_until { ... } · check { ... }
+ * The safe core (put in by the engine, per kind; each takes the machine as its value, which names
+ * its group; the last three take nothing or a machine as shown):
+ *   core_reach "M"        the machine's site must answer                       planned
+ *   core_shutdown "M"     guest shut down, process kept       undo: started again   planned
+ *   core_final_sync "M"   the last delta of a quiet source                     planned
+ *   core_hold "M"         the source sends no more            undo: release    planned, unplanned
+ *   core_promote "M"      generation raised: the point of no return            planned, unplanned
+ *   core_retire "M"       the old machine is stopped for good                  planned, unplanned
+ *   core_pin "M"          the point stays as long as needed   undo: unpin      test, planned, unplanned
+ *   core_network {}       the test's isolated network         undo: removed    test
+ *   core_cleanup "M"      the test machine, its disks' server and overlay gone  cleanup
+ *   core_unpin "M"        the point may go                                     cleanup
+ *   core_remove_network {} the network gone                                    cleanup
+ *   core_leftovers {}     lists what is still there; fails unless nothing is   cleanup */
 #pragma once
 
 #include "base/cancel.h"
@@ -11,6 +27,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/* The key of `args` under which the value without a name stands: failover "db1" is
+ * {"value": "db1"}. */
+#define VERB_VALUE "value"
 
 enum run_kind {
     RUN_TEST,
