@@ -7,6 +7,8 @@
 #include "base/json.h"
 #include "link/transport.h"
 
+#include <stdbool.h>
+
 #define LINK_HEAD_MAX    (1024u * 1024u)
 #define LINK_PAYLOAD_MAX (4u * 1024u * 1024u)
 #define LINK_VERSION     1
@@ -24,16 +26,26 @@ struct link *link_new(struct transport *transport, const char *peer);
 void link_close(struct link *link); /* NULL is fine */
 void link_closep(struct link **link);
 const char *link_peer(const struct link *link);
+/* True once a send or receive failed, or was ended half-way by its cancel: the two sides no
+ * longer agree where a message begins, every later call is ERR_NET. */
+bool link_is_broken(const struct link *link);
+/* Lower bounds for what is received (a peer that has proven nothing yet). */
+void link_set_limits(struct link *link, size_t head_max, size_t payload_max);
 
 int link_send(struct link *link, const json_t *head, const void *payload, size_t len,
               struct cancel *cancel, struct err *err) MUST_CHECK;
 int link_recv(struct link *link, struct link_msg *ret_msg, struct cancel *cancel, struct err *err)
     MUST_CHECK;
-/* Sends and waits for the answer. An error answer becomes our error with the peer's code, and
- * "PEER: " before its text. `ret_reply` may be NULL. */
+/* The answer to the oldest link_send that has none yet: many may be sent before answers are
+ * collected, which come in order. `ret_reply->head` is the result itself. An error answer becomes
+ * our error with the peer's code, and "PEER: " before its text; the link stays usable. `ret_reply`
+ * may be NULL. */
+int link_reply(struct link *link, struct link_msg *ret_reply, struct cancel *cancel,
+               struct err *err) MUST_CHECK;
+/* Sends and waits for the answer. */
 int link_call(struct link *link, const json_t *head, const void *payload, size_t len,
               struct link_msg *ret_reply, struct cancel *cancel, struct err *err) MUST_CHECK;
-/* Answers: a result, or an error with its code and text. */
+/* Answers: a result (NULL: {}), or an error with its code and text. */
 int link_answer(struct link *link, const json_t *result, const void *payload, size_t len,
                 struct cancel *cancel, struct err *err) MUST_CHECK;
 int link_answer_err(struct link *link, const struct err *failure, struct cancel *cancel,
