@@ -58,7 +58,17 @@ struct verb_arg {
     bool required;
     bool per_site;    /* may be { lyon = ..., paris = ... } */
     const char *help; /* one sentence; also the documentation */
+    bool choice;      /* with any_of_named: one of those of which exactly one must be there */
+    const char *with; /* goes with the argument of that name: both or neither; NULL: free */
 };
+/* The key under which an argument stands in verb_call.args: its name, and for the one value
+ * without a name "machine", "address" or "value", by its type. */
+static inline const char *verb_arg_key(const struct verb_arg *arg)
+{
+    if (arg->name)
+        return arg->name;
+    return arg->type == ARG_MACHINE ? "machine" : arg->type == ARG_ADDRESS ? "address" : "value";
+}
 
 enum verb_effect { EFFECT_NONE, EFFECT_REVERSIBLE, EFFECT_DESTRUCTIVE };
 enum verb_answer { ANSWER_NOT_DONE, ANSWER_DONE, ANSWER_UNKNOWN };
@@ -78,7 +88,7 @@ struct verb {
     const char *help; /* one sentence */
     const struct verb_arg *args;
     size_t arg_count;
-    bool any_of_named; /* exactly one of the named non-required args must be there */
+    bool any_of_named; /* exactly one of the args marked `choice` must be there */
     enum verb_effect effect;
     bool moves_ownership; /* a declaration only, never inside a body */
     bool core;            /* used by the fixed safe core; not a word for plans */

@@ -27,11 +27,12 @@ struct host {
 };
 
 /* Runs `text` (named `name` in messages) and gives its value as JSON. In HOST_PLAN mode `words`
- * is the verbs' table as JSON (verb_words). ERR_INVALID: "NAME:LINE: what; hint: ..." for a
+ * names the verbs: {NAME: KEY of the value without a name, or null}. ERR_INVALID: "NAME:LINE: what; hint: ..." for a
  * syntax error, an error raised, an unknown word or field (with the nearest one); ERR_LIMIT: which
  * budget was used up; ERR_DENIED: what it tried.
- * In HOST_DATA mode every table is wrapped in nothing: plain JSON; the line of a key is found
- * afterwards with host_line_of. */
+ * In HOST_DATA mode every table is wrapped in nothing: plain JSON, an empty table inside is an
+ * empty array; the line of a key is found afterwards with host_line_of. In HOST_PLAN mode the
+ * value is {plan: document, problems: [{line, text, word, field}]}. */
 int host_run(const struct host *host, enum host_mode mode, const char *name, const char *text,
              size_t len, const json_t *words, json_t **ret_value, struct cancel *cancel,
              struct err *err) MUST_CHECK;
@@ -42,6 +43,10 @@ int host_run_file(const struct host *host, enum host_mode mode, const char *path
 
 /* The line on which the data key `path` ("disks[2].format") is written in `text`, or 0. */
 unsigned host_line_of(const char *text, size_t len, const char *path);
+/* The line of `field` in the table given to the word `word` that stands on `line`; `line` itself
+ * when it is not written there. For plans: word "step", field "wihtin". */
+unsigned host_line_of_field(const char *text, size_t len, unsigned line, const char *word,
+                            const char *field);
 
 /* `muster lua-host`: the child's main. */
 int host_main(int argc, char **argv);
