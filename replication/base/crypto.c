@@ -170,16 +170,21 @@ void sha256_drop(struct sha256_run *run)
     free(run);
 }
 
-void sign_key_new(uint8_t ret_private[SIGN_KEY_BYTES], uint8_t ret_public[SIGN_KEY_BYTES])
+void sign_public(const uint8_t private_key[SIGN_KEY_BYTES], uint8_t ret_public[SIGN_KEY_BYTES])
 {
     size_t len = SIGN_KEY_BYTES;
-
-    random_bytes(ret_private, SIGN_KEY_BYTES);
     EVP_PKEY *pkey =
-        must_ptr(EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, ret_private, SIGN_KEY_BYTES),
+        must_ptr(EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, private_key, SIGN_KEY_BYTES),
                  "Ed25519");
+
     must(EVP_PKEY_get_raw_public_key(pkey, ret_public, &len), "Ed25519");
     EVP_PKEY_free(pkey);
+}
+
+void sign_key_new(uint8_t ret_private[SIGN_KEY_BYTES], uint8_t ret_public[SIGN_KEY_BYTES])
+{
+    random_bytes(ret_private, SIGN_KEY_BYTES);
+    sign_public(ret_private, ret_public);
 }
 
 void sign_bytes(const uint8_t private_key[SIGN_KEY_BYTES], const void *bytes, size_t len,

@@ -69,6 +69,8 @@ int sealer_open(struct sealer *sealer, uint64_t number, const void *aad, size_t 
 
 /* Ed25519. sign_verify: ERR_CORRUPT when the signature does not fit bytes and key. */
 void sign_key_new(uint8_t ret_private[SIGN_KEY_BYTES], uint8_t ret_public[SIGN_KEY_BYTES]);
+/* The public key of a private one. */
+void sign_public(const uint8_t private_key[SIGN_KEY_BYTES], uint8_t ret_public[SIGN_KEY_BYTES]);
 void sign_bytes(const uint8_t private_key[SIGN_KEY_BYTES], const void *bytes, size_t len,
                 uint8_t ret_signature[SIGN_BYTES]);
 int sign_verify(const uint8_t public_key[SIGN_KEY_BYTES], const void *bytes, size_t len,

@@ -39,4 +39,4 @@
     }
 
 #define VEC_FOREACH(item, vec) \
-    for (__typeof__((vec)->at) item = (vec)->at; item < (vec)->at + (vec)->len; item++)
+    for (__typeof__(*(vec)->at) *item = (vec)->at; item < (vec)->at + (vec)->len; item++)
