@@ -37,6 +37,11 @@ void frame_seal(struct frame_coder *coder, uint64_t number, const struct extent 
                 size_t extent_count, const void *payload, size_t payload_len, void *ret_frame,
                 size_t *ret_len);
 
+/* Bytes of the sealed frame that begins here, told from its first FRAME_HEADER_BYTES; 0 when these
+ * are not the beginning of a frame. At most FRAME_SEALED_MAX. */
+#define FRAME_HEADER_BYTES 32u
+size_t frame_sealed_len(const void *bytes, size_t len);
+
 /* Opens it again: extents and payload stay owned by the coder until the next call. Any byte may
  * come from outside: ERR_CORRUPT for everything that does not fit, nothing is read past `len`. */
 struct frame_view {
