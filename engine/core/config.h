@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define CONFIG_PATH_BYTES 512
@@ -22,7 +23,19 @@ struct config {
     char log_level[8];
 };
 void config_done(struct config *config);
-/* `base_dir` completes relative paths. ERR_INVALID names field, nearest word and "FILE:LINE" by
- * way of `line_of` (see host/host.h). */
-int config_from_json(const json_t *json, const char *base_dir, struct config *ret_config,
-                     struct err *err) MUST_CHECK;
+
+/* Where the JSON was read from, for messages and relative paths. */
+struct config_origin {
+    const char *file;     /* as people name it */
+    const char *base_dir; /* completes relative paths; absolute */
+    const char *text;     /* the Lua text of `file`; may be NULL: messages without a line */
+    size_t len;
+    unsigned (*line_of)(const char *text, size_t len, const char *path); /* host_line_of */
+};
+/* ERR_INVALID: "FILE:LINE: FIELD: what", with the nearest word for a misspelt field. Defaults:
+ * dir = base_dir, address "0.0.0.0:7700", advertise = address, socket "DIR/muster.sock", qemu
+ * "qemu-system-x86_64", plugin beside this binary, data_threads 4, log_level "info". */
+int config_from_json(const json_t *json, const struct config_origin *origin,
+                     struct config *ret_config, struct err *err) MUST_CHECK;
+/* All field names, for messages and help; NULL-terminated. */
+const char *const *config_fields(void);

@@ -28,11 +28,16 @@ void loop_timer_cancel(struct loop *loop, uint64_t id); /* gone already: fine */
 /* From any thread: fn runs on the loop's thread, in order of posting. */
 void loop_post(struct loop *loop, loop_fn *fn, void *ctx);
 
+/* Drops what is still to be run for `ctx`: posts and timers. For an object that goes away. */
+void loop_forget(struct loop *loop, const void *ctx);
+
 /* Runs after each turn's callbacks, before the loop waits again: the place of the one
  * transaction per turn. */
 void loop_set_turn_end(struct loop *loop, loop_fn *fn, void *ctx);
 
-/* One turn; waits at most `max_wait_ms` for something to do. True when something ran. */
+/* One turn; waits at most `max_wait_ms` for something to do. True when something ran. With a fake
+ * clock the waiting is real, in short slices: posts, descriptors and timers that became due end
+ * it. Work that callbacks post belongs to the next turn. */
 bool loop_step(struct loop *loop, int64_t max_wait_ms);
 void loop_run(struct loop *loop); /* until loop_stop */
 void loop_stop(struct loop *loop);

@@ -13,6 +13,7 @@ struct pool_job {
     void (*run)(struct pool_job *job);  /* on a pool thread; blocks; watches job->cancel */
     void (*done)(struct pool_job *job); /* on the loop thread, after run; frees the job */
     struct cancel *cancel;              /* owned by the job's maker; may be NULL */
+    struct pool_job *next;              /* the pool's own */
 };
 
 /* Threads are started as jobs need them, at most `max_threads`. */
@@ -21,5 +22,5 @@ struct pool *pool_new(struct loop *loop, unsigned max_threads);
 struct pool *pool_new_inline(struct loop *loop);
 void pool_submit(struct pool *pool, struct pool_job *job);
 size_t pool_busy(const struct pool *pool); /* queued or running */
-/* Waits for running jobs (fire their cancels first); drops none. */
+/* Waits for all jobs (fire their cancels first) and runs their `done`; drops none. Loop thread. */
 void pool_free(struct pool *pool);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/json.h"
 #include "base/vec.h"
 
 #include <stdbool.h>
@@ -152,6 +153,7 @@ struct state_job {
     int64_t id;   /* 0 in put: a new one is given and written back */
     char *kind;   /* "protect", "initial-copy", "resync", "run", "unprotect", ... */
     char *object; /* the machine, plan or run it works on */
+    char *args;   /* JSON: what was asked, and what taking it up again needs */
     char *state;  /* "running", "succeeded", "failed", "cancelled" */
     char *tasks;  /* JSON: [{name, state, done, total, unit, started_ms, ended_ms, error}] */
     char *error;
@@ -171,5 +173,8 @@ int state_job_list(struct state *state, bool open_only, struct state_jobs *ret_j
 /* --- Audit: hash-chained, in the same transaction as the act -------------------------------- */
 int state_audit(struct state *state, int64_t wall_ms, const char *who, const char *act,
                 const char *object, const char *detail, struct err *err) MUST_CHECK;
+/* Newest first, at most `limit`: {seq, at_ms, who, act, object, detail} (new reference). */
+int state_audit_list(struct state *state, size_t limit, json_t **ret_entries, struct err *err)
+    MUST_CHECK;
 /* ERR_CORRUPT names the first entry that does not fit. */
 int state_audit_verify(struct state *state, int64_t *ret_entries, struct err *err) MUST_CHECK;

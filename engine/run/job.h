@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Jobs: what takes long and a person can watch, as a durable row with named tasks.
+ *
+ *   running -> succeeded | failed | cancelled
+ *
+ * All functions belong to the loop thread. A turn decides and writes; when the turn is committed
+ * the daemon calls jobs_turn_committed, and what was decided on starts in the pool. After a restart
+ * an open job goes on with the task it was in: every task may be done again. */
+#pragma once
+
+#include "base/crypto.h"
+#include "base/json.h"
+#include "core/loop.h"
+#include "core/pool.h"
+#include "sites/estate.h"
+#include "state/state.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Everything is borrowed and outlives the jobs. */
+struct jobs_world {
+    struct loop *loop;
+    struct pool *pool;
+    struct clock *clock;
+    struct state *state;
+    struct estate *estate;
+    const char *site;
+    const char *dir;                    /* the site's state directory: what staging needs room in */
+    uint8_t writer_key[SIGN_KEY_BYTES]; /* this site's public key, for the peer's replica */
+    void *ctx;
+    /* Pool threads. ERR_NOT_FOUND: not paired with that peer (names those we are paired with). */
+    int (*open_link)(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
+                     struct err *err);
+    /* Something a watcher may want to see changed. Loop thread; may be NULL. */
+    void (*changed)(void *ctx);
+};
+
+struct jobs;
+struct jobs *jobs_new(const struct jobs_world *world);
+/* Fires the cancels of what runs; rows stay open and are taken up at the next start. Step the
+ * loop until the pool is idle before this. NULL is fine. */
+void jobs_free(struct jobs *jobs);
+/* Call after each commit of a turn (state_turn_end): starts what the turn decided. */
+void jobs_turn_committed(struct jobs *jobs);
+/* At the daemon's start: open rows go on; one this program cannot go on with ends as failed. */
+int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
+
+/* Strings are borrowed. A group is named after its machine. */
+struct job_protect {
+    const char *machine;
+    const char *peer;
+    int64_t interval_ms; /* 0: 15 s */
+    uint64_t keep;       /* points kept at the peer; 0: 24 */
+    enum compression compression;
+    const char *who;
+};
+/* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is
+ * told at once: ERR_NOT_FOUND (no such machine), ERR_EXISTS (protected already), ERR_STATE (a job
+ * works on it, by number). A protection that failed half-way goes on where it stood. */
+int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
+                 struct err *err) MUST_CHECK;
+
+struct job_unprotect {
+    const char *machine;
+    bool keep;  /* the replica stays at the peer, as it is */
+    bool force; /* go on when the peer does not answer: its side stays, and the job says so */
+    const char *who;
+};
+/* ERR_NOT_FOUND: not protected; ERR_STATE: a job works on it, or this site only holds a replica. */
+int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
+                   struct err *err) MUST_CHECK;
+
+/* Gives a stored plan to a peer; tries again until the peer is there. */
+int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,
+                   int64_t *ret_job, struct err *err) MUST_CHECK;
+
+/* Stops it and takes back what it did. ERR_NOT_FOUND; ERR_STATE: it has ended. */
+int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err) MUST_CHECK;
+
+/* A job for people and programs (new reference):
+ *   {id, kind, object, state, error, who, started_ms, ended_ms,
+ *    tasks: [{name, state: "waiting"|"running"|"done"|"failed"|"cancelled", done, total, unit,
+ *             started_ms, ended_ms, error, note, rate_per_s, left_ms,
+ *             disks: [{name, size, done, total}]}]}
+ * Times are milliseconds since 1970, 0: not yet. `done` of `total` `unit`s ("bytes"), 0 of 0 when
+ * a task has no measure; left_ms -1: cannot be told. */
+int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err) MUST_CHECK;
+/* Newest first; `open_only`: those that run. */
+int jobs_list(struct jobs *jobs, bool open_only, json_t **ret_json, struct err *err) MUST_CHECK;
+/* Rises with every change of any job: for watchers. */
+uint64_t jobs_changes(const struct jobs *jobs);
