@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Paris dies: its daemon and its machine by SIGKILL. At most what came after the last durable point is
+# lost, and the tool names that bound before it asks.
+. "$(dirname "$0")/lib/e2e.sh"
+
+e2e_two_sites
+e2e_machine db1 1 raw qcow2
+q paris protect db1 --to lyon --interval 1s --keep 10
+wait_points lyon db1 3
+
+# All that was acknowledged before a cut that became durable must be there.
+floor=$(acked paris db1)
+wait_points lyon db1 $(($(newest_point lyon db1) + 2))
+pid=$(machine_pid paris db1)
+kill_daemon paris
+kill -9 "$pid"
+written=$(acked paris db1)
+ok "paris is gone; db1 had acknowledged $written records, at least $floor are in a durable point"
+
+answer=$(echo no | q lyon failover db1 --unplanned 2>&1) && no "a 'no' went ahead: $answer"
+case $answer in
+    *lost* | *loss* | *lose*) ok "the bound was named before it asked" ;;
+    *) no "no word of what is lost: $answer" ;;
+esac
+check "saying no changed nothing" test -z "$(ls "$work/lyon/instances" 2> /dev/null)"
+refused 4 "planned" lyon failover db1 --planned --yes || true
+
+q lyon failover db1 --unplanned --yes
+wait_console lyon db1 'RECORDS '
+line=$(records lyon db1)
+check "db1 is whole: $line" whole "$line"
+check "at least the $floor records of the durable point are there" test "$(field "$line" last)" -ge "$floor"
+wait_new_records lyon db1
+ok "db1 writes new records at lyon"
+
+# The old primary comes back and is refused.
+demo_serve paris
+q paris machine start db1
+fenced() { q paris status --json | grep -q '"fenced"'; }
+wait_for 60 "paris to learn that it is fenced" fenced
+ok "paris is fenced"
+check "lyon's instance still runs" kill -0 "$(machine_pid lyon db1)"
+e2e_done
