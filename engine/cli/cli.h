@@ -7,10 +7,15 @@
 
 #include "base/err.h"
 
+/* Where `site init` puts authority, certificate and keys (the `dir` of link/tls.h): this folder
+ * below the state directory of config.lua. */
+#define CLI_IDENTITY_DIR "identity"
+
 /* What the binary can do besides; given by engine/daemon/main.c. */
 struct cli_hooks {
-    /* `muster serve`: runs until told to stop. `config_path` is the site's config.lua. */
-    int (*serve)(const char *config_path, struct err *err);
+    /* `muster serve`: runs until told to stop. `config_path` is the site's config.lua; one line
+     * is written to `ready_fd` (-1: none), and it is closed, once the API and the port answer. */
+    int (*serve)(const char *config_path, int ready_fd, struct err *err);
     /* `muster lua-host`: the child's main (host_main). */
     int (*lua_host)(int argc, char **argv);
 };
