@@ -24,8 +24,11 @@ static void table_make(void)
             table[n][i] = (table[n - 1][i] >> 8) ^ table[0][table[n - 1][i] & 255];
 }
 
-static uint32_t by_table(uint32_t crc, const uint8_t *at, size_t len)
+uint32_t crc32c_by_table(uint32_t crc, const void *bytes, size_t len)
 {
+    const uint8_t *at = bytes;
+
+    crc = ~crc;
     (void)pthread_once(&table_once, table_make);
     for (; len >= 8; at += 8, len -= 8) {
         uint32_t low = crc
@@ -37,7 +40,7 @@ static uint32_t by_table(uint32_t crc, const uint8_t *at, size_t len)
     }
     for (; len > 0; at++, len--)
         crc = (crc >> 8) ^ table[0][(crc ^ *at) & 255];
-    return crc;
+    return ~crc;
 }
 
 #ifdef __x86_64__
@@ -66,5 +69,5 @@ uint32_t crc32c(uint32_t crc, const void *bytes, size_t len)
     if (__builtin_cpu_supports("sse4.2"))
         return ~by_instruction(~crc, bytes, len);
 #endif
-    return ~by_table(~crc, bytes, len);
+    return crc32c_by_table(crc, bytes, len);
 }

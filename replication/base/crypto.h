@@ -76,5 +76,8 @@ void sign_bytes(const uint8_t private_key[SIGN_KEY_BYTES], const void *bytes, si
 int sign_verify(const uint8_t public_key[SIGN_KEY_BYTES], const void *bytes, size_t len,
                 const uint8_t signature[SIGN_BYTES], struct err *err) MUST_CHECK;
 
-/* CRC-32C (Castagnoli): torn records in our own files, nothing else. */
+/* CRC-32C (Castagnoli): torn records in our own files, nothing else. Begins with `crc` 0; the
+ * result of one piece is the `crc` of the next. */
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t len);
+/* The same, for processors without the instruction. */
+uint32_t crc32c_by_table(uint32_t crc, const void *bytes, size_t len);

@@ -134,16 +134,12 @@ static void add_number(struct str *text, const struct conversion *c, va_list *ap
     }
 }
 
-static void add_conversion(struct str *text, const struct conversion *c, int cause, va_list *ap)
+static void add_conversion(struct str *text, const struct conversion *c, va_list *ap)
 {
-    char why[128];
-
     if (c->type == '%')
         str_add(text, "%");
     else if (c->type == 's')
         str_addf(text, c->spec, va_arg(*ap, const char *));
-    else if (c->type == 'm')
-        str_add(text, strerror_r(cause, why, sizeof(why)));
     else if (c->type == 'p')
         str_addf(text, c->spec, va_arg(*ap, void *));
     else if (strchr("aAeEfFgG", c->type))
@@ -154,7 +150,7 @@ static void add_conversion(struct str *text, const struct conversion *c, int cau
 
 #pragma GCC diagnostic pop
 
-static void add_message(struct str *line, int cause, const char *fmt, va_list *ap)
+static void add_message(struct str *line, const char *fmt, va_list *ap)
 {
     struct str piece = STR_EMPTY;
     struct conversion c;
@@ -170,7 +166,7 @@ static void add_message(struct str *line, int cause, const char *fmt, va_list *a
         fmt++;
         read_conversion(&fmt, ap, &c);
         str_clear(&piece);
-        add_conversion(&piece, &c, cause, ap);
+        add_conversion(&piece, &c, ap);
         if (is_value && c.type == 's')
             add_value(line, str_text(&piece));
         else
@@ -192,7 +188,7 @@ void log_line(enum log_level level, const char *area, const char *fmt, ...)
     str_addf(&line, "%s %s %s ", str_time(clock->wall_ms(clock), when, sizeof(when)),
              level_names[level], area);
     va_start(ap, fmt);
-    add_message(&line, saved, fmt, &ap);
+    add_message(&line, fmt, &ap);
     va_end(ap);
     str_add(&line, "\n");
     /* There is nobody to tell when the log itself cannot be written. */

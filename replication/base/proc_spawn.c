@@ -292,8 +292,12 @@ int spawn(const struct proc_spec *spec, enum spawn_kind kind, int output_fd, boo
 
     if (!program || (spec->netns && open_netns(spec->netns, &netns_fd, err) < 0))
         return -1;
-    if (output_fd < 0 && (open_log(spec->log_path, &log_fd, err) < 0 || move_up(&log_fd, err) < 0))
+    if (output_fd >= 0)
+        log_fd = fcntl(output_fd, F_DUPFD_CLOEXEC, 3);
+    else if (open_log(spec->log_path, &log_fd, err) < 0 || move_up(&log_fd, err) < 0)
         return -1;
+    if (log_fd < 0)
+        return err_set(err, ERR_IO, errno, "%s: start: dup", program);
     if (pipe2(ends, O_CLOEXEC) < 0)
         return err_set(err, ERR_IO, errno, "%s: start: pipe", program);
     read_fd = ends[0];
