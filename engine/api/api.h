@@ -16,6 +16,7 @@ struct estate;
 struct host;
 struct jobs;
 struct runner;
+struct scheduler;
 struct state;
 
 /* Everything is borrowed and outlives the API. */
@@ -26,14 +27,16 @@ struct api_world {
     const struct config *config;
     struct state *state;
     struct estate *estate;
+    struct scheduler *scheduler; /* to wake sessions */
     struct runner *runner;
     struct jobs *jobs;
     const struct host *host; /* for plans */
     const char *keys_dir;    /* authority, peers: the `dir` of link/tls.h */
 
     void *ctx;
-    /* Makes what this turn wrote durable, or ends the process: called before a reply to a
-     * changing request leaves. Usually the loop's turn end itself. May be NULL (tests). */
+    /* Makes what this turn wrote durable and starts what it decided (state_turn_end, then
+     * jobs_turn_committed and runner_turn_committed), or ends the process: called before a reply
+     * to a changing request leaves. The loop's turn end itself will do. May be NULL (tests). */
     void (*commit)(void *ctx);
     /* A pairing was made or removed: load the peers anew. May be NULL. Loop thread. */
     void (*peers_changed)(void *ctx);
