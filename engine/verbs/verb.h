@@ -4,20 +4,18 @@
  * block; asking for what is already so succeeds.
  *
  * Words for plans: failover "MACHINE" · wait_until { ... } · check { ... }
- * The safe core (put in by the engine, per kind; each takes the machine as its value, which names
- * its group; the last three take nothing or a machine as shown):
- *   core_reach "M"        the machine's site must answer                       planned
- *   core_shutdown "M"     guest shut down, process kept       undo: started again   planned
- *   core_final_sync "M"   the last delta of a quiet source                     planned
- *   core_hold "M"         the source sends no more            undo: release    planned, unplanned
- *   core_promote "M"      generation raised: the point of no return            planned, unplanned
- *   core_retire "M"       the old machine is stopped for good                  planned, unplanned
- *   core_pin "M"          the point stays as long as needed   undo: unpin      test, planned, unplanned
- *   core_network {}       the test's isolated network         undo: removed    test
- *   core_cleanup "M"      the test machine, its disks' server and overlay gone  cleanup
- *   core_unpin "M"        the point may go                                     cleanup
- *   core_remove_network {} the network gone                                    cleanup
- *   core_leftovers {}     lists what is still there; fails unless nothing is   cleanup */
+ * The safe core, put in by the engine per kind of run (plan/plan.h):
+ *   core_shutdown {machine}     guest shut down, process kept; undo: started again
+ *   core_final_sync {group}     the last delta of a quiet source, then no more; undo: released
+ *   core_hold {group}           the source sends no more; undo: released
+ *   core_promote {group}        generation raised, the chosen point kept: no return
+ *   core_retire {group}         the old machine is stopped for good
+ *   core_pin {group}            the point stays as long as the test; undo: unpinned
+ *   core_network {}             the test's isolated network; undo: removed
+ *   core_cleanup {machine}      test machine, its disks' server and overlay gone
+ *   core_unpin {group}          the point may go
+ *   core_network_remove {}      the network gone
+ *   core_leftovers {}           fails when anything of the test is still there, and lists it */
 #pragma once
 
 #include "base/cancel.h"
@@ -27,10 +25,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* The key of `args` under which the value without a name stands: failover "db1" is
- * {"value": "db1"}. */
-#define VERB_VALUE "value"
 
 enum run_kind {
     RUN_TEST,
@@ -75,9 +69,12 @@ enum verb_answer { ANSWER_NOT_DONE, ANSWER_DONE, ANSWER_UNKNOWN };
 
 struct verb_call {
     enum run_kind kind;
-    const char *run; /* the run's id: part of every name a verb makes, so that it is found again */
+    const char *run;    /* the run's name, "lyon-12" (a cleanup's: the test's): part of every name a
+                        verb makes, so that it is found again. A machine's own `run` goes first:
+                        it stays the same when a second run goes on with a failover */
     const json_t *args; /* checked at load; durations as "NAME_ms" numbers are NOT made: texts */
-    const json_t *machines; /* of the plan: name -> {group, point, address, ...} as the run knows */
+    const json_t *machines; /* of the plan, as the run knows them: name -> {group, peer, run, point
+                               (0: the newest), generation (before promotion), last_delta} */
     struct site *here;      /* the site that is to own the machines */
     struct site *there;     /* the other one */
     struct clock *clock;
@@ -92,7 +89,9 @@ struct verb {
     enum verb_effect effect;
     bool moves_ownership; /* a declaration only, never inside a body */
     bool core;            /* used by the fixed safe core; not a word for plans */
-    /* `ret_result` gets a new reference (an object) on success. */
+    /* `ret_result` gets a new reference (an object) on success. Its "facts" {NAME: {...}} are what
+     * later steps shall know about machines (point, generation, ...): the run merges them into
+     * `machines`. Its "warning" is shown. "instance" names a machine that this started. */
     int (*run)(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err);
     /* After a crash: was it done? Required unless effect is none. */
