@@ -168,12 +168,17 @@ int fs_list(const char *path, struct fs_names *ret_names, struct err *err)
 {
     CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
     CLEANUP(dir_close) DIR *dir = opendir(path);
-    const struct dirent *entry;
     size_t cap = 0;
 
     if (!dir)
         return failed("list", path, errno, err);
-    while (errno = 0, (entry = readdir(dir)) != NULL) {
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (!entry && errno)
+            return failed("list", path, errno, err);
+        if (!entry)
+            break;
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         if (names.len == cap) {
@@ -182,8 +187,6 @@ int fs_list(const char *path, struct fs_names *ret_names, struct err *err)
         }
         names.at[names.len++] = mem_strdup(entry->d_name);
     }
-    if (errno)
-        return failed("list", path, errno, err);
     if (names.len > 1)
         qsort(names.at, names.len, sizeof(*names.at), by_name);
     *ret_names = names;

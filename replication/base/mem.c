@@ -15,9 +15,12 @@ static _Noreturn void out_of_memory(size_t n, size_t size)
 
 void *mem_alloc(size_t n, size_t size)
 {
-    /* calloc checks the product; nothing asked for still gives a pointer of its own. */
-    void *ptr = calloc(n ? n : 1, size ? size : 1);
+    size_t bytes;
 
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes > PTRDIFF_MAX)
+        out_of_memory(n, size);
+    /* Nothing asked for still gives a pointer of its own. */
+    void *ptr = calloc(bytes ? bytes : 1, 1);
     if (!ptr)
         out_of_memory(n, size);
     return ptr;
@@ -25,7 +28,7 @@ void *mem_alloc(size_t n, size_t size)
 
 void *mem_try_alloc(size_t bytes, const char *what, struct err *err)
 {
-    void *ptr = calloc(bytes ? bytes : 1, 1);
+    void *ptr = bytes <= PTRDIFF_MAX ? calloc(bytes ? bytes : 1, 1) : NULL;
 
     if (!ptr)
         (void)err_set(err, ERR_SPACE, 0, "%s: no memory for %zu bytes", what, bytes);
