@@ -38,5 +38,6 @@
         memset(v, 0, sizeof(*v));                                           \
     }
 
-#define VEC_FOREACH(item, vec) \
-    for (__typeof__(*(vec)->at) *item = (vec)->at; item < (vec)->at + (vec)->len; item++)
+#define VEC_FOREACH(item, vec)                     \
+    for (__typeof__(*(vec)->at) *item = (vec)->at; \
+         (vec)->len > 0 && item < (vec)->at + (vec)->len; item++)
