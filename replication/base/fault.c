@@ -89,7 +89,7 @@ static struct {
     pthread_once_t once;
     bool on;
     char *name; /* "*": every point */
-    _Atomic int left;
+    _Atomic long left;
     int list_fd;
 } crash = {.once = PTHREAD_ONCE_INIT, .list_fd = -1};
 
@@ -100,7 +100,7 @@ static void crash_read_environment(void)
 
     if (spec && *spec) {
         const char *colon = strrchr(spec, ':');
-        int nth = colon ? atoi(colon + 1) : 1;
+        long nth = colon ? strtol(colon + 1, NULL, 10) : 1;
 
         crash.name = mem_printf("%.*s", colon ? (int)(colon - spec) : (int)strlen(spec), spec);
         atomic_init(&crash.left, nth > 0 ? nth : 1);

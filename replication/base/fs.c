@@ -29,11 +29,11 @@ static int failed(const char *what, const char *path, int sys, struct err *err)
 /* The same for a descriptor; the system still knows its path. */
 static int failed_fd(const char *what, int fd, int sys, struct err *err)
 {
-    char link[64];
     char path[PATH_MAX];
+    char name[64];
 
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, path, sizeof(path) - 1);
+    (void)snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(name, path, sizeof(path) - 1);
     if (len < 0)
         return err_set(err, ERR_IO, sys, "descriptor %d: %s", fd, what);
     path[len] = '\0';

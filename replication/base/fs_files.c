@@ -131,8 +131,13 @@ static int make_dir(struct fs *fs, const char *path, mode_t mode, struct err *er
         if (!is_dir(path))
             return -1;
         err_clear(err);
+        return 0;
     }
-    return fs->sync_dir(fs, parent, err);
+    if (fs->sync_dir(fs, parent, err) == 0)
+        return 0;
+    /* A folder that is there counts as durable, so this one must not stay. */
+    (void)fs->rmdir(fs, path, NULL);
+    return -1;
 }
 
 int fs_make_dirs(struct fs *fs, const char *path, mode_t mode, struct err *err)

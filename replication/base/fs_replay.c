@@ -140,26 +140,31 @@ static void choose_cuts(struct replay *rp)
 }
 
 /* A rename lost in one folder is lost in the other, and with it what follows there and is not
- * durable; which may take other renames along. */
+ * durable. True when that moved a cut. */
+static bool settle_rename(struct replay *rp, size_t i, bool to)
+{
+    uint64_t lost = folder_of(rp, i, to);
+    uint64_t other = folder_of(rp, i, !to);
+    size_t limit = i > rp->synced[other] ? i : rp->synced[other];
+
+    if (i < rp->cut[lost] || rp->cut[other] <= limit)
+        return false;
+    rp->cut[other] = limit;
+    return true;
+}
+
+/* One rename may take others along. */
 static void settle_renames(struct replay *rp)
 {
     bool changed = true;
 
     while (changed) {
         changed = false;
-        for (size_t i = rp->record->initial; i < rp->end; i++) {
-            if (!is_between_folders(rp, i))
-                continue;
-            for (int to = 0; to < 2; to++) {
-                uint64_t lost = folder_of(rp, i, to);
-                uint64_t other = folder_of(rp, i, !to);
-                size_t limit = i > rp->synced[other] ? i : rp->synced[other];
-                if (i >= rp->cut[lost] && rp->cut[other] > limit) {
-                    rp->cut[other] = limit;
-                    changed = true;
-                }
+        for (size_t i = rp->record->initial; i < rp->end; i++)
+            if (is_between_folders(rp, i)) {
+                changed |= settle_rename(rp, i, false);
+                changed |= settle_rename(rp, i, true);
             }
-        }
     }
 }
 

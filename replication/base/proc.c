@@ -134,8 +134,9 @@ void proc_reap(const struct proc_id *id, int *ret_status)
 {
     int status = 0;
 
-    /* Until it is waited for, the pid of a child stays its own, dead or not. */
-    if (waitpid(id->pid, &status, WNOHANG) != id->pid) {
+    /* Until it is waited for, the pid of a child stays its own, dead or not; what is no child of
+     * ours (any more) is not touched. */
+    if (waitpid(id->pid, &status, WNOHANG) == 0) {
         (void)kill(id->pid, SIGKILL);
         while (waitpid(id->pid, &status, 0) < 0)
             if (errno != EINTR)

@@ -128,7 +128,7 @@ static void child_close_fds(const struct plan *plan)
             child_fail(plan, "close_range");
         from = keep + 1;
     }
-    if (syscall(SYS_close_range, from, ~0u, 0) < 0)
+    if (syscall(SYS_close_range, from, ~0U, 0) < 0)
         child_fail(plan, "close_range");
 }
 

@@ -202,6 +202,6 @@ bool str_unhex(const char *hex, void *ret_bytes, size_t len)
         if (hex_value(hex[i]) < 0)
             return false;
     for (size_t i = 0; i < len; i++)
-        to[i] = (uint8_t)(hex_value(hex[2 * i]) << 4 | hex_value(hex[2 * i + 1]));
+        to[i] = (uint8_t)(hex_value(hex[2 * i]) * 16 + hex_value(hex[2 * i + 1]));
     return true;
 }

@@ -199,6 +199,7 @@ static void folders_are_made_on_the_way(void **state)
     fault_arm("fs.sync_dir", 0, EIO);
     CLEANUP(mem_freep) char *fresh = path_join(*state, "fresh");
     EXPECT_ERR(ERR_IO, fs_make_dirs(fs_real(), fresh, 0700, &err));
+    assert_false(fs_exists(fresh));
 }
 
 static void names_are_listed_in_order(void **state)
