@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Somebody who speaks like a QMP monitor (or a guest agent) on a unix socket, from a thread. What
+ * it says to a command is decided by a function of the test's, which runs on that thread. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+struct fake_qmp;
+struct fake_qmp_config {
+    const char *path;
+    const char *greeting; /* NULL: QMP's; "": none */
+    /* The bytes to send for a command, malloc'ed; "@ID" in it becomes the command's id. NULL:
+     * close the connection. An empty text says nothing. */
+    char *(*answer)(void *ctx, const json_t *command);
+    void *ctx;
+};
+struct fake_qmp *fake_qmp_new(const struct fake_qmp_config *config);
+/* How many commands of that name came. */
+unsigned fake_qmp_count(struct fake_qmp *fake, const char *command);
+void fake_qmp_free(struct fake_qmp *fake);
+
+/* {"return": {}, "id": @ID} */
+char *fake_qmp_ok(void);
+char *fake_qmp_say(const char *text);
