@@ -36,9 +36,10 @@ struct report {
     char step[24]; /* what failed */
 };
 
+/* All that the child needs, made before the fork. */
 struct plan {
-    const char *program; /* a path, found already */
-    char *const *argv;
+    char *program; /* a path, found already */
+    char **argv;
     int stdout_fd;
     int netns_fd; /* -1: ours */
     int report_fd;
@@ -48,6 +49,16 @@ struct plan {
     bool own_group;
     pid_t parent;
 };
+
+static void plan_done(struct plan *plan)
+{
+    free(plan->program);
+    free(plan->argv);
+    free(plan->keep);
+    fd_close(&plan->stdout_fd);
+    fd_close(&plan->netns_fd);
+    fd_close(&plan->report_fd);
+}
 
 static bool is_program(const char *path)
 {
@@ -277,69 +288,80 @@ static pid_t fork_quietly(const struct plan *plan)
     return pid;
 }
 
-int spawn(const struct proc_spec *spec, enum spawn_kind kind, int output_fd, bool own_group,
-          pid_t *ret_pid, struct err *err)
+/* `output_fd` -1: the spec's log. */
+static int plan_output(struct plan *plan, const char *log_path, int output_fd, struct err *err)
 {
-    CLEANUP(mem_freep) char *program = find_program(spec->argv[0], err);
-    CLEANUP(mem_freep) char **argv = NULL;
-    CLEANUP(mem_freep) int *keep = mem_new_array(int, spec->keep_fd_count + 1);
-    CLEANUP(fd_close) int log_fd = -1;
-    CLEANUP(fd_close) int netns_fd = -1;
-    CLEANUP(fd_close) int read_fd = -1;
-    CLEANUP(fd_close) int write_fd = -1;
-    size_t argc = 0;
+    if (output_fd < 0)
+        return open_log(log_path, &plan->stdout_fd, err) < 0 ? -1 : move_up(&plan->stdout_fd, err);
+    plan->stdout_fd = fcntl(output_fd, F_DUPFD_CLOEXEC, 3);
+    return plan->stdout_fd < 0 ? err_set(err, ERR_IO, errno, "dup") : 0;
+}
+
+/* The pipe's writing end stays in the plan; `ret_fd` is the reading one. */
+static int plan_report(struct plan *plan, int *ret_fd, struct err *err)
+{
     int ends[2];
 
-    if (!program || (spec->netns && open_netns(spec->netns, &netns_fd, err) < 0))
-        return -1;
-    if (output_fd >= 0)
-        log_fd = fcntl(output_fd, F_DUPFD_CLOEXEC, 3);
-    else if (open_log(spec->log_path, &log_fd, err) < 0 || move_up(&log_fd, err) < 0)
-        return -1;
-    if (log_fd < 0)
-        return err_set(err, ERR_IO, errno, "%s: start: dup", program);
     if (pipe2(ends, O_CLOEXEC) < 0)
-        return err_set(err, ERR_IO, errno, "%s: start: pipe", program);
-    read_fd = ends[0];
-    write_fd = ends[1];
-    if (move_up(&write_fd, err) < 0)
-        return -1;
+        return err_set(err, ERR_IO, errno, "pipe");
+    *ret_fd = ends[0];
+    plan->report_fd = ends[1];
+    return move_up(&plan->report_fd, err);
+}
+
+static void plan_lists(struct plan *plan, const struct proc_spec *spec)
+{
+    size_t argc = 0;
 
     while (spec->argv[argc])
         argc++;
     /* execv takes char *const *: the strings are copied by pointer, never written. */
-    argv = mem_new_array(char *, argc + 1);
-    memcpy(argv, spec->argv, argc * sizeof(*argv));
+    plan->argv = mem_new_array(char *, argc + 1);
+    memcpy(plan->argv, spec->argv, argc * sizeof(*plan->argv));
+    plan->keep_count = spec->keep_fd_count + 1;
+    plan->keep = mem_new_array(int, plan->keep_count);
     if (spec->keep_fd_count > 0)
-        memcpy(keep, spec->keep_fds, spec->keep_fd_count * sizeof(*keep));
-    keep[spec->keep_fd_count] = write_fd;
-    qsort(keep, spec->keep_fd_count + 1, sizeof(*keep), by_number);
+        memcpy(plan->keep, spec->keep_fds, spec->keep_fd_count * sizeof(*plan->keep));
+    plan->keep[spec->keep_fd_count] = plan->report_fd;
+    qsort(plan->keep, plan->keep_count, sizeof(*plan->keep), by_number);
+}
 
+int spawn(const struct proc_spec *spec, enum spawn_kind kind, int output_fd, bool own_group,
+          pid_t *ret_pid, struct err *err)
+{
+    CLEANUP(plan_done)
     struct plan plan = {
-        .program = program,
-        .argv = argv,
-        .stdout_fd = log_fd,
-        .netns_fd = netns_fd,
-        .report_fd = write_fd,
-        .keep = keep,
-        .keep_count = spec->keep_fd_count + 1,
+        .stdout_fd = -1,
+        .netns_fd = -1,
+        .report_fd = -1,
         .kind = kind,
         .own_group = own_group,
         .parent = getpid(),
     };
+    CLEANUP(fd_close) int read_fd = -1;
+
+    plan.program = find_program(spec->argv[0], err);
+    if (!plan.program)
+        return -1;
+    if ((spec->netns && open_netns(spec->netns, &plan.netns_fd, err) < 0)
+        || plan_output(&plan, spec->log_path, output_fd, err) < 0
+        || plan_report(&plan, &read_fd, err) < 0)
+        return err_wrap(err, "%s: start", plan.program);
+    plan_lists(&plan, spec);
+
     pid_t child = fork_quietly(&plan);
     if (child < 0)
-        return err_set(err, ERR_IO, errno, "%s: start: fork", program);
-    fd_close(&write_fd);
+        return err_set(err, ERR_IO, errno, "%s: start: fork", plan.program);
+    fd_close(&plan.report_fd);
     pid_t pid = kind == SPAWN_CHILD ? child : -1;
-    int result = read_reports(program, read_fd, &pid, err);
+    int result = read_reports(plan.program, read_fd, &pid, err);
     if (result < 0 || kind == SPAWN_DETACHED)
         wait_for(child);
     if (result < 0)
         return -1;
     if (pid < 0)
         return err_set(err, ERR_IO, 0, "%s: start: the process ended before it told its pid",
-                       program);
+                       plan.program);
     *ret_pid = pid;
     return 0;
 }
