@@ -92,6 +92,7 @@ struct verb {
     /* `ret_result` gets a new reference (an object) on success. Its "facts" {NAME: {...}} are what
      * later steps shall know about machines (point, generation, ...): the run merges them into
      * `machines`. Its "warning" is shown. "instance" names a machine that this started. */
+    /* With a failure it may give a result too, for the report. */
     int (*run)(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err);
     /* After a crash: was it done? Required unless effect is none. */
@@ -105,5 +106,6 @@ struct verb {
 
 const struct verb *verb_find(const char *name); /* NULL: none */
 const struct verb *const *verb_all(size_t *ret_count);
-/* The words for the plan language: names and argument tables as JSON (new reference). */
+/* The words for plans, as host_run takes them: {NAME: key of the value without a name, or null}
+ * (new reference). The core's are not among them. */
 json_t *verb_words(void);

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The core's verbs for the side that writes now: shut down, last delta, hold, retire. In an
+ * unplanned run that side may be out of reach; then these say so and the run goes on. */
+#include "base/mem.h"
+#include "verbs/verb_help.h"
+
+#define SHUTDOWN_MS (5 * 60 * 1000)
+
+static const struct verb_arg machine_arg[] = {
+    {.name = "machine", .type = ARG_MACHINE, .required = true, .help = "The machine."},
+};
+static const struct verb_arg group_arg[] = {
+    {.name = "group", .type = ARG_MACHINE, .required = true, .help = "The protection group."},
+};
+
+/* Groups of several machines do not exist yet: the group's name is its machine's. */
+static json_t *group_args(const struct verb_call *call)
+{
+    const char *machine = verb_text(call, "group");
+
+    return json_pack("{s:s, s:s}", "group", verb_group_of(call, machine), "run",
+                     verb_run_of(call, machine));
+}
+
+static int observe_group(const struct verb_call *call, json_t **ret_reply, struct cancel *cancel,
+                         struct err *err)
+{
+    return site_ask(call->there, "group.observe", group_args(call), ret_reply, cancel, err);
+}
+
+/* The source's group is held for this failover. */
+static bool is_held(const struct verb_call *call, const json_t *group)
+{
+    return str_eq(json_get_str(group, "held", ""), verb_run_of(call, verb_text(call, "group")));
+}
+
+/* --- core_shutdown -------------------------------------------------------------------------- */
+
+static int shut_down(const struct verb_call *call, const char *machine, struct cancel *cancel,
+                     struct err *err)
+{
+    int64_t left = cancel_left_ms(cancel);
+
+    return site_ask(call->there, "machine.shutdown",
+                    json_pack("{s:s, s:I}", "machine", machine, "within_ms",
+                              (json_int_t)(left < SHUTDOWN_MS ? left : SHUTDOWN_MS)),
+                    NULL, cancel, err);
+}
+
+static int shutdown_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                        struct err *err)
+{
+    const char *machine = verb_text(call, "machine");
+
+    if (shut_down(call, machine, cancel, err) < 0)
+        return err_wrap(err, "shut down %s", machine);
+    *ret_result = json_object();
+    return 0;
+}
+
+static int shutdown_probe(const struct verb_call *call, enum verb_answer *ret_answer,
+                          json_t **ret_result, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *seen = NULL;
+
+    if (site_ask(call->there, "machine.observe",
+                 json_pack("{s:s}", "machine", verb_text(call, "machine")), &seen, cancel, err)
+        < 0)
+        return -1;
+    const char *state = json_get_str(seen, "state", "?");
+    *ret_answer = str_eq(state, "shutdown") || str_eq(state, "off") ? ANSWER_DONE : ANSWER_NOT_DONE;
+    if (*ret_answer == ANSWER_DONE)
+        *ret_result = json_object();
+    return 0;
+}
+
+static int shutdown_undo(const struct verb_call *call, struct cancel *cancel, struct err *err)
+{
+    const char *machine = verb_text(call, "machine");
+
+    return site_ask(call->there, "machine.start",
+                    json_pack("{s:s, s:s}", "machine", machine, "run", verb_run_of(call, machine)),
+                    NULL, cancel, err);
+}
+
+static char *shutdown_describe(const json_t *args, enum run_kind kind)
+{
+    (void)kind;
+    return mem_printf("Shut down %s at the other site; its disks stay as they are.",
+                      json_get_str(args, "machine", "?"));
+}
+
+const struct verb verb_core_shutdown = {
+    .name = "core_shutdown",
+    .help = "Shuts a machine down at the site that runs it.",
+    .args = machine_arg,
+    .arg_count = ARRAY_LEN(machine_arg),
+    .effect = EFFECT_REVERSIBLE,
+    .core = true,
+    .run = shutdown_run,
+    .probe = shutdown_probe,
+    .undo = shutdown_undo,
+    .describe = shutdown_describe,
+};
+
+/* --- core_final_sync ------------------------------------------------------------------------ */
+
+/* Believed only when the replica, too, says that it has applied that point. */
+static int check_applied(const struct verb_call *call, uint64_t point, struct cancel *cancel,
+                         struct err *err)
+{
+    CLEANUP(json_freep) json_t *replica = NULL;
+
+    if (site_ask(call->here, "group.observe", group_args(call), &replica, cancel, err) < 0)
+        return -1;
+    uint64_t applied = json_get_u64(replica, "applied_point", 0);
+    if (applied < point)
+        return err_set(err, ERR_STATE, 0, "the last delta made point %llu, the replica is at %llu",
+                       (unsigned long long)point, (unsigned long long)applied);
+    return 0;
+}
+
+static json_t *synced(const struct verb_call *call, uint64_t point)
+{
+    return verb_facts(verb_text(call, "group"), json_pack("{s:I}", "point", (json_int_t)point));
+}
+
+static int final_sync_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                          struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    const char *group = verb_text(call, "group");
+
+    if (site_ask(call->there, "group.final-sync", group_args(call), &reply, cancel, err) < 0)
+        return err_wrap(err, "last delta of %s", group);
+    uint64_t point = json_get_u64(reply, "point", 0);
+    if (check_applied(call, point, cancel, err) < 0)
+        return err_wrap(err, "last delta of %s", group);
+    *ret_result = synced(call, point);
+    return 0;
+}
+
+static int final_sync_probe(const struct verb_call *call, enum verb_answer *ret_answer,
+                            json_t **ret_result, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *source = NULL;
+
+    if (observe_group(call, &source, cancel, err) < 0)
+        return -1;
+    uint64_t point = json_get_u64(source, "final_point", 0);
+    if (!is_held(call, source) || point == 0) {
+        *ret_answer = ANSWER_NOT_DONE;
+        return 0;
+    }
+    if (check_applied(call, point, cancel, err) < 0)
+        return -1;
+    *ret_answer = ANSWER_DONE;
+    *ret_result = synced(call, point);
+    return 0;
+}
+
+static int release(const struct verb_call *call, struct cancel *cancel, struct err *err)
+{
+    return site_ask(call->there, "group.release", group_args(call), NULL, cancel, err);
+}
+
+static char *final_sync_describe(const json_t *args, enum run_kind kind)
+{
+    (void)kind;
+    return mem_printf("Send the last changes of %s, then no more.",
+                      json_get_str(args, "group", "?"));
+}
+
+const struct verb verb_core_final_sync = {
+    .name = "core_final_sync",
+    .help = "Sends what changed last; then replica and source are equal and stay so.",
+    .args = group_arg,
+    .arg_count = ARRAY_LEN(group_arg),
+    .effect = EFFECT_REVERSIBLE,
+    .core = true,
+    .run = final_sync_run,
+    .probe = final_sync_probe,
+    .undo = release,
+    .describe = final_sync_describe,
+};
+
+/* --- core_hold ------------------------------------------------------------------------------ */
+
+/* If asked for: the machine off and what it wrote last over here, as far as they let us. */
+static int last_delta(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                      struct err *err)
+{
+    const char *machine = verb_text(call, "group");
+
+    if (shut_down(call, machine, cancel, err) < 0)
+        return err_wrap(err, "no last delta: shut down %s", machine);
+    return final_sync_run(call, ret_result, cancel, err);
+}
+
+static int hold_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                    struct err *err)
+{
+    const char *machine = verb_text(call, "group");
+    CLEANUP(json_freep) json_t *result = NULL;
+
+    if (json_get_bool(verb_machine(call, machine), "last_delta", false)) {
+        struct err why = ERR_EMPTY;
+        if (last_delta(call, &result, cancel, &why) < 0) {
+            if (cancel_is_fired(cancel))
+                return err_set(err, ERR_CANCELLED, 0, "cancelled");
+            result = json_pack("{s:s}", "warning", why.text);
+        }
+    }
+    if (site_ask(call->there, "group.hold", group_args(call), NULL, cancel, err) < 0)
+        return verb_forgive(call, ret_result, cancel, err);
+    *ret_result = result ? TAKE(result) : json_pack("{s:b}", "reached", 1);
+    return 0;
+}
+
+static int hold_probe(const struct verb_call *call, enum verb_answer *ret_answer,
+                      json_t **ret_result, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *source = NULL;
+
+    *ret_answer = ANSWER_NOT_DONE;
+    if (observe_group(call, &source, cancel, err) < 0) {
+        if (call->kind == RUN_UNPLANNED && err_is_retryable(err->code)) {
+            err_clear(err); /* asking again does no harm, and says why it is out of reach */
+            return 0;
+        }
+        return -1;
+    }
+    if (!is_held(call, source))
+        return 0;
+    uint64_t point = json_get_u64(source, "final_point", 0);
+    *ret_result = point ? synced(call, point) : json_pack("{s:b}", "reached", 1);
+    *ret_answer = ANSWER_DONE;
+    return 0;
+}
+
+static char *hold_describe(const json_t *args, enum run_kind kind)
+{
+    (void)kind;
+    return mem_printf("Tell the other site, if it can be reached, to send nothing more of %s.",
+                      json_get_str(args, "group", "?"));
+}
+
+const struct verb verb_core_hold = {
+    .name = "core_hold",
+    .help = "Stops the replication of a group at its source.",
+    .args = group_arg,
+    .arg_count = ARRAY_LEN(group_arg),
+    .effect = EFFECT_REVERSIBLE,
+    .core = true,
+    .run = hold_run,
+    .probe = hold_probe,
+    .undo = release,
+    .describe = hold_describe,
+};
+
+/* --- core_retire ---------------------------------------------------------------------------- */
+
+static uint64_t promoted_generation(const struct verb_call *call)
+{
+    return json_get_u64(verb_machine(call, verb_text(call, "group")), "promoted", 0);
+}
+
+static int retire_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                      struct err *err)
+{
+    const char *group = verb_text(call, "group");
+    uint64_t generation = promoted_generation(call);
+
+    if (generation == 0)
+        return err_set(err, ERR_STATE, 0, "%s was not promoted; its old machine stays", group);
+    json_t *args = group_args(call);
+    (void)json_object_set_new(args, "generation", json_integer((json_int_t)generation));
+    if (site_ask(call->there, "group.retire", args, NULL, cancel, err) < 0) {
+        (void)err_wrap(err, "%s may still run at %s", group, call->there->name);
+        return verb_forgive(call, ret_result, cancel, err);
+    }
+    *ret_result = json_pack("{s:b}", "reached", 1);
+    return 0;
+}
+
+static int retire_probe(const struct verb_call *call, enum verb_answer *ret_answer,
+                        json_t **ret_result, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *source = NULL;
+    uint64_t generation = promoted_generation(call);
+
+    *ret_answer = ANSWER_NOT_DONE;
+    if (observe_group(call, &source, cancel, err) < 0) {
+        if (call->kind == RUN_UNPLANNED && err_is_retryable(err->code)) {
+            err_clear(err);
+            return 0;
+        }
+        return -1;
+    }
+    if (generation == 0 || json_get_u64(source, "retired", 0) < generation)
+        return 0;
+    *ret_answer = ANSWER_DONE;
+    *ret_result = json_pack("{s:b}", "reached", 1);
+    return 0;
+}
+
+static char *retire_describe(const json_t *args, enum run_kind kind)
+{
+    return mem_printf("Stop the old %s at the other site for good%s.",
+                      json_get_str(args, "group", "?"),
+                      kind == RUN_UNPLANNED ? ", if it can be reached" : "");
+}
+
+const struct verb verb_core_retire = {
+    .name = "core_retire",
+    .help = "Stops the old machine for good: it may not write under the old generation any more.",
+    .args = group_arg,
+    .arg_count = ARRAY_LEN(group_arg),
+    .effect = EFFECT_DESTRUCTIVE,
+    .core = true,
+    .run = retire_run,
+    .probe = retire_probe,
+    .describe = retire_describe,
+};

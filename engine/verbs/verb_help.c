@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verbs/verb_help.h"
+
+#include "base/mem.h"
+
+const char *verb_text(const struct verb_call *call, const char *key)
+{
+    return json_get_str(call->args, key, "");
+}
+
+const json_t *verb_machine(const struct verb_call *call, const char *machine)
+{
+    return json_object_get(call->machines, machine);
+}
+
+const char *verb_run_of(const struct verb_call *call, const char *machine)
+{
+    return json_get_str(verb_machine(call, machine), "run", call->run);
+}
+
+const char *verb_group_of(const struct verb_call *call, const char *machine)
+{
+    return json_get_str(verb_machine(call, machine), "group", machine);
+}
+
+uint64_t verb_point_of(const struct verb_call *call, const char *machine)
+{
+    return json_get_u64(verb_machine(call, machine), "point", 0);
+}
+
+bool verb_is_test(const struct verb_call *call)
+{
+    return call->kind == RUN_TEST || call->kind == RUN_CLEANUP;
+}
+
+json_t *verb_facts(const char *machine, json_t *facts)
+{
+    return json_pack("{s:{s:o}}", "facts", machine, facts);
+}
+
+int verb_forgive(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                 struct err *err)
+{
+    struct err over = ERR_EMPTY;
+
+    if (call->kind != RUN_UNPLANNED || (err->code != ERR_NET && err->code != ERR_TIMEOUT))
+        return -1;
+    if (cancel_check(cancel, &over) < 0 && over.code == ERR_CANCELLED)
+        return -1;
+    *ret_result = json_pack("{s:b, s:s}", "reached", 0, "warning", err->text);
+    err_clear(err);
+    return 0;
+}
