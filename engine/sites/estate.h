@@ -24,6 +24,9 @@ struct estate_config {
     /* A link to that peer, for sessions and remote asks. */
     int (*open_link)(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
                      struct err *err);
+    /* The group here was "held", "released" or "retired" (with the new generation), by this
+     * site's peer or our own run. Any thread; may be NULL. */
+    void (*changed)(void *ctx, const char *group, const char *what, uint64_t generation);
 };
 struct estate *estate_new(const struct estate_config *config);
 void estate_free(struct estate *estate);
@@ -49,8 +52,25 @@ struct estate_group {
 };
 int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
     MUST_CHECK;
-/* Stops turning it; the checkpoint stays. */
+/* Stops turning it; the checkpoint stays. Waits for a turn or a call that is under way. */
 void estate_group_remove(struct estate *estate, const char *group);
+/* For good: tracking ends, checkpoint and marks are removed, then as estate_group_remove. On an
+ * error the group stays as it is. */
+int estate_group_forget(struct estate *estate, const char *group, struct cancel *cancel,
+                        struct err *err) MUST_CHECK;
+/* What a failover left on this side's group, durable in sessions/GROUP.mark. */
+struct estate_mark {
+    char held[NAME_MAX_BYTES]; /* name of the run that holds it; "": nobody */
+    uint64_t final_point;      /* of a final sync by that run; 0: none */
+    uint64_t retired;          /* generation it was promoted to elsewhere; 0: not */
+};
+int estate_mark_read(struct estate *estate, const char *group, struct estate_mark *ret_mark,
+                     struct err *err) MUST_CHECK;
+/* May the machine be started here? ERR_FENCED: its group was failed over to another site (says
+ * where); ERR_STATE: a failover holds it (names the run). */
+int estate_may_start(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;
+/* Those there are; free with free(). */
+struct estate_group *estate_group_list(struct estate *estate, size_t *ret_count);
 /* Borrowed until estate_session_put; NULL when this site does not send that group. */
 struct session *estate_session_get(struct estate *estate, const char *group);
 void estate_session_put(struct estate *estate, const char *group);
@@ -64,6 +84,7 @@ struct estate_replica {
 int estate_replica_add(struct estate *estate, const struct estate_replica *replica, struct err *err)
     MUST_CHECK;
 void estate_replica_remove(struct estate *estate, const char *group);
+struct estate_replica *estate_replica_list(struct estate *estate, size_t *ret_count);
 /* The store, locked for the caller until estate_store_put; opened (and recovered) when needed.
  * `failed`: it is closed, and opened anew at the next use. */
 int estate_store_get(struct estate *estate, const char *group, struct store **ret_store,
@@ -85,6 +106,12 @@ void estate_machine_unlock(struct estate *estate, const char *name);
 
 struct provider *estate_provider(struct estate *estate);
 struct clock *estate_clock(struct estate *estate);
+
+/* Recovered machines (instances/): serves disks again whose server died, and continues machines
+ * that waited for them. For the daemon's start and now and then; errors of one do not stop the
+ * others, the last is returned. `ret_repaired` counts, always set. */
+int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *cancel,
+                  struct err *err) MUST_CHECK;
 
 /* The local site over an estate; the remote one over a peer's link; both as `struct site`. */
 struct site;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The site seam: where a verb does its work. One question-and-answer door: local does it, remote
  * asks the peer's daemon the same (which allows only the safe core), simulated plays it in memory.
- * `what` and the fields of args and result stand in the table in site.c. Calls block; any pool
+ * `what` and the fields of args and result stand in the table below. Calls block; any pool
  * thread; asking for what is already so succeeds. */
 #pragma once
 
@@ -25,29 +25,40 @@ int site_ask(struct site *site, const char *what, json_t *args, json_t **ret_res
 void site_close(struct site *site); /* NULL is fine */
 
 /* What there is to ask. Machines are named; a group is named after its machine until groups of
- * several machines exist. `run` makes names unique and repeats harmless.
+ * several machines exist. `run` makes names unique and repeats harmless. Those marked * may be
+ * asked by a peer, for groups shared with it.
  *
  *  source side
- *   "machine.observe"    {machine}                  -> {state}  as instance_state_name
- *   "machine.shutdown"   {machine, within_ms}       -> {}       guest off, process kept
- *   "machine.stop"       {machine}                  -> {}       process gone
- *   "group.final-sync"   {group}                    -> {point}  source quiet, replica equal to it
- *   "group.hold"         {group, run}               -> {}       no more cycles: session paused
- *   "group.release"      {group, run}               -> {}       undoes hold
- *   "group.retire"       {group, run, generation}   -> {}       machine stopped; this side is the old one
+ *   "machine.observe"  * {machine}                  -> {state}  as instance_state_name
+ *   "machine.shutdown" * {machine, within_ms}       -> {}       guest off, process kept
+ *   "machine.start"    * {machine, run}             -> {}       undoes shutdown; never once retired
+ *   "machine.stop"     * {machine}                  -> {}       process gone
+ *   "group.final-sync" * {group, run}               -> {point}  source quiet, replica equal to it;
+ *                                                               held from then on
+ *   "group.hold"       * {group, run}               -> {}       no more cycles: session paused; it
+ *                                                               lasts over a restart
+ *   "group.release"    * {group, run}               -> {}       undoes hold; another run's: nothing
+ *   "group.retire"     * {group, run, generation}   -> {}       machine stopped; this side is the
+ *                                                               old one, for good
+ *  either side
+ *   "group.observe"    * {group, run}               -> source:  {role, state, generation, held,
+ *                                                      final_point, retired, durable_point, ...}
+ *                                                      replica: {role, state, generation, pinned,
+ *                                                      durable_point, durable_cut_ms,
+ *                                                      durable_age_ms, and the same for applied}
+ *                                                      `pinned`: {point, cut_ms} of that run
  *  recovery side
- *   "group.observe"      {group}                    -> {state, generation, durable_point,
- *                                                       durable_cut_ms, applied_point, ...}
  *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest
  *   "group.unpin"        {group, run}               -> {}
- *   "group.promote"      {group, point, run}        -> {generation, point}
+ *   "group.promote"      {group, point, run, expected} -> {generation, point}
  *   "net.create"         {run}                      -> {netns}  the test's isolated network
+ *   "net.observe"        {run}                      -> {netns, exists, complete}
  *   "net.remove"         {run}                      -> {}
- *   "instance.start"     {machine, run, test, point}-> {}       view + overlay + machine
- *   "instance.observe"   {machine, run, test}       -> {state}
+ *   "instance.start"     {machine, group, run, test, point} -> {}  view + overlay + machine
+ *   "instance.observe"   {machine, run, test}       -> {state, exists}
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
  *   "instance.leftovers" {run}                      -> {left: [text]}
- *   "probe.tcp"          {machine, run, test, address, port} -> {answer}
+ *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  machine "": `address`
  *   "probe.agent"        {machine, run, test}       -> {answer}
  *   "probe.console"      {machine, run, test, text} -> {answer}
  */
