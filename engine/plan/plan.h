@@ -31,7 +31,7 @@ struct plan_problem {
     unsigned line; /* 0: the plan as a whole */
     char *text;    /* without file and line; may hold "; hint: ..." */
 };
-VEC_DEFINE(plan_problems, struct plan_problem);
+VEC_DEFINE(plan_problems, struct plan_problem)
 void plan_problems_done(struct plan_problems *problems); /* also for CLEANUP */
 /* "FILE:LINE: error|warning: TEXT" per line, by line number; free with free(). */
 char *plan_problems_text(const struct plan_problems *problems, const char *file);
@@ -51,7 +51,7 @@ struct plan_action {
     const json_t *args; /* object; keys by verb_arg_key; values as written; owned by document */
     unsigned line;
 };
-VEC_DEFINE(plan_actions, struct plan_action);
+VEC_DEFINE(plan_actions, struct plan_action)
 
 struct plan_step {
     char id[PLAN_ID_BYTES]; /* "s1" .. "sN" in order of the text */
@@ -66,14 +66,14 @@ struct plan_step {
     enum plan_on_failure on_failure;
     struct plan_actions actions; /* at least one, in order */
 };
-VEC_DEFINE(plan_steps, struct plan_step);
+VEC_DEFINE(plan_steps, struct plan_step)
 
 struct plan_stage {
     const char *title;
     unsigned line;
     unsigned kinds;
 };
-VEC_DEFINE(plan_stages, struct plan_stage);
+VEC_DEFINE(plan_stages, struct plan_stage)
 
 struct plan {
     char name[PLAN_NAME_BYTES];
@@ -137,7 +137,7 @@ struct plan_task_action {
     json_t *args;  /* owned */
     unsigned line; /* 0: the core's */
 };
-VEC_DEFINE(plan_task_actions, struct plan_task_action);
+VEC_DEFINE(plan_task_actions, struct plan_task_action)
 
 struct plan_task {
     char id[PLAN_ID_BYTES]; /* the step's, or "core.shutdown.db1"; unique within the list */
@@ -154,7 +154,7 @@ struct plan_task {
     bool point_of_no_return; /* the first destructive one */
     struct plan_task_actions actions;
 };
-VEC_DEFINE(plan_tasks, struct plan_task);
+VEC_DEFINE(plan_tasks, struct plan_task)
 void plan_tasks_done(struct plan_tasks *tasks); /* also for CLEANUP */
 
 /* ERR_INVALID: nothing to do for that kind; ERR_UNSUPPORTED: a dry run, or a core verb that is not

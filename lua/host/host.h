@@ -27,12 +27,13 @@ struct host {
 };
 
 /* Runs `text` (named `name` in messages) and gives its value as JSON. In HOST_PLAN mode `words`
- * names the verbs: {NAME: KEY of the value without a name, or null}. ERR_INVALID: "NAME:LINE: what; hint: ..." for a
- * syntax error, an error raised, an unknown word or field (with the nearest one); ERR_LIMIT: which
- * budget was used up; ERR_DENIED: what it tried.
- * In HOST_DATA mode every table is wrapped in nothing: plain JSON, an empty table inside is an
- * empty array; the line of a key is found afterwards with host_line_of. In HOST_PLAN mode the
- * value is {plan: document, problems: [{line, text, word, field}]}. */
+ * names the verbs: {NAME: KEY of the value without a name, or null}; the value is {plan: document,
+ * problems: [{line, text, word, field}]}. In HOST_DATA mode it is the table the text returns, as
+ * plain JSON; an empty table inside it is an empty array; the line of a key is found afterwards with
+ * host_line_of.
+ * ERR_INVALID: "NAME:LINE: what; hint: ..." for a syntax error, an error raised, an unknown word
+ * (with the nearest one), a value that is no data; ERR_LIMIT: which budget was used up; ERR_DENIED:
+ * what it tried; ERR_PROTOCOL: the child itself is at fault. */
 int host_run(const struct host *host, enum host_mode mode, const char *name, const char *text,
              size_t len, const json_t *words, json_t **ret_value, struct cancel *cancel,
              struct err *err) MUST_CHECK;

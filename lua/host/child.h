@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+/* How the child gives up the world, and the words between parent and child.
+ *
+ * Both send one line of JSON, then nothing more:
+ *   parent  {"mode": "plan"|"data", "text": T, "words": {...}|null,
+ *            "memory_bytes": N, "result_bytes": N, "cpu_ms": N}
+ *   child   {"value": V}  or  {"error": {"code": "invalid", "text": T, "line": N, "path": P}}
+ * A child that dies without a line was killed by one of its bounds; its wait status says which. */
+#pragma once
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+/* A job is a text of at most 16 MiB, escaped, and its words. */
+#define CHILD_JOB_BYTES_MAX (100U * 1024 * 1024)
+
+struct child_bounds {
+    uint64_t address_bytes; /* of the whole process; not set where a sanitizer is built in */
+    int64_t cpu_ms;         /* from now on; the process is killed with SIGPROF, later SIGKILL */
+};
+
+/* Gives up everything but reading and writing `fd`, memory, and the end, for ever: other
+ * descriptors are closed, any other system call kills the process (SIGSYS). ERR_UNSUPPORTED: this
+ * kernel cannot confine. */
+int child_confine(int fd, const struct child_bounds *bounds, struct err *err) MUST_CHECK;
