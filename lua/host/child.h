@@ -12,6 +12,19 @@
 
 #include <stdint.h>
 
+/* A sanitizer built in needs more of the system; such builds are for our own tests. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CHILD_SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CHILD_SANITIZED 1
+#endif
+#ifndef CHILD_SANITIZED
+#define CHILD_SANITIZED 0
+#endif
+
 /* A job is a text of at most 16 MiB, escaped, and its words. */
 #define CHILD_JOB_BYTES_MAX (100U * 1024 * 1024)
 

@@ -15,24 +15,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#ifdef __has_feature
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define WITH_SANITIZER 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define WITH_SANITIZER 1
-#endif
-#ifndef WITH_SANITIZER
-#define WITH_SANITIZER 0
-#endif
-
 static int close_others(int fd, struct err *err)
 {
     unsigned keep = (unsigned)fd;
 
     /* A sanitizer reports to stderr, which is a log file or /dev/null. */
-    unsigned from = WITH_SANITIZER ? 3 : 0;
+    unsigned from = CHILD_SANITIZED ? 3 : 0;
     if ((keep > from && syscall(SYS_close_range, from, keep - 1, 0) < 0)
         || syscall(SYS_close_range, keep + 1, ~0U, 0) < 0)
         return err_set(err, ERR_UNSUPPORTED, errno, "close_range");
@@ -70,7 +58,7 @@ static int bound_system(const struct child_bounds *bounds, struct err *err)
         || set_bound(RLIMIT_FSIZE, 0, 0, "fsize", err) < 0
         || set_bound(RLIMIT_NPROC, 0, 0, "nproc", err) < 0 || bound_cpu(bounds->cpu_ms, err) < 0)
         return -1;
-    if (!WITH_SANITIZER
+    if (!CHILD_SANITIZED
         && set_bound(RLIMIT_AS, bounds->address_bytes, bounds->address_bytes, "as", err) < 0)
         return -1;
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -78,23 +66,39 @@ static int bound_system(const struct child_bounds *bounds, struct err *err)
     return 0;
 }
 
-/* What the sanitizers do behind our back; these builds are for our own tests only. */
+/* A call with only this descriptor. */
+static int allow_on(scmp_filter_ctx filter, int call, int fd)
+{
+    const struct scmp_arg_cmp only = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)fd};
+
+    return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, 1, &only);
+}
+
+/* What the sanitizers do behind our back. */
 static int allow_sanitizer(scmp_filter_ctx filter)
 {
     static const int calls[] = {
-        SCMP_SYS(mmap),           SCMP_SYS(mprotect),     SCMP_SYS(sigaltstack),
-        SCMP_SYS(futex),          SCMP_SYS(getpid),       SCMP_SYS(gettid),
-        SCMP_SYS(rt_sigprocmask), SCMP_SYS(sched_yield),  SCMP_SYS(nanosleep),
-        SCMP_SYS(clock_gettime),  SCMP_SYS(rt_sigaction),
+        SCMP_SYS(mmap),      SCMP_SYS(mprotect),      SCMP_SYS(sigaltstack),
+        SCMP_SYS(futex),     SCMP_SYS(getpid),        SCMP_SYS(gettid),
+        SCMP_SYS(nanosleep), SCMP_SYS(clock_gettime), SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(tgkill),    SCMP_SYS(sched_yield),   SCMP_SYS(rt_sigaction),
     };
     int rc = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(calls) && rc == 0; i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
-    if (rc == 0)
-        rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(write), 1,
-                              SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO));
-    return rc;
+    return rc ? rc : allow_on(filter, SCMP_SYS(write), STDERR_FILENO);
+}
+
+/* Memory for data, never for code, and no file's. */
+static int allow_mmap(scmp_filter_ctx filter)
+{
+    const struct scmp_arg_cmp data[] = {
+        {.arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0},
+        {.arg = 3, .op = SCMP_CMP_MASKED_EQ, .datum_a = MAP_ANONYMOUS, .datum_b = MAP_ANONYMOUS},
+    };
+
+    return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), ARRAY_LEN(data), data);
 }
 
 static int allow(scmp_filter_ctx filter, int fd)
@@ -114,16 +118,10 @@ static int allow(scmp_filter_ctx filter, int fd)
     for (size_t i = 0; i < ARRAY_LEN(always) && rc == 0; i++)
         rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, always[i], 0);
     for (size_t i = 0; i < ARRAY_LEN(on_socket) && rc == 0; i++)
-        rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, on_socket[i], 1,
-                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)fd));
-    /* Memory for data, never for code. */
-    if (rc == 0 && !WITH_SANITIZER)
-        rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
-                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
-                              SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
-    if (rc == 0 && WITH_SANITIZER)
-        rc = allow_sanitizer(filter);
-    return rc;
+        rc = allow_on(filter, on_socket[i], fd);
+    if (rc)
+        return rc;
+    return CHILD_SANITIZED ? allow_sanitizer(filter) : allow_mmap(filter);
 }
 
 int child_confine(int fd, const struct child_bounds *bounds, struct err *err)
