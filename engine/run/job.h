@@ -38,13 +38,28 @@ struct jobs_world {
 
 struct jobs;
 struct jobs *jobs_new(const struct jobs_world *world);
-/* Fires the cancels of what runs; rows stay open and are taken up at the next start. Step the
- * loop until the pool is idle before this. NULL is fine. */
-void jobs_free(struct jobs *jobs);
+/* Fires the cancels of what runs and starts nothing more; rows stay open and are taken up at the
+ * next start. Step the loop until the pool is idle, then jobs_free. */
+void jobs_stop(struct jobs *jobs);
+void jobs_free(struct jobs *jobs); /* NULL is fine */
 /* Call after each commit of a turn (state_turn_end): starts what the turn decided. */
 void jobs_turn_committed(struct jobs *jobs);
 /* At the daemon's start: open rows go on; one this program cannot go on with ends as failed. */
 int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
+
+/* What a protection's row keeps as JSON, at both sides:
+ *   {interval_ms, keep, compression: "none"|"zstd"|"lz4", machines: [name]}
+ * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. */
+struct job_settings {
+    int64_t interval_ms;
+    uint64_t keep;
+    enum compression compression;
+};
+int job_settings_parse(const char *json, struct job_settings *ret_settings, struct err *err)
+    MUST_CHECK;
+const char *job_compression_name(enum compression compression);
+int job_compression_parse(const char *name, enum compression *ret_compression, struct err *err)
+    MUST_CHECK;
 
 /* Strings are borrowed. A group is named after its machine. */
 struct job_protect {
@@ -67,9 +82,15 @@ struct job_unprotect {
     bool force; /* go on when the peer does not answer: its side stays, and the job says so */
     const char *who;
 };
-/* ERR_NOT_FOUND: not protected; ERR_STATE: a job works on it, or this site only holds a replica. */
+/* At the site that sends: replication stops, the replica goes, then our side of it. At the one that
+ * holds the replica: only a kept one, or with `force` (the other site is gone for good).
+ * ERR_NOT_FOUND: not protected; ERR_STATE: a job works on it, a recovered machine uses it, or it
+ * is to be done at the other site (names it). */
 int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
                    struct err *err) MUST_CHECK;
+/* This site's replica of `group` goes, data and key; gone already is fine. ERR_STATE: a run's
+ * machine uses it (names the run). Any thread; blocks. */
+int job_remove_local_replica(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 
 /* Gives a stored plan to a peer; tries again until the peer is there. */
 int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,

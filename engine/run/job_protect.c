@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+/* protect: check prerequisites, create the relationship, initial copy, finalize. The row of the
+ * protection says how far it is:
+ *
+ *   (none) -> enabling -> initial-copy -> finalizing -> protected
+ *                 `-> enabling-failed  `-> initial-copy-failed: protect again goes on
+ *
+ * A cancel takes everything back, here and at the peer. */
+#include "base/mem.h"
+#include "run/job_kind.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define DEFAULT_INTERVAL_MS 15000
+#define DEFAULT_KEEP        24
+#define FIRST_GENERATION    1
+#define PEER_MS             30000
+#define WAIT_MS             2000
+
+enum { TASK_CHECK, TASK_CREATE, TASK_COPY, TASK_FINALIZE };
+
+struct protect {
+    struct machine machine;
+    struct estate_group group;
+};
+
+static void protect_free(void *data)
+{
+    struct protect *protect = data;
+
+    machine_done(&protect->machine);
+    free(protect);
+}
+
+/* What each task needs from the rows, read anew: the job may have been taken up with this one. */
+static int load(struct job *job, struct err *err)
+{
+    CLEANUP(state_machine_done) struct state_machine row = {0};
+    CLEANUP(json_freep) json_t *definition = NULL;
+
+    if (job->data)
+        return 0;
+    if (state_machine_get(job_world(job)->state, job->object, &row, err) < 0
+        || json_parse(row.definition, strlen(row.definition), &definition, err) < 0)
+        return -1;
+    struct protect *protect = mem_new(struct protect);
+    machine_init(&protect->machine);
+    job->data = protect;
+    if (machine_from_json(definition, &protect->machine, err) < 0)
+        return -1;
+    struct estate_group *group = &protect->group;
+    (void)snprintf(group->group, sizeof(group->group), "%s", job->object);
+    (void)snprintf(group->peer, sizeof(group->peer), "%s", json_get_str(job->args, "peer", ""));
+    group->generation = FIRST_GENERATION;
+    group->interval_ms = (int64_t)json_get_u64(job->args, "interval_ms", DEFAULT_INTERVAL_MS);
+    group->keep = json_get_u64(job->args, "keep", DEFAULT_KEEP);
+    return job_compression_parse(json_get_str(job->args, "compression", "zstd"),
+                                 &group->compression, err);
+}
+
+static int put_protection(struct job *job, const char *state, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    const struct protect *protect = job->data;
+    CLEANUP(json_freep)
+    json_t *settings =
+        json_pack("{s:I, s:I, s:s, s:[s]}", "interval_ms", (json_int_t)protect->group.interval_ms,
+                  "keep", (json_int_t)protect->group.keep, "compression",
+                  job_compression_name(protect->group.compression), "machines", job->object);
+    CLEANUP(mem_freep) char *text = json_text(settings);
+    CLEANUP(mem_freep) char *peer = mem_strdup(protect->group.peer);
+    CLEANUP(mem_freep) char *state_text = mem_strdup(state);
+    const struct state_protection row = {
+        .group = job->object,
+        .peer = peer,
+        .role = (char[]){"source"},
+        .state = state_text,
+        .settings = text,
+        .generation = protect->group.generation,
+        .since_ms = world->clock->wall_ms(world->clock),
+    };
+
+    return state_protection_put(world->state, &row, err);
+}
+
+int job_protection_state(struct job *job, const char *group, const char *state, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    if (state_protection_get(world->state, group, &row, err) < 0)
+        return -1;
+    free(row.state);
+    row.state = mem_strdup(state);
+    row.since_ms = world->clock->wall_ms(world->clock);
+    return state_protection_put(world->state, &row, err);
+}
+
+/* --- Check ------------------------------------------------------------------------------- */
+
+static int check_work(struct job *job, struct err *err)
+{
+    const struct protect *protect = job->data;
+
+    return job_check_prerequisites(job, &protect->machine, err);
+}
+
+/* --- Create the relationship ------------------------------------------------------------- */
+
+static int create_begin(struct job *job, struct err *err)
+{
+    if (load(job, err) < 0)
+        return -1;
+    return put_protection(job, "enabling", err);
+}
+
+/* The group's key, made when there is none; a second try finds the first one's. */
+static int group_key(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
+{
+    struct err missing = ERR_EMPTY;
+
+    if (estate_key_read(estate, group, ret_key, &missing) == 0)
+        return 0;
+    if (missing.code != ERR_NOT_FOUND) {
+        *err = missing;
+        return -1;
+    }
+    key_new(ret_key);
+    return estate_key_write(estate, group, ret_key, err);
+}
+
+static int disks_json(const struct machine *machine, json_t **ret_disks, struct err *err)
+{
+    CLEANUP(json_freep) json_t *disks = json_array();
+
+    VEC_FOREACH(disk, &machine->disks) {
+        uint64_t size = 0;
+        if (job_disk_size(disk->path, disk->format, &size, err) < 0)
+            return err_wrap(err, "disk %s", disk->name);
+        (void)json_array_append_new(
+            disks, json_pack("{s:s, s:I}", "name", disk->name, "size", (json_int_t)size));
+    }
+    *ret_disks = TAKE(disks);
+    return 0;
+}
+
+static int create_ask(struct job *job, const struct key *key, json_t **ret_ask, struct err *err)
+{
+    const struct protect *protect = job->data;
+    char key_hex[2 * KEY_BYTES + 1];
+    char writer_hex[2 * SIGN_KEY_BYTES + 1];
+    json_t *disks = NULL;
+
+    if (disks_json(&protect->machine, &disks, err) < 0)
+        return -1;
+    str_hex(key->bytes, KEY_BYTES, key_hex);
+    str_hex(job_world(job)->writer_key, SIGN_KEY_BYTES, writer_hex);
+    *ret_ask =
+        json_pack("{s:s, s:s, s:s, s:s, s:o, s:{s:o}, s:I, s:I, s:I, s:s}", "op", "replica.create",
+                  "group", protect->group.group, "key", key_hex, "writer_key", writer_hex, "disks",
+                  disks, "machines", job->object, machine_to_json(&protect->machine), "generation",
+                  (json_int_t)protect->group.generation, "interval_ms",
+                  (json_int_t)protect->group.interval_ms, "keep", (json_int_t)protect->group.keep,
+                  "compression", job_compression_name(protect->group.compression));
+    explicit_bzero(key_hex, sizeof(key_hex));
+    return 0;
+}
+
+static int call_peer(struct job *job, const char *peer, const json_t *ask, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    struct cancel *cancel = cancel_new(world->clock, job->base.cancel, PEER_MS);
+    CLEANUP(link_closep) struct link *link = NULL;
+    int rc = world->open_link(world->ctx, peer, &link, cancel, err);
+
+    if (rc == 0)
+        rc = link_call(link, ask, NULL, 0, NULL, cancel, err);
+    cancel_free(cancel);
+    return rc;
+}
+
+static int create_work(struct job *job, struct err *err)
+{
+    const struct protect *protect = job->data;
+    CLEANUP(key_wipe) struct key key = {{0}};
+    CLEANUP(json_freep) json_t *ask = NULL;
+
+    if (group_key(job_world(job)->estate, job->object, &key, err) < 0
+        || create_ask(job, &key, &ask, err) < 0)
+        return -1;
+    return call_peer(job, protect->group.peer, ask, err);
+}
+
+/* --- Initial copy ------------------------------------------------------------------------ */
+
+static int copy_begin(struct job *job, struct err *err)
+{
+    if (load(job, err) < 0)
+        return -1;
+    return put_protection(job, "initial-copy", err);
+}
+
+/* ERR_STATE: the session ended up where only a person can help. */
+static int stuck(const struct session_status *status, struct err *err)
+{
+    if (status->state != SESSION_CRITICAL && status->state != SESSION_FENCED)
+        return 0;
+    *err = status->error;
+    if (err->code == ERR_NONE)
+        return err_set(err, ERR_STATE, 0, "replication is %s", session_state_name(status->state));
+    return -1;
+}
+
+static void note_of(const struct session_status *status, char *ret_note, size_t size)
+{
+    char time[32];
+
+    if (status->state == SESSION_BACKING_OFF)
+        (void)snprintf(ret_note, size, "tried again at %s: %.400s",
+                       str_time(status->retry_at_ms, time, sizeof(time)), status->error.text);
+    else if (status->state == SESSION_PAUSED)
+        (void)snprintf(ret_note, size, "paused");
+    else
+        (void)snprintf(ret_note, size, "%s", status->note);
+}
+
+static void copy_progress(struct job *job, const struct session_status *status)
+{
+    struct job_progress *p = &job->progress;
+
+    *p = (struct job_progress){.unit = "bytes", .rate_per_s = status->rate_per_s, .left_ms = -1};
+    p->disk_count = status->disk_count;
+    for (size_t i = 0; i < status->disk_count; i++) {
+        p->disks[i] = status->disks[i];
+        p->done += status->disks[i].done_bytes;
+        p->total += status->disks[i].total_bytes;
+    }
+    if (p->rate_per_s > 0 && p->total >= p->done)
+        p->left_ms = (int64_t)((p->total - p->done) / p->rate_per_s * 1000);
+    note_of(status, p->note, sizeof(p->note));
+}
+
+/* The session's status; opens the session when this site does not send the group yet. */
+static int sample(struct job *job, struct session_status *ret_status, struct err *err)
+{
+    struct estate *estate = job_world(job)->estate;
+    const struct protect *protect = job->data;
+    struct session *session = estate_session_get(estate, job->object);
+
+    if (!session) {
+        if (estate_group_add(estate, &protect->group, err) < 0)
+            return -1;
+        session = estate_session_get(estate, job->object);
+    }
+    if (!session)
+        return err_set(err, ERR_STATE, 0, "%s is not sent from here any more", job->object);
+    session_status(session, ret_status);
+    estate_session_put(estate, job->object);
+    return 0;
+}
+
+static int copy_work(struct job *job, struct err *err)
+{
+    struct session_status status;
+
+    if (sample(job, &status, err) < 0)
+        return -1;
+    copy_progress(job, &status);
+    if (stuck(&status, err) < 0)
+        return -1;
+    bool copying = status.state == SESSION_COPYING || status.state == SESSION_BACKING_OFF
+                   || status.state == SESSION_PAUSED;
+    return copying && status.durable_point == 0 ? JOB_AGAIN : 0;
+}
+
+/* --- Finalize ---------------------------------------------------------------------------- */
+
+static int finalize_begin(struct job *job, struct err *err)
+{
+    if (load(job, err) < 0)
+        return -1;
+    return put_protection(job, "finalizing", err);
+}
+
+/* The peer is told, so that its row says the same. It may be away for a while. */
+static int tell_peer(struct job *job, struct err *err)
+{
+    const struct protect *protect = job->data;
+    CLEANUP(json_freep)
+    json_t *ask = json_pack("{s:s, s:s, s:s}", "op", "replica.state", "group", job->object, "state",
+                            "protected");
+
+    if (call_peer(job, protect->group.peer, ask, err) == 0)
+        return 0;
+    if (!err_is_retryable(err->code))
+        return -1;
+    (void)snprintf(job->progress.note, sizeof(job->progress.note), "%.500s", err->text);
+    job->again_ms = WAIT_MS;
+    return JOB_AGAIN;
+}
+
+static int finalize_work(struct job *job, struct err *err)
+{
+    struct session_status status;
+
+    if (sample(job, &status, err) < 0 || stuck(&status, err) < 0)
+        return -1;
+    note_of(&status, job->progress.note, sizeof(job->progress.note));
+    if (status.durable_point == 0 || status.applied_point == 0)
+        return JOB_AGAIN;
+    return tell_peer(job, err);
+}
+
+/* --- Ends -------------------------------------------------------------------------------- */
+
+/* After a cancel everything; after a failure nothing is there yet or worth nothing before the
+ * copy, and worth keeping from then on. */
+static bool wants_undo(struct job *job)
+{
+    if (job->task == TASK_CHECK)
+        return false;
+    return job->cancel_asked || job->task == TASK_CREATE;
+}
+
+static int undo(struct job *job, struct err *err)
+{
+    const char *peer = json_get_str(job->args, "peer", "");
+
+    if (job_forget_source(job, job->object, err) < 0
+        || job_remove_replica(job, peer, job->object, false, err) < 0)
+        return -1;
+    return job_remove_key(job_world(job)->estate, job->object, err);
+}
+
+static int settle_row(struct job *job, const struct err *failure, struct err *err)
+{
+    struct state *state = job_world(job)->state;
+    struct err missing = ERR_EMPTY;
+
+    if (!failure)
+        return put_protection(job, "protected", err);
+    if (job->undoing && !job->undo_failed) {
+        if (state_protection_remove(state, job->object, &missing) < 0
+            && missing.code != ERR_NOT_FOUND) {
+            *err = missing;
+            return -1;
+        }
+        return 0;
+    }
+    if (job->task == TASK_CHECK)
+        return 0;
+    return job_protection_state(
+        job, job->object, job->task == TASK_CREATE ? "enabling-failed" : "initial-copy-failed",
+        err);
+}
+
+static int settled(struct job *job, const struct err *failure, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    CLEANUP(mem_freep)
+    char *detail = failure ? mem_printf("%s: %.600s", job->cancel_asked ? "cancelled" : "failed",
+                                        failure->text)
+                           : mem_printf("to %s", json_get_str(job->args, "peer", ""));
+
+    if (settle_row(job, failure, err) < 0)
+        return -1;
+    return state_audit(world->state, world->clock->wall_ms(world->clock), job->who,
+                       failure ? "protect.ended" : "protected", job->object, detail, err);
+}
+
+const struct job_kind *job_kind_protect(void)
+{
+    static const struct job_task tasks[] = {
+        [TASK_CHECK] = {"check prerequisites", load, check_work, NULL},
+        [TASK_CREATE] = {"create the relationship", create_begin, create_work, NULL},
+        [TASK_COPY] = {"initial copy", copy_begin, copy_work, NULL},
+        [TASK_FINALIZE] = {"finalize", finalize_begin, finalize_work, NULL},
+    };
+    static const struct job_kind kind = {
+        .name = "protect",
+        .tasks = tasks,
+        .task_count = ARRAY_LEN(tasks),
+        .exclusive = true,
+        .wants_undo = wants_undo,
+        .undo = undo,
+        .settled = settled,
+        .data_free = protect_free,
+    };
+
+    return &kind;
+}
+
+/* --- Asked for --------------------------------------------------------------------------- */
+
+/* None, or one that failed half-way with the same peer. */
+static int check_not_protected(struct jobs *jobs, const struct job_protect *spec, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct err missing = ERR_EMPTY;
+
+    if (state_protection_get(jobs_world_of(jobs)->state, spec->machine, &row, &missing) < 0) {
+        if (missing.code == ERR_NOT_FOUND)
+            return 0;
+        *err = missing;
+        return -1;
+    }
+    if (!str_eq(row.role, "source"))
+        return err_set(err, ERR_EXISTS, 0, "%s is a replica from %s here", spec->machine, row.peer);
+    bool half = str_eq(row.state, "enabling-failed") || str_eq(row.state, "initial-copy-failed");
+    if (half && str_eq(row.peer, spec->peer))
+        return 0;
+    return err_set(err, ERR_EXISTS, 0,
+                   "%s is protected to %s already (%s); hint: muster unprotect %s first",
+                   spec->machine, row.peer, row.state, spec->machine);
+}
+
+int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
+                 struct err *err)
+{
+    const struct jobs_world *world = jobs_world_of(jobs);
+    CLEANUP(state_machine_done) struct state_machine machine = {0};
+    CLEANUP(mem_freep) char *detail = mem_printf("to %s", spec->peer);
+
+    if (state_machine_get(world->state, spec->machine, &machine, err) < 0
+        || check_not_protected(jobs, spec, err) < 0)
+        return -1;
+    if (str_eq(spec->peer, world->site))
+        return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);
+    int64_t interval = spec->interval_ms > 0 ? spec->interval_ms : DEFAULT_INTERVAL_MS;
+    uint64_t keep = spec->keep > 0 ? spec->keep : DEFAULT_KEEP;
+    json_t *args =
+        json_pack("{s:s, s:I, s:I, s:s}", "peer", spec->peer, "interval_ms", (json_int_t)interval,
+                  "keep", (json_int_t)keep, "compression", job_compression_name(spec->compression));
+    if (job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err) < 0)
+        return -1;
+    return state_audit(world->state, world->clock->wall_ms(world->clock), spec->who, "protect",
+                       spec->machine, detail, err);
+}

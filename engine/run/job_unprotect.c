@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+/* unprotect: stop replication, remove the replica, drop our side. Each part is asked for again by a
+ * daemon that was restarted; what is gone already is fine. A failure leaves the row "disabling-
+ * failed": unprotect again goes on. */
+#include "base/fs.h"
+#include "base/mem.h"
+#include "run/job_kind.h"
+
+#include <stdio.h>
+
+#define PEER_MS              30000
+#define REOPENED_INTERVAL_MS 3600000
+
+static bool arg(const struct job *job, const char *name)
+{
+    return json_get_bool(job->args, name, false);
+}
+
+/* --- Parts shared with protect's undo ---------------------------------------------------- */
+
+/* A row in the middle of an unprotect is not sent after a restart; its tracking is still there. */
+static int reopen(struct job *job, const char *group, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/sessions/%s", world->dir, group);
+    struct estate_group again = {.generation = 1, .interval_ms = REOPENED_INTERVAL_MS, .keep = 1};
+
+    if (!fs_exists(dir))
+        return 1;
+    (void)snprintf(again.group, sizeof(again.group), "%s", group);
+    (void)snprintf(again.peer, sizeof(again.peer), "%s", json_get_str(job->args, "peer", ""));
+    return estate_group_add(world->estate, &again, err);
+}
+
+int job_forget_source(struct job *job, const char *group, struct err *err)
+{
+    struct estate *estate = job_world(job)->estate;
+
+    if (estate_session_get(estate, group)) {
+        estate_session_put(estate, group);
+    } else {
+        int rc = reopen(job, group, err);
+        if (rc != 0)
+            return rc < 0 ? -1 : 0;
+    }
+    if (estate_group_forget(estate, group, job->base.cancel, err) < 0)
+        return err_wrap(err, "stop replication of %s", group);
+    return 0;
+}
+
+int job_remove_replica(struct job *job, const char *peer, const char *group, bool keep,
+                       struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    CLEANUP(cancel_freep)
+    struct cancel *cancel = cancel_new(world->clock, job->base.cancel, PEER_MS);
+    CLEANUP(link_closep) struct link *link = NULL;
+    CLEANUP(json_freep)
+    json_t *ask =
+        json_pack("{s:s, s:s, s:b}", "op", "replica.remove", "group", group, "keep", keep);
+
+    if (world->open_link(world->ctx, peer, &link, cancel, err) < 0)
+        return -1;
+    if (link_call(link, ask, NULL, 0, NULL, cancel, err) == 0)
+        return 0;
+    if (err->code != ERR_NOT_FOUND)
+        return -1;
+    err_clear(err);
+    return 0;
+}
+
+int job_remove_key(struct estate *estate, const char *group, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = estate_key_path(estate, group);
+
+    if (!fs_exists(path))
+        return 0;
+    return fs_real()->unlink(fs_real(), path, err);
+}
+
+/* Pins belong to runs whose machines read their disks from the replica. A store that is damaged
+ * beyond opening has none to lose. */
+static int check_unpinned(struct estate *estate, const char *group, struct err *err)
+{
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    struct store *store;
+    const char *label = NULL;
+
+    if (estate_store_get(estate, group, &store, err) < 0) {
+        if (err->code != ERR_CORRUPT && err->code != ERR_NOT_FOUND)
+            return -1;
+        err_clear(err);
+        return 0;
+    }
+    int rc = store->ops->points(store, &points, err);
+    estate_store_put(estate, group, store, rc < 0);
+    VEC_FOREACH(point, &points)
+        if (point->pinned)
+            label = point->label;
+    if (rc == 0 && label)
+        return err_set(err, ERR_STATE, 0,
+                       "the replica of %s is in use by \"%s\"; hint: clean up that run first",
+                       group, label);
+    return rc;
+}
+
+int job_remove_local_replica(struct estate *estate, const char *group, struct err *err)
+{
+    CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, group);
+
+    if (check_unpinned(estate, group, err) < 0)
+        return -1;
+    estate_replica_remove(estate, group);
+    if (fs_exists(dir) && store_dir_remove(fs_real(), dir, err) < 0)
+        return err_wrap(err, "remove the replica of %s", group);
+    return job_remove_key(estate, group, err);
+}
+
+/* --- Tasks ------------------------------------------------------------------------------- */
+
+static int stop_begin(struct job *job, struct err *err)
+{
+    return job_protection_state(job, job->object, "disabling", err);
+}
+
+static int stop_work(struct job *job, struct err *err)
+{
+    if (arg(job, "replica"))
+        return 0;
+    return job_forget_source(job, job->object, err);
+}
+
+static int replica_work(struct job *job, struct err *err)
+{
+    const char *peer = json_get_str(job->args, "peer", "");
+
+    if (arg(job, "replica"))
+        return job_remove_local_replica(job_world(job)->estate, job->object, err);
+    if (job_remove_replica(job, peer, job->object, arg(job, "keep"), err) == 0)
+        return 0;
+    if (!arg(job, "force"))
+        return err_wrap(err,
+                        "the replica at %s was not removed; hint: try again when it answers, or "
+                        "--force leaves it there",
+                        peer);
+    (void)snprintf(job->progress.note, sizeof(job->progress.note),
+                   "the replica at %.60s was left there: %.400s", peer, err->text);
+    err_clear(err);
+    return 0;
+}
+
+static int drop_work(struct job *job, struct err *err)
+{
+    return job_remove_key(job_world(job)->estate, job->object, err);
+}
+
+static int settled(struct job *job, const struct err *failure, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    int64_t now = world->clock->wall_ms(world->clock);
+
+    if (failure) {
+        if (job_protection_state(job, job->object, "disabling-failed", err) < 0)
+            return -1;
+        return state_audit(world->state, now, job->who, "unprotect.ended", job->object,
+                           failure->text, err);
+    }
+    if (state_protection_remove(world->state, job->object, err) < 0)
+        return -1;
+    return state_audit(world->state, now, job->who, "unprotected", job->object, "", err);
+}
+
+const struct job_kind *job_kind_unprotect(void)
+{
+    static const struct job_task tasks[] = {
+        {"stop replication", stop_begin, stop_work, NULL},
+        {"remove the replica", NULL, replica_work, NULL},
+        {"drop keys", NULL, drop_work, NULL},
+    };
+    static const struct job_kind kind = {
+        .name = "unprotect",
+        .tasks = tasks,
+        .task_count = ARRAY_LEN(tasks),
+        .exclusive = true,
+        .settled = settled,
+    };
+
+    return &kind;
+}
+
+/* --- Asked for --------------------------------------------------------------------------- */
+
+int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
+                   struct err *err)
+{
+    const struct jobs_world *world = jobs_world_of(jobs);
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    if (state_protection_get(world->state, spec->machine, &row, err) < 0)
+        return -1;
+    bool replica = str_eq(row.role, "replica");
+    if (replica && !spec->force && !str_eq(row.state, "kept"))
+        return err_set(err, ERR_STATE, 0,
+                       "%s is sent here by %s; hint: unprotect it there, or --force when that "
+                       "site is gone for good",
+                       spec->machine, row.peer);
+    json_t *args = json_pack("{s:s, s:b, s:b, s:b}", "peer", row.peer, "keep", spec->keep, "force",
+                             spec->force, "replica", replica);
+    if (job_start(jobs, job_kind_unprotect(), spec->machine, args, spec->who, ret_job, err) < 0)
+        return -1;
+    return state_audit(world->state, world->clock->wall_ms(world->clock), spec->who, "unprotect",
+                       spec->machine, replica ? "replica" : "source", err);
+}
