@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+/* For estate_*.c: what the registry holds. Everything behind `lock` is touched only under it; it is
+ * never held over a call that blocks. */
+#pragma once
+
+#include "sites/estate.h"
+
+#include <pthread.h>
+
+VEC_DEFINE(estate_machines, struct machine *)
+
+struct estate_name_lock {
+    char name[NAME_MAX_BYTES * 2];
+    pthread_mutex_t mutex;
+};
+VEC_DEFINE(estate_name_locks, struct estate_name_lock *)
+
+struct estate_sender {
+    struct estate *estate;
+    struct estate_group group;
+    struct session *session;
+    unsigned users; /* between estate_session_get and _put */
+    bool leaving;
+};
+VEC_DEFINE(estate_senders, struct estate_sender *)
+
+struct estate_holder {
+    struct estate_replica replica;
+    pthread_mutex_t use; /* the store's lock: held between get and put */
+    struct store *store; /* open, or NULL */
+    unsigned users;      /* have it or wait for it */
+    bool leaving;
+    bool reopen; /* its writer's key changed */
+};
+VEC_DEFINE(estate_holders, struct estate_holder *)
+
+struct estate {
+    struct estate_config config;
+    char *site;
+    char *dir;
+    pthread_mutex_t lock;
+    pthread_cond_t idle; /* a `users` became 0 */
+    struct estate_machines machines;
+    struct estate_name_locks name_locks;
+    struct estate_senders senders;
+    struct estate_holders holders;
+    struct receiver_host receiver_host;
+};
+
+void estate_lock(struct estate *estate);
+void estate_unlock(struct estate *estate);
+/* "DIR/folder/NAME" + suffix; free with free(). */
+char *estate_path(const struct estate *estate, const char *folder, const char *name,
+                  const char *suffix);
+/* Under the lock; NULL: none. */
+struct estate_sender *estate_find_sender(struct estate *estate, const char *group);
+struct estate_holder *estate_find_holder(struct estate *estate, const char *group);
+void estate_sender_free(struct estate_sender *sender);
+void estate_holder_free(struct estate_holder *holder);
+
+/* Writes the mark; one that says nothing is removed. */
+int estate_mark_write(struct estate *estate, const char *group, const struct estate_mark *mark,
+                      struct err *err) MUST_CHECK;
+/* Tells the daemon. */
+void estate_tell(struct estate *estate, const char *group, const char *what, uint64_t generation);
+/* The peer that shares the group with us in either role; false: nobody does. */
+bool estate_shares(struct estate *estate, const char *group, const char *peer);
+/* Groups held for it, or retired, are not sent. */
+bool estate_mark_stops(const struct estate_mark *mark);
