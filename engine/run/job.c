@@ -20,15 +20,7 @@
 
 #define AGAIN_MS      500
 #define UNDO_MS       60000
-#define LIST_MAX      500
 #define EXIT_NO_STATE 70
-
-struct jobs {
-    struct jobs_world world;
-    struct job *first; /* open ones */
-    bool stopping;
-    uint64_t changes;
-};
 
 static const struct job_kind *kind_of(const char *name)
 {
@@ -49,11 +41,6 @@ const struct jobs_world *job_world(const struct job *job)
 const struct jobs_world *jobs_world_of(const struct jobs *jobs)
 {
     return &jobs->world;
-}
-
-static int64_t wall_ms(const struct jobs *jobs)
-{
-    return jobs->world.clock->wall_ms(jobs->world.clock);
 }
 
 static void changed(struct jobs *jobs)
@@ -125,52 +112,6 @@ void jobs_free(struct jobs *jobs)
 
 /* --- Rows -------------------------------------------------------------------------------- */
 
-static json_t *task_new(const char *name)
-{
-    return json_pack("{s:s, s:s, s:i, s:i, s:s, s:i, s:i, s:s, s:s, s:i, s:i, s:[]}", "name", name,
-                     "state", "waiting", "done", 0, "total", 0, "unit", "", "started_ms", 0,
-                     "ended_ms", 0, "error", "", "note", "", "rate_per_s", 0, "left_ms", -1,
-                     "disks");
-}
-
-static json_t *disks_json(const struct job_progress *progress)
-{
-    json_t *disks = json_array();
-
-    for (size_t i = 0; i < progress->disk_count; i++) {
-        const struct session_disk_progress *disk = &progress->disks[i];
-        (void)json_array_append_new(disks, json_pack("{s:s, s:I, s:I, s:I}", "name", disk->name,
-                                                     "size", (json_int_t)disk->size, "done",
-                                                     (json_int_t)disk->done_bytes, "total",
-                                                     (json_int_t)disk->total_bytes));
-    }
-    return disks;
-}
-
-static void show_progress(struct job *job)
-{
-    json_t *task = json_array_get(job->tasks, job->task);
-    const struct job_progress *p = &job->progress;
-
-    (void)json_object_set_new(task, "done", json_integer((json_int_t)p->done));
-    (void)json_object_set_new(task, "total", json_integer((json_int_t)p->total));
-    (void)json_object_set_new(task, "unit", json_string(p->unit ? p->unit : ""));
-    (void)json_object_set_new(task, "rate_per_s", json_integer((json_int_t)p->rate_per_s));
-    (void)json_object_set_new(task, "left_ms", json_integer(p->left_ms));
-    (void)json_object_set_new(task, "note", json_string(p->note));
-    (void)json_object_set_new(task, "disks", disks_json(p));
-}
-
-static void task_state(struct job *job, const char *state, const char *error)
-{
-    json_t *task = json_array_get(job->tasks, job->task);
-    const char *when = str_eq(state, "running") ? "started_ms" : "ended_ms";
-
-    (void)json_object_set_new(task, "state", json_string(state));
-    (void)json_object_set_new(task, when, json_integer(wall_ms(job->jobs)));
-    (void)json_object_set_new(task, "error", json_string(error));
-}
-
 static void put_row(struct job *job, const char *state, const char *error)
 {
     CLEANUP(mem_freep) char *args = json_text(job->args);
@@ -189,7 +130,7 @@ static void put_row(struct job *job, const char *state, const char *error)
         .error = error_text,
         .who = job->who,
         .started_ms = job->started_ms,
-        .ended_ms = str_eq(state, "running") ? 0 : wall_ms(job->jobs),
+        .ended_ms = str_eq(state, "running") ? 0 : jobs_wall_ms(job->jobs),
     };
 
     must_write(state_job_put(job->jobs->world.state, &row, &err), &err);
@@ -220,8 +161,8 @@ static void finish(struct job *job)
 static void fail(struct job *job, const struct err *failure)
 {
     job->failure = *failure;
-    show_progress(job);
-    task_state(job, job->cancel_asked ? "cancelled" : "failed", failure->text);
+    job_show_progress(job);
+    job_task_state(job, job->cancel_asked ? "cancelled" : "failed", failure->text);
     if (!job->kind->wants_undo || !job->kind->wants_undo(job)) {
         finish(job);
         return;
@@ -239,7 +180,7 @@ static void begin_task(struct job *job)
     struct err err = ERR_EMPTY;
 
     job->progress = (struct job_progress){.left_ms = -1};
-    task_state(job, "running", "");
+    job_task_state(job, "running", "");
     if (task->begin && task->begin(job, &err) < 0) {
         fail(job, &err);
         return;
@@ -257,8 +198,8 @@ static void end_task(struct job *job)
         fail(job, &err);
         return;
     }
-    show_progress(job);
-    task_state(job, "done", "");
+    job_show_progress(job);
+    job_task_state(job, "done", "");
     log_info("job", "done job=%" PRId64 " kind=%s object=%s task=\"%s\"", job->id, job->kind->name,
              job->object, task->name);
     if (++job->task < job->kind->task_count)
@@ -315,7 +256,7 @@ static void work_done(struct pool_job *base)
     if (job->undoing) {
         undo_done(job);
     } else if (job->result == JOB_AGAIN) {
-        show_progress(job);
+        job_show_progress(job);
         job->timer = loop_timer(job->jobs->world.loop, job->again_ms, on_again, job);
         changed(job->jobs);
     } else if (job->result == 0) {
@@ -379,10 +320,10 @@ int job_start(struct jobs *jobs, const struct job_kind *kind, const char *object
         }
     struct job *job = job_new(jobs, kind, object, who);
     job->args = args;
-    job->started_ms = wall_ms(jobs);
+    job->started_ms = jobs_wall_ms(jobs);
     job->tasks = json_array();
     for (size_t i = 0; i < kind->task_count; i++)
-        (void)json_array_append_new(job->tasks, task_new(kind->tasks[i].name));
+        (void)json_array_append_new(job->tasks, job_task_new(kind->tasks[i].name));
     put_row(job, "running", "");
     *ret_id = job->id;
     log_info("job", "started job=%" PRId64 " kind=%s object=%s who=%s", job->id, kind->name,
@@ -414,7 +355,7 @@ static void take_up(struct jobs *jobs, struct state_job *row)
         row->state = mem_strdup("failed");
         row->error = mem_strdup("the daemon was restarted as another version, which does not know "
                                 "how to go on");
-        row->ended_ms = wall_ms(jobs);
+        row->ended_ms = jobs_wall_ms(jobs);
         must_write(state_job_put(jobs->world.state, row, &err), &err);
         return;
     }
@@ -465,48 +406,4 @@ int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err)
     err_put(err, ERR_STATE, 0, "job %" PRId64 " has ended: %s", id, row.state);
     state_job_done(&row);
     return -1;
-}
-
-/* --- Shown ------------------------------------------------------------------------------- */
-
-static json_t *row_json(const struct jobs *jobs, const struct state_job *row)
-{
-    json_t *tasks = NULL;
-
-    for (const struct job *job = jobs->first; job && !tasks; job = job->next)
-        if (job->id == row->id)
-            tasks = json_deep_copy(job->tasks);
-    if (!tasks && json_parse(row->tasks, strlen(row->tasks), &tasks, NULL) < 0)
-        tasks = json_array();
-    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "id", (json_int_t)row->id,
-                     "kind", row->kind, "object", row->object, "state", row->state, "error",
-                     row->error, "who", row->who, "started_ms", (json_int_t)row->started_ms,
-                     "ended_ms", (json_int_t)row->ended_ms, "tasks", tasks);
-}
-
-int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err)
-{
-    CLEANUP(state_job_done) struct state_job row = {0};
-
-    if (state_job_get(jobs->world.state, id, &row, err) < 0)
-        return -1;
-    *ret_json = row_json(jobs, &row);
-    return 0;
-}
-
-int jobs_list(struct jobs *jobs, bool open_only, json_t **ret_json, struct err *err)
-{
-    CLEANUP(state_jobs_done) struct state_jobs rows = VEC_EMPTY;
-
-    if (state_job_list(jobs->world.state, open_only, &rows, err) < 0)
-        return -1;
-    *ret_json = json_array();
-    for (size_t i = 0; i < rows.len && i < LIST_MAX; i++)
-        (void)json_array_append_new(*ret_json, row_json(jobs, &rows.at[i]));
-    return 0;
-}
-
-uint64_t jobs_changes(const struct jobs *jobs)
-{
-    return jobs->changes;
 }

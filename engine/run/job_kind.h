@@ -75,6 +75,20 @@ struct job {
     void *data;
 };
 
+struct jobs {
+    struct jobs_world world;
+    struct job *first; /* open ones */
+    bool stopping;
+    uint64_t changes;
+};
+int64_t jobs_wall_ms(const struct jobs *jobs);
+
+/* A task's JSON: as in state_job.tasks. */
+json_t *job_task_new(const char *name);
+void job_show_progress(struct job *job);
+/* The present task is "running" since now, or ended now as "done", "failed", "cancelled". */
+void job_task_state(struct job *job, const char *state, const char *error);
+
 const struct jobs_world *job_world(const struct job *job);
 /* Makes a job of that kind, durable with the turn; takes `args`. ERR_STATE: another open job works
  * on the same object. */

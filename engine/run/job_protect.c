@@ -372,10 +372,10 @@ static int settled(struct job *job, const struct err *failure, struct err *err)
 const struct job_kind *job_kind_protect(void)
 {
     static const struct job_task tasks[] = {
-        [TASK_CHECK] = {"check prerequisites", load, check_work, NULL},
-        [TASK_CREATE] = {"create the relationship", create_begin, create_work, NULL},
-        [TASK_COPY] = {"initial copy", copy_begin, copy_work, NULL},
-        [TASK_FINALIZE] = {"finalize", finalize_begin, finalize_work, NULL},
+        [TASK_CHECK] = {"check prerequisites", load, check_work, NULL, NULL},
+        [TASK_CREATE] = {"create the relationship", create_begin, create_work, NULL, NULL},
+        [TASK_COPY] = {"initial copy", copy_begin, copy_work, NULL, NULL},
+        [TASK_FINALIZE] = {"finalize", finalize_begin, finalize_work, NULL, NULL},
     };
     static const struct job_kind kind = {
         .name = "protect",

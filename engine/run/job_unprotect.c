@@ -173,9 +173,9 @@ static int settled(struct job *job, const struct err *failure, struct err *err)
 const struct job_kind *job_kind_unprotect(void)
 {
     static const struct job_task tasks[] = {
-        {"stop replication", stop_begin, stop_work, NULL},
-        {"remove the replica", NULL, replica_work, NULL},
-        {"drop keys", NULL, drop_work, NULL},
+        {"stop replication", stop_begin, stop_work, NULL, NULL},
+        {"remove the replica", NULL, replica_work, NULL, NULL},
+        {"drop keys", NULL, drop_work, NULL, NULL},
     };
     static const struct job_kind kind = {
         .name = "unprotect",
