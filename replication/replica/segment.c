@@ -143,6 +143,18 @@ int segment_ends_read(int fd, const char *path, struct segment_head *ret_head,
     return 0;
 }
 
+int segment_head_read(const char *path, struct segment_head *ret_head, struct err *err)
+{
+    struct fs *fs = fs_real();
+    CLEANUP(fd_close) int fd = -1;
+    uint8_t header[SEGMENT_HEADER_BYTES];
+
+    if (fs->open(fs, path, O_RDONLY, 0, &fd, err) < 0
+        || fs->pread(fs, fd, header, sizeof(header), 0, err) < 0)
+        return -1;
+    return header_get(header, path, ret_head, err);
+}
+
 /* SHA-256 of the first `len` bytes. */
 static int root_of(int fd, uint64_t len, struct sha256 *ret_root, struct err *err)
 {

@@ -26,3 +26,5 @@ void segment_footer_put(uint8_t ret_bytes[SEGMENT_FOOTER_BYTES],
 int segment_ends_read(int fd, const char *path, struct segment_head *ret_head,
                       struct segment_footer *ret_footer, uint64_t *ret_size, struct err *err)
     MUST_CHECK;
+/* Only the header, of a file that may be incomplete. */
+int segment_head_read(const char *path, struct segment_head *ret_head, struct err *err) MUST_CHECK;

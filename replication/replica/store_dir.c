@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replica/store_dir.h"
+
+#include "base/mem.h"
+#include "replica/digests_file.h"
+#include "replica/generation.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct store_dir *store_dir_of(struct store *store)
+{
+    return (struct store_dir *)(void *)store; /* its first member */
+}
+
+static void close_dir(struct store *store)
+{
+    struct store_dir *d = store_dir_of(store);
+
+    if (!d)
+        return;
+    dir_receives_close(d);
+    dir_disks_close(d);
+    chain_free(d->chain);
+    digester_free(d->digester);
+    dir_points_free(&d->points);
+    dir_pins_free(&d->pins);
+    fd_close(&d->lock);
+    key_wipe(&d->key);
+    free(d->dir);
+    free(d);
+}
+
+static void close_dirp(struct store_dir **d)
+{
+    if (*d)
+        close_dir(&(*d)->store);
+    *d = NULL;
+}
+
+static int info(struct store *store, struct store_info *ret_info, struct err *err)
+{
+    const struct store_dir *d = store_dir_of(store);
+    const struct dir_point *newest = dir_point_newest(d);
+
+    (void)err;
+    *ret_info = (struct store_info){
+        .state = newest ? STORE_READY : d->base,
+        .generation = d->generation,
+        .applied_point = d->applied,
+        .applied_hash = d->applied_hash,
+    };
+    if (newest) {
+        ret_info->durable_point = newest->point;
+        ret_info->durable_hash = newest->hash;
+    }
+    return 0;
+}
+
+static int disks(struct store *store, struct store_disks *ret_disks, struct err *err)
+{
+    const struct store_dir *d = store_dir_of(store);
+
+    (void)err;
+    store_disks_clear(ret_disks);
+    VEC_FOREACH(disk, &d->disks) {
+        struct store_disk *to = store_disks_push(ret_disks);
+        memcpy(to->name, disk->name, sizeof(to->name));
+        to->size = disk->size;
+    }
+    return 0;
+}
+
+static int digests(struct store *store, const char *disk, uint64_t point, uint64_t first,
+                   uint64_t count, struct digest *ret_digests, struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    const struct dir_disk *from = dir_disk_find(d, disk, err);
+
+    if (!from)
+        return -1;
+    if (d->base != STORE_COPIED)
+        return err_set(err, ERR_STATE, 0, "%s: the copy is not complete, nor are its digests",
+                       d->group);
+    if (d->intent || d->applied != point)
+        return err_set(err, ERR_STATE, 0,
+                       "%s: head is at point %" PRIu64 "%s, digests of %" PRIu64 " are not here",
+                       d->group, d->applied, d->intent ? ", on its way to the next" : "", point);
+    uint64_t chunks = chunk_count(from->size);
+    if (first > chunks || count > chunks - first)
+        return err_set(err, ERR_INVALID, 0,
+                       "disk %s has %" PRIu64 " chunks, asked for %" PRIu64 " from %" PRIu64, disk,
+                       chunks, count, first);
+    return digests_file_read(d->fs, from->digests, first, count, ret_digests, err);
+}
+
+static const struct store_ops ops = {
+    .close = close_dir,
+    .info = info,
+    .disks = disks,
+    .base_begin = store_dir_base_begin,
+    .base_frame = store_dir_base_frame,
+    .base_sync = store_dir_base_sync,
+    .base_end = store_dir_base_end,
+    .segment_open = store_dir_segment_open,
+    .segment_write = store_dir_segment_write,
+    .segment_close = store_dir_segment_close,
+    .point_commit = store_dir_point_commit,
+    .point_apply = store_dir_point_apply,
+    .points = store_dir_points,
+    .point_manifest = store_dir_point_manifest,
+    .digests = digests,
+    .pin = store_dir_pin,
+    .unpin = store_dir_unpin,
+    .prune = store_dir_prune,
+    .promote = store_dir_promote,
+};
+
+/* --- Opening ----------------------------------------------------------------------------- */
+
+/* Names that a killed process made may not be durable yet; nothing is built on them before. */
+static int sync_names(struct store_dir *d, struct err *err)
+{
+    static const char *const folders[] = {"", DIR_SEGMENTS, DIR_UNDO};
+    CLEANUP(mem_freep) char *manifests = dir_path(d, DIR_FILE_MANIFESTS);
+
+    if (d->fs->sync_dir(d->fs, d->dir, err) < 0
+        || (fs_exists(manifests) && d->fs->sync_dir(d->fs, manifests, err) < 0))
+        return -1;
+    VEC_FOREACH(disk, &d->disks)
+        for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+            CLEANUP(mem_freep)
+            char *path = folders[i][0] ? path_join(disk->dir, folders[i]) : mem_strdup(disk->dir);
+            if (fs_exists(path) && d->fs->sync_dir(d->fs, path, err) < 0)
+                return -1;
+        }
+    return 0;
+}
+
+static int check_empty(const struct store_dir *d, struct err *err)
+{
+    static const char *const later[] = {DIR_FILE_MANIFESTS, DIR_FILE_PRUNED, DIR_FILE_APPLIED,
+                                        DIR_FILE_PINS, DIR_FILE_PROMOTION};
+
+    if (d->base != STORE_EMPTY)
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(later); i++) {
+        CLEANUP(mem_freep) char *path = dir_path(d, later[i]);
+        if (fs_exists(path))
+            return err_set(err, ERR_CORRUPT, 0,
+                           "%s is there, but no file \"" DIR_FILE_REPLICA "\"; hint: restore it"
+                           " from a backup, or remove the replica and protect again",
+                           path);
+    }
+    return 0;
+}
+
+/* What the records say must fit together. */
+static int check_records(const struct store_dir *d, struct err *err)
+{
+    const struct dir_point *applied = dir_point_find(d, d->applied);
+
+    if (d->applied != 0
+        && (!applied || memcmp(&applied->hash, &d->applied_hash, sizeof(applied->hash)) != 0))
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s/" DIR_FILE_APPLIED ": head is at point %" PRIu64
+                       ", but there is no such manifest",
+                       d->dir, d->applied);
+    if (d->intent != 0 && !dir_point_find(d, d->intent))
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s/" DIR_FILE_APPLIED ": point %" PRIu64
+                       " is being applied, but there is no such manifest",
+                       d->dir, d->intent);
+    VEC_FOREACH(pin, &d->pins)
+        if (!dir_point_find(d, pin->point))
+            return err_set(err, ERR_CORRUPT, 0,
+                           "%s/" DIR_FILE_PINS ": pin \"%s\" holds point %" PRIu64
+                           ", which is not there",
+                           d->dir, pin->label, pin->point);
+    return 0;
+}
+
+/* Raised only together with a manifest that says so. */
+static int check_generation(const struct store_dir *d, struct err *err)
+{
+    const struct dir_point *newest = dir_point_newest(d);
+
+    if (newest && newest->generation != d->generation)
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s/" DIR_FILE_GENERATION ": %" PRIu64 ", but point %" PRIu64
+                       " is of generation %" PRIu64 "; hint: restore the file from a backup",
+                       d->dir, d->generation, newest->point, newest->generation);
+    return 0;
+}
+
+static int load(struct store_dir *d, struct err *err)
+{
+    if (dir_state_load(d, err) < 0 || check_empty(d, err) < 0
+        || dir_check_files(d->dir, &d->disks, err) < 0 || sync_names(d, err) < 0
+        || dir_remove_temporary(d, err) < 0
+        || generation_read(d->fs, d->dir, &d->generation, err) < 0)
+        return -1;
+    if (d->base == STORE_EMPTY)
+        return 0;
+    if (dir_disks_open(d, err) < 0 || dir_applied_load(d, err) < 0 || dir_pruned_load(d, err) < 0
+        || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0)
+        return -1;
+    return check_records(d, err);
+}
+
+static int recover(struct store_dir *d, struct err *err)
+{
+    uint64_t point;
+
+    if (chain_open(d->fs, d->dir, &d->chain, err) < 0)
+        return -1;
+    if (d->base == STORE_EMPTY)
+        return 0;
+    if (dir_prune_finish(d, err) < 0 || dir_chain_restore(d, err) < 0
+        || dir_promotion_finish(d, err) < 0 || check_generation(d, err) < 0)
+        return -1;
+    /* Without room for it, the store can still be looked at, served and pruned. */
+    if (d->intent && store_dir_point_apply(&d->store, &point, NULL, NULL, err) < 0) {
+        if (!err || err->code != ERR_SPACE)
+            return -1;
+        err_clear(err);
+    }
+    return dir_segments_clean(d, true, err);
+}
+
+static int open_dir(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) char *lock = dir_path(d, DIR_FILE_LOCK);
+
+    if (fs_make_dirs(d->fs, d->dir, 0700, err) < 0 || fs_lock(lock, &d->lock, err) < 0
+        || load(d, err) < 0)
+        return -1;
+    return recover(d, err);
+}
+
+int store_dir_open(const struct store_dir_config *config, struct store **ret_store, struct err *err)
+{
+    CLEANUP(close_dirp) struct store_dir *d = mem_new(struct store_dir);
+    struct err why = ERR_EMPTY; /* recovery decides by its code, whatever the caller passed */
+
+    d->lock = -1;
+    if (!str_is_name(config->group))
+        return err_set(err, ERR_INVALID, 0, "\"%.63s\" is no name for a group", config->group);
+    d->store.ops = &ops;
+    guard_fs_init(&d->guard, config->fs);
+    d->fs = &d->guard.fs;
+    d->clock = config->clock;
+    d->dir = mem_strdup(config->dir);
+    memcpy(d->group, config->group, strlen(config->group) + 1);
+    d->key = config->group_key;
+    memcpy(d->writer_key, config->writer_key, SIGN_KEY_BYTES);
+    d->digester = chunk_digester_new(&d->key);
+    if (open_dir(d, &why) < 0) {
+        if (err)
+            *err = why;
+        return err_wrap(err, "open the replica of %s", config->group);
+    }
+    *ret_store = &TAKE(d)->store;
+    return 0;
+}
+
+int store_dir_remove(struct fs *fs, const char *dir, struct err *err)
+{
+    CLEANUP(close_dirp) struct store_dir *d = mem_new(struct store_dir);
+
+    d->lock = -1;
+    guard_fs_init(&d->guard, fs);
+    d->fs = &d->guard.fs;
+    d->dir = mem_strdup(dir);
+    if (!fs_exists(dir))
+        return 0;
+    CLEANUP(mem_freep) char *lock = dir_path(d, DIR_FILE_LOCK);
+    /* What is not ours is not removed with it. */
+    if (fs_lock(lock, &d->lock, err) < 0 || dir_state_load(d, err) < 0
+        || dir_check_files(dir, &d->disks, err) < 0 || fs_remove_tree(d->fs, dir, err) < 0)
+        return err_wrap(err, "remove the replica in %s", dir);
+    return 0;
+}
+
+void store_close(struct store *store)
+{
+    if (store)
+        store->ops->close(store);
+}
+
+void store_closep(struct store **store)
+{
+    store_close(*store);
+    *store = NULL;
+}

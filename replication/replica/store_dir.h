@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Inside of the store in a directory: its state in memory, and what its files offer each other.
+ * Nobody outside store_dir*.c includes this.
+ *
+ *   DIR/lock            who has it open
+ *       replica         record: group, copying | copied, disks and their sizes
+ *       generation      record: who may write
+ *       manifests/N     record: manifest of point N, and when it came
+ *       pruned          record: number and hash of what stands before the oldest manifest
+ *       applied         record: the point head holds, and the one being applied to it
+ *       pins            record: labels and their points
+ *       promotion       record: the last promotion, whole, so that it can be finished
+ *       chain           for views (chain.c)
+ *       DISK/head.raw, DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
+ *
+ * Numbers in names have 20 digits. Every file under another name is foreign: it is named and
+ * refused, never touched. */
+#pragma once
+
+#include "base/vec.h"
+#include "replica/chain.h"
+#include "replica/guard_fs.h"
+#include "replica/store.h"
+
+#define DIR_FILE_LOCK       "lock"
+#define DIR_FILE_REPLICA    "replica"
+#define DIR_FILE_GENERATION "generation"
+#define DIR_FILE_MANIFESTS  "manifests"
+#define DIR_FILE_PRUNED     "pruned"
+#define DIR_FILE_APPLIED    "applied"
+#define DIR_FILE_PINS       "pins"
+#define DIR_FILE_PROMOTION  "promotion"
+
+#define DIR_HEAD            "head.raw"
+#define DIR_DIGESTS         "digests"
+#define DIR_SEGMENTS        "segments"
+#define DIR_UNDO            "undo"
+
+VEC_DEFINE(chunks, uint64_t)
+
+/* A kept point: what of its manifest is needed all the time. */
+struct dir_point {
+    uint64_t point;
+    uint64_t generation;
+    struct sha256 hash;
+    struct sha256 parent;
+    int64_t cut_wall_ms;
+    int64_t received_wall_ms;
+    enum consistency consistency;
+    bool promotion;
+    uint64_t bytes;
+};
+VEC_DEFINE(dir_points, struct dir_point)
+
+struct dir_disk {
+    char name[NAME_MAX_BYTES];
+    uint64_t size;
+    char *dir;
+    int head;
+    int digests;
+    /* Initial copy only: the chunks whose digest is already right in the file, one bit each; and
+     * the coder of the frames that come in. */
+    uint8_t *known;
+    struct uuid coder_uuid;
+    struct frame_coder *coder;
+};
+VEC_DEFINE(dir_disks, struct dir_disk)
+
+struct dir_pin {
+    uint64_t point;
+    char label[NAME_MAX_BYTES];
+};
+VEC_DEFINE(dir_pins, struct dir_pin)
+
+/* A segment that is coming in. */
+struct dir_receive {
+    size_t disk;
+    struct uuid uuid;
+    int fd;
+    uint64_t have;
+};
+VEC_DEFINE(dir_receives, struct dir_receive)
+
+struct store_dir {
+    struct store store;
+    struct guard_fs guard;
+    struct fs *fs; /* the guard's */
+    struct clock *clock;
+    char *dir;
+    char group[NAME_MAX_BYTES];
+    struct key key;
+    uint8_t writer_key[SIGN_KEY_BYTES];
+    int lock;
+    struct chain *chain;
+    struct digester *digester;
+
+    enum store_state base; /* empty, copying or copied; ready follows from the points */
+    uint64_t generation;
+    struct dir_disks disks;
+    struct dir_points points; /* ascending, without gaps */
+    uint64_t before;          /* number and hash of what stands before the oldest of them */
+    struct sha256 before_hash;
+    uint64_t applied; /* 0: the base */
+    struct sha256 applied_hash;
+    uint64_t intent; /* the point being applied; 0: none */
+    struct dir_pins pins;
+    struct dir_receives receives;
+};
+
+struct store_dir *store_dir_of(struct store *store);
+
+/* --- store_dir_layout.c: names and paths ------------------------------------------------- */
+
+/* Malloc'ed. */
+char *dir_path(const struct store_dir *d, const char *name);
+char *dir_manifest_path(const struct store_dir *d, uint64_t point);
+char *dir_undo_path(const struct dir_disk *disk, uint64_t point);
+char *dir_segment_path(const struct dir_disk *disk, const struct uuid *uuid, bool complete);
+bool dir_number_of(const char *name, uint64_t *ret_number); /* 20 digits */
+bool dir_name_is_reserved(const char *disk);
+/* Refuses foreign files anywhere in the directory (ERR_CORRUPT names one); without `disks` only
+ * what may be there before there are any. */
+int dir_check_files(const char *dir, const struct dir_disks *disks, struct err *err) MUST_CHECK;
+/* Removes half-written files of ours. */
+int dir_remove_temporary(struct store_dir *d, struct err *err) MUST_CHECK;
+
+/* --- store_dir_state.c: the records ------------------------------------------------------ */
+
+/* The record "replica"; any group's while ours is not named. */
+int dir_state_load(struct store_dir *d, struct err *err) MUST_CHECK;
+int dir_state_save(struct store_dir *d, enum store_state base, struct err *err) MUST_CHECK;
+int dir_applied_load(struct store_dir *d, struct err *err) MUST_CHECK;
+/* `point` NULL: the base. */
+int dir_applied_save(struct store_dir *d, const struct dir_point *point, uint64_t intent,
+                     struct err *err) MUST_CHECK;
+int dir_pruned_load(struct store_dir *d, struct err *err) MUST_CHECK;
+int dir_pruned_save(struct store_dir *d, uint64_t point, const struct sha256 *hash, struct err *err)
+    MUST_CHECK;
+int dir_pins_load(struct store_dir *d, struct err *err) MUST_CHECK;
+int dir_pins_save(struct store_dir *d, const struct dir_pins *pins, struct err *err) MUST_CHECK;
+
+/* --- store_dir_point.c: manifests -------------------------------------------------------- */
+
+int dir_points_load(struct store_dir *d, struct err *err) MUST_CHECK;
+struct dir_point *dir_point_find(const struct store_dir *d, uint64_t point);
+/* The newest durable one; NULL: none. */
+struct dir_point *dir_point_newest(const struct store_dir *d);
+int dir_manifest_read(struct store_dir *d, uint64_t point, struct manifest *ret_manifest,
+                      char **ret_text, struct err *err) MUST_CHECK;
+/* Makes a checked manifest durable and one of the points. */
+int dir_manifest_add(struct store_dir *d, const struct manifest *manifest, const char *text,
+                     struct err *err) MUST_CHECK;
+/* ERR_NOT_FOUND that lists what is kept. */
+int dir_no_point(const struct store_dir *d, uint64_t point, struct err *err);
+int store_dir_point_commit(struct store *store, const char *text, size_t len, struct err *err);
+int store_dir_points(struct store *store, struct store_points *ret_points, struct err *err);
+int store_dir_point_manifest(struct store *store, uint64_t point, char **ret_text, struct err *err);
+
+/* --- store_dir_base.c: initial copy ------------------------------------------------------ */
+
+struct dir_disk *dir_disk_find(const struct store_dir *d, const char *name, struct err *err);
+/* Opens heads and digests; with state copying, makes what is missing. */
+int dir_disks_open(struct store_dir *d, struct err *err) MUST_CHECK;
+void dir_disks_close(struct store_dir *d);
+int store_dir_base_begin(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
+                         uint64_t generation, struct err *err);
+int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
+                         enum compression compression, uint64_t number, const void *frame,
+                         size_t len, struct err *err);
+int store_dir_base_sync(struct store *store, const char *disk, struct err *err);
+int store_dir_base_end(struct store *store, struct err *err);
+
+/* --- store_dir_segment.c: segments on their way ------------------------------------------ */
+
+int store_dir_segment_open(struct store *store, const char *disk, const struct uuid *uuid,
+                           uint64_t *ret_have, struct err *err);
+int store_dir_segment_write(struct store *store, const char *disk, const struct uuid *uuid,
+                            uint64_t off, const void *bytes, size_t len, struct err *err);
+int store_dir_segment_close(struct store *store, const char *disk, const struct uuid *uuid,
+                            const struct sha256 *root, uint64_t bytes, struct err *err);
+/* Is the segment here, and the one that the manifest means? `whole` reads all of its bytes. */
+int dir_segment_match(struct store_dir *d, const struct dir_disk *disk,
+                      const struct manifest *manifest, const struct manifest_segment *segment,
+                      bool whole, struct err *err) MUST_CHECK;
+/* Removes those that no point to be applied needs any more; `opening`: also beginnings that
+ * nobody can continue. */
+int dir_segments_clean(struct store_dir *d, bool opening, struct err *err) MUST_CHECK;
+void dir_receives_close(struct store_dir *d);
+
+/* --- store_dir_apply.c, _redo.c ---------------------------------------------------------- */
+
+int store_dir_point_apply(struct store *store, uint64_t *ret_point,
+                          struct store_digests *ret_digests, struct cancel *cancel,
+                          struct err *err);
+/* Tells the views: `head` as in chain_publish; the points with undo files are those from the
+ * oldest kept one up to, not including, `end`. */
+void dir_chain_publish(struct store_dir *d, uint64_t head, uint64_t end);
+/* The page as it must be when nothing is under way, or an apply was cut. */
+int dir_chain_restore(struct store_dir *d, struct err *err) MUST_CHECK;
+
+/* One disk's part of an apply: the segments of its manifest, or the undo files that lead back to
+ * an older point. */
+struct dir_change {
+    struct store_dir *d;
+    struct dir_disk *disk;
+    const struct manifest *manifest;
+    const struct manifest_disk *part;
+    uint64_t back_to; /* 0: forward, by segments */
+    struct cancel *cancel;
+};
+/* The chunks it touches, ascending. */
+int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks, struct err *err)
+    MUST_CHECK;
+/* Writes it into head, in offset order. */
+int dir_change_write(const struct dir_change *change, struct err *err) MUST_CHECK;
+
+/* --- store_dir_keep.c, _promote.c -------------------------------------------------------- */
+
+int store_dir_pin(struct store *store, uint64_t point, const char *label, uint64_t *ret_point,
+                  struct err *err);
+int store_dir_unpin(struct store *store, const char *label, struct err *err);
+int store_dir_prune(struct store *store, uint64_t keep, struct err *err);
+/* Removes what the durable note says is pruned. */
+int dir_prune_finish(struct store_dir *d, struct err *err) MUST_CHECK;
+
+int store_dir_promote(struct store *store, uint64_t expected, uint64_t point, const char *token,
+                      const char *site, const uint8_t sign[SIGN_KEY_BYTES], int64_t wall_ms,
+                      uint64_t *ret_generation, uint64_t *ret_point, struct err *err);
+/* Brings a promotion that was cut to its end. */
+int dir_promotion_finish(struct store_dir *d, struct err *err) MUST_CHECK;

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The initial copy: frames go straight into head. There is no undo, for there is no point yet;
+ * a cut copy goes on, and whatever is sent twice is written twice. */
+#include "replica/store_dir.h"
+
+#include "base/mem.h"
+#include "replica/digests_file.h"
+#include "replica/generation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WINDOW_CHUNKS 1024u /* digests looked at in one go */
+
+struct dir_disk *dir_disk_find(const struct store_dir *d, const char *name, struct err *err)
+{
+    CLEANUP(str_free) struct str names = STR_EMPTY;
+
+    VEC_FOREACH(disk, &d->disks)
+        if (str_eq(disk->name, name))
+            return disk;
+    VEC_FOREACH(disk, &d->disks)
+        str_addf(&names, " %s", disk->name);
+    err_put(err, ERR_NOT_FOUND, 0, "replica of %s has no disk \"%.63s\" (it has:%s)", d->group,
+            name, names.len ? names.ptr : " none");
+    return NULL;
+}
+
+/* --- Files of a disk --------------------------------------------------------------------- */
+
+static int make_head(struct store_dir *d, const struct dir_disk *disk, const char *path,
+                     struct err *err)
+{
+    int fd;
+
+    if (d->fs->open(d->fs, path, O_RDWR | O_CREAT, 0600, &fd, err) < 0)
+        return -1;
+    int rc = d->fs->truncate(d->fs, fd, disk->size, err);
+    if (rc == 0)
+        rc = d->fs->sync(d->fs, fd, err);
+    (void)d->fs->close(d->fs, fd);
+    return rc;
+}
+
+/* What the copy needs; files that are there stay, the digests begin anew: which of them are
+ * right is known only to the process that wrote them. */
+static int make_files(struct store_dir *d, const struct dir_disk *disk, const char *head,
+                      const char *digests, struct err *err)
+{
+    static const char *const folders[] = {DIR_SEGMENTS, DIR_UNDO};
+
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        CLEANUP(mem_freep) char *path = path_join(disk->dir, folders[i]);
+        if (fs_make_dirs(d->fs, path, 0700, err) < 0)
+            return -1;
+    }
+    if (make_head(d, disk, head, err) < 0
+        || digests_file_create(d->fs, digests, disk->size, err) < 0)
+        return -1;
+    return d->fs->sync_dir(d->fs, disk->dir, err);
+}
+
+static int open_head(struct store_dir *d, struct dir_disk *disk, const char *path, struct err *err)
+{
+    struct stat st;
+
+    if (d->fs->open(d->fs, path, O_RDWR, 0, &disk->head, err) < 0) {
+        if (err && err->code == ERR_NOT_FOUND)
+            err->code = ERR_CORRUPT;
+        return -1;
+    }
+    if (fstat(disk->head, &st) < 0)
+        return err_set(err, ERR_IO, errno, "%s: stat", path);
+    if ((uint64_t)st.st_size != disk->size)
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s: %jd bytes, but the disk has %" PRIu64 "; hint: remove the replica and"
+                       " protect again",
+                       path, (intmax_t)st.st_size, disk->size);
+    return 0;
+}
+
+static int open_disk(struct store_dir *d, struct dir_disk *disk, struct err *err)
+{
+    CLEANUP(mem_freep) char *head = path_join(disk->dir, DIR_HEAD);
+    CLEANUP(mem_freep) char *digests = path_join(disk->dir, DIR_DIGESTS);
+
+    if (d->base == STORE_COPYING && make_files(d, disk, head, digests, err) < 0)
+        return -1;
+    if (open_head(d, disk, head, err) < 0)
+        return -1;
+    if (digests_file_open(d->fs, digests, disk->size, &disk->digests, err) < 0) {
+        if (err && err->code == ERR_NOT_FOUND)
+            err->code = ERR_CORRUPT;
+        return -1;
+    }
+    if (d->base == STORE_COPYING)
+        disk->known = mem_new_array(uint8_t, chunk_count(disk->size) / 8 + 1);
+    return 0;
+}
+
+int dir_disks_open(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) char *manifests = dir_path(d, DIR_FILE_MANIFESTS);
+
+    if (d->base == STORE_COPYING && fs_make_dirs(d->fs, manifests, 0700, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &d->disks)
+        if (disk->head < 0 && open_disk(d, disk, err) < 0)
+            return -1;
+    return 0;
+}
+
+void dir_disks_close(struct store_dir *d)
+{
+    VEC_FOREACH(disk, &d->disks) {
+        if (disk->head >= 0)
+            (void)d->fs->close(d->fs, disk->head);
+        if (disk->digests >= 0)
+            (void)d->fs->close(d->fs, disk->digests);
+        frame_coder_free(disk->coder);
+        free(disk->known);
+        free(disk->dir);
+    }
+    dir_disks_free(&d->disks);
+}
+
+/* --- Begin ------------------------------------------------------------------------------- */
+
+static int check_names(const struct store_disks *disks, struct err *err)
+{
+    if (disks->len == 0)
+        return err_set(err, ERR_INVALID, 0, "a replica without disks");
+    for (size_t i = 0; i < disks->len; i++) {
+        const struct store_disk *disk = &disks->at[i];
+        if (!memchr(disk->name, '\0', sizeof(disk->name)) || !str_is_name(disk->name))
+            return err_set(err, ERR_INVALID, 0, "disk %zu has no valid name", i);
+        if (dir_name_is_reserved(disk->name))
+            return err_set(err, ERR_INVALID, 0,
+                           "a replica's disk cannot be called \"%s\"; hint: give it another name",
+                           disk->name);
+        if (disk->size % 512)
+            return err_set(err, ERR_INVALID, 0,
+                           "disk %s: %" PRIu64 " bytes are not in units of 512", disk->name,
+                           disk->size);
+        for (size_t k = 0; k < i; k++)
+            if (str_eq(disks->at[k].name, disk->name))
+                return err_set(err, ERR_INVALID, 0, "disk %s is there twice", disk->name);
+    }
+    return 0;
+}
+
+static int check_same(const struct store_dir *d, const struct store_disks *disks, struct err *err)
+{
+    VEC_FOREACH(wanted, disks) {
+        const struct dir_disk *disk = dir_disk_find(d, wanted->name, err);
+        if (!disk)
+            return err_set(err, ERR_STATE, 0,
+                           "the copy was begun without disk %s; hint: remove the replica and"
+                           " protect again",
+                           wanted->name);
+        if (disk->size != wanted->size)
+            return err_set(err, ERR_STATE, 0,
+                           "disk %s has %" PRIu64 " bytes at the source, %" PRIu64 " here; hint:"
+                           " remove the replica and protect again",
+                           wanted->name, wanted->size, disk->size);
+    }
+    if (disks->len != d->disks.len)
+        return err_set(err, ERR_STATE, 0,
+                       "the copy was begun with %zu disks, now there are %zu; hint: remove the"
+                       " replica and protect again",
+                       d->disks.len, disks->len);
+    return 0;
+}
+
+static int check_room(const struct store_dir *d, uint64_t need_bytes, struct err *err)
+{
+    uint64_t room;
+    char need_text[32];
+    char room_text[32];
+
+    if (fs_free_bytes(d->dir, &room, err) < 0)
+        return -1;
+    if (need_bytes > room)
+        return err_set(err, ERR_SPACE, 0,
+                       "%s: the disks need %s (%" PRIu64 " bytes), free are %s (%" PRIu64 ")",
+                       d->dir, str_bytes(need_bytes, need_text, sizeof(need_text)), need_bytes,
+                       str_bytes(room, room_text, sizeof(room_text)), room);
+    return 0;
+}
+
+static int begin_anew(struct store_dir *d, const struct store_disks *disks, struct err *err)
+{
+    VEC_FOREACH(wanted, disks) {
+        struct dir_disk *disk = dir_disks_push(&d->disks);
+        memcpy(disk->name, wanted->name, sizeof(disk->name));
+        disk->size = wanted->size;
+        disk->dir = dir_path(d, wanted->name);
+        disk->head = -1;
+        disk->digests = -1;
+    }
+    /* The record first: from here on the folders of the disks are files of ours. */
+    if (dir_state_save(d, STORE_COPYING, err) < 0) {
+        dir_disks_close(d);
+        return -1;
+    }
+    return dir_disks_open(d, err);
+}
+
+static int take_generation(struct store_dir *d, uint64_t generation, struct err *err)
+{
+    if (generation == d->generation)
+        return 0;
+    if (d->base != STORE_EMPTY || generation < d->generation)
+        return err_set(err, ERR_FENCED, 0,
+                       "%s: the copy is of generation %" PRIu64 ", the replica is at %" PRIu64,
+                       d->group, generation, d->generation);
+    if (generation_raise(d->fs, d->dir, d->generation, generation, err) < 0)
+        return -1;
+    d->generation = generation;
+    return 0;
+}
+
+int store_dir_base_begin(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
+                         uint64_t generation, struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+
+    if (guard_fs_check(&d->guard, err) < 0 || check_names(disks, err) < 0)
+        return -1;
+    if (d->points.len > 0)
+        return err_set(err, ERR_STATE, 0,
+                       "%s: the replica has points; a copy cannot begin; hint: resynchronize, or"
+                       " remove the replica first",
+                       d->group);
+    if (d->base != STORE_EMPTY) {
+        if (check_same(d, disks, err) < 0 || take_generation(d, generation, err) < 0)
+            return -1;
+        return dir_disks_open(d, err);
+    }
+    if (check_room(d, need_bytes, err) < 0 || take_generation(d, generation, err) < 0)
+        return -1;
+    return begin_anew(d, disks, err);
+}
+
+/* --- Frames ------------------------------------------------------------------------------ */
+
+static void set_known(struct dir_disk *disk, uint64_t chunk, bool known)
+{
+    uint8_t bit = (uint8_t)(1u << (chunk % 8));
+
+    if (known)
+        disk->known[chunk / 8] |= bit;
+    else
+        disk->known[chunk / 8] &= (uint8_t)~bit;
+}
+
+static bool is_known(const struct dir_disk *disk, uint64_t chunk)
+{
+    return (disk->known[chunk / 8] >> (chunk % 8) & 1) != 0;
+}
+
+/* The digests of chunks that came whole are taken while their bytes are here; base_end reads the
+ * others back. */
+static int note_digests(struct store_dir *d, struct dir_disk *disk, const struct extent *extent,
+                        const uint8_t *bytes, struct err *err)
+{
+    uint64_t end = extent->off + extent->len;
+
+    for (uint64_t chunk = extent->off / CHUNK_BYTES; chunk * CHUNK_BYTES < end; chunk++) {
+        uint64_t begin = chunk * CHUNK_BYTES;
+        size_t len = chunk_len(disk->size, chunk);
+        struct digest digest = {{0}};
+        bool whole = begin >= extent->off && begin + len <= end;
+
+        set_known(disk, chunk, false);
+        if (!whole)
+            continue;
+        if (!extent->zero)
+            chunk_digest(d->digester, bytes + (begin - extent->off), len, &digest);
+        if (digests_file_write(d->fs, disk->digests, chunk, 1, &digest, err) < 0)
+            return -1;
+        set_known(disk, chunk, true);
+    }
+    return 0;
+}
+
+static int write_frame(struct store_dir *d, struct dir_disk *disk, const struct frame_view *view,
+                       struct err *err)
+{
+    const uint8_t *at = view->payload;
+
+    for (size_t i = 0; i < view->extent_count; i++) {
+        const struct extent *extent = &view->extents[i];
+        if (extent->off > disk->size || extent->len > disk->size - extent->off)
+            return err_set(err, ERR_CORRUPT, 0,
+                           "disk %s of %" PRIu64 " bytes: frame with an extent at %" PRIu64
+                           " of %" PRIu64,
+                           disk->name, disk->size, extent->off, extent->len);
+        int rc = extent->zero
+                     ? d->fs->punch(d->fs, disk->head, extent->off, extent->len, err)
+                     : d->fs->pwrite(d->fs, disk->head, at, (size_t)extent->len, extent->off, err);
+        if (rc < 0 || note_digests(d, disk, extent, at, err) < 0)
+            return -1;
+        at += extent->zero ? 0 : extent->len;
+    }
+    return 0;
+}
+
+static struct dir_disk *copying_disk(struct store_dir *d, const char *name, struct err *err)
+{
+    if (d->points.len > 0 || d->base == STORE_EMPTY) {
+        err_put(err, ERR_STATE, 0, "%s: no initial copy is under way", d->group);
+        return NULL;
+    }
+    return dir_disk_find(d, name, err);
+}
+
+/* A frame for a copy that was ended opens it again: its digests are no longer all right. */
+static int reopen_copy(struct store_dir *d, struct err *err)
+{
+    if (d->base == STORE_COPYING)
+        return 0;
+    if (dir_state_save(d, STORE_COPYING, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &d->disks) {
+        free(disk->known);
+        disk->known = mem_new_array(uint8_t, chunk_count(disk->size) / 8 + 1);
+        memset(disk->known, 0xff, chunk_count(disk->size) / 8 + 1);
+    }
+    return 0;
+}
+
+int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
+                         enum compression compression, uint64_t number, const void *frame,
+                         size_t len, struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    struct dir_disk *to = copying_disk(d, disk, err);
+    struct frame_view view;
+
+    if (!to || guard_fs_check(&d->guard, err) < 0 || reopen_copy(d, err) < 0)
+        return -1;
+    if (!to->coder || memcmp(&to->coder_uuid, uuid, sizeof(*uuid)) != 0) {
+        frame_coder_free(to->coder);
+        to->coder = frame_coder_new(&d->key, uuid, compression);
+        to->coder_uuid = *uuid;
+    }
+    if (frame_open(to->coder, number, frame, len, &view, err) < 0)
+        return err_wrap(err, "copy of disk %s", disk);
+    return write_frame(d, to, &view, err);
+}
+
+int store_dir_base_sync(struct store *store, const char *disk, struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    struct dir_disk *to = copying_disk(d, disk, err);
+
+    return to ? d->fs->sync(d->fs, to->head, err) : -1;
+}
+
+/* --- End --------------------------------------------------------------------------------- */
+
+/* The first byte at or after `off` that is no hole; the file's end when there is none, `off`
+ * where the file system cannot tell. */
+static uint64_t next_data(int fd, uint64_t off, uint64_t size)
+{
+    off_t at = lseek(fd, (off_t)off, SEEK_DATA);
+
+    if (at < 0)
+        return errno == ENXIO ? size : off;
+    return (uint64_t)at;
+}
+
+static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t first, uint64_t count,
+                         struct err *err)
+{
+    struct digest digests[WINDOW_CHUNKS];
+    uint8_t buf[CHUNK_BYTES];
+    uint64_t data = 0;
+    bool changed = false;
+
+    if (digests_file_read(d->fs, disk->digests, first, count, digests, err) < 0)
+        return -1;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t off = (first + i) * CHUNK_BYTES;
+        size_t len = chunk_len(disk->size, first + i);
+        struct digest digest = {{0}};
+        if (is_known(disk, first + i))
+            continue;
+        if (off >= data)
+            data = next_data(disk->head, off, disk->size);
+        if (data < off + len) {
+            if (d->fs->pread(d->fs, disk->head, buf, len, off, err) < 0)
+                return -1;
+            chunk_digest(d->digester, buf, len, &digest);
+        }
+        changed |= memcmp(&digests[i], &digest, sizeof(digest)) != 0;
+        digests[i] = digest;
+    }
+    return changed ? digests_file_write(d->fs, disk->digests, first, count, digests, err) : 0;
+}
+
+static int end_disk(struct store_dir *d, struct dir_disk *disk, struct err *err)
+{
+    uint64_t chunks = chunk_count(disk->size);
+
+    for (uint64_t first = 0; first < chunks; first += WINDOW_CHUNKS) {
+        uint64_t count = chunks - first < WINDOW_CHUNKS ? chunks - first : WINDOW_CHUNKS;
+        if (digest_window(d, disk, first, count, err) < 0)
+            return -1;
+    }
+    if (d->fs->sync(d->fs, disk->head, err) < 0)
+        return -1;
+    return d->fs->sync(d->fs, disk->digests, err);
+}
+
+int store_dir_base_end(struct store *store, struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+
+    if (d->points.len > 0 || d->base == STORE_EMPTY)
+        return err_set(err, ERR_STATE, 0, "%s: no initial copy is under way", d->group);
+    if (d->base == STORE_COPIED)
+        return 0;
+    VEC_FOREACH(disk, &d->disks)
+        if (end_disk(d, disk, err) < 0)
+            return err_wrap(err, "end the copy of disk %s", disk->name);
+    if (dir_state_save(d, STORE_COPIED, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &d->disks) {
+        frame_coder_freep(&disk->coder);
+        free(TAKE(disk->known));
+    }
+    return 0;
+}

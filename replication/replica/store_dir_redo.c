@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What an apply changes on one disk, and changing it: forward by the segments of a manifest, or
+ * back to an older point by the undo files since. Both can be done over and over. */
+#include "replica/store_dir.h"
+
+#include "base/mem.h"
+#include "replica/undo.h"
+
+#include <inttypes.h>
+
+/* --- Which chunks ------------------------------------------------------------------------ */
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void sort_unique(struct chunks *chunks)
+{
+    size_t kept = 0;
+
+    if (chunks->len > 1)
+        qsort(chunks->at, chunks->len, sizeof(*chunks->at), by_number);
+    for (size_t i = 0; i < chunks->len; i++)
+        if (i == 0 || chunks->at[i] != chunks->at[kept - 1])
+            chunks->at[kept++] = chunks->at[i];
+    chunks->len = kept;
+}
+
+/* Chunks ascend within a segment, so neighbours are told apart by a look at the last one. */
+static void add_extent(struct chunks *chunks, const struct extent *extent)
+{
+    uint64_t end = extent->off + extent->len;
+
+    for (uint64_t chunk = extent->off / CHUNK_BYTES; chunk * CHUNK_BYTES < end; chunk++)
+        if (chunks->len == 0 || chunks->at[chunks->len - 1] != chunk)
+            *chunks_push(chunks) = chunk;
+}
+
+static int open_segment(const struct dir_change *c, const struct manifest_segment *segment,
+                        struct segment_reader **ret_reader, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_segment_path(c->disk, &segment->uuid, true);
+
+    return segment_reader_open(path, &c->d->key, ret_reader, err);
+}
+
+static int chunks_of_segment(const struct dir_change *c, const struct manifest_segment *segment,
+                             struct chunks *chunks, struct err *err)
+{
+    CLEANUP(segment_reader_freep) struct segment_reader *reader = NULL;
+    size_t count;
+
+    if (open_segment(c, segment, &reader, err) < 0)
+        return -1;
+    const struct extent *extents = segment_reader_extents(reader, &count);
+    for (size_t i = 0; i < count; i++)
+        add_extent(chunks, &extents[i]);
+    return 0;
+}
+
+static int chunks_of_undo(const struct dir_change *c, uint64_t point, struct chunks *chunks,
+                          struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_undo_path(c->disk, point);
+    CLEANUP(undo_freep) struct undo *undo = NULL;
+
+    if (undo_open(path, &undo, err) < 0)
+        return -1;
+    for (size_t i = 0; i < undo->row_count; i++)
+        *chunks_push(chunks) = undo->rows[i].chunk;
+    return 0;
+}
+
+int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks, struct err *err)
+{
+    chunks_clear(ret_chunks);
+    VEC_FOREACH(segment, &change->part->segments)
+        if (chunks_of_segment(change, segment, ret_chunks, err) < 0)
+            return -1;
+    if (change->back_to)
+        for (uint64_t point = change->back_to; point < change->d->applied; point++)
+            if (chunks_of_undo(change, point, ret_chunks, err) < 0)
+                return -1;
+    sort_unique(ret_chunks);
+    return 0;
+}
+
+/* --- Writing ----------------------------------------------------------------------------- */
+
+static int write_frame(const struct dir_change *c, const struct frame_view *view, struct err *err)
+{
+    struct fs *fs = c->d->fs;
+    const uint8_t *at = view->payload;
+
+    for (size_t i = 0; i < view->extent_count; i++) {
+        const struct extent *extent = &view->extents[i];
+        int rc = extent->zero
+                     ? fs->punch(fs, c->disk->head, extent->off, extent->len, err)
+                     : fs->pwrite(fs, c->disk->head, at, (size_t)extent->len, extent->off, err);
+        if (rc < 0)
+            return -1;
+        at += extent->zero ? 0 : extent->len;
+    }
+    return 0;
+}
+
+static int write_segment(const struct dir_change *c, const struct manifest_segment *segment,
+                         struct err *err)
+{
+    CLEANUP(segment_reader_freep) struct segment_reader *reader = NULL;
+    struct frame_view view;
+
+    if (open_segment(c, segment, &reader, err) < 0)
+        return -1;
+    for (;;) {
+        if (cancel_check(c->cancel, err) < 0 || segment_reader_next(reader, &view, err) < 0)
+            return -1;
+        if (view.extent_count == 0)
+            return 0;
+        if (write_frame(c, &view, err) < 0)
+            return -1;
+    }
+}
+
+static int write_row(const struct dir_change *c, const struct undo *undo, struct frame_coder *coder,
+                     const struct undo_row *row, struct err *err)
+{
+    struct fs *fs = c->d->fs;
+    uint8_t buf[CHUNK_BYTES];
+    size_t len = chunk_len(c->disk->size, row->chunk);
+    uint64_t off = row->chunk * CHUNK_BYTES;
+
+    if (row->pos == 0)
+        return fs->punch(fs, c->disk->head, off, len, err);
+    if (undo_record_read(undo->fd, undo->path, coder, row, undo->disk_size, buf, err) < 0)
+        return -1;
+    return fs->pwrite(fs, c->disk->head, buf, len, off, err);
+}
+
+static int write_undo(const struct dir_change *c, uint64_t point, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_undo_path(c->disk, point);
+    CLEANUP(undo_freep) struct undo *undo = NULL;
+
+    if (undo_open(path, &undo, err) < 0)
+        return -1;
+    CLEANUP(frame_coder_freep)
+    struct frame_coder *coder = undo_coder_new(&c->d->key, &undo->uuid);
+    for (size_t i = 0; i < undo->row_count; i++)
+        if (cancel_check(c->cancel, err) < 0 || write_row(c, undo, coder, &undo->rows[i], err) < 0)
+            return -1;
+    return 0;
+}
+
+int dir_change_write(const struct dir_change *change, struct err *err)
+{
+    VEC_FOREACH(segment, &change->part->segments)
+        if (write_segment(change, segment, err) < 0)
+            return -1;
+    /* From the newest to the oldest: the oldest has the last word. */
+    if (change->back_to)
+        for (uint64_t point = change->d->applied; point-- > change->back_to;)
+            if (write_undo(change, point, err) < 0)
+                return -1;
+    return 0;
+}

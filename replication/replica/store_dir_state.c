@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The store's records, as lines of words:
+ *
+ *   replica     "muster replica 1", "group NAME", "state copying|copied", "disk SIZE NAME" ...
+ *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0)
+ *   pruned      "pruned N HASH"
+ *   pins        "pin N LABEL" ...
+ */
+#include "replica/store_dir.h"
+
+#include "base/mem.h"
+#include "replica/record.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define FIRST_LINE "muster replica 1"
+#define HEX_BYTES  (2 * SHA256_BYTES + 1)
+
+static int wrong_line(const char *path, const char *line, struct err *err)
+{
+    return err_set(err, ERR_CORRUPT, 0, "%s: cannot read the line \"%.100s\"", path, line);
+}
+
+/* The next line of *at, cut out of the text; NULL at its end. */
+static char *next_line(char **at)
+{
+    char *line = *at;
+
+    if (!line || !*line)
+        return NULL;
+    char *end = strchr(line, '\n');
+    if (end)
+        *end = '\0';
+    *at = end ? end + 1 : line + strlen(line);
+    return line;
+}
+
+/* "WORD NUMBER REST": what follows WORD. `ret_rest` may be NULL. */
+static bool split(char *line, const char *word, uint64_t *ret_number, const char **ret_rest)
+{
+    size_t len = strlen(word);
+
+    if (strncmp(line, word, len) != 0 || line[len] != ' ')
+        return false;
+    char *number = line + len + 1;
+    char *space = strchr(number, ' ');
+    if (space)
+        *space = '\0';
+    if (ret_rest)
+        *ret_rest = space ? space + 1 : "";
+    return str_to_u64(number, ret_number);
+}
+
+static bool get_hash(const char *hex, struct sha256 *ret_hash)
+{
+    return strlen(hex) == HEX_BYTES - 1 && str_unhex(hex, ret_hash->bytes, SHA256_BYTES);
+}
+
+/* --- replica ----------------------------------------------------------------------------- */
+
+static bool get_disk(struct store_dir *d, char *line)
+{
+    const char *name;
+    uint64_t size;
+
+    if (!split(line, "disk", &size, &name) || !str_is_name(name) || dir_name_is_reserved(name)
+        || size % 512)
+        return false;
+    struct dir_disk *disk = dir_disks_push(&d->disks);
+    memcpy(disk->name, name, strlen(name) + 1);
+    disk->size = size;
+    disk->dir = dir_path(d, name);
+    disk->head = -1;
+    disk->digests = -1;
+    return true;
+}
+
+static bool get_state(struct store_dir *d, const char *line)
+{
+    if (str_eq(line, "state copying"))
+        d->base = STORE_COPYING;
+    else if (str_eq(line, "state copied"))
+        d->base = STORE_COPIED;
+    else
+        return false;
+    return true;
+}
+
+static int get_group(struct store_dir *d, const char *path, const char *line, struct err *err)
+{
+    if (!line || !str_starts(line, "group "))
+        return wrong_line(path, line ? line : "", err);
+    if (d->group[0] && !str_eq(line + strlen("group "), d->group))
+        return err_set(err, ERR_STATE, 0, "%s: the replica of group \"%s\", not of \"%s\"", path,
+                       line + strlen("group "), d->group);
+    return 0;
+}
+
+int dir_state_load(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_REPLICA);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    d->base = STORE_EMPTY;
+    if (!fs_exists(path))
+        return 0;
+    if (record_read(d->fs, path, &text, err) < 0)
+        return -1;
+    char *at = text.ptr;
+    char *line = next_line(&at);
+    if (!str_eq(line, FIRST_LINE))
+        return err_set(err, ERR_UNSUPPORTED, 0, "%s: not the record of a replica of version 1",
+                       path);
+    if (get_group(d, path, next_line(&at), err) < 0)
+        return -1;
+    while ((line = next_line(&at)) != NULL)
+        if (!get_disk(d, line) && !get_state(d, line))
+            return wrong_line(path, line, err);
+    if (d->base == STORE_EMPTY || d->disks.len == 0)
+        return err_set(err, ERR_CORRUPT, 0, "%s: no state or no disk in it", path);
+    return 0;
+}
+
+int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_REPLICA);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    str_addf(&text, FIRST_LINE "\ngroup %s\nstate %s\n", d->group,
+             base == STORE_COPIED ? "copied" : "copying");
+    VEC_FOREACH(disk, &d->disks)
+        str_addf(&text, "disk %" PRIu64 " %s\n", disk->size, disk->name);
+    if (record_write(d->fs, path, text.ptr, err) < 0)
+        return -1;
+    d->base = base;
+    return 0;
+}
+
+/* --- applied ----------------------------------------------------------------------------- */
+
+int dir_applied_load(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_APPLIED);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    const char *hash = "";
+
+    if (!fs_exists(path)) /* nothing was applied yet, nor begun */
+        return 0;
+    if (record_read(d->fs, path, &text, err) < 0)
+        return -1;
+    char *at = text.ptr;
+    char *line = next_line(&at);
+    if (!line || !split(line, "applied", &d->applied, &hash) || !get_hash(hash, &d->applied_hash))
+        return wrong_line(path, line ? line : "", err);
+    line = next_line(&at);
+    if (!line || !split(line, "intent", &d->intent, NULL))
+        return wrong_line(path, line ? line : "", err);
+    return 0;
+}
+
+int dir_applied_save(struct store_dir *d, const struct dir_point *point, uint64_t intent,
+                     struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_APPLIED);
+    const struct sha256 none = {{0}};
+    const struct sha256 hash = point ? point->hash : none;
+    const uint64_t number = point ? point->point : 0;
+    char hex[HEX_BYTES];
+
+    str_hex(hash.bytes, SHA256_BYTES, hex);
+    CLEANUP(mem_freep)
+    char *text = mem_printf("applied %" PRIu64 " %s\nintent %" PRIu64 "\n", number, hex, intent);
+    if (record_write(d->fs, path, text, err) < 0)
+        return -1;
+    d->applied = number;
+    d->applied_hash = hash;
+    d->intent = intent;
+    return 0;
+}
+
+/* --- pruned ------------------------------------------------------------------------------ */
+
+int dir_pruned_load(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_PRUNED);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    const char *hash = "";
+
+    if (!fs_exists(path)) /* the chain begins with its first point */
+        return 0;
+    if (record_read(d->fs, path, &text, err) < 0)
+        return -1;
+    char *at = text.ptr;
+    char *line = next_line(&at);
+    if (!line || !split(line, "pruned", &d->before, &hash) || !get_hash(hash, &d->before_hash))
+        return wrong_line(path, line ? line : "", err);
+    return 0;
+}
+
+int dir_pruned_save(struct store_dir *d, uint64_t point, const struct sha256 *hash, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_PRUNED);
+    char hex[HEX_BYTES];
+
+    str_hex(hash->bytes, SHA256_BYTES, hex);
+    CLEANUP(mem_freep) char *text = mem_printf("pruned %" PRIu64 " %s\n", point, hex);
+    if (record_write(d->fs, path, text, err) < 0)
+        return -1;
+    d->before = point;
+    d->before_hash = *hash;
+    return 0;
+}
+
+/* --- pins -------------------------------------------------------------------------------- */
+
+int dir_pins_load(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_PINS);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    char *line;
+
+    if (!fs_exists(path))
+        return 0;
+    if (record_read(d->fs, path, &text, err) < 0)
+        return -1;
+    for (char *at = text.ptr; (line = next_line(&at)) != NULL;) {
+        const char *label;
+        struct dir_pin *pin = dir_pins_push(&d->pins);
+        if (!split(line, "pin", &pin->point, &label) || !str_is_name(label))
+            return wrong_line(path, line, err);
+        memcpy(pin->label, label, strlen(label) + 1);
+    }
+    return 0;
+}
+
+int dir_pins_save(struct store_dir *d, const struct dir_pins *pins, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_PINS);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    VEC_FOREACH(pin, pins)
+        str_addf(&text, "pin %" PRIu64 " %s\n", pin->point, pin->label);
+    return record_write(d->fs, path, str_text(&text), err);
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/* An undo file: what the chunks of one disk held at one point, for those that were changed after
+ * it. It is written as a whole, made durable, and never changed again; only then it is published
+ * in the chain page, and only then head is written. So a reader of any process finds complete,
+ * unchanging files, and looks a chunk up in a sorted table. Writer and reader: one thread each. */
+#pragma once
+
+#include "base/crypto.h"
+#include "base/fs.h"
+#include "replica/frame.h"
+
+#include <stdint.h>
+
+struct undo_writer;
+/* Starts PATH.tmp for `disk`, of `disk_size` bytes, at `point`. */
+int undo_writer_open(struct fs *fs, const char *path, const struct key *group_key, const char *disk,
+                     uint64_t disk_size, uint64_t point, struct undo_writer **ret_writer,
+                     struct err *err) MUST_CHECK;
+/* The chunk's bytes as they were, `chunk` ascending; a shorter last chunk as it is. */
+int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *bytes, size_t len,
+                    struct err *err) MUST_CHECK;
+/* Table, sync, rename to PATH, sync of the folder. */
+int undo_writer_finish(struct undo_writer *writer, struct err *err) MUST_CHECK;
+void undo_writer_free(struct undo_writer *writer); /* removes PATH.tmp when not finished */
+void undo_writer_freep(struct undo_writer **writer);
+
+struct undo_row {
+    uint64_t chunk;
+    uint64_t pos; /* of the record in the file; 0: the chunk was all zeros */
+    uint32_t len; /* of the record */
+    uint32_t crc; /* of the record */
+};
+
+struct undo {
+    char *path;
+    int fd;
+    uint64_t point;
+    uint64_t disk_size;
+    struct uuid uuid;
+    struct undo_row *rows; /* ascending by chunk */
+    size_t row_count;
+};
+/* Reads and checks header and table: ERR_CORRUPT names the file. */
+int undo_open(const char *path, struct undo **ret_undo, struct err *err) MUST_CHECK;
+void undo_free(struct undo *undo);
+void undo_freep(struct undo **undo);
+
+/* The coder for records of a file, and one record's chunk through it into `buf` (CHUNK_BYTES).
+ * ERR_CORRUPT names file and chunk. `fd` is the open undo file. */
+struct frame_coder *undo_coder_new(const struct key *group_key, const struct uuid *uuid);
+int undo_record_read(int fd, const char *path, struct frame_coder *coder,
+                     const struct undo_row *row, uint64_t disk_size, void *buf, struct err *err)
+    MUST_CHECK;

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+/* How a read stays right while another process applies:
+ *
+ *   1. the map is brought up to the chain page's sequence: it covers all undo files listed there
+ *   2. a chunk the map has is read from its undo file, which never changes
+ *   3. any other chunk is read from head
+ *   4. the sequence is looked at again; has it moved, what was read from head may be newer than
+ *      the point: start over. The store publishes undo files before it writes head under them, so
+ *      the new map has every chunk that head may have lost.
+ *
+ * Records are opened by one thread at a time, with a few coders and a few chunks kept: a guest
+ * reads 4 KiB here and there, and the same chunk again soon. */
+#include "replica/view.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "replica/chain.h"
+#include "replica/chunk.h"
+#include "replica/undo.h"
+#include "replica/view_map.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CODERS      8u
+#define CHUNKS_KEPT 32u
+#define RUN_CHUNKS  16u /* read from head in one go */
+
+struct view_file {
+    uint64_t point;
+    struct uuid uuid;
+};
+VEC_DEFINE(view_files, struct view_file)
+
+struct coder_slot {
+    uint32_t file_plus_1;
+    uint64_t used;
+    int fd;
+    struct frame_coder *coder;
+};
+
+struct chunk_slot {
+    uint64_t chunk_plus_1;
+    uint64_t used;
+    uint8_t bytes[CHUNK_BYTES];
+};
+
+struct view {
+    char *dir; /* of the disk */
+    int head;
+    uint64_t size;
+    uint64_t point;
+    struct key key;
+    struct chain *chain;
+
+    pthread_rwlock_t map_lock; /* map, files, seq */
+    struct view_map *map;
+    struct view_files files;
+    uint64_t seq;
+
+    pthread_mutex_t record_lock; /* what is below */
+    uint64_t clock;
+    struct coder_slot coders[CODERS];
+    struct chunk_slot kept[CHUNKS_KEPT];
+};
+
+static char *undo_path(const struct view *v, uint64_t point)
+{
+    return mem_printf("%s/undo/%020" PRIu64, v->dir, point);
+}
+
+/* --- The map ----------------------------------------------------------------------------- */
+
+static int no_point(const struct view *v, uint64_t head, const struct chain_points *points,
+                    struct err *err)
+{
+    CLEANUP(str_free) struct str kept = STR_EMPTY;
+
+    VEC_FOREACH(point, points)
+        str_addf(&kept, " %" PRIu64, *point);
+    if (head)
+        str_addf(&kept, " %" PRIu64, head);
+    return err_set(err, ERR_NOT_FOUND, 0, "%s: point %" PRIu64 " is not kept (there are:%.400s)",
+                   v->dir, v->point, kept.len ? kept.ptr : " none");
+}
+
+static int check_point(const struct view *v, uint64_t head, const struct chain_points *points,
+                       struct err *err)
+{
+    if (v->point != 0 && head == v->point)
+        return 0;
+    VEC_FOREACH(point, points)
+        if (*point == v->point)
+            return 0;
+    return no_point(v, head, points, err);
+}
+
+static int add_file(struct view *v, uint64_t point, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = undo_path(v, point);
+    CLEANUP(undo_freep) struct undo *undo = NULL;
+    uint32_t file = (uint32_t)v->files.len;
+
+    if (undo_open(path, &undo, err) < 0)
+        return -1;
+    if (undo->point != point || undo->disk_size != v->size)
+        return err_set(err, ERR_CORRUPT, 0, "%s: of point %" PRIu64 " and a disk of %" PRIu64, path,
+                       undo->point, undo->disk_size);
+    for (size_t i = 0; i < undo->row_count; i++) {
+        const struct undo_row *row = &undo->rows[i];
+        const struct view_place place = {file, row->len, row->pos, row->crc};
+        if (view_map_add(v->map, row->chunk, &place, err) < 0)
+            return -1;
+    }
+    *view_files_push(&v->files) = (struct view_file){point, undo->uuid};
+    return 0;
+}
+
+/* Adds the undo files that the page lists and the map does not have yet. With the map's lock. */
+static int update_map(struct view *v, struct err *err)
+{
+    CLEANUP(chain_points_free) struct chain_points points = VEC_EMPTY;
+    uint64_t seq;
+    uint64_t head;
+
+    chain_read(v->chain, &seq, &head, &points);
+    if (check_point(v, head, &points, err) < 0)
+        return -1;
+    uint64_t last = v->files.len ? v->files.at[v->files.len - 1].point : 0;
+    VEC_FOREACH(point, &points)
+        if (*point >= v->point && *point > last && add_file(v, *point, err) < 0)
+            return -1;
+    v->seq = seq;
+    return 0;
+}
+
+/* The map as of now, locked for reading. */
+static int lock_map(struct view *v, uint64_t *ret_seq, struct err *err)
+{
+    for (;;) {
+        uint64_t seq = chain_seq(v->chain);
+        (void)pthread_rwlock_rdlock(&v->map_lock);
+        if (v->seq == seq) {
+            *ret_seq = seq;
+            return 0;
+        }
+        (void)pthread_rwlock_unlock(&v->map_lock);
+        (void)pthread_rwlock_wrlock(&v->map_lock);
+        int rc = v->seq == chain_seq(v->chain) ? 0 : update_map(v, err);
+        (void)pthread_rwlock_unlock(&v->map_lock);
+        if (rc < 0)
+            return -1;
+    }
+}
+
+/* --- Records ----------------------------------------------------------------------------- */
+
+static void coder_clear(struct coder_slot *slot)
+{
+    fd_close(&slot->fd);
+    frame_coder_freep(&slot->coder);
+    slot->file_plus_1 = 0;
+}
+
+static int coder_of(struct view *v, uint32_t file, const struct uuid *uuid, const char *path,
+                    struct coder_slot **ret_slot, struct err *err)
+{
+    struct coder_slot *oldest = &v->coders[0];
+    struct fs *fs = fs_real();
+
+    for (size_t i = 0; i < CODERS; i++) {
+        struct coder_slot *slot = &v->coders[i];
+        if (slot->file_plus_1 == file + 1) {
+            *ret_slot = slot;
+            return 0;
+        }
+        if (slot->used < oldest->used)
+            oldest = slot;
+    }
+    coder_clear(oldest);
+    if (fs->open(fs, path, O_RDONLY, 0, &oldest->fd, err) < 0)
+        return -1;
+    oldest->coder = undo_coder_new(&v->key, uuid);
+    oldest->file_plus_1 = file + 1;
+    *ret_slot = oldest;
+    return 0;
+}
+
+static int read_record(struct view *v, uint64_t chunk, const struct view_place *place,
+                       const struct view_file *file, uint8_t *buf, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = undo_path(v, file->point);
+    const struct undo_row row = {chunk, place->pos, place->len, place->crc};
+    struct coder_slot *slot;
+
+    if (coder_of(v, place->file, &file->uuid, path, &slot, err) < 0)
+        return -1;
+    slot->used = ++v->clock;
+    return undo_record_read(slot->fd, path, slot->coder, &row, v->size, buf, err);
+}
+
+/* A chunk's old content through the kept ones: a chunk's place never changes once it has one. */
+static int read_old(struct view *v, uint64_t chunk, const struct view_place *place,
+                    const struct view_file *file, size_t skip, void *buf, size_t len,
+                    struct err *err)
+{
+    struct chunk_slot *slot = &v->kept[0];
+
+    for (size_t i = 0; i < CHUNKS_KEPT; i++) {
+        if (v->kept[i].chunk_plus_1 == chunk + 1) {
+            slot = &v->kept[i];
+            break;
+        }
+        if (v->kept[i].used < slot->used)
+            slot = &v->kept[i];
+    }
+    if (slot->chunk_plus_1 != chunk + 1) {
+        slot->chunk_plus_1 = 0;
+        if (read_record(v, chunk, place, file, slot->bytes, err) < 0)
+            return -1;
+        slot->chunk_plus_1 = chunk + 1;
+    }
+    slot->used = ++v->clock;
+    memcpy(buf, slot->bytes + skip, len);
+    return 0;
+}
+
+/* --- Reading ----------------------------------------------------------------------------- */
+
+/* What one look at the map says about the beginning of a range. */
+struct piece {
+    size_t len;
+    bool old; /* from the undo file; else from head */
+    struct view_place place;
+    struct view_file file;
+    uint64_t seq;
+};
+
+static int look_up(struct view *v, uint64_t off, size_t len, struct piece *ret_piece,
+                   struct err *err)
+{
+    uint64_t chunk = off / CHUNK_BYTES;
+    uint64_t end = (chunk + 1) * CHUNK_BYTES;
+    struct piece piece = {0};
+
+    if (lock_map(v, &piece.seq, err) < 0)
+        return -1;
+    const struct view_place *place = view_map_find(v->map, chunk);
+    if (place) {
+        piece.old = true;
+        piece.place = *place;
+        piece.file = v->files.at[place->file];
+    } else {
+        uint64_t last = chunk + RUN_CHUNKS;
+        for (chunk++; chunk < last && end < off + len && !view_map_find(v->map, chunk); chunk++)
+            end += CHUNK_BYTES;
+    }
+    (void)pthread_rwlock_unlock(&v->map_lock);
+    piece.len = end - off < len ? (size_t)(end - off) : len;
+    *ret_piece = piece;
+    return 0;
+}
+
+/* The first part of a range; `ret_done` 0: head moved on meanwhile, try again. */
+static int read_piece(struct view *v, uint64_t off, uint8_t *buf, size_t len, size_t *ret_done,
+                      struct err *err)
+{
+    struct fs *fs = fs_real();
+    struct piece piece;
+
+    if (look_up(v, off, len, &piece, err) < 0)
+        return -1;
+    *ret_done = piece.len;
+    if (!piece.old) {
+        if (fs->pread(fs, v->head, buf, piece.len, off, err) < 0)
+            return -1;
+        if (chain_seq(v->chain) != piece.seq)
+            *ret_done = 0;
+        return 0;
+    }
+    (void)pthread_mutex_lock(&v->record_lock);
+    int rc = read_old(v, off / CHUNK_BYTES, &piece.place, &piece.file, off % CHUNK_BYTES, buf,
+                      piece.len, err);
+    (void)pthread_mutex_unlock(&v->record_lock);
+    return rc;
+}
+
+int view_read(struct view *view, uint64_t off, void *buf, size_t len, struct err *err)
+{
+    uint8_t *at = buf;
+
+    if (off > view->size || len > view->size - off)
+        return err_set(err, ERR_INVALID, 0, "%s has %" PRIu64 " bytes, asked for %zu at %" PRIu64,
+                       view->dir, view->size, len, off);
+    while (len > 0) {
+        size_t done;
+        if (read_piece(view, off, at, len, &done, err) < 0)
+            return -1;
+        off += done;
+        at += done;
+        len -= done;
+    }
+    return 0;
+}
+
+uint64_t view_size(const struct view *view)
+{
+    return view->size;
+}
+
+static int export_to(struct view *v, int fd, struct err *err)
+{
+    struct fs *fs = fs_real();
+    CLEANUP(mem_freep) uint8_t *buf = mem_alloc(CHUNK_BYTES, 1);
+    uint64_t chunks = chunk_count(v->size);
+
+    if (fs->truncate(fs, fd, v->size, err) < 0)
+        return -1;
+    for (uint64_t chunk = 0; chunk < chunks; chunk++) {
+        size_t len = chunk_len(v->size, chunk);
+        if (view_read(v, chunk * CHUNK_BYTES, buf, len, err) < 0)
+            return -1;
+        if (!bytes_are_zero(buf, len) && fs->pwrite(fs, fd, buf, len, chunk * CHUNK_BYTES, err) < 0)
+            return -1;
+    }
+    return fs->sync(fs, fd, err);
+}
+
+int view_export(struct view *view, const char *path, struct err *err)
+{
+    struct fs *fs = fs_real();
+    CLEANUP(fd_close) int fd = -1;
+
+    if (fs->open(fs, path, O_RDWR | O_CREAT | O_TRUNC, 0600, &fd, err) < 0)
+        return -1;
+    return export_to(view, fd, err);
+}
+
+/* --- Opening ----------------------------------------------------------------------------- */
+
+static int no_disk(const char *dir, const char *disk, struct err *err)
+{
+    CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
+    CLEANUP(str_free) struct str there = STR_EMPTY;
+    struct err ignored;
+
+    if (fs_list(dir, &names, &ignored) == 0)
+        for (size_t i = 0; i < names.len; i++) {
+            CLEANUP(mem_freep) char *head = mem_printf("%s/%s/head.raw", dir, names.at[i]);
+            if (fs_exists(head))
+                str_addf(&there, " %s", names.at[i]);
+        }
+    return err_set(err, ERR_NOT_FOUND, 0, "%s has no disk \"%.63s\" (there are:%.400s)", dir, disk,
+                   there.len ? there.ptr : " none");
+}
+
+static int open_head(struct view *v, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = path_join(v->dir, "head.raw");
+    struct fs *fs = fs_real();
+    struct stat st;
+
+    if (fs->open(fs, path, O_RDONLY, 0, &v->head, err) < 0)
+        return -1;
+    if (fstat(v->head, &st) < 0)
+        return err_set(err, ERR_IO, errno, "%s: stat", path);
+    v->size = (uint64_t)st.st_size;
+    return 0;
+}
+
+int view_open(const char *dir, const char *disk, uint64_t point, const struct key *group_key,
+              struct view **ret_view, struct err *err)
+{
+    CLEANUP(mem_freep) char *head = mem_printf("%s/%s/head.raw", dir, disk);
+
+    if (!str_is_name(disk))
+        return err_set(err, ERR_INVALID, 0, "\"%.63s\" is no name for a disk", disk);
+    if (!fs_exists(head))
+        return no_disk(dir, disk, err);
+    CLEANUP(view_closep) struct view *v = mem_new(struct view);
+    v->dir = path_join(dir, disk);
+    v->head = -1;
+    v->point = point;
+    v->key = *group_key;
+    v->map = view_map_new();
+    for (size_t i = 0; i < CODERS; i++)
+        v->coders[i].fd = -1;
+    (void)pthread_rwlock_init(&v->map_lock, NULL);
+    (void)pthread_mutex_init(&v->record_lock, NULL);
+    if (chain_map(dir, &v->chain, err) < 0 || open_head(v, err) < 0 || update_map(v, err) < 0)
+        return -1;
+    *ret_view = TAKE(v);
+    return 0;
+}
+
+void view_close(struct view *view)
+{
+    if (!view)
+        return;
+    for (size_t i = 0; i < CODERS; i++)
+        coder_clear(&view->coders[i]);
+    fd_close(&view->head);
+    chain_free(view->chain);
+    view_map_free(view->map);
+    view_files_free(&view->files);
+    key_wipe(&view->key);
+    (void)pthread_rwlock_destroy(&view->map_lock);
+    (void)pthread_mutex_destroy(&view->record_lock);
+    free(view->dir);
+    free(view);
+}
+
+void view_closep(struct view **view)
+{
+    view_close(*view);
+    *view = NULL;
+}
