@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A small source of its own for tests of the store: two disks in memory, a record of what was
+ * written to them since the last point, and what they held at each point. It seals segments and
+ * signs manifests as a real source does, and feeds them to a store. One thread. */
+#pragma once
+
+#include "base/vec.h"
+#include "replica/store.h"
+
+#define KIT_DISKS 2
+
+struct kit_image { /* what the disks held at one point */
+    uint64_t point;
+    struct sha256 hash;
+    uint8_t *bytes[KIT_DISKS];
+};
+VEC_DEFINE(kit_images, struct kit_image)
+
+struct kit_disk {
+    char name[NAME_MAX_BYTES];
+    uint64_t size;
+    uint8_t *bytes;
+    uint8_t *dirty; /* one byte per 4 KiB */
+};
+
+struct kit {
+    char *dir;    /* of the store */
+    char *outbox; /* where segments are built */
+    struct clock_fake clock;
+    struct key key;
+    uint8_t sign[SIGN_KEY_BYTES];
+    uint8_t public_key[SIGN_KEY_BYTES];
+    struct kit_disk disks[KIT_DISKS];
+    uint64_t generation;
+    uint64_t point; /* the last one */
+    struct sha256 parent;
+    struct kit_images images;
+    uint64_t seed;
+    struct manifest last; /* the manifest sent last */
+};
+
+/* The store will be ROOT/store, the outbox ROOT/outbox. All from the seed. */
+void kit_init(struct kit *kit, const char *root, uint64_t size, uint64_t seed);
+void kit_done(struct kit *kit);
+uint64_t kit_random(struct kit *kit, uint64_t below);
+
+struct store_dir_config kit_config(struct kit *kit, struct fs *fs);
+int kit_open(struct kit *kit, struct fs *fs, struct store **ret_store, struct err *err);
+
+/* Writes as a guest does; `kit_scribble`: `count` random writes of 4 to 64 KiB, some of zeros. */
+void kit_write(struct kit *kit, size_t disk, uint64_t off, const void *bytes, size_t len);
+void kit_scribble(struct kit *kit, size_t count);
+
+/* The whole initial copy. */
+int kit_begin(struct kit *kit, struct store *store, struct err *err);
+int kit_copy_frames(struct kit *kit, struct store *store, struct err *err);
+int kit_copy(struct kit *kit, struct store *store, struct err *err);
+
+/* The next point in steps: segments built into the outbox and the manifest signed (what was dirty
+ * is clean then); segments sent; manifest committed; and all in one. `kit->last` is the manifest. */
+int kit_cut(struct kit *kit, struct err *err);
+int kit_send(struct kit *kit, struct store *store, struct err *err);
+int kit_commit(struct kit *kit, struct store *store, struct err *err);
+int kit_point(struct kit *kit, struct store *store, struct err *err);
+int kit_point_applied(struct kit *kit, struct store *store, struct err *err);
+
+const struct kit_image *kit_image(const struct kit *kit, uint64_t point);
+/* A promotion at the store: point `number` has the content of `chosen`; the kit writes on from
+ * there, under `generation`. */
+void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, uint64_t chosen,
+                  uint64_t generation);
+
+/* Is point `point`, read through a view, what the disks held then? And head as a plain file? */
+int kit_check_view(struct kit *kit, uint64_t point, struct err *err);
+int kit_check_head(struct kit *kit, uint64_t point, struct err *err);
