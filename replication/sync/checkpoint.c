@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The file `checkpoint`: canonical JSON of struct checkpoint's fields and "version": 1, a line
+ * feed, "crc32c " and eight hex digits over what stands before the line feed. */
+#include "sync/checkpoint.h"
+
+#include "base/fs.h"
+#include "base/json.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FILE_NAME    "checkpoint"
+#define FILE_VERSION 1
+#define FILE_MAX     (1024u * 1024u)
+
+static const char *const phase_names[] = {
+    [PHASE_NEW] = "new",
+    [PHASE_COPY] = "copy",
+    [PHASE_RESYNC] = "resync",
+    [PHASE_DELTA] = "delta",
+};
+
+static json_t *disks_json(const struct checkpoint *ck)
+{
+    json_t *array = json_array();
+
+    VEC_FOREACH(disk, &ck->disks)
+        (void)json_array_append_new(array,
+                                    json_pack("{s:s, s:I, s:I, s:b}", "name", disk->name, "size",
+                                              (json_int_t)disk->size, "scanned",
+                                              (json_int_t)disk->scanned, "done", disk->done));
+    return array;
+}
+
+static json_t *to_json(const struct checkpoint *ck)
+{
+    char hash[2 * SHA256_BYTES + 1];
+
+    str_hex(ck->durable_hash.bytes, SHA256_BYTES, hash);
+    return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:o}", "version",
+                     FILE_VERSION, "phase", phase_names[ck->phase], "serial",
+                     (json_int_t)ck->serial, "base", (json_int_t)ck->base, "cut",
+                     (json_int_t)ck->cut, "note", ck->note, "durable",
+                     (json_int_t)ck->durable_point, "durable_hash", hash, "durable_cut_ms",
+                     (json_int_t)ck->durable_cut_ms, "applied", (json_int_t)ck->applied_point,
+                     "applied_cut_ms", (json_int_t)ck->applied_cut_ms, "disks", disks_json(ck));
+}
+
+int checkpoint_save(const char *dir, const struct checkpoint *ck, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
+    CLEANUP(json_freep) json_t *json = to_json(ck);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    if (!json) /* a note that is not UTF-8: the source's words end there */
+        return err_set(err, ERR_INVALID, 0, "%s: a note that is not UTF-8", path);
+    CLEANUP(mem_freep) char *body = json_text(json);
+    str_add(&text, body);
+    str_addf(&text, "\ncrc32c %08x\n", crc32c(0, body, strlen(body)));
+    return fs_replace_file(fs_real(), path, text.ptr, text.len, 0600, err);
+}
+
+static int read_disks(const json_t *json, struct checkpoint *ck, struct err *err)
+{
+    json_t *array;
+    json_t *item;
+    size_t i;
+
+    if (json_need_array(json, "disks", FILE_NAME, &array, err) < 0)
+        return -1;
+    json_array_foreach(array, i, item) {
+        struct checkpoint_disk *disk = checkpoint_disks_push(&ck->disks);
+        const char *name;
+
+        if (json_need_str(item, "name", FILE_NAME, &name, err) < 0
+            || json_need_u64(item, "size", FILE_NAME, &disk->size, err) < 0
+            || json_need_u64(item, "scanned", FILE_NAME, &disk->scanned, err) < 0)
+            return -1;
+        (void)snprintf(disk->name, sizeof(disk->name), "%s", name);
+        disk->done = json_get_bool(item, "done", false);
+    }
+    return 0;
+}
+
+static int read_phase(const json_t *json, enum phase *ret_phase, struct err *err)
+{
+    const char *name;
+
+    if (json_need_str(json, "phase", FILE_NAME, &name, err) < 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_LEN(phase_names); i++)
+        if (strcmp(name, phase_names[i]) == 0) {
+            *ret_phase = (enum phase)i;
+            return 0;
+        }
+    return err_set(err, ERR_INVALID, 0, "unknown phase \"%s\"", name);
+}
+
+static int from_json(const json_t *json, struct checkpoint *ck, struct err *err)
+{
+    const char *hash;
+    uint64_t cut_ms;
+    uint64_t applied_ms;
+
+    if (json_get_u64(json, "version", 0) != FILE_VERSION)
+        return err_set(err, ERR_INVALID, 0, "version %llu is not known",
+                       (unsigned long long)json_get_u64(json, "version", 0));
+    if (read_phase(json, &ck->phase, err) < 0
+        || json_need_u64(json, "serial", FILE_NAME, &ck->serial, err) < 0
+        || json_need_u64(json, "base", FILE_NAME, &ck->base, err) < 0
+        || json_need_u64(json, "cut", FILE_NAME, &ck->cut, err) < 0
+        || json_need_u64(json, "durable", FILE_NAME, &ck->durable_point, err) < 0
+        || json_need_str(json, "durable_hash", FILE_NAME, &hash, err) < 0
+        || json_need_u64(json, "durable_cut_ms", FILE_NAME, &cut_ms, err) < 0
+        || json_need_u64(json, "applied", FILE_NAME, &ck->applied_point, err) < 0
+        || json_need_u64(json, "applied_cut_ms", FILE_NAME, &applied_ms, err) < 0)
+        return -1;
+    if (strlen(hash) != 2 * SHA256_BYTES || !str_unhex(hash, ck->durable_hash.bytes, SHA256_BYTES))
+        return err_set(err, ERR_INVALID, 0, "field \"durable_hash\" is not a hash");
+    ck->durable_cut_ms = (int64_t)cut_ms;
+    ck->applied_cut_ms = (int64_t)applied_ms;
+    (void)snprintf(ck->note, sizeof(ck->note), "%s", json_get_str(json, "note", ""));
+    return read_disks(json, ck, err);
+}
+
+static int parse(struct str *text, struct checkpoint *ck, struct err *err)
+{
+    CLEANUP(json_freep) json_t *json = NULL;
+    char *line = text->ptr ? strchr(text->ptr, '\n') : NULL;
+    char want[32];
+
+    if (!line)
+        return err_set(err, ERR_INVALID, 0, "no check sum");
+    size_t len = (size_t)(line - text->ptr);
+    (void)snprintf(want, sizeof(want), "\ncrc32c %08x\n", crc32c(0, text->ptr, len));
+    if (strcmp(line, want) != 0)
+        return err_set(err, ERR_INVALID, 0, "wrong check sum");
+    if (json_parse(text->ptr, len, &json, err) < 0)
+        return -1;
+    return from_json(json, ck, err);
+}
+
+int checkpoint_load(const char *dir, struct checkpoint *ret_ck, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct checkpoint ck = {0};
+    struct err why = ERR_EMPTY;
+
+    if (fs_read_file(fs_real(), path, FILE_MAX, &text, err) < 0)
+        return -1;
+    if (parse(&text, &ck, &why) < 0) {
+        checkpoint_done(&ck);
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s cannot be read (%s); hint: move it away: the group is then compared "
+                       "with its replica and goes on",
+                       path, why.text);
+    }
+    *ret_ck = ck;
+    return 0;
+}
+
+void checkpoint_done(struct checkpoint *ck)
+{
+    checkpoint_disks_free(&ck->disks);
+}

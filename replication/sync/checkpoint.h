@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a session knows that must survive: one small file, replaced atomically before each
+ * effect. The format stands in checkpoint.c. One thread. */
+#pragma once
+
+#include "base/crypto.h"
+#include "base/err.h"
+#include "base/vec.h"
+#include "block/source.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum phase {
+    PHASE_NEW,    /* nothing has happened */
+    PHASE_COPY,   /* initial copy */
+    PHASE_RESYNC, /* comparing with the replica's newest point (or its base) */
+    PHASE_DELTA   /* replica's newest point (or its base) + tracked changes = source */
+};
+
+struct checkpoint_disk {
+    char name[SOURCE_NAME_BYTES];
+    uint64_t size;
+    uint64_t scanned; /* an ordered scan of this phase goes on from here */
+    bool done;
+};
+VEC_DEFINE(checkpoint_disks, struct checkpoint_disk)
+
+#define CHECKPOINT_NOTE_BYTES 160
+
+struct checkpoint {
+    enum phase phase;
+    uint64_t serial; /* the highest serial number ever used or about to be */
+    uint64_t base;   /* the map that was opened when the present base of comparison was: phase
+                        DELTA: at the durable point's cut; COPY, RESYNC: before the scan */
+    uint64_t cut;    /* base + 1 while a cut is intended or its outbox is under way; 0 */
+    char note[CHECKPOINT_NOTE_BYTES]; /* for people: why and what is compared */
+    uint64_t durable_point;
+    struct sha256 durable_hash;
+    int64_t durable_cut_ms;
+    uint64_t applied_point;
+    int64_t applied_cut_ms;
+    struct checkpoint_disks disks;
+};
+
+/* ERR_NOT_FOUND: there is none; ERR_CORRUPT: it cannot be read, and is kept. */
+int checkpoint_load(const char *dir, struct checkpoint *ret_ck, struct err *err) MUST_CHECK;
+int checkpoint_save(const char *dir, const struct checkpoint *ck, struct err *err) MUST_CHECK;
+void checkpoint_done(struct checkpoint *ck);

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The replication protocol, as a peer's session speaks it over a link. Every request names its
+ * "group"; numbers are JSON integers, hashes and uuids hex. A request is answered by {"ok": ...}
+ * or {"error": ...} (link/link.c) before the next one is looked at; many may be on the way.
+ *
+ *   op                   fields                                payload    answer (payload)
+ *   store.info                                                            state, generation, durable,
+ *                                                                         durable_hash, applied,
+ *                                                                         applied_hash
+ *   store.disks                                                           disks: [{name, size}]
+ *   store.base-begin     disks, need, generation
+ *   store.base-frame     disk, uuid, compression, number       the frame
+ *   store.base-sync      disk
+ *   store.base-end
+ *   store.segment-open   disk, uuid                                       have
+ *   store.segment-write  disk, uuid, off                       bytes
+ *   store.segment-close  disk, uuid, root, bytes
+ *   store.commit                                               manifest
+ *   store.apply                                                           point (0: none), complete,
+ *                                                                         disks: [{name, count}]
+ *                                                                         (digests, disk by disk)
+ *   store.points                                                          points: [...]
+ *   store.manifest       point                                            (manifest)
+ *   store.digests        disk, point, first, count                        (count * 16 bytes)
+ *   store.prune          keep
+ *
+ * The answer to store.apply reports the digests of the chunks that changed, each as 8 bytes chunk
+ * number (big endian) and 16 bytes digest, unless they are more than a message holds: then
+ * `complete` is false and the session asks for all of them when it needs them.
+ *
+ * A peer may ask for what its own replicas need and nothing else: promotion, pins and removal are
+ * this site's affair. Names are checked here since a store makes paths of them. */
+#include "sync/receiver.h"
+
+#include "base/fault.h"
+#include "base/mem.h"
+#include "sync/wire.h"
+
+#include <string.h>
+
+#define DIGESTS_MAX (LINK_PAYLOAD_MAX / DIGEST_BYTES)
+
+struct call {
+    struct store *store;
+    const struct link_msg *msg;
+    struct cancel *cancel;
+    json_t *result; /* NULL: {} */
+    uint8_t *payload;
+    size_t payload_len;
+};
+
+static void call_done(struct call *call)
+{
+    json_decref(call->result);
+    free(call->payload);
+}
+
+static int op_info(struct call *call, struct err *err)
+{
+    struct store_info info;
+
+    if (call->store->ops->info(call->store, &info, err) < 0)
+        return -1;
+    call->result = wire_info(&info);
+    return 0;
+}
+
+static int op_disks(struct call *call, struct err *err)
+{
+    CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
+
+    if (call->store->ops->disks(call->store, &disks, err) < 0)
+        return -1;
+    call->result = json_pack("{s:o}", "disks", wire_disks(&disks));
+    return 0;
+}
+
+static int op_base_begin(struct call *call, struct err *err)
+{
+    CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
+    uint64_t need;
+    uint64_t generation;
+
+    if (wire_need_disks(call->msg->head, &disks, err) < 0
+        || json_need_u64(call->msg->head, "need", "message", &need, err) < 0
+        || json_need_u64(call->msg->head, "generation", "message", &generation, err) < 0)
+        return -1;
+    return call->store->ops->base_begin(call->store, &disks, need, generation, err);
+}
+
+static int op_base_frame(struct call *call, struct err *err)
+{
+    const json_t *head = call->msg->head;
+    const char *disk;
+    struct uuid uuid;
+    uint64_t compression;
+    uint64_t number;
+
+    if (wire_need_name(head, "disk", &disk, err) < 0
+        || wire_need_hex(head, "uuid", uuid.bytes, UUID_BYTES, err) < 0
+        || json_need_u64(head, "compression", "message", &compression, err) < 0
+        || json_need_u64(head, "number", "message", &number, err) < 0)
+        return -1;
+    if (compression > COMPRESSION_LZ4)
+        return err_set(err, ERR_UNSUPPORTED, 0, "compression %llu is not known here",
+                       (unsigned long long)compression);
+    return call->store->ops->base_frame(call->store, disk, &uuid, (enum compression)compression,
+                                        number, call->msg->payload, call->msg->payload_len, err);
+}
+
+static int op_base_sync(struct call *call, struct err *err)
+{
+    const char *disk;
+
+    if (wire_need_name(call->msg->head, "disk", &disk, err) < 0)
+        return -1;
+    return call->store->ops->base_sync(call->store, disk, err);
+}
+
+static int op_base_end(struct call *call, struct err *err)
+{
+    return call->store->ops->base_end(call->store, err);
+}
+
+static int need_segment(const struct call *call, const char **ret_disk, struct uuid *ret_uuid,
+                        struct err *err)
+{
+    if (wire_need_name(call->msg->head, "disk", ret_disk, err) < 0)
+        return -1;
+    return wire_need_hex(call->msg->head, "uuid", ret_uuid->bytes, UUID_BYTES, err);
+}
+
+static int op_segment_open(struct call *call, struct err *err)
+{
+    const char *disk;
+    struct uuid uuid;
+    uint64_t have = 0;
+
+    if (need_segment(call, &disk, &uuid, err) < 0
+        || call->store->ops->segment_open(call->store, disk, &uuid, &have, err) < 0)
+        return -1;
+    call->result = json_pack("{s:I}", "have", (json_int_t)have);
+    return 0;
+}
+
+static int op_segment_write(struct call *call, struct err *err)
+{
+    const char *disk;
+    struct uuid uuid;
+    uint64_t off;
+
+    if (need_segment(call, &disk, &uuid, err) < 0
+        || json_need_u64(call->msg->head, "off", "message", &off, err) < 0)
+        return -1;
+    return call->store->ops->segment_write(call->store, disk, &uuid, off, call->msg->payload,
+                                           call->msg->payload_len, err);
+}
+
+static int op_segment_close(struct call *call, struct err *err)
+{
+    const char *disk;
+    struct uuid uuid;
+    struct sha256 root;
+    uint64_t bytes;
+
+    if (need_segment(call, &disk, &uuid, err) < 0
+        || wire_need_hex(call->msg->head, "root", root.bytes, SHA256_BYTES, err) < 0
+        || json_need_u64(call->msg->head, "bytes", "message", &bytes, err) < 0)
+        return -1;
+    return call->store->ops->segment_close(call->store, disk, &uuid, &root, bytes, err);
+}
+
+static int op_commit(struct call *call, struct err *err)
+{
+    return call->store->ops->point_commit(call->store, (const char *)call->msg->payload,
+                                          call->msg->payload_len, err);
+}
+
+/* Puts the digests into the answer, or says that they are too many for it. */
+static void report_digests(struct call *call, const struct store_disks *disks,
+                           const struct store_digests *digests, uint64_t point)
+{
+    json_t *counts = json_array();
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < disks->len; i++)
+        total += digests[i].len;
+    bool complete = total <= LINK_PAYLOAD_MAX / WIRE_DIGEST_BYTES;
+    if (complete && total > 0)
+        call->payload = mem_alloc(total, WIRE_DIGEST_BYTES);
+    for (size_t i = 0; complete && i < disks->len; i++) {
+        VEC_FOREACH(digest, &digests[i]) {
+            wire_put_digest(call->payload + call->payload_len, digest);
+            call->payload_len += WIRE_DIGEST_BYTES;
+        }
+        (void)json_array_append_new(counts, json_pack("{s:s, s:I}", "name", disks->at[i].name,
+                                                      "count", (json_int_t)digests[i].len));
+    }
+    call->result = json_pack("{s:I, s:b, s:o}", "point", (json_int_t)point, "complete", complete,
+                             "disks", counts);
+}
+
+static int op_apply(struct call *call, struct err *err)
+{
+    CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
+    CLEANUP(mem_freep) struct store_digests *digests = NULL;
+    uint64_t point = 0;
+
+    if (call->store->ops->disks(call->store, &disks, err) < 0)
+        return -1;
+    digests = mem_new_array(struct store_digests, disks.len + 1);
+    int rc = call->store->ops->point_apply(call->store, &point, digests, call->cancel, err);
+    if (rc == 0)
+        report_digests(call, &disks, digests, point);
+    for (size_t i = 0; i < disks.len; i++)
+        store_digests_free(&digests[i]);
+    return rc;
+}
+
+static json_t *point_json(const struct store_point *p)
+{
+    return json_pack("{s:I, s:I, s:o, s:I, s:I, s:s, s:b, s:b, s:b, s:I, s:s}", "point",
+                     (json_int_t)p->point, "generation", (json_int_t)p->generation, "hash",
+                     wire_hex(p->hash.bytes, SHA256_BYTES), "cut_ms", (json_int_t)p->cut_wall_ms,
+                     "received_ms", (json_int_t)p->received_wall_ms, "consistency",
+                     p->consistency == CONSISTENCY_APPLICATION ? "application" : "crash",
+                     "promotion", p->promotion, "applied", p->applied, "pinned", p->pinned, "bytes",
+                     (json_int_t)p->bytes, "label", p->label);
+}
+
+static int op_points(struct call *call, struct err *err)
+{
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    json_t *array;
+
+    if (call->store->ops->points(call->store, &points, err) < 0)
+        return -1;
+    array = json_array();
+    VEC_FOREACH(point, &points)
+        (void)json_array_append_new(array, point_json(point));
+    call->result = json_pack("{s:o}", "points", array);
+    return 0;
+}
+
+static int op_manifest(struct call *call, struct err *err)
+{
+    uint64_t point;
+    char *text = NULL;
+
+    if (json_need_u64(call->msg->head, "point", "message", &point, err) < 0
+        || call->store->ops->point_manifest(call->store, point, &text, err) < 0)
+        return -1;
+    call->payload = (uint8_t *)text;
+    call->payload_len = strlen(text);
+    if (call->payload_len > LINK_PAYLOAD_MAX)
+        return err_set(err, ERR_LIMIT, 0, "manifest of %zu bytes", call->payload_len);
+    return 0;
+}
+
+static int op_digests(struct call *call, struct err *err)
+{
+    const json_t *head = call->msg->head;
+    const char *disk;
+    uint64_t point;
+    uint64_t first;
+    uint64_t count;
+
+    if (wire_need_name(head, "disk", &disk, err) < 0
+        || json_need_u64(head, "point", "message", &point, err) < 0
+        || json_need_u64(head, "first", "message", &first, err) < 0
+        || json_need_u64(head, "count", "message", &count, err) < 0)
+        return -1;
+    if (count == 0 || count > DIGESTS_MAX)
+        return err_set(err, ERR_LIMIT, 0, "%llu digests asked for, at most %u",
+                       (unsigned long long)count, DIGESTS_MAX);
+    CLEANUP(mem_freep) struct digest *digests = mem_new_array(struct digest, count);
+    if (call->store->ops->digests(call->store, disk, point, first, count, digests, err) < 0)
+        return -1;
+    call->payload_len = count * DIGEST_BYTES;
+    call->payload = (uint8_t *)TAKE(digests);
+    return 0;
+}
+
+static int op_prune(struct call *call, struct err *err)
+{
+    uint64_t keep;
+
+    if (json_need_u64(call->msg->head, "keep", "message", &keep, err) < 0)
+        return -1;
+    return call->store->ops->prune(call->store, keep, err);
+}
+
+static const struct op {
+    const char *name;
+    int (*run)(struct call *call, struct err *err);
+    const char *crash; /* passed between the effect and its answer */
+} ops[] = {
+    {"store.info", op_info, NULL},
+    {"store.disks", op_disks, NULL},
+    {"store.base-begin", op_base_begin, "receiver.base-begin"},
+    {"store.base-frame", op_base_frame, "receiver.base-frame"},
+    {"store.base-sync", op_base_sync, "receiver.base-sync"},
+    {"store.base-end", op_base_end, "receiver.base-end"},
+    {"store.segment-open", op_segment_open, "receiver.segment-open"},
+    {"store.segment-write", op_segment_write, "receiver.segment-write"},
+    {"store.segment-close", op_segment_close, "receiver.segment-close"},
+    {"store.commit", op_commit, "receiver.commit"},
+    {"store.apply", op_apply, "receiver.apply"},
+    {"store.points", op_points, NULL},
+    {"store.manifest", op_manifest, NULL},
+    {"store.digests", op_digests, NULL},
+    {"store.prune", op_prune, "receiver.prune"},
+};
+
+static const struct op *find_op(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+        if (str_eq(ops[i].name, name))
+            return &ops[i];
+    return NULL;
+}
+
+bool receiver_knows(const char *op)
+{
+    return find_op(op) != NULL;
+}
+
+/* After these the store's files and what it has in memory may differ; opening it recovers. */
+static bool leaves_doubt(enum err_code code)
+{
+    return code == ERR_IO || code == ERR_SPACE || code == ERR_UNKNOWN;
+}
+
+static int run_op(const struct receiver_host *host, const char *peer, const struct op *op,
+                  struct call *call, struct err *err)
+{
+    const char *group;
+
+    if (wire_need_name(call->msg->head, "group", &group, err) < 0
+        || host->store_get(host->ctx, peer, group, &call->store, err) < 0)
+        return -1;
+    int rc = op->run(call, err);
+    host->store_put(host->ctx, group, call->store, rc < 0 && leaves_doubt(err->code));
+    if (rc == 0 && op->crash)
+        CRASH_POINT(op->crash);
+    return rc;
+}
+
+int receiver_serve(const struct receiver_host *host, struct link *link, struct link_msg *msg,
+                   struct cancel *cancel, struct err *err)
+{
+    CLEANUP(call_done) struct call call = {.msg = msg, .cancel = cancel};
+    const char *name = json_get_str(msg->head, "op", "");
+    const struct op *op = find_op(name);
+    struct err failure = ERR_EMPTY;
+    int rc;
+
+    if (op)
+        rc = run_op(host, link_peer(link), op, &call, &failure);
+    else
+        rc = err_set(&failure, ERR_UNSUPPORTED, 0, "unknown request \"%.64s\"", name);
+    if (rc < 0)
+        return link_answer_err(link, &failure, cancel, err);
+    return link_answer(link, call.result, call.payload, call.payload_len, cancel, err);
+}

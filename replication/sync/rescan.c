@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Per disk two files:
+ *
+ *   DISK.data   sparse; a chunk's bytes stand at its offset
+ *   DISK.list   batches, numbers little endian: count (4) | CRC-32C of the numbers (4) |
+ *               count numbers (8): chunk * 2 + 1 if it is all zeros now
+ *
+ * A batch is written after the data of its chunks is durable. The first batch that is not whole
+ * ends the list. */
+#include "sync/rescan.h"
+
+#include "base/mem.h"
+#include "base/vec.h"
+#include "replica/chunk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FOLDER     "rescan"
+#define BATCH_HEAD 8u
+#define BATCH_MAX  (1u << 20)
+#define RUN_BYTES  (16u * CHUNK_BYTES) /* read and handed to the writer in one go */
+
+VEC_DEFINE(rescan_numbers, uint64_t)
+
+struct rescan_disk {
+    uint64_t size;
+    uint64_t chunks;
+    uint8_t *differs; /* a bit per chunk */
+    uint8_t *zero;
+    uint64_t bytes;
+    int data;
+    int list;
+    uint64_t list_end;
+    struct rescan_numbers unsaved;
+};
+
+struct rescan {
+    struct rescan_disk *disks;
+    size_t count;
+};
+
+static bool bit_get(const uint8_t *bits, uint64_t i)
+{
+    return (bits[i / 8] >> (i % 8) & 1) != 0;
+}
+
+static void bit_set(uint8_t *bits, uint64_t i, bool on)
+{
+    uint8_t mask = (uint8_t)(1u << (i % 8));
+
+    bits[i / 8] = on ? (uint8_t)(bits[i / 8] | mask) : (uint8_t)(bits[i / 8] & ~mask);
+}
+
+static void mark(struct rescan_disk *d, uint64_t chunk, bool zero)
+{
+    if (!bit_get(d->differs, chunk))
+        d->bytes += chunk_len(d->size, chunk);
+    bit_set(d->differs, chunk, true);
+    bit_set(d->zero, chunk, zero);
+}
+
+static uint64_t get(const uint8_t *at, size_t bytes)
+{
+    uint64_t value = 0;
+
+    for (size_t i = bytes; i-- > 0;)
+        value = value << 8 | at[i];
+    return value;
+}
+
+static void put(uint8_t *at, uint64_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+/* --- Open and close -------------------------------------------------------------------------- */
+
+static int read_list(struct rescan_disk *d, struct err *err)
+{
+    struct fs *fs = fs_real();
+    struct stat st;
+    uint8_t head[BATCH_HEAD];
+
+    if (fstat(d->list, &st) < 0)
+        return err_set(err, ERR_IO, errno, "list of a rescan");
+    while ((uint64_t)st.st_size - d->list_end >= BATCH_HEAD) {
+        if (fs->pread(fs, d->list, head, sizeof(head), d->list_end, err) < 0)
+            return -1;
+        uint64_t count = get(head, 4);
+        if (count == 0 || count > BATCH_MAX
+            || count * 8 > (uint64_t)st.st_size - d->list_end - BATCH_HEAD)
+            break;
+        CLEANUP(mem_freep) uint8_t *numbers = mem_alloc(count, 8);
+        if (fs->pread(fs, d->list, numbers, count * 8, d->list_end + BATCH_HEAD, err) < 0)
+            return -1;
+        if (crc32c(0, numbers, count * 8) != get(head + 4, 4))
+            break;
+        for (uint64_t i = 0; i < count; i++) {
+            uint64_t number = get(numbers + 8 * i, 8);
+            if (number / 2 < d->chunks)
+                mark(d, number / 2, number % 2 != 0);
+        }
+        d->list_end += BATCH_HEAD + count * 8;
+    }
+    return 0;
+}
+
+static int open_disk(struct rescan_disk *d, const char *folder, const struct store_disk *disk,
+                     struct err *err)
+{
+    CLEANUP(mem_freep) char *data = mem_printf("%s/%s.data", folder, disk->name);
+    CLEANUP(mem_freep) char *list = mem_printf("%s/%s.list", folder, disk->name);
+    struct fs *fs = fs_real();
+
+    d->size = disk->size;
+    d->chunks = chunk_count(disk->size);
+    d->differs = mem_alloc(d->chunks / 8 + 1, 1);
+    d->zero = mem_alloc(d->chunks / 8 + 1, 1);
+    if (fs->open(fs, data, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &d->data, err) < 0
+        || fs->open(fs, list, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &d->list, err) < 0)
+        return -1;
+    return read_list(d, err);
+}
+
+int rescan_open(const char *dir, const struct store_disks *disks, bool resume,
+                struct rescan **ret_rescan, struct err *err)
+{
+    CLEANUP(rescan_closep) struct rescan *r = mem_new(struct rescan);
+    CLEANUP(mem_freep) char *folder = path_join(dir, FOLDER);
+    struct fs *fs = fs_real();
+
+    r->disks = mem_new_array(struct rescan_disk, disks->len + 1);
+    for (size_t i = 0; i < disks->len; i++)
+        r->disks[i].data = r->disks[i].list = -1;
+    r->count = disks->len;
+    if (!resume && rescan_remove(dir, err) < 0)
+        return -1;
+    if (fs_make_dirs(fs, folder, 0700, err) < 0)
+        return -1;
+    for (size_t i = 0; i < disks->len; i++)
+        if (open_disk(&r->disks[i], folder, &disks->at[i], err) < 0)
+            return -1;
+    if (fs->sync_dir(fs, folder, err) < 0)
+        return -1;
+    *ret_rescan = TAKE(r);
+    return 0;
+}
+
+void rescan_close(struct rescan *rescan)
+{
+    if (!rescan)
+        return;
+    for (size_t i = 0; i < rescan->count; i++) {
+        struct rescan_disk *d = &rescan->disks[i];
+        fd_close(&d->data);
+        fd_close(&d->list);
+        rescan_numbers_free(&d->unsaved);
+        free(d->differs);
+        free(d->zero);
+    }
+    free(rescan->disks);
+    free(rescan);
+}
+
+void rescan_closep(struct rescan **rescan)
+{
+    rescan_close(*rescan);
+    *rescan = NULL;
+}
+
+int rescan_remove(const char *dir, struct err *err)
+{
+    CLEANUP(mem_freep) char *folder = path_join(dir, FOLDER);
+
+    return fs_remove_tree(fs_real(), folder, err);
+}
+
+/* --- Finding --------------------------------------------------------------------------------- */
+
+int rescan_put(struct rescan *rescan, size_t disk, uint64_t chunk, const void *bytes,
+               struct err *err)
+{
+    struct rescan_disk *d = &rescan->disks[disk];
+    struct fs *fs = fs_real();
+
+    if (bytes
+        && fs->pwrite(fs, d->data, bytes, chunk_len(d->size, chunk), chunk * CHUNK_BYTES, err) < 0)
+        return err_wrap(err, "keep what a rescan found");
+    mark(d, chunk, !bytes);
+    *rescan_numbers_push(&d->unsaved) = chunk * 2 + (bytes ? 0 : 1);
+    return 0;
+}
+
+bool rescan_has(const struct rescan *rescan, size_t disk, uint64_t chunk)
+{
+    return bit_get(rescan->disks[disk].differs, chunk);
+}
+
+int rescan_restart(struct rescan *rescan, size_t disk, struct err *err)
+{
+    struct rescan_disk *d = &rescan->disks[disk];
+    struct fs *fs = fs_real();
+
+    memset(d->differs, 0, d->chunks / 8 + 1);
+    memset(d->zero, 0, d->chunks / 8 + 1);
+    d->bytes = 0;
+    d->list_end = 0;
+    rescan_numbers_clear(&d->unsaved);
+    if (fs->truncate(fs, d->list, 0, err) < 0 || fs->sync(fs, d->list, err) < 0)
+        return -1;
+    return fs->truncate(fs, d->data, 0, err);
+}
+
+int rescan_sync(struct rescan *rescan, size_t disk, struct err *err)
+{
+    struct rescan_disk *d = &rescan->disks[disk];
+    struct fs *fs = fs_real();
+
+    if (d->unsaved.len == 0)
+        return 0;
+    if (fs->sync(fs, d->data, err) < 0)
+        return -1;
+    for (size_t from = 0; from < d->unsaved.len;) {
+        size_t count = d->unsaved.len - from < BATCH_MAX ? d->unsaved.len - from : BATCH_MAX;
+        CLEANUP(mem_freep) uint8_t *batch = mem_alloc(BATCH_HEAD + count * 8, 1);
+        for (size_t i = 0; i < count; i++)
+            put(batch + BATCH_HEAD + 8 * i, d->unsaved.at[from + i], 8);
+        put(batch, count, 4);
+        put(batch + 4, crc32c(0, batch + BATCH_HEAD, count * 8), 4);
+        if (fs->pwrite(fs, d->list, batch, BATCH_HEAD + count * 8, d->list_end, err) < 0)
+            return -1;
+        d->list_end += BATCH_HEAD + count * 8;
+        from += count;
+    }
+    if (fs->sync(fs, d->list, err) < 0)
+        return -1;
+    rescan_numbers_clear(&d->unsaved);
+    return 0;
+}
+
+uint64_t rescan_bytes(const struct rescan *rescan, size_t disk)
+{
+    return rescan->disks[disk].bytes;
+}
+
+/* --- Becoming a segment ---------------------------------------------------------------------- */
+
+/* Neighbours of one kind from `first` on, at most RUN_BYTES of data. */
+static uint64_t run_length(const struct rescan_disk *d, uint64_t first, bool zero)
+{
+    uint64_t n = 1;
+
+    while (first + n < d->chunks && (zero || n < RUN_BYTES / CHUNK_BYTES)
+           && bit_get(d->differs, first + n) && bit_get(d->zero, first + n) == zero)
+        n++;
+    return n;
+}
+
+int rescan_write(struct rescan *rescan, size_t disk, struct segment_writer *writer, struct err *err)
+{
+    struct rescan_disk *d = &rescan->disks[disk];
+    CLEANUP(mem_freep) uint8_t *buf = mem_alloc(RUN_BYTES, 1);
+    struct fs *fs = fs_real();
+    uint64_t chunk = 0;
+
+    while (chunk < d->chunks) {
+        if (!bit_get(d->differs, chunk)) {
+            chunk++;
+            continue;
+        }
+        bool zero = bit_get(d->zero, chunk);
+        uint64_t n = run_length(d, chunk, zero);
+        uint64_t off = chunk * CHUNK_BYTES;
+        uint64_t len = (n - 1) * CHUNK_BYTES + chunk_len(d->size, chunk + n - 1);
+        if (zero) {
+            if (segment_writer_zero(writer, off, len, err) < 0)
+                return -1;
+        } else if (fs->pread(fs, d->data, buf, (size_t)len, off, err) < 0
+                   || segment_writer_data(writer, off, buf, (size_t)len, err) < 0) {
+            return -1;
+        }
+        chunk += n;
+    }
+    return 0;
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Values as both halves of the replication protocol write them in a message's head. Plain
+ * functions; any thread. */
+#pragma once
+
+#include "base/crypto.h"
+#include "base/json.h"
+#include "replica/store.h"
+
+/* Bytes as hex text. */
+json_t *wire_hex(const void *bytes, size_t len);
+int wire_need_hex(const json_t *obj, const char *key, void *ret_bytes, size_t len, struct err *err)
+    MUST_CHECK;
+/* A text that is a name (base/str.h): it may become part of a path. */
+int wire_need_name(const json_t *obj, const char *key, const char **ret_name, struct err *err)
+    MUST_CHECK;
+
+/* [{"name", "size"}], at most WIRE_DISKS_MAX. */
+#define WIRE_DISKS_MAX 64u
+json_t *wire_disks(const struct store_disks *disks);
+int wire_need_disks(const json_t *obj, struct store_disks *ret_disks, struct err *err) MUST_CHECK;
+
+json_t *wire_info(const struct store_info *info);
+int wire_need_info(const json_t *obj, struct store_info *ret_info, struct err *err) MUST_CHECK;
+
+/* Changed digests in an answer's payload: 8 bytes chunk (big endian), 16 bytes digest. */
+#define WIRE_DIGEST_BYTES (8u + DIGEST_BYTES)
+void wire_put_digest(uint8_t *at, const struct store_digest *digest);
+void wire_get_digest(const uint8_t *at, struct store_digest *ret_digest);
