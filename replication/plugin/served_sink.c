@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The sink: what a mirror writes goes on to whoever started it, record by record (base/sink.h),
+ * and is acknowledged when the receiver has. There is nothing to read back. */
+#include "plugin/plugin.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/sink.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+struct sink {
+    uint64_t size;
+    pthread_mutex_t lock; /* one record and its answer at a time */
+    int fd;
+};
+
+static int gone(int sys, struct err *err)
+{
+    return err_set(err, ERR_NET, sys ? sys : EPIPE, "the receiver of the mirror is gone");
+}
+
+static int send_all(int fd, struct iovec *parts, size_t count, struct err *err)
+{
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+
+    while (message.msg_iovlen > 0) {
+        ssize_t n = sendmsg(fd, &message, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return gone(errno, err);
+        size_t left = (size_t)n;
+        while (message.msg_iovlen > 0 && left >= message.msg_iov->iov_len) {
+            left -= message.msg_iov->iov_len;
+            message.msg_iov++;
+            message.msg_iovlen--;
+        }
+        if (message.msg_iovlen > 0) {
+            message.msg_iov->iov_base = (char *)message.msg_iov->iov_base + left;
+            message.msg_iov->iov_len -= left;
+        }
+    }
+    return 0;
+}
+
+static int get_answer(int fd, struct err *err)
+{
+    uint8_t bytes[SINK_ANSWER_BYTES];
+    uint32_t status;
+    ssize_t n;
+
+    do
+        n = recv(fd, bytes, sizeof(bytes), MSG_WAITALL);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof(bytes))
+        return gone(n < 0 ? errno : 0, err);
+    memcpy(&status, bytes, sizeof(status));
+    status = le32toh(status);
+    if (status != 0)
+        return err_set(err, ERR_IO, (int)status, "the receiver of the mirror refused");
+    return 0;
+}
+
+static int pass_on(struct sink *sink, enum sink_kind kind, uint64_t off, uint64_t len,
+                   const void *bytes, struct err *err)
+{
+    const struct sink_record record = {kind, off, len};
+    uint8_t head[SINK_RECORD_BYTES];
+
+    sink_put(head, &record);
+    /* sendmsg wants its parts writable, and leaves them alone. */
+    struct iovec parts[2] = {{head, sizeof(head)},
+                             {(void *)(uintptr_t)bytes, bytes ? (size_t)len : 0}};
+
+    (void)pthread_mutex_lock(&sink->lock);
+    int rc = send_all(sink->fd, parts, bytes ? 2 : 1, err);
+    if (rc == 0)
+        rc = get_answer(sink->fd, err);
+    (void)pthread_mutex_unlock(&sink->lock);
+    return rc;
+}
+
+static uint64_t disk_size(void *disk)
+{
+    const struct sink *sink = disk;
+
+    return sink->size;
+}
+
+static int disk_read(void *disk, uint64_t off, void *buf, size_t len, struct err *err)
+{
+    (void)disk;
+    (void)off;
+    (void)err;
+    memset(buf, 0, len);
+    return 0;
+}
+
+static int disk_write(void *disk, uint64_t off, const void *buf, size_t len, struct err *err)
+{
+    return pass_on(disk, SINK_DATA, off, len, buf, err);
+}
+
+static int disk_zero(void *disk, uint64_t off, uint64_t len, struct err *err)
+{
+    return pass_on(disk, SINK_ZERO, off, len, NULL, err);
+}
+
+static int disk_flush(void *disk, struct err *err)
+{
+    return pass_on(disk, SINK_FLUSH, 0, 0, NULL, err);
+}
+
+static void disk_client_left(void *disk)
+{
+    struct err ignored;
+
+    /* A receiver that is gone learned it already. */
+    (void)pass_on(disk, SINK_END, 0, 0, NULL, &ignored);
+}
+
+static void disk_close(void *disk)
+{
+    struct sink *sink = disk;
+
+    fd_close(&sink->fd);
+    (void)pthread_mutex_destroy(&sink->lock);
+    free(sink);
+}
+
+static const struct disk_ops sink_ops = {
+    .size = disk_size,
+    .read = disk_read,
+    .write = disk_write,
+    .zero = disk_zero,
+    .flush = disk_flush,
+    .client_left = disk_client_left,
+    .close = disk_close,
+};
+
+int served_sink_open(const struct plugin_settings *settings, const struct disk_ops **ret_ops,
+                     void **ret_disk, struct err *err)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (strlen(settings->socket) >= sizeof(at.sun_path))
+        return err_set(err, ERR_INVALID, 0, "%s: too long for a socket", settings->socket);
+    memcpy(at.sun_path, settings->socket, strlen(settings->socket));
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at)) < 0)
+        return err_set(err, ERR_NET, errno, "%s: connect", settings->socket);
+    struct sink *sink = mem_new(struct sink);
+    sink->size = settings->size;
+    (void)pthread_mutex_init(&sink->lock, NULL);
+    sink->fd = fd;
+    fd = -1;
+    *ret_ops = &sink_ops;
+    *ret_disk = sink;
+    return 0;
+}
