@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One machine or group that cannot be used must not keep the daemon from the others: it is logged
+ * and left out, its rows stay. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "daemon/daemon_internal.h"
+
+#include <stdio.h>
+
+static int fill_machine(struct daemon *daemon, const struct state_machine *row, struct err *err)
+{
+    CLEANUP(json_freep) json_t *definition = NULL;
+    CLEANUP(machine_done) struct machine machine;
+
+    machine_init(&machine);
+    if (json_parse(row->definition, strlen(row->definition), &definition, err) < 0
+        || machine_from_json(definition, &machine, err) < 0)
+        return -1;
+    estate_machine_put(daemon->estate, &machine);
+    return 0;
+}
+
+static int fill_source(struct daemon *daemon, const struct state_protection *row, struct err *err)
+{
+    struct estate_group group = {.generation = row->generation};
+    struct job_settings settings;
+
+    if (job_settings_parse(row->settings, &settings, err) < 0)
+        return -1;
+    (void)snprintf(group.group, sizeof(group.group), "%s", row->group);
+    (void)snprintf(group.peer, sizeof(group.peer), "%s", row->peer);
+    group.interval_ms = settings.interval_ms;
+    group.keep = settings.keep;
+    group.compression = settings.compression;
+    return estate_group_add(daemon->estate, &group, err);
+}
+
+static int fill_replica(struct daemon *daemon, const struct state_protection *row, struct err *err)
+{
+    CLEANUP(json_freep) json_t *settings = NULL;
+    struct estate_replica replica = {.group = ""};
+    const char *key;
+
+    if (json_parse(row->settings, strlen(row->settings), &settings, err) < 0
+        || json_need_str(settings, "writer_key", "settings of a replica", &key, err) < 0)
+        return -1;
+    if (!str_unhex(key, replica.writer_key, sizeof(replica.writer_key)))
+        return err_set(err, ERR_CORRUPT, 0, "settings of a replica: writer_key is no key");
+    (void)snprintf(replica.group, sizeof(replica.group), "%s", row->group);
+    (void)snprintf(replica.peer, sizeof(replica.peer), "%s", row->peer);
+    return estate_replica_add(daemon->estate, &replica, err);
+}
+
+/* Before the relationship stands there is nothing to send, and what is being given up is not taken
+ * up again. */
+static bool is_sent(const struct state_protection *row)
+{
+    return !str_starts(row->state, "enabling") && !str_starts(row->state, "disabling");
+}
+
+static void fill_protection(struct daemon *daemon, const struct state_protection *row)
+{
+    struct err err = ERR_EMPTY;
+    int rc = 0;
+
+    if (str_eq(row->role, "replica"))
+        rc = fill_replica(daemon, row, &err);
+    else if (is_sent(row))
+        rc = fill_source(daemon, row, &err);
+    if (rc < 0)
+        log_error("daemon", "left out group=%s role=%s error=\"%s\"", row->group, row->role,
+                  err.text);
+}
+
+int daemon_fill(struct daemon *daemon, struct err *err)
+{
+    CLEANUP(state_machines_done) struct state_machines machines = VEC_EMPTY;
+    CLEANUP(state_protections_done) struct state_protections protections = VEC_EMPTY;
+
+    if (state_machine_list(daemon->state, &machines, err) < 0
+        || state_protection_list(daemon->state, &protections, err) < 0)
+        return -1;
+    VEC_FOREACH(row, &machines) {
+        struct err failure = ERR_EMPTY;
+        if (fill_machine(daemon, row, &failure) < 0)
+            log_error("daemon", "left out machine=%s error=\"%s\"", row->name, failure.text);
+    }
+    VEC_FOREACH(row, &protections)
+        fill_protection(daemon, row);
+    log_info("daemon", "filled machines=%zu protections=%zu", machines.len, protections.len);
+    return 0;
+}
