@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The mirror ends in one of three ways:
+ *   - BLOCK_JOB_READY: source and sink were equal for an instant; we cancel, it completes.
+ *   - A data block comes a second time before that: QEMU's pass over the disk has come round, so
+ *     all that was there at the start has been sent, and a guest faster than our link would keep it
+ *     going for ever; we cancel. What follows is in the change map.
+ *   - It fails.
+ * The sink answers each record when its piece has been taken, so QEMU has at most BUFFER_BYTES
+ * under way: that also bounds how long a reset of the guest's disk may wait for us. */
+#include "block/mirror.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/proc.h"
+#include "base/sink.h"
+#include "qemu/blocks.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CHUNK        (UINT64_C(64) << 10)
+#define PIECE_MAX    (UINT64_C(1) << 20)
+#define BUFFER_BYTES (2 << 20)
+#define START_MS     30000
+
+struct mirror {
+    struct mirror_config config; /* disk, node, tag: copies */
+    struct qmp *qmp;
+    char job[64];
+    char target[BLOCKS_NODE_BYTES];
+    char *sink_path; /* we listen */
+    char *nbd_path;  /* nbdkit listens */
+    int listener, conn, epoll;
+    struct proc_id server;
+    bool has_target, running, ending;
+
+    uint8_t head[SINK_RECORD_BYTES];
+    size_t head_len;
+    struct sink_record record; /* valid when head is full */
+    bool whole;                /* and its data is there */
+    uint8_t *data;
+    size_t data_cap, data_len;
+    uint64_t given; /* bytes of the record that were handed out */
+    uint8_t *seen;  /* bit per CHUNK: data came for it */
+    bool came_round;
+};
+
+/* --- Start and stop ------------------------------------------------------------------------ */
+
+static int listen_at(const char *path, int *ret_fd, struct err *err)
+{
+    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+
+    if (strlen(path) >= sizeof(at.sun_path))
+        return err_set(err, ERR_INVALID, 0,
+                       "%s: too long for a socket; hint: use a shorter work folder", path);
+    memcpy(at.sun_path, path, strlen(path));
+    (void)unlink(path);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 4) < 0)
+        return err_set(err, ERR_IO, errno, "listen on %s", path);
+    *ret_fd = fd;
+    fd = -1;
+    return 0;
+}
+
+static int watch(struct mirror *mirror, int fd, struct err *err)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+    if (epoll_ctl(mirror->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+        return err_set(err, ERR_IO, errno, "disk %s: epoll", mirror->config.disk);
+    return 0;
+}
+
+static int start_server(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, START_MS);
+    char *sink = mem_printf("sink=%s", mirror->sink_path);
+    char *size = mem_printf("size=%" PRIu64, mirror->config.size);
+    char *log = mem_printf("%s.log", mirror->nbd_path);
+    const char *const argv[] = {"nbdkit",
+                                "--foreground",
+                                "--exit-with-parent",
+                                "--unix",
+                                mirror->nbd_path,
+                                mirror->config.plugin_path,
+                                "mode=sink",
+                                sink,
+                                size,
+                                NULL};
+    struct proc_spec spec = {.argv = argv, .log_path = log};
+    int rc;
+
+    (void)unlink(mirror->nbd_path);
+    (void)unlink(log);
+    rc = proc_spawn_child(&spec, &mirror->server, err);
+    while (rc == 0 && !fs_exists(mirror->nbd_path)) {
+        if (!proc_is_alive(&mirror->server)) {
+            CLEANUP(str_free) struct str words = STR_EMPTY;
+            if (fs_read_file(fs_real(), log, 65536, &words, NULL) < 0)
+                str_clear(&words);
+            rc = err_set(err, ERR_IO, 0, "disk %s: nbdkit ended: %.400s", mirror->config.disk,
+                         str_text(&words));
+        } else if (cancel_sleep(limit, 2, err) < 0) {
+            rc = err_wrap(err, "disk %s: wait for nbdkit", mirror->config.disk);
+        }
+    }
+    (void)unlink(log);
+    free(sink);
+    free(size);
+    free(log);
+    return rc;
+}
+
+static int start_job(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    json_t *target = json_pack("{s:s, s:s, s:{s:s, s:s}, s:s, s:i}", "driver", "nbd", "node-name",
+                               mirror->target, "server", "type", "unix", "path", mirror->nbd_path,
+                               "export", "", "reconnect-delay", 0);
+
+    if (blocks_add(mirror->qmp, target, cancel, err) < 0)
+        return err_wrap(err, "disk %s", mirror->config.disk);
+    mirror->has_target = true;
+    if (qmp_command(mirror->qmp, "blockdev-mirror",
+                    json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "job-id", mirror->job,
+                              "device", mirror->config.node, "target", mirror->target, "sync",
+                              "full", "copy-mode", "background", "on-target-error", "report",
+                              "granularity", (int)CHUNK, "buf-size", BUFFER_BYTES),
+                    NULL, cancel, err)
+        < 0)
+        return err_wrap(err, "disk %s", mirror->config.disk);
+    mirror->running = true;
+    return 0;
+}
+
+static int mirror_start(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    uint64_t chunks = (mirror->config.size + CHUNK - 1) / CHUNK;
+
+    mirror->seen = mem_try_alloc((size_t)(chunks / 8 + 1), "blocks seen by the mirror", err);
+    if (!mirror->seen || listen_at(mirror->sink_path, &mirror->listener, err) < 0)
+        return -1;
+    mirror->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (mirror->epoll < 0)
+        return err_set(err, ERR_IO, errno, "disk %s: epoll", mirror->config.disk);
+    if (watch(mirror, mirror->listener, err) < 0 || watch(mirror, qmp_fd(mirror->qmp), err) < 0)
+        return -1;
+    qmp_drop_events(mirror->qmp);
+    return start_server(mirror, cancel, err) < 0 ? -1 : start_job(mirror, cancel, err);
+}
+
+int mirror_open(const struct mirror_config *config, struct qmp *qmp, struct mirror **ret_mirror,
+                struct cancel *cancel, struct err *err)
+{
+    struct mirror *mirror = mem_new(struct mirror);
+
+    mirror->config = *config;
+    mirror->config.disk = mem_strdup(config->disk);
+    mirror->config.node = mem_strdup(config->node);
+    mirror->config.plugin_path = mem_strdup(config->plugin_path);
+    mirror->qmp = qmp;
+    mirror->listener = mirror->conn = mirror->epoll = -1;
+    (void)snprintf(mirror->job, sizeof(mirror->job), "%s-mirror", config->tag);
+    (void)snprintf(mirror->target, sizeof(mirror->target), "%s-m", config->tag);
+    mirror->sink_path = mem_printf("%s/mirror.sink", config->work_dir);
+    mirror->nbd_path = mem_printf("%s/mirror.nbd", config->work_dir);
+    if (mirror_start(mirror, cancel, err) < 0) {
+        mirror_close(mirror);
+        return -1;
+    }
+    *ret_mirror = mirror;
+    return 0;
+}
+
+void mirror_close(struct mirror *mirror)
+{
+    struct err ignored = ERR_EMPTY;
+
+    if (!mirror)
+        return;
+    /* The sink goes first: then nothing in QEMU can wait for an answer of ours. */
+    fd_close(&mirror->conn);
+    fd_close(&mirror->listener);
+    fd_close(&mirror->epoll);
+    if (mirror->server.pid)
+        proc_reap(&mirror->server, NULL);
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, START_MS);
+    if (mirror->running && blocks_cancel_job(mirror->qmp, mirror->job, limit, &ignored) < 0)
+        err_clear(&ignored); /* whoever opens the source next finds it */
+    if (mirror->has_target && blocks_remove(mirror->qmp, mirror->target, limit, &ignored) < 0)
+        err_clear(&ignored);
+    (void)unlink(mirror->sink_path);
+    (void)unlink(mirror->nbd_path);
+    free(mirror->sink_path);
+    free(mirror->nbd_path);
+    free((void *)(uintptr_t)mirror->config.disk);
+    free((void *)(uintptr_t)mirror->config.node);
+    free((void *)(uintptr_t)mirror->config.plugin_path);
+    free(mirror->data);
+    free(mirror->seen);
+    free(mirror);
+}
+
+/* --- Records ------------------------------------------------------------------------------- */
+
+static int sink_gone(struct mirror *mirror, struct err *err)
+{
+    return err_set(err, ERR_IO, 0, "disk %s: the mirror's sink closed", mirror->config.disk);
+}
+
+/* Reads what there is, up to `len` bytes in all: 1 when they are there, 0 when not yet. */
+static int receive(struct mirror *mirror, uint8_t *to, size_t *have, size_t len, struct err *err)
+{
+    while (*have < len) {
+        ssize_t n = recv(mirror->conn, to + *have, len - *have, 0);
+        if (n > 0)
+            *have += (size_t)n;
+        else if (n < 0 && errno == EAGAIN)
+            return 0;
+        else if (n == 0 || errno != EINTR)
+            return sink_gone(mirror, err);
+    }
+    return 1;
+}
+
+/* 1: a whole record, with its data, is there. */
+static int receive_record(struct mirror *mirror, struct err *err)
+{
+    size_t len;
+    int rc;
+
+    if (mirror->conn < 0) {
+        mirror->conn = accept4(mirror->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (mirror->conn < 0)
+            return 0;
+        if (watch(mirror, mirror->conn, err) < 0)
+            return -1;
+    }
+    if (mirror->head_len < SINK_RECORD_BYTES) {
+        rc = receive(mirror, mirror->head, &mirror->head_len, SINK_RECORD_BYTES, err);
+        if (rc <= 0)
+            return rc;
+        if (!sink_get(mirror->head, &mirror->record) || mirror->record.off > mirror->config.size
+            || mirror->record.len > mirror->config.size - mirror->record.off)
+            return err_set(err, ERR_PROTOCOL, 0, "disk %s: the mirror's sink sent no record",
+                           mirror->config.disk);
+        mirror->data_len = 0;
+        mirror->given = 0;
+    }
+    if (mirror->record.kind != SINK_DATA)
+        return 1;
+    len = (size_t)mirror->record.len;
+    if (len > mirror->data_cap) {
+        free(TAKE(mirror->data));
+        mirror->data_cap = 0;
+        mirror->data = mem_try_alloc(len, "a block of the mirror", err);
+        if (!mirror->data)
+            return -1;
+        mirror->data_cap = len;
+    }
+    return receive(mirror, mirror->data, &mirror->data_len, len, err);
+}
+
+static int answer(struct mirror *mirror, struct err *err)
+{
+    const uint8_t ok[SINK_ANSWER_BYTES] = {0};
+
+    mirror->head_len = 0;
+    mirror->whole = false;
+    /* Four bytes after a full exchange: there is always room in the socket. */
+    if (send(mirror->conn, ok, sizeof(ok), MSG_NOSIGNAL) != (ssize_t)sizeof(ok))
+        return sink_gone(mirror, err);
+    return 0;
+}
+
+static void note_seen(struct mirror *mirror)
+{
+    uint64_t first = mirror->record.off / CHUNK;
+    uint64_t end = (mirror->record.off + mirror->record.len + CHUNK - 1) / CHUNK;
+
+    for (uint64_t i = first; i < end; i++) {
+        uint8_t bit = (uint8_t)(1u << (i % 8));
+        mirror->came_round |= (mirror->seen[i / 8] & bit) != 0;
+        mirror->seen[i / 8] |= bit;
+    }
+}
+
+/* Hands out the record's next piece: true when there was one. */
+static bool give_piece(struct mirror *mirror, struct source_piece *ret_piece)
+{
+    const struct sink_record *record = &mirror->record;
+    uint64_t len = record->len - mirror->given;
+    bool zero = record->kind == SINK_ZERO;
+
+    if (len == 0 || (!zero && record->kind != SINK_DATA))
+        return false;
+    if (!zero && len > PIECE_MAX)
+        len = PIECE_MAX;
+    *ret_piece = (struct source_piece){.off = record->off + mirror->given,
+                                       .len = len,
+                                       .zero = zero,
+                                       .data = zero ? NULL : mirror->data + mirror->given};
+    mirror->given += len;
+    return true;
+}
+
+/* --- The job ------------------------------------------------------------------------------- */
+
+static int let_it_end(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    if (mirror->ending)
+        return 0;
+    mirror->ending = true;
+    /* Not by force: what is under way still arrives. */
+    return qmp_command(mirror->qmp, "block-job-cancel", json_pack("{s:s}", "device", mirror->job),
+                       NULL, cancel, err);
+}
+
+/* Looks at what QEMU said: clears `running` when the job has ended. */
+static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    static const char *const readies[] = {"BLOCK_JOB_READY", NULL};
+    static const char *const ends[] = {"BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", NULL};
+    const struct qmp_want ready = {readies, "device", mirror->job};
+    const struct qmp_want end = {ends, "device", mirror->job};
+    CLEANUP(json_freep) json_t *is_ready = NULL;
+    CLEANUP(json_freep) json_t *has_ended = NULL;
+    const char *why;
+
+    if (qmp_take_event(mirror->qmp, &end, &has_ended, err) < 0)
+        return -1;
+    if (has_ended) {
+        mirror->running = false;
+        why = json_get_str(json_object_get(has_ended, "data"), "error", NULL);
+        if (why)
+            return err_set(err, ERR_IO, 0, "disk %s: the mirror failed: %s", mirror->config.disk,
+                           why);
+        if (!mirror->ending)
+            return err_set(err, ERR_CANCELLED, 0, "disk %s: somebody cancelled the mirror",
+                           mirror->config.disk);
+        return 0;
+    }
+    if (qmp_take_event(mirror->qmp, &ready, &is_ready, err) < 0)
+        return -1;
+    return is_ready || mirror->came_round ? let_it_end(mirror, cancel, err) : 0;
+}
+
+int mirror_next(struct mirror *mirror, struct source_piece *ret_piece, struct cancel *cancel,
+                struct err *err)
+{
+    for (;;) {
+        int rc;
+
+        if (cancel_check(cancel, err) < 0)
+            return -1;
+        if (mirror->whole && give_piece(mirror, ret_piece))
+            return 0;
+        if (mirror->whole && answer(mirror, err) < 0)
+            return -1;
+        if (look_at_job(mirror, cancel, err) < 0)
+            return -1;
+        if (!mirror->running) {
+            *ret_piece = (struct source_piece){.off = mirror->config.size};
+            return 0;
+        }
+        rc = receive_record(mirror, err);
+        if (rc < 0)
+            return -1;
+        mirror->whole = rc > 0;
+        if (mirror->whole && mirror->record.kind == SINK_DATA)
+            note_seen(mirror);
+        if (!mirror->whole && cancel_poll(cancel, mirror->epoll, POLLIN, err) < 0)
+            return err_wrap(err, "disk %s: mirror", mirror->config.disk);
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Reading a whole disk from front to back in pieces (source.h, struct source_piece): what is known
+ * to be a hole, and data that is all zeros, come as zero pieces. Pieces ascend, touch, and end at
+ * the disk's end. One thread at a time. */
+#pragma once
+
+#include "block/nbd_image.h"
+
+struct scan;
+/* A raw file or block device, read by us while others may write it. `from` is rounded down to
+ * 64 KiB. A file shorter than the disk reads as zeros behind its end. */
+int scan_raw_open(const char *name, const char *path, uint64_t size, uint64_t from,
+                  struct scan **ret_scan, struct err *err) MUST_CHECK;
+/* A connected image, borrowed for as long as the scan lives. */
+void scan_image_open(struct nbd_image *image, uint64_t from, struct scan **ret_scan);
+int scan_next(struct scan *scan, struct source_piece *ret_piece, struct cancel *cancel,
+              struct err *err) MUST_CHECK;
+void scan_close(struct scan *scan); /* NULL is fine */
+
+/* Is all of it zero? */
+bool scan_is_zero(const uint8_t *bytes, size_t len);

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the files of the QEMU source share. Names in QEMU begin with a tag made from the group's
+ * name ("muster-1a2b3c4d"): nodes may have 31 bytes only. */
+#pragma once
+
+#include "block/maps.h"
+#include "block/mirror.h"
+#include "block/nbd_image.h"
+#include "block/scan.h"
+#include "block/source.h"
+#include "qemu/blocks.h"
+
+struct source_qemu_disk_state {
+    char name[SOURCE_NAME_BYTES];
+    char node[BLOCKS_NODE_BYTES];
+    char *path; /* NULL: only QEMU reads it */
+    bool raw;
+    uint64_t size;
+    char stage_node[BLOCKS_NODE_BYTES];
+    char *stage_path;
+    uint64_t stage_room;      /* reserved */
+    struct nbd_image *staged; /* after a cut, unless nothing changed */
+};
+
+struct source_qemu {
+    struct source base; /* first */
+    char *group;
+    uint64_t generation;
+    char *work_dir;
+    char *plugin_path;
+    struct clock *clock;
+    char tag[20];
+    struct source_qemu_disk_state *disks;
+    struct maps_disk *maps; /* the same disks, for maps_judge */
+    size_t disk_count;
+    struct qmp *qmp;
+    bool staged; /* the last cut of this object can be read */
+    struct scan *scan;
+    struct mirror *mirror;
+};
+
+static inline struct source_qemu *source_qemu(struct source *source)
+{
+    return (struct source_qemu *)source;
+}
+
+int source_qemu_find(struct source_qemu *qemu, const char *name,
+                     struct source_qemu_disk_state **ret_disk, struct err *err) MUST_CHECK;
+/* Lists the nodes and judges their maps. */
+int source_qemu_look(struct source_qemu *qemu, struct blocks_nodes *ret_nodes,
+                     struct source_state *ret_state, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+/* Ends jobs of ours, removes nodes and staging files of ours: whatever a cut or a scan left. */
+int source_qemu_clear(struct source_qemu *qemu, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* source_qemu_cut.c */
+int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                    struct cancel *cancel, struct err *err);
+int source_qemu_changes(struct source *source, const char *name, struct source_extents *ret_extents,
+                        struct cancel *cancel, struct err *err);
+int source_qemu_read(struct source *source, const char *name, uint64_t off, void *buf, size_t len,
+                     struct cancel *cancel, struct err *err);
+int source_qemu_end(struct source *source, bool delivered, struct cancel *cancel, struct err *err);

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Against a real QEMU whose guest is the test: it writes through the nodes. */
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "block/source.h"
+#include "support/block/bare_qemu.h"
+#include "support/expect.h"
+#include "support/source_apply.h"
+#include "support/tmpdir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static struct bare_qemu qemu;
+static struct source *source;
+static struct cancel *cancel;
+static const char *dir;
+
+static const char *in_dir(const char *name)
+{
+    static char paths[4][256];
+    static unsigned next;
+    char *path = paths[next++ % ARRAY_LEN(paths)];
+
+    (void)snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
+    return path;
+}
+
+static void make_raw(const char *path, uint64_t size)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    (void)close(fd);
+}
+
+static int open_source_of(uint64_t generation)
+{
+    const struct source_qemu_disk disks[] = {
+        {"vda", "d0", in_dir("a.raw"), "raw"},
+        {"vdb", "d1", in_dir("b.qcow2"), "qcow2"},
+    };
+    const struct source_qemu_config config = {
+        .group = "shop",
+        .generation = generation,
+        .qmp_path = qemu.path,
+        .disks = disks,
+        .disk_count = 2,
+        .work_dir = in_dir("work"),
+        .plugin_path = "/nonexistent",
+    };
+
+    source_closep(&source);
+    return source_qemu_open(&config, &source, cancel, &err);
+}
+
+/* As the daemon does after a restart. */
+static void reopen(void)
+{
+    EXPECT_OK(open_source_of(3));
+}
+
+/* Two disks of 64 MiB, a.raw and b.qcow2, in a QEMU; a source of generation 3 over them. */
+static int start(void **state)
+{
+    char *raw, *qcow2;
+
+    if (tmpdir_setup(state) < 0)
+        return -1;
+    dir = *state;
+    cancel = cancel_new(NULL, NULL, 60000);
+    make_raw(in_dir("a.raw"), 64 * MIB);
+    const char *const create[] = {"qemu-img", "create",          "-q",  "-f",
+                                  "qcow2",    in_dir("b.qcow2"), "64M", NULL};
+    if (proc_must(create, NULL, &err) < 0)
+        return -1;
+    raw = mem_printf("raw:%s", in_dir("a.raw"));
+    qcow2 = mem_printf("qcow2:%s", in_dir("b.qcow2"));
+    bare_qemu_start(&qemu, dir, (const char *const[]){raw, qcow2, NULL});
+    free(raw);
+    free(qcow2);
+    reopen();
+    return 0;
+}
+
+static int stop(void **state)
+{
+    fault_clear();
+    source_closep(&source);
+    bare_qemu_kill(&qemu);
+    cancel_freep(&cancel);
+    return tmpdir_teardown(state);
+}
+
+static struct source_state look(void)
+{
+    struct source_state found;
+
+    EXPECT_OK(source->ops->inspect(source, &found, cancel, &err));
+    return found;
+}
+
+static void track(uint64_t serial)
+{
+    EXPECT_OK(source->ops->track(source, serial, cancel, &err));
+}
+
+static void cut(uint64_t serial)
+{
+    struct source_cut made;
+
+    EXPECT_OK(source->ops->cut(source, serial, &made, cancel, &err));
+    assert_true(made.wall_ms > 0);
+}
+
+static void end(bool delivered)
+{
+    EXPECT_OK(source->ops->end(source, delivered, cancel, &err));
+}
+
+static uint64_t changed(const char *disk)
+{
+    CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
+    uint64_t bytes = 0;
+
+    EXPECT_OK(source->ops->changes(source, disk, &extents, cancel, &err));
+    VEC_FOREACH(extent, &extents) {
+        bytes += extent->len;
+    }
+    return bytes;
+}
+
+static void expect_byte(const char *disk, uint64_t off, uint8_t want)
+{
+    uint8_t buf[4096];
+
+    EXPECT_OK(source->ops->read(source, disk, off, buf, sizeof(buf), cancel, &err));
+    for (size_t i = 0; i < sizeof(buf); i++)
+        assert_int_equal(buf[i], want);
+}
+
+/* Names of nodes, jobs and files of ours: there must be none after `end`. */
+static void expect_nothing_left(void)
+{
+    CLEANUP(json_freep) json_t *nodes = NULL;
+    CLEANUP(json_freep) json_t *jobs = NULL;
+    CLEANUP(fs_names_free) struct fs_names files = {0};
+    char *text;
+
+    EXPECT_OK(qmp_command(qemu.qmp, "query-named-block-nodes", NULL, &nodes, cancel, &err));
+    EXPECT_OK(qmp_command(qemu.qmp, "query-jobs", NULL, &jobs, cancel, &err));
+    text = json_text(nodes);
+    assert_null(strstr(text, "stage-"));
+    free(text);
+    assert_int_equal(json_array_size(jobs), 0);
+    EXPECT_OK(fs_list(in_dir("work"), &files, &err));
+    assert_int_equal(files.len, 0);
+}
+
+static void nothing_is_tracked_at_first(void **unused)
+{
+    struct source_state found = look();
+
+    (void)unused;
+    assert_int_equal(found.open, 0);
+    assert_true(found.running);
+    assert_non_null(strstr(found.note, "vda"));
+}
+
+static void a_cut_has_what_was_written_before_it_and_nothing_later(void **unused)
+{
+    (void)unused;
+    track(1);
+    bare_qemu_write(&qemu, "d0", 8 * MIB, 4096, 1);
+    bare_qemu_write(&qemu, "d1", 3 * MIB, 8192, 2);
+    cut(2);
+    bare_qemu_write(&qemu, "d0", 8 * MIB, 4096, 9);
+    bare_qemu_write(&qemu, "d1", 40 * MIB, 4096, 9);
+    assert_int_equal(changed("vda"), 4096);
+    assert_int_equal(changed("vdb"), 8192);
+    expect_byte("vda", 8 * MIB, 1);
+    expect_byte("vdb", 3 * MIB + 4096, 2);
+    end(true);
+    cut(3);
+    assert_int_equal(changed("vda"), 4096);
+    assert_int_equal(changed("vdb"), 4096);
+    expect_byte("vda", 8 * MIB, 9);
+    expect_byte("vdb", 40 * MIB, 9);
+    end(true);
+    expect_nothing_left();
+}
+
+static void undelivered_changes_are_in_the_next_cut(void **unused)
+{
+    (void)unused;
+    track(1);
+    bare_qemu_write(&qemu, "d0", 0, 4096, 1);
+    cut(2);
+    bare_qemu_write(&qemu, "d0", MIB, 4096, 2);
+    end(false);
+    assert_int_equal(look().open, 2);
+    assert_int_equal(look().frozen, 0);
+    cut(3);
+    assert_int_equal(changed("vda"), 8192);
+    expect_byte("vda", 0, 1);
+    expect_byte("vda", MIB, 2);
+    end(true);
+    expect_nothing_left();
+}
+
+static void delivered_changes_are_not_in_the_next_cut(void **unused)
+{
+    (void)unused;
+    track(1);
+    bare_qemu_write(&qemu, "d0", 0, 4096, 1);
+    cut(2);
+    end(true);
+    cut(3);
+    assert_int_equal(changed("vda"), 0);
+    assert_int_equal(changed("vdb"), 0);
+    end(true);
+}
+
+static void a_restarted_daemon_finds_the_frozen_map_and_ends_it(void **unused)
+{
+    struct source_state found;
+
+    (void)unused;
+    track(1);
+    bare_qemu_write(&qemu, "d0", 0, 4096, 1);
+    cut(2);
+    reopen();
+    found = look();
+    assert_int_equal(found.open, 2);
+    assert_int_equal(found.frozen, 1);
+    end(false);
+    cut(3);
+    assert_int_equal(changed("vda"), 4096);
+    reopen();
+    end(true);
+    assert_int_equal(look().frozen, 0);
+    expect_nothing_left();
+}
+
+static void a_cut_while_one_is_frozen_is_refused(void **unused)
+{
+    struct source_cut made;
+
+    (void)unused;
+    track(1);
+    cut(2);
+    EXPECT_ERR(ERR_STATE, source->ops->cut(source, 3, &made, cancel, &err));
+    reopen();
+    assert_int_equal(look().frozen, 1);
+}
+
+static void a_cut_that_skips_a_serial_is_refused(void **unused)
+{
+    struct source_cut made;
+
+    (void)unused;
+    track(1);
+    EXPECT_ERR(ERR_STATE, source->ops->cut(source, 3, &made, cancel, &err));
+    EXPECT_TEXT("map 1 is open");
+    reopen();
+    assert_int_equal(look().open, 1);
+    expect_nothing_left();
+}
+
+static void maps_of_another_generation_are_dropped_by_track(void **unused)
+{
+    (void)unused;
+    track(1);
+    EXPECT_OK(open_source_of(4));
+    assert_int_equal(look().open, 0);
+    assert_non_null(strstr(look().note, "generation 3"));
+    track(1);
+    assert_int_equal(look().open, 1);
+    EXPECT_OK(open_source_of(3));
+    assert_int_equal(look().open, 0);
+}
+
+static void forget_leaves_no_trace(void **unused)
+{
+    CLEANUP(json_freep) json_t *nodes = NULL;
+    char *text;
+
+    (void)unused;
+    track(1);
+    cut(2);
+    EXPECT_OK(source->ops->forget(source, cancel, &err));
+    EXPECT_OK(qmp_command(qemu.qmp, "query-named-block-nodes", NULL, &nodes, cancel, &err));
+    text = json_text(nodes);
+    assert_null(strstr(text, "muster-shop"));
+    free(text);
+    expect_nothing_left();
+}
+
+static void pending_counts_the_open_maps(void **unused)
+{
+    uint64_t bytes = 99;
+
+    (void)unused;
+    EXPECT_OK(source->ops->pending(source, &bytes, cancel, &err));
+    assert_int_equal(bytes, 0);
+    track(1);
+    bare_qemu_write(&qemu, "d0", 5, 10, 1);
+    bare_qemu_write(&qemu, "d1", MIB, 65536, 1);
+    EXPECT_OK(source->ops->pending(source, &bytes, cancel, &err));
+    assert_int_equal(bytes, 4096 + 65536);
+}
+
+static void many_scattered_changes_are_read_exactly(void **unused)
+{
+    (void)unused;
+    assert_true(source_apply_scan(source, "vda", in_dir("copy.raw"), cancel) == 0);
+    track(1);
+    for (unsigned i = 0; i < 600; i++)
+        bare_qemu_write(&qemu, "d0", i * 7919 % 16384 * 4096, 4096, i % 255 + 1);
+    bare_qemu_write(&qemu, "d0", 20 * MIB, 5 * MIB, 77);
+    cut(2);
+    assert_true(source_apply_changes(source, "vda", in_dir("copy.raw"), cancel) >= 5 * MIB);
+    end(true);
+    assert_true(source_apply_equal(in_dir("copy.raw"), in_dir("a.raw")));
+}
+
+static void without_room_for_staging_no_cut_is_made(void **unused)
+{
+    struct source_cut made;
+
+    (void)unused;
+    track(1);
+    bare_qemu_write(&qemu, "d0", 0, 4 * MIB, 1);
+    fault_arm("stage.reserve", 1, ENOSPC); /* the second disk's */
+    EXPECT_ERR(ERR_SPACE, source->ops->cut(source, 2, &made, cancel, &err));
+    EXPECT_TEXT("vdb");
+    EXPECT_TEXT("make room there");
+    reopen();
+    assert_int_equal(look().open, 1);
+    assert_int_equal(look().frozen, 0);
+    expect_nothing_left();
+}
+
+static void a_copy_that_fails_after_the_cut_loses_no_change(void **unused)
+{
+    struct source_cut made;
+
+    (void)unused;
+    track(1);
+    bare_qemu_write(&qemu, "d0", 0, 4096, 1);
+    fault_arm("source.copy", 0, EIO);
+    EXPECT_ERR(ERR_IO, source->ops->cut(source, 2, &made, cancel, &err));
+    reopen();
+    assert_int_equal(look().frozen, 1);
+    end(false);
+    cut(3);
+    assert_int_equal(changed("vda"), 4096);
+    end(true);
+    expect_nothing_left();
+}
+
+static void a_qemu_that_is_killed_is_said_to_have_died(void **unused)
+{
+    struct source_cut made;
+    struct source_state found;
+
+    (void)unused;
+    track(1);
+    bare_qemu_kill(&qemu);
+    EXPECT_ERR(ERR_NET, source->ops->cut(source, 2, &made, cancel, &err));
+    EXPECT_TEXT("QEMU died");
+    EXPECT_ERR(ERR_NET, source->ops->inspect(source, &found, cancel, &err));
+    EXPECT_TEXT("QEMU died");
+}
+
+static void a_disk_that_is_not_there_is_named(void **unused)
+{
+    CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
+    bool ordered;
+
+    (void)unused;
+    EXPECT_ERR(ERR_NOT_FOUND, source->ops->scan_begin(source, "vdx", 0, &ordered, cancel, &err));
+    EXPECT_TEXT("vdx");
+    EXPECT_ERR(ERR_STATE, source->ops->changes(source, "vda", &extents, cancel, &err));
+}
+
+static void disks_have_the_size_the_guest_sees(void **unused)
+{
+    CLEANUP(source_disks_free) struct source_disks disks = VEC_EMPTY;
+
+    (void)unused;
+    EXPECT_OK(source->ops->disks(source, &disks, cancel, &err));
+    assert_int_equal(disks.len, 2);
+    assert_string_equal(disks.at[1].name, "vdb");
+    assert_int_equal(disks.at[0].size, 64 * MIB);
+    assert_int_equal(disks.at[1].size, 64 * MIB);
+    assert_true(disks.at[1].allocated_bytes < 64 * MIB);
+}
+
+#define QEMU_TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        QEMU_TEST(nothing_is_tracked_at_first),
+        QEMU_TEST(a_cut_has_what_was_written_before_it_and_nothing_later),
+        QEMU_TEST(undelivered_changes_are_in_the_next_cut),
+        QEMU_TEST(delivered_changes_are_not_in_the_next_cut),
+        QEMU_TEST(a_restarted_daemon_finds_the_frozen_map_and_ends_it),
+        QEMU_TEST(a_cut_while_one_is_frozen_is_refused),
+        QEMU_TEST(a_cut_that_skips_a_serial_is_refused),
+        QEMU_TEST(maps_of_another_generation_are_dropped_by_track),
+        QEMU_TEST(forget_leaves_no_trace),
+        QEMU_TEST(pending_counts_the_open_maps),
+        QEMU_TEST(many_scattered_changes_are_read_exactly),
+        QEMU_TEST(without_room_for_staging_no_cut_is_made),
+        QEMU_TEST(a_copy_that_fails_after_the_cut_loses_no_change),
+        QEMU_TEST(a_qemu_that_is_killed_is_said_to_have_died),
+        QEMU_TEST(a_disk_that_is_not_there_is_named),
+        QEMU_TEST(disks_have_the_size_the_guest_sees),
+    };
+    return cmocka_run_group_tests_name("source_qemu", tests, NULL, NULL);
+}
