@@ -19,7 +19,7 @@ VEC_DEFINE(api_users, struct api_user)
 
 struct api {
     struct api_world world;
-    const struct api_table *tables;
+    struct api_table tables[API_TABLES_MAX];
     struct MHD_Daemon *daemon;
     char *socket_path;
     int listen_fd;

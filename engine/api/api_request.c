@@ -41,6 +41,9 @@ struct api_request {
     bool work_failed;
     api_work_fn *work;
     api_finish_fn *finish;
+    void *what; /* of api_defer_over */
+    void (*free_what)(void *what);
+    int (*work_over)(void *what, json_t **ret_out, struct cancel *cancel, struct err *err);
     bool held;
     uint64_t hold_timer;
     uint64_t hold_since;
@@ -81,6 +84,8 @@ static void request_free(struct api_request *req)
     json_decref(req->work_in);
     json_decref(req->work_out);
     cancel_free(req->job.cancel);
+    if (req->what)
+        req->free_what(req->what);
     free(req->answer);
     free(req);
 }
@@ -163,8 +168,11 @@ static void run_work(struct pool_job *job)
 {
     struct api_request *req = (struct api_request *)job;
 
-    req->work_failed =
-        req->work(&req->world, req->work_in, &req->work_out, job->cancel, &req->work_err) < 0;
+    int rc = req->what ? req->work_over(req->what, &req->work_out, job->cancel, &req->work_err)
+                       : req->work(&req->world, req->work_in, &req->work_out, job->cancel,
+                                   &req->work_err);
+
+    req->work_failed = rc < 0;
 }
 
 static void finish_work(struct api_request *req)
@@ -216,6 +224,18 @@ int api_defer(struct api_request *req, json_t *in, int64_t within_ms, api_work_f
         req->world.commit(req->world.ctx);
     pool_submit(req->world.pool, &req->job);
     return 0;
+}
+
+int api_defer_over(struct api_request *req, void *what, void (*free_what)(void *what),
+                   int64_t within_ms,
+                   int (*work)(void *what, json_t **ret_out, struct cancel *cancel,
+                               struct err *err))
+{
+    assert(!req->what);
+    req->what = what;
+    req->free_what = free_what;
+    req->work_over = work;
+    return api_defer(req, NULL, within_ms, NULL, NULL);
 }
 
 /* --- Waiting for a change ---------------------------------------------------------------------- */

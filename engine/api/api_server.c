@@ -185,7 +185,10 @@ int api_server_start(const struct api_world *world, const struct api_table *tabl
     struct api *api = mem_new(struct api);
 
     api->world = *world;
-    api->tables = tables;
+    for (size_t i = 0; tables[i].routes; i++) {
+        assert(i + 1 < API_TABLES_MAX);
+        api->tables[i] = tables[i];
+    }
     api->listen_fd = -1;
     if (listen_on(socket_path, &api->listen_fd, err) < 0) {
         api_stop(api);

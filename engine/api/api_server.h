@@ -50,7 +50,9 @@ struct api_table {
     const struct api_route *routes;
 };
 
-/* api_start over these tables (ends with routes NULL). */
+#define API_TABLES_MAX 10
+/* api_start over these tables (ends with routes NULL; at most API_TABLES_MAX with that), which are
+ * copied; their rows are borrowed. */
 int api_server_start(const struct api_world *world, const struct api_table *tables,
                      const char *socket_path, struct api **ret_api, struct err *err) MUST_CHECK;
 
@@ -74,6 +76,13 @@ typedef int api_finish_fn(struct api_request *req, const json_t *in, json_t *out
 /* `in` is stolen. The work's cancel ends `within_ms` from now. Always 0. */
 int api_defer(struct api_request *req, json_t *in, int64_t within_ms, api_work_fn *work,
               api_finish_fn *finish);
+
+/* The same for work over something that is no JSON; `what` is taken and freed with `free_what` on the
+ * loop's thread. Its `ret_out` is the reply. */
+int api_defer_over(struct api_request *req, void *what, void (*free_what)(void *what),
+                   int64_t within_ms,
+                   int (*work)(void *what, json_t **ret_out, struct cancel *cancel,
+                               struct err *err));
 
 /* Answers when api_changed was called after change number `since`, or after `wait_ms`. Always 0. */
 int api_hold_for_change(struct api_request *req, uint64_t since, int64_t wait_ms);

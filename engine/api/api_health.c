@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/api_health.h"
+
+#include "base/mem.h"
+#include "base/str.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *health_name(enum health health)
+{
+    static const char *const names[] = {
+        [HEALTH_NOT_APPLICABLE] = "not-applicable",
+        [HEALTH_HEALTHY] = "healthy",
+        [HEALTH_WARNING] = "warning",
+        [HEALTH_CRITICAL] = "critical",
+    };
+
+    return names[health];
+}
+
+/* States in which there is no replication to be healthy. */
+static const char *const idle_states[] = {
+    "unprotected", "enabling",  "initial-copy", "finalizing", "failing-over", "failed-over",
+    "committing",  "committed", "retired",      "disabling",  "kept",         NULL,
+};
+
+/* What a session's state says by itself; the RPO may say worse. */
+static const struct {
+    const char *session;
+    enum health health;
+    const char *reason;
+} sessions[] = {
+    {"critical", HEALTH_CRITICAL, "replication has stopped and needs a person"},
+    {"fenced", HEALTH_NOT_APPLICABLE, "the replica was promoted: this side may not write any more"},
+    {"paused", HEALTH_WARNING, "replication is paused"},
+    {"backing-off", HEALTH_WARNING, "replication failed and is tried again"},
+    {"resyncing", HEALTH_WARNING, "tracking was lost: the replica is compared and brought up"},
+};
+
+static bool is_idle(const char *state)
+{
+    for (const char *const *idle = idle_states; *idle; idle++)
+        if (str_eq(*idle, state))
+            return true;
+    return false;
+}
+
+static enum health by_age(const struct health_of *of, char *ret_reason, size_t len)
+{
+    char age[32], limit[32];
+    int64_t warning = HEALTH_WARNING_MS(of->interval_ms);
+    int64_t critical = HEALTH_CRITICAL_MS(of->interval_ms);
+    int64_t passed = of->durable_age_ms > critical ? critical : warning;
+
+    if (of->durable_age_ms < 0) {
+        (void)snprintf(ret_reason, len, "there is no point yet");
+        return HEALTH_CRITICAL;
+    }
+    if (of->durable_age_ms <= warning)
+        return HEALTH_HEALTHY;
+    (void)snprintf(ret_reason, len, "the newest point is %s old, more than %s",
+                   str_duration(of->durable_age_ms, age, sizeof(age)),
+                   str_duration(passed, limit, sizeof(limit)));
+    return passed == critical ? HEALTH_CRITICAL : HEALTH_WARNING;
+}
+
+enum health health_tell(const struct health_of *of, char *ret_reason, size_t len)
+{
+    char none[1], age_reason[160] = "";
+    enum health aged;
+
+    if (!ret_reason) {
+        ret_reason = none;
+        len = sizeof(none);
+    }
+    ret_reason[0] = '\0';
+    for (size_t i = 0; i < ARRAY_LEN(sessions); i++) {
+        if (!str_eq(sessions[i].session, of->session))
+            continue;
+        (void)snprintf(ret_reason, len, "%s", sessions[i].reason);
+        if (sessions[i].health != HEALTH_WARNING || is_idle(of->machine_state))
+            return sessions[i].health;
+        aged = by_age(of, age_reason, sizeof(age_reason));
+        return aged > HEALTH_WARNING ? aged : HEALTH_WARNING;
+    }
+    if (is_idle(of->machine_state))
+        return HEALTH_NOT_APPLICABLE;
+    return by_age(of, ret_reason, len);
+}

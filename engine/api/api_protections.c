@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/api_status.h"
+#include "api/api_tables.h"
+#include "base/mem.h"
+#include "run/job.h"
+#include "sites/estate.h"
+#include "state/state.h"
+#include "sync/scheduler.h"
+#include "sync/session.h"
+
+#include <inttypes.h>
+
+#define OBSERVE_MS      10000
+#define INTERVAL_MIN_MS 1000
+#define INTERVAL_MAX_MS (24 * 3600 * 1000)
+#define KEEP_MAX        10000
+
+/* --- Listing ------------------------------------------------------------------------------- */
+
+static int row_entry(const struct state_protection *row, json_t **ret_entry, struct err *err)
+{
+    struct job_settings settings;
+
+    if (job_settings_parse(row->settings, &settings, err) < 0)
+        return err_wrap(err, "protection %s", row->group);
+    *ret_entry = json_pack(
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s}", "name", row->group, "role", row->role,
+        "peer", row->peer, "state", row->state, "since_ms", (json_int_t)row->since_ms, "generation",
+        (json_int_t)row->generation, "interval_ms", (json_int_t)settings.interval_ms, "keep",
+        (json_int_t)settings.keep, "compression", job_compression_name(settings.compression));
+    return 0;
+}
+
+static int entries(const struct api_world *world, const char *name, json_t **ret_in,
+                   struct err *err)
+{
+    struct state_protections rows = VEC_EMPTY;
+    json_t *list;
+    int rc = 0;
+
+    if (state_protection_list(world->state, &rows, err) < 0)
+        return -1;
+    list = json_array();
+    VEC_FOREACH(row, &rows) {
+        json_t *entry = NULL;
+
+        if (rc < 0 || (name && !str_eq(name, row->group)))
+            continue;
+        rc = row_entry(row, &entry, err);
+        if (rc == 0)
+            (void)json_array_append_new(list, entry);
+    }
+    state_protections_done(&rows);
+    if (rc < 0) {
+        json_decref(list);
+        return -1;
+    }
+    *ret_in = json_pack("{s:o}", "protections", list);
+    return 0;
+}
+
+static int list_protections(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    json_t *in;
+
+    (void)ret_reply;
+    if (entries(api_world_of(req), NULL, &in, err) < 0)
+        return -1;
+    return api_defer(req, in, OBSERVE_MS, api_status_work, NULL);
+}
+
+static int show_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
+                       struct err *err)
+{
+    (void)req;
+    (void)in;
+    (void)err;
+    *ret_reply = json_incref(json_array_get(json_object_get(out, "protections"), 0));
+    return 0;
+}
+
+/* ERR_NOT_FOUND names the nearest protection. */
+static int need_protection(const struct api_world *world, const char *name,
+                           struct state_protection *ret_row, struct err *err)
+{
+    struct state_protections rows = VEC_EMPTY;
+    const char **words;
+    const char *near;
+
+    if (state_protection_get(world->state, name, ret_row, err) == 0)
+        return 0;
+    if (err->code != ERR_NOT_FOUND || state_protection_list(world->state, &rows, err) < 0)
+        return -1;
+    words = mem_new_array(const char *, rows.len + 1);
+    for (size_t i = 0; i < rows.len; i++)
+        words[i] = rows.at[i].group;
+    near = str_nearest(name, words);
+    if (near)
+        err_put(err, ERR_NOT_FOUND, 0, "%s is not protected; hint: did you mean \"%s\"?", name,
+                near);
+    else
+        err_put(err, ERR_NOT_FOUND, 0, "%s is not protected; hint: `muster status` lists what is",
+                name);
+    mem_freep(&words);
+    state_protections_done(&rows);
+    return -1;
+}
+
+static int show_protection(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const struct api_world *world = api_world_of(req);
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    json_t *in;
+
+    (void)ret_reply;
+    if (need_protection(world, api_param(req, "name"), &row, err) < 0
+        || entries(world, row.group, &in, err) < 0)
+        return -1;
+    return api_defer(req, in, OBSERVE_MS, api_status_work, show_finish);
+}
+
+/* --- Points -------------------------------------------------------------------------------- */
+
+static json_t *point_json(const struct store_point *point, int64_t now)
+{
+    static const char *const names[] = {
+        [CONSISTENCY_CRASH] = "crash",
+        [CONSISTENCY_APPLICATION] = "application",
+    };
+    /* Received says when it was safe; what it holds is as old as its cut. The worse one counts. */
+    int64_t age = now
+                  - (point->cut_wall_ms < point->received_wall_ms ? point->cut_wall_ms
+                                                                  : point->received_wall_ms);
+    char hash[65];
+
+    str_hex(&point->hash, sizeof(point->hash), hash);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:s}", "point",
+                     (json_int_t)point->point, "generation", (json_int_t)point->generation,
+                     "cut_ms", (json_int_t)point->cut_wall_ms, "received_ms",
+                     (json_int_t)point->received_wall_ms, "age_ms", (json_int_t)(age > 0 ? age : 0),
+                     "consistency", names[point->consistency], "applied", point->applied, "pinned",
+                     point->pinned, "promotion", point->promotion, "label", point->label, "bytes",
+                     (json_int_t)point->bytes, "hash", hash);
+}
+
+static int points_work(const struct api_world *world, const json_t *in, json_t **ret_out,
+                       struct cancel *cancel, struct err *err)
+{
+    const char *name = json_get_str(in, "name", "");
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    struct store *store;
+    json_t *list;
+    int rc;
+
+    (void)cancel;
+    if (estate_store_get(world->estate, name, &store, err) < 0)
+        return -1;
+    rc = store->ops->points(store, &points, err);
+    estate_store_put(world->estate, name, store, rc < 0);
+    if (rc < 0)
+        return -1;
+    list = json_array();
+    for (size_t i = points.len; i > 0; i--)
+        (void)json_array_append_new(
+            list, point_json(&points.at[i - 1], world->clock->wall_ms(world->clock)));
+    *ret_out = json_pack("{s:s, s:o}", "name", name, "points", list);
+    return 0;
+}
+
+static int list_points(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    (void)ret_reply;
+    if (need_protection(api_world_of(req), api_param(req, "name"), &row, err) < 0)
+        return -1;
+    if (!str_eq(row.role, "replica"))
+        return err_set(err, ERR_STATE, 0,
+                       "the points of %s are kept at %s; hint: ask there: `muster points %s`",
+                       row.group, row.peer, row.group);
+    return api_defer(req, json_pack("{s:s}", "name", row.group), OBSERVE_MS, points_work, NULL);
+}
+
+/* --- Protecting ---------------------------------------------------------------------------- */
+
+static int check_settings(const json_t *in, struct err *err)
+{
+    uint64_t interval_ms = json_get_u64(in, "interval_ms", INTERVAL_MIN_MS);
+    uint64_t keep = json_get_u64(in, "keep", 1);
+
+    if (interval_ms < INTERVAL_MIN_MS || interval_ms > INTERVAL_MAX_MS)
+        return err_set(err, ERR_INVALID, 0,
+                       "interval_ms is %" PRIu64 "; hint: 1000 (1 s) to %d (24 h)", interval_ms,
+                       INTERVAL_MAX_MS);
+    if (keep < 1 || keep > KEEP_MAX)
+        return err_set(err, ERR_INVALID, 0, "keep is %" PRIu64 "; hint: 1 to %d points", keep,
+                       KEEP_MAX);
+    return 0;
+}
+
+static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const json_t *in = api_in(req);
+    struct job_protect spec = {
+        .machine = json_get_str(in, "machine", ""),
+        .peer = json_get_str(in, "peer", ""),
+        .interval_ms = (int64_t)json_get_u64(in, "interval_ms", 0),
+        .keep = json_get_u64(in, "keep", 0),
+        .who = api_who(req),
+    };
+    int64_t job;
+
+    if (check_settings(in, err) < 0
+        || job_compression_parse(json_get_str(in, "compression", "zstd"), &spec.compression, err)
+               < 0
+        || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0
+        || api_audit(req, "protect", spec.machine, spec.peer, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
+    return 0;
+}
+
+static int unprotect(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const json_t *in = api_in(req);
+    const struct job_unprotect spec = {
+        .machine = api_param(req, "name"),
+        .keep = json_get_bool(in, "keep_replica", false),
+        .force = json_get_bool(in, "force", false),
+        .who = api_who(req),
+    };
+    int64_t job;
+
+    if (jobs_unprotect(api_world_of(req)->jobs, &spec, &job, err) < 0
+        || api_audit(req, "unprotect", spec.machine, spec.force ? "force" : NULL, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
+    return 0;
+}
+
+/* --- Turning knobs ------------------------------------------------------------------------- */
+
+/* The session this site sends `name` by; estate_session_put it. NULL with an error. */
+static struct session *need_session(const struct api_request *req, const char *name,
+                                    struct state_protection *ret_row, struct err *err)
+{
+    const struct api_world *world = api_world_of(req);
+    struct session *session;
+
+    if (need_protection(world, name, ret_row, err) < 0)
+        return NULL;
+    if (str_eq(ret_row->role, "replica")) {
+        err_put(err, ERR_STATE, 0, "%s is sent from %s; hint: say it there", name, ret_row->peer);
+        return NULL;
+    }
+    session = estate_session_get(world->estate, name);
+    if (!session)
+        err_put(err, ERR_STATE, 0, "%s is not being sent: it is %s", name, ret_row->state);
+    return session;
+}
+
+static void done_with(const struct api_request *req, const char *name, struct session *session)
+{
+    const struct api_world *world = api_world_of(req);
+
+    scheduler_kick(world->scheduler, session);
+    estate_session_put(world->estate, name);
+}
+
+static int retry(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct session *session = need_session(req, name, &row, err);
+
+    (void)ret_reply;
+    if (!session)
+        return -1;
+    session_retry(session);
+    done_with(req, name, session);
+    return api_audit(req, "retry", name, NULL, err);
+}
+
+/* A failover's hold is not ours to lift. */
+static int check_not_held(const struct api_request *req, const char *name, struct err *err)
+{
+    struct estate_mark mark;
+
+    if (estate_mark_read(api_world_of(req)->estate, name, &mark, err) < 0)
+        return -1;
+    if (mark.retired)
+        return err_set(err, ERR_FENCED, 0,
+                       "%s was failed over: generation %" PRIu64 " writes at the other site", name,
+                       mark.retired);
+    if (mark.held[0])
+        return err_set(err, ERR_STATE, 0, "%s is held by run %s; hint: end that run first", name,
+                       mark.held);
+    return 0;
+}
+
+static int set_paused(struct api_request *req, bool paused, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct session *session = need_session(req, name, &row, err);
+
+    if (!session)
+        return -1;
+    if (!paused && check_not_held(req, name, err) < 0) {
+        estate_session_put(api_world_of(req)->estate, name);
+        return -1;
+    }
+    session_pause(session, paused);
+    done_with(req, name, session);
+    return api_audit(req, paused ? "pause" : "resume", name, NULL, err);
+}
+
+static int pause_protection(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    (void)ret_reply;
+    return set_paused(req, true, err);
+}
+
+static int resume_protection(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    (void)ret_reply;
+    return set_paused(req, false, err);
+}
+
+static int put_settings(const struct api_request *req, struct state_protection *row,
+                        int64_t interval_ms, uint64_t keep, struct err *err)
+{
+    CLEANUP(json_freep) json_t *settings = NULL;
+
+    if (json_parse(row->settings, strlen(row->settings), &settings, err) < 0)
+        return err_wrap(err, "settings of %s", row->group);
+    (void)json_object_set_new(settings, "interval_ms", json_integer((json_int_t)interval_ms));
+    (void)json_object_set_new(settings, "keep", json_integer((json_int_t)keep));
+    free(row->settings);
+    row->settings = json_text(settings);
+    return state_protection_put(api_world_of(req)->state, row, err);
+}
+
+static int change_settings(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct job_settings settings;
+    struct session *session;
+    int rc;
+
+    if (check_settings(api_in(req), err) < 0)
+        return -1;
+    session = need_session(req, name, &row, err);
+    if (!session)
+        return -1;
+    rc = job_settings_parse(row.settings, &settings, err);
+    if (rc == 0) {
+        settings.interval_ms =
+            (int64_t)json_get_u64(api_in(req), "interval_ms", (uint64_t)settings.interval_ms);
+        settings.keep = json_get_u64(api_in(req), "keep", settings.keep);
+        rc = put_settings(req, &row, settings.interval_ms, settings.keep, err);
+    }
+    if (rc == 0)
+        session_set_interval(session, settings.interval_ms, settings.keep);
+    done_with(req, name, session);
+    if (rc < 0 || api_audit(req, "settings", name, row.settings, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I, s:I}", "interval_ms", (json_int_t)settings.interval_ms, "keep",
+                           (json_int_t)settings.keep);
+    return 0;
+}
+
+const struct api_route *api_routes_protections(void)
+{
+    static const struct api_field protect_fields[] = {
+        {"machine", API_NAME, true, "a machine of this site"},
+        {"peer", API_NAME, true, "the paired site that is to keep its replica"},
+        {"interval_ms", API_NUMBER, false, "from point to point, 1000 or more; 15000"},
+        {"keep", API_NUMBER, false, "how many points the replica keeps; 24"},
+        {"compression", API_TEXT, false, "`none`, `zstd` or `lz4`; `zstd`"},
+        {0},
+    };
+    static const struct api_field unprotect_fields[] = {
+        {"force", API_BOOL, false, "go on when the other site does not answer"},
+        {"keep_replica", API_BOOL, false, "the replica stays at the other site, as it is"},
+        {0},
+    };
+    static const struct api_field settings_fields[] = {
+        {"interval_ms", API_NUMBER, false, "from point to point, 1000 or more"},
+        {"keep", API_NUMBER, false, "how many points the replica keeps"},
+        {0},
+    };
+    static const struct api_route routes[] = {
+        {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
+         "`{protections: [{name, role, peer, state, since_ms, generation, interval_ms, keep, "
+         "compression, health, health_reason, durable_point, durable_cut_ms, durable_age_ms, "
+         "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
+         "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). A `source` "
+         "has besides: `session`, `pending_bytes`, `rate_per_s`, `sent_bytes`, `last_bytes`, "
+         "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
+         "done}]` with `left_ms`, and, after a failure, `error: {code, message, hint}`, "
+         "`error_since_ms`, `retry_at_ms`, `failures`. A `replica` has `store`",
+         NULL},
+        {"POST", "/v1/protections", protect,
+         "Protects a machine: checks, copies, keeps it current.", "`{job}`", protect_fields},
+        {"GET", "/v1/protections/{name}", show_protection, "Shows one protection.",
+         "as an entry of the list", NULL},
+        {"DELETE", "/v1/protections/{name}", unprotect, "Ends a protection.", "`{job}`",
+         unprotect_fields},
+        {"GET", "/v1/protections/{name}/points", list_points,
+         "Lists the points of a replica kept here, newest first.",
+         "`{name, points: [{point, generation, cut_ms, received_ms, age_ms, consistency, applied, "
+         "pinned, promotion, label, bytes, hash}]}`; ages by this site's clock",
+         NULL},
+        {"POST", "/v1/protections/{name}/retry", retry, "Tries again now, whatever stopped it.",
+         "`{}`", NULL},
+        {"POST", "/v1/protections/{name}/pause", pause_protection, "Makes no more points.", "`{}`",
+         NULL},
+        {"POST", "/v1/protections/{name}/resume", resume_protection, "Makes points again.", "`{}`",
+         NULL},
+        {"PUT", "/v1/protections/{name}/settings", change_settings,
+         "Changes how often points are made and how many are kept.", "`{interval_ms, keep}`",
+         settings_fields},
+        {0},
+    };
+
+    return routes;
+}

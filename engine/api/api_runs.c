@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/api_tables.h"
+#include "base/mem.h"
+#include "plan/plan.h"
+#include "run/run.h"
+#include "state/state.h"
+
+#include <inttypes.h>
+
+#define PREVIEW_MS 30000
+#define LIST_LIMIT 50
+#define LIST_MAX   1000
+
+/* What the body asks for. `ret_document` owns what spec->document borrows. */
+static int read_spec(const struct api_request *req, struct runner_spec *ret_spec,
+                     json_t **ret_document, struct err *err)
+{
+    const json_t *in = api_in(req);
+    const char *plan = json_get_str(in, "plan", NULL);
+    const char *machine = json_get_str(in, "machine", NULL);
+    const char *kind_name = json_get_str(in, "kind", "");
+    int kind = run_kind_parse(kind_name);
+
+    if (kind != RUN_TEST && kind != RUN_PLANNED && kind != RUN_UNPLANNED && kind != RUN_CLEANUP)
+        return err_set(err, ERR_INVALID, 0,
+                       "unknown kind \"%.32s\"; hint: test, planned, unplanned or cleanup",
+                       kind_name);
+    if (!plan == !machine)
+        return err_set(err, ERR_INVALID, 0, "name either a plan or a machine");
+    *ret_document = machine ? plan_document_for_machine(machine) : NULL;
+    *ret_spec = (struct runner_spec){
+        .plan = plan ? plan : machine,
+        .document = *ret_document,
+        .kind = (enum run_kind)kind,
+        .point = json_get_u64(in, "point", 0),
+        .last_delta = json_get_bool(in, "last_delta", false),
+        .of_run = (int64_t)json_get_u64(in, "of_run", 0),
+        .who = api_who(req),
+    };
+    return 0;
+}
+
+static int start_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    CLEANUP(json_freep) json_t *document = NULL;
+    struct runner_spec spec;
+    int64_t run;
+
+    if (read_spec(req, &spec, &document, err) < 0
+        || runner_start(api_world_of(req)->runner, &spec, &run, err) < 0)
+        return -1;
+    CLEANUP(mem_freep)
+    char *detail = mem_printf("run %" PRId64 " %s", run, run_kind_name(spec.kind));
+    if (api_audit(req, "run-start", spec.plan, detail, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I}", "run", (json_int_t)run);
+    return 0;
+}
+
+static int ask_preview(void *what, json_t **ret_out, struct cancel *cancel, struct err *err)
+{
+    return runner_preview_ask(what, ret_out, cancel, err);
+}
+
+static void free_preview(void *what)
+{
+    runner_preview_free(what);
+}
+
+static int preview_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    CLEANUP(json_freep) json_t *document = NULL;
+    struct runner_preview *preview;
+    struct runner_spec spec;
+
+    (void)ret_reply;
+    if (read_spec(req, &spec, &document, err) < 0
+        || runner_preview_begin(api_world_of(req)->runner, &spec, &preview, err) < 0)
+        return -1;
+    return api_defer_over(req, preview, free_preview, PREVIEW_MS, ask_preview);
+}
+
+static int list_runs(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    uint64_t limit = json_get_u64(api_in(req), "limit", LIST_LIMIT);
+    json_t *list;
+
+    if (limit > LIST_MAX)
+        return err_set(err, ERR_INVALID, 0, "limit is %" PRIu64 ", the most is %d", limit,
+                       LIST_MAX);
+    if (runner_list(api_world_of(req)->runner, (size_t)limit, &list, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:o}", "runs", list);
+    return 0;
+}
+
+static int get_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    return runner_get(api_world_of(req)->runner, (int64_t)api_param_u64(req, "id"), ret_reply, err);
+}
+
+static int cancel_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    (void)ret_reply;
+    if (runner_cancel(api_world_of(req)->runner, (int64_t)api_param_u64(req, "id"), api_who(req),
+                      err)
+        < 0)
+        return -1;
+    return api_audit(req, "run-cancel", api_param(req, "id"), NULL, err);
+}
+
+static int decide(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    static const struct {
+        const char *word;
+        enum runner_decision decision;
+    } words[] = {
+        {"retry", RUNNER_RETRY},
+        {"skip", RUNNER_SKIP},
+        {"fail", RUNNER_FAIL},
+    };
+    const char *word = json_get_str(api_in(req), "decision", "");
+    const char *reason = json_get_str(api_in(req), "reason", "");
+
+    (void)ret_reply;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (!str_eq(words[i].word, word))
+            continue;
+        if (words[i].decision == RUNNER_SKIP && !*reason)
+            return err_set(err, ERR_INVALID, 0, "a step is skipped with a reason");
+        if (runner_decide(api_world_of(req)->runner, (int64_t)api_param_u64(req, "id"),
+                          (size_t)json_get_u64(api_in(req), "step", 0), words[i].decision, reason,
+                          api_who(req), err)
+            < 0)
+            return -1;
+        return api_audit(req, "run-decide", api_param(req, "id"), word, err);
+    }
+    return err_set(err, ERR_INVALID, 0, "unknown decision \"%.32s\"; hint: retry, skip or fail",
+                   word);
+}
+
+const struct api_route *api_routes_runs(void)
+{
+    static const struct api_field start_fields[] = {
+        {"plan", API_NAME, false, "a stored plan; this or `machine`"},
+        {"machine", API_NAME, false, "one machine, without a plan of one's own"},
+        {"kind", API_TEXT, true, "`test`, `planned`, `unplanned` or `cleanup`"},
+        {"point", API_NUMBER, false, "the point to use; the newest one without it"},
+        {"last_delta", API_BOOL, false,
+         "unplanned: try to shut the machines down and fetch a last delta"},
+        {"of_run", API_NUMBER, false,
+         "cleanup: the test run; without it the newest of that plan that is to be cleaned"},
+        {0},
+    };
+    static const struct api_field list_fields[] = {
+        {"limit", API_NUMBER, false, "how many, 50 without it, at most 1000"},
+        {0},
+    };
+    static const struct api_field decide_fields[] = {
+        {"step", API_NUMBER, true, "which step, counted from 0"},
+        {"decision", API_TEXT, true, "`retry`, `skip` (taken as done) or `fail`"},
+        {"reason", API_TEXT, false, "why; needed to skip"},
+        {0},
+    };
+    static const struct api_route routes[] = {
+        {"GET", "/v1/runs", list_runs, "Lists runs, newest first, without their steps.",
+         "`{runs: [run]}`", list_fields},
+        {"POST", "/v1/runs", start_run, "Starts a run.", "`{run}`, its number", start_fields},
+        {"POST", "/v1/runs/preview", preview_run,
+         "Says what a run would do and could lose, and starts nothing.",
+         "`{plan, kind, machines: [{machine, group, peer, durable_point, durable_age_ms, "
+         "applied_point, applied_age_ms, point, loss_bound_ms, peer_answers}], loss_bound_ms, "
+         "steps: [title], warnings: [text]}`",
+         start_fields},
+        {"GET", "/v1/runs/{id}", get_run, "Shows a run, its steps and its report.",
+         "`{id, plan, kind, state, reason, who, declared_ms, ended_ms, active, outcome, of_run, "
+         "cancellable, past_no_return, machines, steps: [{index, stage, title, state, required, "
+         "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, actions}], "
+         "report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers, leftover_count}}`; "
+         "`active` turns false when nothing is being done and nobody is waited for",
+         NULL},
+        {"POST", "/v1/runs/{id}/cancel", cancel_run,
+         "Lets what is in flight finish, then takes back what can be.", "`{}`", NULL},
+        {"POST", "/v1/runs/{id}/decide", decide, "Answers for a step that waits for a person.",
+         "`{}`", decide_fields},
+        {0},
+    };
+
+    return routes;
+}

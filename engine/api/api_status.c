@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/api_status.h"
+
+#include "api/api_health.h"
+#include "api/api_tables.h"
+#include "base/mem.h"
+#include "sites/estate.h"
+#include "sync/session.h"
+
+#include <stdio.h>
+
+/* --- Status -------------------------------------------------------------------------------- */
+
+static void set_int(json_t *entry, const char *key, int64_t value)
+{
+    (void)json_object_set_new(entry, key, json_integer((json_int_t)value));
+}
+
+static void set_point(json_t *entry, const char *which, uint64_t point, int64_t cut_ms,
+                      int64_t age_ms)
+{
+    CLEANUP(mem_freep) char *point_key = mem_printf("%s_point", which);
+    CLEANUP(mem_freep) char *cut_key = mem_printf("%s_cut_ms", which);
+    CLEANUP(mem_freep) char *age_key = mem_printf("%s_age_ms", which);
+
+    set_int(entry, point_key, (int64_t)point);
+    set_int(entry, cut_key, cut_ms);
+    set_int(entry, age_key, point ? age_ms : -1);
+}
+
+static void set_error(json_t *entry, const struct err *failure)
+{
+    json_t *json = api_error_json(failure);
+
+    (void)json_object_set(entry, "error", json_object_get(json, "error"));
+    json_decref(json);
+}
+
+static void set_disks(json_t *entry, const struct session_status *status)
+{
+    json_t *disks = json_array();
+    uint64_t left = 0;
+
+    for (size_t i = 0; i < status->disk_count; i++) {
+        const struct session_disk_progress *disk = &status->disks[i];
+
+        left += disk->total_bytes > disk->done_bytes ? disk->total_bytes - disk->done_bytes : 0;
+        (void)json_array_append_new(disks, json_pack("{s:s, s:I, s:I, s:I}", "name", disk->name,
+                                                     "size", (json_int_t)disk->size, "total",
+                                                     (json_int_t)disk->total_bytes, "done",
+                                                     (json_int_t)disk->done_bytes));
+    }
+    (void)json_object_set_new(entry, "disks", disks);
+    set_int(entry, "left_ms",
+            status->rate_per_s ? (int64_t)(left * 1000 / status->rate_per_s) : -1);
+}
+
+static void add_session(const struct api_world *world, json_t *entry, struct session *session)
+{
+    struct session_status status;
+    int64_t now = world->clock->wall_ms(world->clock);
+
+    session_status(session, &status);
+    (void)json_object_set_new(entry, "session", json_string(session_state_name(status.state)));
+    set_point(entry, "durable", status.durable_point, status.durable_cut_ms,
+              now > status.durable_cut_ms ? now - status.durable_cut_ms : 0);
+    set_point(entry, "applied", status.applied_point, status.applied_cut_ms,
+              now > status.applied_cut_ms ? now - status.applied_cut_ms : 0);
+    set_int(entry, "pending_bytes", (int64_t)status.pending_bytes);
+    set_int(entry, "rate_per_s", (int64_t)status.rate_per_s);
+    set_int(entry, "sent_bytes", (int64_t)status.sent_bytes);
+    set_int(entry, "last_bytes", (int64_t)status.last_bytes);
+    set_int(entry, "last_cycle_ms", status.last_cycle_ms);
+    set_int(entry, "last_stall_us", status.last_stall_us);
+    set_int(entry, "next_cut_ms", status.next_cut_ms);
+    (void)json_object_set_new(entry, "note", json_string(status.note));
+    set_disks(entry, &status);
+    if (status.error.code == ERR_NONE)
+        return;
+    set_error(entry, &status.error);
+    set_int(entry, "error_since_ms", status.error_since_ms);
+    set_int(entry, "retry_at_ms", status.retry_at_ms);
+    set_int(entry, "failures", status.failures);
+}
+
+static void add_replica(const struct api_world *world, const char *name, json_t *entry,
+                        struct cancel *cancel)
+{
+    static const char *const fields[] = {
+        "durable_point", "durable_cut_ms", "durable_age_ms",
+        "applied_point", "applied_cut_ms", "applied_age_ms",
+    };
+    CLEANUP(json_freep) json_t *seen = NULL;
+    struct err failure = ERR_EMPTY;
+
+    if (api_ask_here(world, "group.observe", json_pack("{s:s, s:s}", "group", name, "run", ""),
+                     &seen, cancel, &failure)
+        < 0) {
+        set_error(entry, &failure);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        json_t *value = json_object_get(seen, fields[i]);
+
+        if (value)
+            (void)json_object_set(entry, fields[i], value);
+    }
+    (void)json_object_set_new(entry, "store", json_string(json_get_str(seen, "state", "")));
+    if (json_get_u64(seen, "durable_point", 0) == 0)
+        set_int(entry, "durable_age_ms", -1);
+    if (json_get_u64(seen, "applied_point", 0) == 0)
+        set_int(entry, "applied_age_ms", -1);
+}
+
+static void add_health(json_t *entry)
+{
+    char reason[256];
+    const struct health_of of = {
+        .machine_state = json_get_str(entry, "state", ""),
+        .session = json_get_str(entry, "session", ""),
+        .interval_ms = (int64_t)json_get_u64(entry, "interval_ms", 0),
+        .durable_age_ms = json_integer_value(json_object_get(entry, "durable_age_ms")),
+    };
+    enum health health = health_tell(&of, reason, sizeof(reason));
+
+    /* A store that cannot be read is no replica to rely on. */
+    if (str_eq(json_get_str(entry, "role", ""), "replica") && json_object_get(entry, "error")
+        && health != HEALTH_NOT_APPLICABLE) {
+        health = HEALTH_CRITICAL;
+        (void)snprintf(reason, sizeof(reason), "the replica cannot be read");
+    }
+    (void)json_object_set_new(entry, "health", json_string(health_name(health)));
+    (void)json_object_set_new(entry, "health_reason", json_string(reason));
+}
+
+int api_status_work(const struct api_world *world, const json_t *in, json_t **ret_out,
+                    struct cancel *cancel, struct err *err)
+{
+    json_t *out = json_deep_copy(in);
+    json_t *entry;
+    size_t i;
+
+    (void)err;
+    json_array_foreach(json_object_get(out, "protections"), i, entry) {
+        const char *name = json_get_str(entry, "name", "");
+        struct session *session = NULL;
+
+        set_point(entry, "durable", 0, 0, -1);
+        set_point(entry, "applied", 0, 0, -1);
+        if (str_eq(json_get_str(entry, "role", ""), "replica")) {
+            add_replica(world, name, entry, cancel);
+        } else if ((session = estate_session_get(world->estate, name))) {
+            add_session(world, entry, session);
+            estate_session_put(world->estate, name);
+        }
+        add_health(entry);
+    }
+    *ret_out = out;
+    return 0;
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The API's tables, one per noun, and what their handlers share. */
+#pragma once
+
+#include "api/api_server.h"
+#include "sites/site.h"
+
+const struct api_route *api_routes_site(void);
+const struct api_route *api_routes_peers(void);
+const struct api_route *api_routes_machines(void);
+const struct api_route *api_routes_protections(void);
+const struct api_route *api_routes_plans(void);
+const struct api_route *api_routes_runs(void);
+const struct api_route *api_routes_jobs(void);
+const struct api_route *api_routes_audit(void);
+
+/* All of them, in the order of docs/api.md; ends with routes NULL. `out` of API_TABLES_MAX. */
+void api_tables_fill(struct api_table out[API_TABLES_MAX]);
+
+/* Writes who did what to the audit log, in this turn's transaction. `detail` may be NULL. */
+int api_audit(const struct api_request *req, const char *act, const char *object,
+              const char *detail, struct err *err) MUST_CHECK;
+
+/* Asks this site itself, on a pool thread. `args` is stolen. */
+int api_ask_here(const struct api_world *world, const char *what, json_t *args, json_t **ret_result,
+                 struct cancel *cancel, struct err *err) MUST_CHECK;
