@@ -24,8 +24,8 @@ struct estate_config {
     /* A link to that peer, for sessions and remote asks. */
     int (*open_link)(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
                      struct err *err);
-    /* The group here was "held", "released" or "retired" (with the new generation), by this
-     * site's peer or our own run. Any thread; may be NULL. */
+    /* The group here was "held", "released", "retired" or "promoted" (with the new generation),
+     * by this site's peer or our own run. Any thread; may be NULL. */
     void (*changed)(void *ctx, const char *group, const char *what, uint64_t generation);
 };
 struct estate *estate_new(const struct estate_config *config);

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Recovered machines, one folder each, named after run and machine:
+ *
+ *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, point,
+ *                                        netns, definition}; written before anything starts
+ *                        /DISK.qcow2     the overlay above the served point
+ *                        /...            the provider's: sockets, pid files, console.log
+ */
+#include "base/fs.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "sites/site_local.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_NAME      "instance.json"
+#define FILE_MAX_BYTES (1024 * 1024)
+
+void site_netns_name(const char *run, char *ret_name, size_t len)
+{
+    (void)snprintf(ret_name, len, "muster-t-%s", run);
+}
+
+char *site_instance_dir(struct estate *estate, const char *run, const char *machine)
+{
+    return mem_printf("%s/instances/%s-%s", estate->dir, run, machine);
+}
+
+void site_instance_done(struct site_instance *instance)
+{
+    machine_done(&instance->machine);
+    provider_served_disks_free(&instance->served);
+    free(instance->dir);
+    memset(instance, 0, sizeof(*instance));
+}
+
+struct provider_instance site_instance_view(const struct site_instance *instance)
+{
+    return (struct provider_instance){
+        .machine = &instance->machine,
+        .run_dir = instance->dir,
+        .netns = instance->netns,
+        .isolated = instance->test,
+        .served = &instance->served,
+    };
+}
+
+/* --- Its file ------------------------------------------------------------------------------- */
+
+static int add_served(struct estate *estate, struct site_instance *instance, struct err *err)
+{
+    CLEANUP(mem_freep) char *replica_dir = estate_replica_dir(estate, instance->group);
+    CLEANUP(mem_freep) char *key_path = estate_key_path(estate, instance->group);
+
+    VEC_FOREACH(disk, &instance->machine.disks) {
+        struct provider_served_disk *served = provider_served_disks_push(&instance->served);
+        int most = (int)sizeof(served->overlay);
+        served->point = instance->point;
+        (void)snprintf(served->name, sizeof(served->name), "%s", disk->name);
+        if (snprintf(served->overlay, sizeof(served->overlay), "%s/%s.qcow2", instance->dir,
+                     disk->name)
+                >= most
+            || snprintf(served->replica_dir, sizeof(served->replica_dir), "%s", replica_dir) >= most
+            || snprintf(served->key_path, sizeof(served->key_path), "%s", key_path) >= most)
+            return err_set(err, ERR_LIMIT, 0, "%s: path longer than %d bytes", instance->dir, most);
+    }
+    return 0;
+}
+
+static int parse(const json_t *json, struct site_instance *instance, struct err *err)
+{
+    const char *run;
+    const char *machine;
+    const char *group;
+    json_t *definition;
+
+    if (json_need_str(json, "run", FILE_NAME, &run, err) < 0
+        || json_need_str(json, "machine", FILE_NAME, &machine, err) < 0
+        || json_need_str(json, "group", FILE_NAME, &group, err) < 0
+        || json_need_u64(json, "point", FILE_NAME, &instance->point, err) < 0
+        || json_need_object(json, "definition", FILE_NAME, &definition, err) < 0)
+        return -1;
+    (void)snprintf(instance->run, sizeof(instance->run), "%s", run);
+    (void)snprintf(instance->name, sizeof(instance->name), "%s", machine);
+    (void)snprintf(instance->group, sizeof(instance->group), "%s", group);
+    (void)snprintf(instance->netns, sizeof(instance->netns), "%s", json_get_str(json, "netns", ""));
+    instance->test = json_get_bool(json, "test", true);
+    return machine_from_json(definition, &instance->machine, err);
+}
+
+int site_instance_load(struct estate *estate, const char *run, const char *machine,
+                       struct site_instance *ret_instance, struct err *err)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    CLEANUP(json_freep) json_t *json = NULL;
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    machine_init(&instance.machine);
+    instance.dir = site_instance_dir(estate, run, machine);
+    CLEANUP(mem_freep) char *path = path_join(instance.dir, FILE_NAME);
+    if (fs_read_file(fs_real(), path, FILE_MAX_BYTES, &text, err) < 0) {
+        if (err->code == ERR_NOT_FOUND)
+            return err_set(err, ERR_NOT_FOUND, 0, "%s was not started by run %s", machine, run);
+        return -1;
+    }
+    if (json_parse(str_text(&text), text.len, &json, err) < 0 || parse(json, &instance, err) < 0
+        || add_served(estate, &instance, err) < 0)
+        return err_wrap(err, "%s", path);
+    *ret_instance = instance;
+    memset(&instance, 0, sizeof(instance));
+    return 0;
+}
+
+static int save(const struct site_instance *instance, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = path_join(instance->dir, FILE_NAME);
+    CLEANUP(json_freep)
+    json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:o}", "run", instance->run, "machine",
+                             instance->name, "group", instance->group, "test", instance->test,
+                             "point", (json_int_t)instance->point, "netns", instance->netns,
+                             "definition", machine_to_json(&instance->machine));
+    CLEANUP(mem_freep) char *text = json_text(json);
+
+    if (fs_make_dirs(fs_real(), instance->dir, 0700, err) < 0)
+        return -1;
+    return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
+}
+
+/* --- Its definition, from the chosen point -------------------------------------------------- */
+
+static int read_definition(struct estate *estate, const struct site_instance *instance,
+                           struct machine *ret_machine, struct err *err)
+{
+    CLEANUP(manifest_done) struct manifest manifest;
+    CLEANUP(mem_freep) char *text = NULL;
+    struct store *store;
+
+    manifest_init(&manifest);
+    if (estate_store_get(estate, instance->group, &store, err) < 0)
+        return -1;
+    int rc = store->ops->point_manifest(store, instance->point, &text, err);
+    estate_store_put(estate, instance->group, store, rc < 0 && err->code == ERR_IO);
+    if (rc < 0 || manifest_parse(text, strlen(text), &manifest, err) < 0)
+        return -1;
+    const json_t *json = json_object_get(manifest.machines, instance->name);
+    if (!json)
+        return err_set(err, ERR_NOT_FOUND, 0,
+                       "point %" PRIu64 " of %s carries no definition of machine %s",
+                       instance->point, instance->group, instance->name);
+    return machine_from_json(json, ret_machine, err);
+}
+
+/* The real machine gets this site's networks (config: networks = { there = "here" }). */
+static void map_networks(const struct estate *estate, struct machine *machine)
+{
+    VEC_FOREACH(nic, &machine->nics) {
+        const char *here = json_get_str(estate->config.networks, nic->network, NULL);
+        if (here)
+            (void)snprintf(nic->network, sizeof(nic->network), "%s", here);
+    }
+}
+
+static int make(struct estate *estate, const json_t *args, struct site_instance *instance,
+                struct err *err)
+{
+    const char *run;
+    const char *machine;
+    const char *group;
+
+    if (json_need_str(args, "run", "ask", &run, err) < 0
+        || json_need_str(args, "machine", "ask", &machine, err) < 0
+        || json_need_str(args, "group", "ask", &group, err) < 0
+        || json_need_u64(args, "point", "ask", &instance->point, err) < 0)
+        return -1;
+    instance->test = json_get_bool(args, "test", true);
+    (void)snprintf(instance->run, sizeof(instance->run), "%s", run);
+    (void)snprintf(instance->name, sizeof(instance->name), "%s", machine);
+    (void)snprintf(instance->group, sizeof(instance->group), "%s", group);
+    if (instance->test)
+        site_netns_name(run, instance->netns, sizeof(instance->netns));
+    instance->dir = site_instance_dir(estate, run, machine);
+    if (read_definition(estate, instance, &instance->machine, err) < 0)
+        return -1;
+    if (!instance->test)
+        map_networks(estate, &instance->machine);
+    return save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
+}
+
+/* --- The asks ------------------------------------------------------------------------------- */
+
+struct named {
+    const char *run;
+    const char *machine;
+    char lock[NAME_MAX_BYTES * 2];
+};
+
+static int named_get(const json_t *args, struct named *ret_named, struct err *err)
+{
+    if (json_need_str(args, "run", "ask", &ret_named->run, err) < 0
+        || json_need_str(args, "machine", "ask", &ret_named->machine, err) < 0)
+        return -1;
+    (void)snprintf(ret_named->lock, sizeof(ret_named->lock), "%s-%s", ret_named->run,
+                   ret_named->machine);
+    return 0;
+}
+
+static int bring_up(struct provider *provider, const struct provider_instance *view,
+                    struct cancel *cancel, struct err *err)
+{
+    enum instance_state state;
+    uint32_t repaired;
+
+    if (provider->observe(provider, view, &state, cancel, err) < 0)
+        return -1;
+    switch (state) {
+    case INSTANCE_RUNNING: return 0;
+    case INSTANCE_PAUSED: return provider->resume(provider, view, cancel, err);
+    case INSTANCE_IO_ERROR: return provider->repair(provider, view, &repaired, cancel, err);
+    case INSTANCE_SHUTDOWN:
+        if (provider->stop(provider, view, cancel, err) < 0)
+            return -1;
+        break;
+    case INSTANCE_OFF: break;
+    }
+    /* The real one starts paused: tracking of its writes is armed before its first instruction. */
+    bool paused = !view->isolated;
+    if (provider->start(provider, view, paused, cancel, err) < 0)
+        return -1;
+    return paused ? provider->resume(provider, view, cancel, err) : 0;
+}
+
+int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_result,
+                       struct cancel *cancel, struct err *err)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct named named;
+
+    (void)ret_result;
+    machine_init(&instance.machine);
+    if (named_get(args, &named, err) < 0)
+        return -1;
+    estate_machine_lock(estate, named.lock);
+    int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
+    if (rc < 0 && err->code == ERR_NOT_FOUND) {
+        err_clear(err);
+        rc = make(estate, args, &instance, err);
+    }
+    if (rc == 0) {
+        struct provider_instance view = site_instance_view(&instance);
+        rc = bring_up(estate_provider(estate), &view, cancel, err);
+    }
+    estate_machine_unlock(estate, named.lock);
+    return rc;
+}
+
+int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret_result,
+                         struct cancel *cancel, struct err *err)
+{
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    enum instance_state state = INSTANCE_OFF;
+    struct named named;
+
+    machine_init(&instance.machine);
+    if (named_get(args, &named, err) < 0)
+        return -1;
+    CLEANUP(mem_freep) char *dir = site_instance_dir(estate, named.run, named.machine);
+    bool exists = fs_exists(dir);
+    if (site_instance_load(estate, named.run, named.machine, &instance, err) == 0) {
+        struct provider_instance view = site_instance_view(&instance);
+        if (provider->observe(provider, &view, &state, cancel, err) < 0)
+            return -1;
+    } else if (err->code != ERR_NOT_FOUND) {
+        return -1;
+    }
+    err_clear(err);
+    *ret_result = json_pack("{s:s, s:b}", "state", instance_state_name(state), "exists", exists);
+    return 0;
+}
+
+/* The machine ends before its folder goes: cut in between, the next try removes the rest. */
+int ask_instance_remove(struct estate *estate, const json_t *args, json_t **ret_result,
+                        struct cancel *cancel, struct err *err)
+{
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct named named;
+
+    (void)ret_result;
+    machine_init(&instance.machine);
+    if (named_get(args, &named, err) < 0)
+        return -1;
+    CLEANUP(mem_freep) char *dir = site_instance_dir(estate, named.run, named.machine);
+    estate_machine_lock(estate, named.lock);
+    int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
+    if (rc == 0) {
+        struct provider_instance view = site_instance_view(&instance);
+        rc = provider->stop(provider, &view, cancel, err);
+    } else if (err->code == ERR_NOT_FOUND) {
+        err_clear(err); /* nothing was started: at most an empty folder is there */
+        rc = 0;
+    }
+    if (rc == 0)
+        rc = fs_remove_tree(fs_real(), dir, err);
+    estate_machine_unlock(estate, named.lock);
+    return rc;
+}
+
+/* --- Repair --------------------------------------------------------------------------------- */
+
+static int repair_one(struct estate *estate, const char *dir, uint32_t *repaired,
+                      struct cancel *cancel, struct err *err)
+{
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    CLEANUP(json_freep) json_t *json = NULL;
+    char lock[NAME_MAX_BYTES * 2];
+    uint32_t count = 0;
+
+    machine_init(&instance.machine);
+    if (fs_read_file(fs_real(), path, FILE_MAX_BYTES, &text, err) < 0) {
+        if (err->code != ERR_NOT_FOUND)
+            return -1;
+        err_clear(err);
+        return 0;
+    }
+    instance.dir = mem_strdup(dir);
+    if (json_parse(str_text(&text), text.len, &json, err) < 0 || parse(json, &instance, err) < 0
+        || add_served(estate, &instance, err) < 0)
+        return err_wrap(err, "%s", path);
+    (void)snprintf(lock, sizeof(lock), "%s-%s", instance.run, instance.name);
+    struct provider_instance view = site_instance_view(&instance);
+    estate_machine_lock(estate, lock);
+    /* It may have been removed while we waited for the lock. */
+    int rc = fs_exists(path) ? provider->repair(provider, &view, &count, cancel, err) : 0;
+    estate_machine_unlock(estate, lock);
+    *repaired += count;
+    return rc < 0 ? err_wrap(err, "%s", dir) : 0;
+}
+
+int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *cancel,
+                  struct err *err)
+{
+    CLEANUP(mem_freep) char *folder = path_join(estate->dir, "instances");
+    CLEANUP(fs_names_free) struct fs_names names = {0};
+    struct err last = ERR_EMPTY;
+
+    *ret_repaired = 0;
+    if (!fs_exists(folder))
+        return 0;
+    if (fs_list(folder, &names, err) < 0)
+        return -1;
+    for (size_t i = 0; i < names.len; i++) {
+        CLEANUP(mem_freep) char *dir = path_join(folder, names.at[i]);
+        if (cancel_check(cancel, err) < 0)
+            return -1;
+        if (repair_one(estate, dir, ret_repaired, cancel, &last) < 0)
+            *err = last;
+    }
+    return last.code ? -1 : 0;
+}

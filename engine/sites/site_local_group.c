@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is asked about a group on either side, and of the replica on the recovery side. Ages are the
+ * larger of what the writer's clock and our own say: never better than the truth when they agree. */
+#include "base/mem.h"
+#include "sites/site_local.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* A store that failed like this must be opened anew, which recovers it. */
+static bool must_reopen(const struct err *err)
+{
+    return err->code == ERR_IO || err->code == ERR_SPACE;
+}
+
+static const char *store_state_name(enum store_state state)
+{
+    switch (state) {
+    case STORE_EMPTY: return "empty";
+    case STORE_COPYING: return "copying";
+    case STORE_COPIED: return "copied";
+    case STORE_READY: return "ready";
+    }
+    return "?";
+}
+
+static int64_t age_ms(const struct store_point *point, int64_t now_ms)
+{
+    int64_t by_writer = now_ms - point->cut_wall_ms;
+    int64_t by_us = now_ms - point->received_wall_ms;
+    int64_t age = by_writer > by_us ? by_writer : by_us;
+
+    return age > 0 ? age : 0;
+}
+
+static void add_point(json_t *result, const char *which, const struct store_points *points,
+                      uint64_t number, int64_t now_ms)
+{
+    char key[32];
+
+    (void)snprintf(key, sizeof(key), "%s_point", which);
+    (void)json_object_set_new(result, key, json_integer((json_int_t)number));
+    VEC_FOREACH(point, points) {
+        if (point->point != number)
+            continue;
+        (void)snprintf(key, sizeof(key), "%s_cut_ms", which);
+        (void)json_object_set_new(result, key, json_integer(point->cut_wall_ms));
+        (void)snprintf(key, sizeof(key), "%s_age_ms", which);
+        (void)json_object_set_new(result, key, json_integer(age_ms(point, now_ms)));
+    }
+}
+
+static json_t *point_json(const struct store_point *point)
+{
+    return json_pack("{s:I, s:I}", "point", (json_int_t)point->point, "cut_ms",
+                     (json_int_t)point->cut_wall_ms);
+}
+
+static json_t *pin_json(const struct store_points *points, const char *run)
+{
+    VEC_FOREACH(point, points)
+        if (point->pinned && *run && str_eq(point->label, run))
+            return point_json(point);
+    return json_null();
+}
+
+static int replica_json(struct estate *estate, struct store *store, const char *run,
+                        json_t **ret_result, struct err *err)
+{
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    struct clock *clock = estate_clock(estate);
+    struct store_info info;
+
+    if (store->ops->info(store, &info, err) < 0 || store->ops->points(store, &points, err) < 0)
+        return -1;
+    int64_t now = clock->wall_ms(clock);
+    json_t *result =
+        json_pack("{s:s, s:s, s:I, s:o}", "role", "replica", "state", store_state_name(info.state),
+                  "generation", (json_int_t)info.generation, "pinned", pin_json(&points, run));
+    add_point(result, "durable", &points, info.durable_point, now);
+    add_point(result, "applied", &points, info.applied_point, now);
+    *ret_result = result;
+    return 0;
+}
+
+static int observe_session(struct estate *estate, const char *group, struct session *session,
+                           json_t **ret_result, struct err *err)
+{
+    CLEANUP(mem_freep) struct session_status *status = mem_new(struct session_status);
+    struct estate_mark mark;
+
+    if (estate_mark_read(estate, group, &mark, err) < 0)
+        return -1;
+    session_status(session, status);
+    *ret_result = json_pack(
+        "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "role", "source", "state",
+        session_state_name(status->state), "generation", (json_int_t)status->generation, "held",
+        mark.held, "final_point", (json_int_t)mark.final_point, "retired", (json_int_t)mark.retired,
+        "durable_point", (json_int_t)status->durable_point, "durable_cut_ms",
+        (json_int_t)status->durable_cut_ms, "applied_point", (json_int_t)status->applied_point,
+        "applied_cut_ms", (json_int_t)status->applied_cut_ms, "error", status->error.text);
+    return 0;
+}
+
+int ask_group_observe(struct estate *estate, const json_t *args, json_t **ret_result,
+                      struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    struct store *store;
+
+    (void)cancel;
+    if (json_need_str(args, "group", "ask", &group, err) < 0)
+        return -1;
+    struct session *session = estate_session_get(estate, group);
+    if (session) {
+        int rc = observe_session(estate, group, session, ret_result, err);
+        estate_session_put(estate, group);
+        return rc;
+    }
+    if (estate_store_get(estate, group, &store, err) < 0)
+        return -1;
+    int rc = replica_json(estate, store, json_get_str(args, "run", ""), ret_result, err);
+    estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
+    return rc;
+}
+
+static int pin(struct store *store, uint64_t wanted, const char *run, json_t **ret_result,
+               struct err *err)
+{
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    uint64_t number;
+
+    if (store->ops->pin(store, wanted, run, &number, err) < 0
+        || store->ops->points(store, &points, err) < 0)
+        return -1;
+    VEC_FOREACH(point, &points)
+        if (point->point == number) {
+            *ret_result = point_json(point);
+            return 0;
+        }
+    return err_set(err, ERR_CORRUPT, 0, "point %" PRIu64 " was pinned but is not listed", number);
+}
+
+int ask_group_pin(struct estate *estate, const json_t *args, json_t **ret_result,
+                  struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    const char *run;
+    struct store *store;
+
+    (void)cancel;
+    if (json_need_str(args, "group", "ask", &group, err) < 0
+        || json_need_str(args, "run", "ask", &run, err) < 0
+        || estate_store_get(estate, group, &store, err) < 0)
+        return -1;
+    int rc = pin(store, json_get_u64(args, "point", 0), run, ret_result, err);
+    estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
+    return rc;
+}
+
+int ask_group_unpin(struct estate *estate, const json_t *args, json_t **ret_result,
+                    struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    const char *run;
+    struct store *store;
+
+    (void)ret_result;
+    (void)cancel;
+    if (json_need_str(args, "group", "ask", &group, err) < 0
+        || json_need_str(args, "run", "ask", &run, err) < 0
+        || estate_store_get(estate, group, &store, err) < 0)
+        return -1;
+    int rc = store->ops->unpin(store, run, err);
+    if (rc < 0 && err->code == ERR_NOT_FOUND) {
+        err_clear(err);
+        rc = 0;
+    }
+    estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
+    return rc;
+}
+
+/* Promotion applies what is durable, and when an older point was chosen head goes back to it: the
+ * replica is whole when this returns, or the store rolls forward when it is opened next. */
+static int promote(struct estate *estate, struct store *store, const json_t *args, const char *run,
+                   json_t **ret_result, struct cancel *cancel, struct err *err)
+{
+    struct clock *clock = estate_clock(estate);
+    uint64_t expected = json_get_u64(args, "expected", 0);
+    uint64_t generation;
+    uint64_t point;
+    uint64_t applied;
+
+    if (store->ops->promote(store, expected, json_get_u64(args, "point", 0), run,
+                            estate_site(estate), estate->config.sign_key, clock->wall_ms(clock),
+                            &generation, &point, err)
+        < 0)
+        return -1;
+    do {
+        if (store->ops->point_apply(store, &applied, NULL, cancel, err) < 0)
+            return err_wrap(err, "promoted to generation %" PRIu64 ", but not applied", generation);
+    } while (applied != 0);
+    *ret_result =
+        json_pack("{s:I, s:I}", "generation", (json_int_t)generation, "point", (json_int_t)point);
+    return 0;
+}
+
+int ask_group_promote(struct estate *estate, const json_t *args, json_t **ret_result,
+                      struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    const char *run;
+    struct store *store;
+
+    if (json_need_str(args, "group", "ask", &group, err) < 0
+        || json_need_str(args, "run", "ask", &run, err) < 0
+        || estate_store_get(estate, group, &store, err) < 0)
+        return -1;
+    int rc = promote(estate, store, args, run, ret_result, cancel, err);
+    estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
+    if (rc == 0)
+        estate_tell(estate, group, "promoted", json_get_u64(*ret_result, "generation", 0));
+    return rc;
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What is asked of the side that writes: its machine, and its group's session. A hold is durable
+ * before the session is paused, and lifted before it is released: a restart in between finds the
+ * mark and does the rest. */
+#include "base/mem.h"
+#include "sites/site_local.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* --- The machine itself --------------------------------------------------------------------- */
+
+struct own {
+    struct machine machine;
+    char *dir;
+};
+
+static void own_done(struct own *own)
+{
+    machine_done(&own->machine);
+    free(own->dir);
+}
+
+static struct provider_instance own_view(const struct own *own)
+{
+    return (struct provider_instance){.machine = &own->machine, .run_dir = own->dir, .netns = ""};
+}
+
+static int own_get(struct estate *estate, const json_t *args, struct own *ret_own, struct err *err)
+{
+    const char *name;
+
+    if (json_need_str(args, "machine", "ask", &name, err) < 0)
+        return -1;
+    if (estate_machine_get(estate, name, &ret_own->machine, err) < 0)
+        return -1;
+    ret_own->dir = estate_machine_dir(estate, name);
+    return 0;
+}
+
+typedef int own_fn(struct provider *provider, const struct provider_instance *instance,
+                   struct cancel *cancel, struct err *err);
+
+/* Runs one of the functions below with the machine's lock held. */
+static int with_own(struct estate *estate, const json_t *args, own_fn *fn, struct cancel *cancel,
+                    struct err *err)
+{
+    CLEANUP(own_done) struct own own = {0};
+
+    machine_init(&own.machine);
+    if (own_get(estate, args, &own, err) < 0)
+        return -1;
+    struct provider_instance view = own_view(&own);
+    estate_machine_lock(estate, own.machine.name);
+    int rc = fn(estate_provider(estate), &view, cancel, err);
+    estate_machine_unlock(estate, own.machine.name);
+    return rc;
+}
+
+int ask_machine_observe(struct estate *estate, const json_t *args, json_t **ret_result,
+                        struct cancel *cancel, struct err *err)
+{
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(own_done) struct own own = {0};
+    enum instance_state state;
+
+    machine_init(&own.machine);
+    if (own_get(estate, args, &own, err) < 0)
+        return -1;
+    struct provider_instance view = own_view(&own);
+    if (provider->observe(provider, &view, &state, cancel, err) < 0)
+        return -1;
+    *ret_result = json_pack("{s:s}", "state", instance_state_name(state));
+    return 0;
+}
+
+static int shut_down(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err)
+{
+    enum instance_state state;
+
+    if (provider->observe(provider, instance, &state, cancel, err) < 0)
+        return -1;
+    if (state == INSTANCE_OFF || state == INSTANCE_SHUTDOWN)
+        return 0;
+    return provider->shutdown(provider, instance, cancel, err);
+}
+
+int ask_machine_shutdown(struct estate *estate, const json_t *args, json_t **ret_result,
+                         struct cancel *cancel, struct err *err)
+{
+    int64_t within = (int64_t)json_get_u64(args, "within_ms", INT64_MAX);
+    CLEANUP(cancel_freep)
+    struct cancel *limit = cancel_new(estate_clock(estate), cancel, within);
+
+    (void)ret_result;
+    return with_own(estate, args, shut_down, limit, err);
+}
+
+/* A process whose guest is shut down cannot be used again: it ends, a new one starts. Its maps are
+ * gone with it, so the next cycle compares the disks with what the replica has. */
+static int start(struct provider *provider, const struct provider_instance *instance,
+                 struct cancel *cancel, struct err *err)
+{
+    enum instance_state state;
+
+    if (provider->observe(provider, instance, &state, cancel, err) < 0)
+        return -1;
+    switch (state) {
+    case INSTANCE_RUNNING: return 0;
+    case INSTANCE_PAUSED:
+    case INSTANCE_IO_ERROR: return provider->resume(provider, instance, cancel, err);
+    case INSTANCE_SHUTDOWN:
+        if (provider->stop(provider, instance, cancel, err) < 0)
+            return -1;
+        break;
+    case INSTANCE_OFF: break;
+    }
+    return provider->start(provider, instance, false, cancel, err);
+}
+
+int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_result,
+                      struct cancel *cancel, struct err *err)
+{
+    (void)ret_result;
+    if (estate_may_start(estate, json_get_str(args, "machine", ""), err) < 0)
+        return -1;
+    return with_own(estate, args, start, cancel, err);
+}
+
+static int stop(struct provider *provider, const struct provider_instance *instance,
+                struct cancel *cancel, struct err *err)
+{
+    return provider->stop(provider, instance, cancel, err);
+}
+
+int ask_machine_stop(struct estate *estate, const json_t *args, json_t **ret_result,
+                     struct cancel *cancel, struct err *err)
+{
+    (void)ret_result;
+    return with_own(estate, args, stop, cancel, err);
+}
+
+/* --- The group's session -------------------------------------------------------------------- */
+
+static int session_need(struct estate *estate, const json_t *args, const char **ret_group,
+                        const char **ret_run, struct session **ret_session, struct err *err)
+{
+    if (json_need_str(args, "group", "ask", ret_group, err) < 0
+        || json_need_str(args, "run", "ask", ret_run, err) < 0)
+        return -1;
+    *ret_session = estate_session_get(estate, *ret_group);
+    if (!*ret_session)
+        return err_set(err, ERR_NOT_FOUND, 0, "%s does not send \"%s\"", estate_site(estate),
+                       *ret_group);
+    return 0;
+}
+
+/* Held by another run: that one must end first. */
+static int take_mark(struct estate *estate, const char *group, const char *run,
+                     struct estate_mark *ret_mark, struct err *err)
+{
+    if (estate_mark_read(estate, group, ret_mark, err) < 0)
+        return -1;
+    if (ret_mark->held[0] && !str_eq(ret_mark->held, run))
+        return err_set(err, ERR_STATE, 0,
+                       "%s is held for the failover %s; hint: let that run end, or cancel it",
+                       group, ret_mark->held);
+    (void)snprintf(ret_mark->held, sizeof(ret_mark->held), "%s", run);
+    return 0;
+}
+
+static int hold(struct estate *estate, const char *group, const char *run, struct session *session,
+                struct err *err)
+{
+    struct estate_mark mark;
+
+    if (take_mark(estate, group, run, &mark, err) < 0
+        || estate_mark_write(estate, group, &mark, err) < 0)
+        return -1;
+    session_pause(session, true);
+    estate_tell(estate, group, "held", mark.retired);
+    return 0;
+}
+
+int ask_group_hold(struct estate *estate, const json_t *args, json_t **ret_result,
+                   struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    const char *run;
+    struct session *session;
+
+    (void)ret_result;
+    (void)cancel;
+    if (session_need(estate, args, &group, &run, &session, err) < 0)
+        return -1;
+    int rc = hold(estate, group, run, session, err);
+    estate_session_put(estate, group);
+    return rc;
+}
+
+int ask_group_release(struct estate *estate, const json_t *args, json_t **ret_result,
+                      struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    const char *run;
+    struct session *session;
+    struct estate_mark mark;
+    const struct estate_mark none = {0};
+
+    (void)ret_result;
+    (void)cancel;
+    if (session_need(estate, args, &group, &run, &session, err) < 0)
+        return -1;
+    int rc = estate_mark_read(estate, group, &mark, err);
+    if (rc == 0 && mark.retired)
+        rc = err_set(err, ERR_FENCED, 0, "%s was failed over (generation %" PRIu64 ")", group,
+                     mark.retired);
+    if (rc == 0 && str_eq(mark.held, run)) {
+        rc = estate_mark_write(estate, group, &none, err);
+        if (rc == 0) {
+            session_pause(session, false);
+            if (estate->config.scheduler)
+                scheduler_kick(estate->config.scheduler, session);
+            estate_tell(estate, group, "released", 0);
+        }
+    }
+    estate_session_put(estate, group);
+    return rc;
+}
+
+/* Held first: a machine that somebody starts between the last delta and the promotion would write
+ * what nobody ever sees. The session makes its last cycle although it is paused. */
+static int final_sync(struct estate *estate, const char *group, const char *run,
+                      struct session *session, uint64_t *ret_point, struct cancel *cancel,
+                      struct err *err)
+{
+    struct estate_mark mark;
+
+    if (take_mark(estate, group, run, &mark, err) < 0)
+        return -1;
+    if (mark.final_point == 0) {
+        if (hold(estate, group, run, session, err) < 0
+            || session_sync_now(session, true, &mark.final_point, cancel, err) < 0)
+            return -1;
+        session_pause(session, true);
+        if (estate_mark_write(estate, group, &mark, err) < 0)
+            return -1;
+    }
+    *ret_point = mark.final_point;
+    return 0;
+}
+
+int ask_group_final_sync(struct estate *estate, const json_t *args, json_t **ret_result,
+                         struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    const char *run;
+    struct session *session;
+    uint64_t point;
+
+    if (session_need(estate, args, &group, &run, &session, err) < 0)
+        return -1;
+    int rc = final_sync(estate, group, run, session, &point, cancel, err);
+    estate_session_put(estate, group);
+    if (rc == 0)
+        *ret_result = json_pack("{s:I}", "point", (json_int_t)point);
+    return rc;
+}
+
+/* The mark first: from then on the machine cannot be started here again, whatever is cut. */
+int ask_group_retire(struct estate *estate, const json_t *args, json_t **ret_result,
+                     struct cancel *cancel, struct err *err)
+{
+    const char *group;
+    const char *run;
+    uint64_t generation;
+    struct session *session;
+    struct estate_mark mark;
+
+    (void)ret_result;
+    if (json_need_u64(args, "generation", "ask", &generation, err) < 0)
+        return -1;
+    if (session_need(estate, args, &group, &run, &session, err) < 0)
+        return -1;
+    int rc = take_mark(estate, group, run, &mark, err);
+    if (rc == 0 && mark.retired < generation) {
+        mark.retired = generation;
+        rc = estate_mark_write(estate, group, &mark, err);
+    }
+    if (rc == 0)
+        session_pause(session, true);
+    estate_session_put(estate, group);
+    if (rc < 0)
+        return -1;
+    CLEANUP(json_freep) json_t *machine = json_pack("{s:s}", "machine", group);
+    if (with_own(estate, machine, stop, cancel, err) < 0)
+        return err_wrap(err, "stop the old %s", group);
+    estate_tell(estate, group, "retired", generation);
+    return 0;
+}

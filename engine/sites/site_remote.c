@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The peer's site: each ask is one message on a link of its own, so that a long one (a shutdown)
+ * holds up no other. */
+#include "base/mem.h"
+#include "sites/estate_internal.h"
+#include "sites/site.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct site_remote {
+    struct site site;
+    struct estate *estate;
+};
+
+static int remote_ask(struct site *site, const char *what, const json_t *args, json_t **ret_result,
+                      struct cancel *cancel, struct err *err)
+{
+    struct site_remote *remote = (struct site_remote *)site;
+    const struct estate_config *config = &remote->estate->config;
+    CLEANUP(link_closep) struct link *link = NULL;
+    CLEANUP(link_msg_done) struct link_msg reply = {0};
+    CLEANUP(json_freep)
+    json_t *head = json_pack("{s:s, s:s, s:O?}", "op", "site.ask", "what", what, "args", args);
+
+    if (config->open_link(config->ctx, site->name, &link, cancel, err) < 0)
+        return -1;
+    if (link_call(link, head, NULL, 0, &reply, cancel, err) < 0)
+        return -1;
+    *ret_result = json_incref(reply.head);
+    return 0;
+}
+
+static void remote_close(struct site *site)
+{
+    free(site);
+}
+
+struct site *site_remote_new(struct estate *estate, const char *peer)
+{
+    static const struct site_ops ops = {remote_ask, remote_close};
+    struct site_remote *remote = mem_new(struct site_remote);
+
+    remote->site.ops = &ops;
+    (void)snprintf(remote->site.name, sizeof(remote->site.name), "%s", peer);
+    remote->estate = estate;
+    return &remote->site;
+}
