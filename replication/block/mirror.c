@@ -83,7 +83,7 @@ static int watch(struct mirror *mirror, int fd, struct err *err)
 static int start_server(struct mirror *mirror, struct cancel *cancel, struct err *err)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, START_MS);
-    char *sink = mem_printf("sink=%s", mirror->sink_path);
+    char *sink = mem_printf("socket=%s", mirror->sink_path);
     char *size = mem_printf("size=%" PRIu64, mirror->config.size);
     char *log = mem_printf("%s.log", mirror->nbd_path);
     const char *const argv[] = {"nbdkit",

@@ -58,17 +58,31 @@ void bare_qemu_start(struct bare_qemu *qemu, const char *dir, const char *const 
     free(log);
 }
 
-void bare_qemu_write(struct bare_qemu *qemu, const char *node, uint64_t off, uint64_t len,
-                     unsigned pattern)
+static void io(struct bare_qemu *qemu, const char *line)
 {
     CLEANUP(json_freep) json_t *answer = NULL;
-    char *line =
-        mem_printf("qemu-io %s \"write -P %u %" PRIu64 " %" PRIu64 "\"", node, pattern, off, len);
 
     EXPECT_OK(qmp_command(qemu->qmp, "human-monitor-command",
                           json_pack("{s:s}", "command-line", line), &answer, NULL, &err));
     if (!str_eq(json_string_value(answer), ""))
         fail_msg("%s: %s", line, json_string_value(answer));
+}
+
+void bare_qemu_write(struct bare_qemu *qemu, const char *node, uint64_t off, uint64_t len,
+                     unsigned pattern)
+{
+    char *line =
+        mem_printf("qemu-io %s \"write -P %u %" PRIu64 " %" PRIu64 "\"", node, pattern, off, len);
+
+    io(qemu, line);
+    free(line);
+}
+
+void bare_qemu_flush(struct bare_qemu *qemu, const char *node)
+{
+    char *line = mem_printf("qemu-io %s flush", node);
+
+    io(qemu, line);
     free(line);
 }
 

@@ -19,4 +19,6 @@ void bare_qemu_start(struct bare_qemu *qemu, const char *dir, const char *const 
 /* Writes `len` bytes of value `pattern` through the node. */
 void bare_qemu_write(struct bare_qemu *qemu, const char *node, uint64_t off, uint64_t len,
                      unsigned pattern);
+/* So that the image file on its own is the disk. */
+void bare_qemu_flush(struct bare_qemu *qemu, const char *node);
 void bare_qemu_kill(struct bare_qemu *qemu);

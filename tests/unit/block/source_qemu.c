@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -55,7 +56,7 @@ static int open_source_of(uint64_t generation)
         .disks = disks,
         .disk_count = 2,
         .work_dir = in_dir("work"),
-        .plugin_path = "/nonexistent",
+        .plugin_path = MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so",
     };
 
     source_closep(&source);
@@ -381,6 +382,90 @@ static void a_qemu_that_is_killed_is_said_to_have_died(void **unused)
     EXPECT_TEXT("QEMU died");
 }
 
+static void expect_copy_of_qcow2(void)
+{
+    const char *const compare[] = {
+        "qemu-img",         "compare",         "-U", "-f", "raw", "-F", "qcow2",
+        in_dir("copy.raw"), in_dir("b.qcow2"), NULL};
+
+    EXPECT_OK(proc_must(compare, NULL, &err));
+}
+
+static void a_mirrored_disk_is_its_copy(void **unused)
+{
+    (void)unused;
+    bare_qemu_write(&qemu, "d1", 0, 65536, 1);
+    bare_qemu_write(&qemu, "d1", 10 * MIB + 4096, 5 * MIB, 2);
+    bare_qemu_write(&qemu, "d1", 64 * MIB - 512, 512, 3);
+    track(1);
+    assert_true(source_apply_scan(source, "vdb", in_dir("copy.raw"), cancel) > 0);
+    bare_qemu_write(&qemu, "d1", 30 * MIB, 4096, 4);
+    cut(2);
+    assert_int_equal(source_apply_changes(source, "vdb", in_dir("copy.raw"), cancel), 4096);
+    end(true);
+    expect_nothing_left();
+    bare_qemu_flush(&qemu, "d1");
+    expect_copy_of_qcow2();
+}
+
+static void a_mirror_given_up_leaves_nothing(void **unused)
+{
+    struct source_piece piece;
+    bool ordered = true;
+
+    (void)unused;
+    bare_qemu_write(&qemu, "d1", 0, 40 * MIB, 1);
+    EXPECT_OK(source->ops->scan_begin(source, "vdb", 7 * MIB, &ordered, cancel, &err));
+    assert_false(ordered);
+    for (int i = 0; i < 10; i++)
+        EXPECT_OK(source->ops->scan_next(source, &piece, cancel, &err));
+    source->ops->scan_end(source);
+    expect_nothing_left();
+    EXPECT_OK(source->ops->scan_begin(source, "vdb", 0, &ordered, cancel, &err));
+    EXPECT_OK(source->ops->scan_next(source, &piece, cancel, &err));
+    reopen(); /* closes it in the middle */
+    expect_nothing_left();
+    assert_true(source_apply_scan(source, "vdb", in_dir("copy.raw"), cancel) >= 40);
+}
+
+static void kill_our_nbdkit(void)
+{
+    char parent[32];
+    const char *const argv[] = {"pgrep", "-P", parent, "nbdkit", NULL};
+    const struct proc_spec spec = {.argv = argv};
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    uint64_t pid = 0;
+    int status;
+
+    (void)snprintf(parent, sizeof(parent), "%d", (int)getpid());
+    EXPECT_OK(proc_run(&spec, 100, &text, &status, cancel, &err));
+    assert_true(str_to_u64(str_text(&text), &pid));
+    assert_int_equal(kill((pid_t)pid, SIGKILL), 0);
+}
+
+static void a_sink_that_dies_ends_the_scan_and_not_qemu(void **unused)
+{
+    struct source_piece piece;
+    bool ordered;
+    int rc;
+
+    (void)unused;
+    bare_qemu_write(&qemu, "d1", 0, 40 * MIB, 1);
+    track(1);
+    EXPECT_OK(source->ops->scan_begin(source, "vdb", 0, &ordered, cancel, &err));
+    EXPECT_OK(source->ops->scan_next(source, &piece, cancel, &err));
+    kill_our_nbdkit();
+    do
+        rc = source->ops->scan_next(source, &piece, cancel, &err);
+    while (rc == 0 && piece.len > 0);
+    assert_int_equal(rc, -1);
+    assert_int_equal(err.code, ERR_IO);
+    EXPECT_TEXT("vdb");
+    reopen();
+    assert_int_equal(look().open, 1);
+    expect_nothing_left();
+}
+
 static void a_disk_that_is_not_there_is_named(void **unused)
 {
     CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
@@ -424,6 +509,9 @@ int main(void)
         QEMU_TEST(without_room_for_staging_no_cut_is_made),
         QEMU_TEST(a_copy_that_fails_after_the_cut_loses_no_change),
         QEMU_TEST(a_qemu_that_is_killed_is_said_to_have_died),
+        QEMU_TEST(a_mirrored_disk_is_its_copy),
+        QEMU_TEST(a_mirror_given_up_leaves_nothing),
+        QEMU_TEST(a_sink_that_dies_ends_the_scan_and_not_qemu),
         QEMU_TEST(a_disk_that_is_not_there_is_named),
         QEMU_TEST(disks_have_the_size_the_guest_sees),
     };
