@@ -23,6 +23,9 @@ struct plan_world {
     size_t verb_count;
     const char *const *machines; /* NULL-terminated; NULL: not known, names are not checked */
     const char *const *sites;    /* NULL-terminated; NULL: not known */
+    /* The site that is to own the machines, for plan_expand: { lyon = ..., paris = ... } becomes its
+     * value. NULL: such values stay as they are. */
+    const char *here;
 };
 
 /* One thing to say about a plan. Errors forbid to run it. */

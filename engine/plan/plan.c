@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/plan.h"
+
+#include "base/crypto.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "plan/plan_build.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_BYTES_MAX (1024U * 1024)
+
+void plan_free(struct plan *plan)
+{
+    if (!plan)
+        return;
+    VEC_FOREACH(step, &plan->steps)
+        plan_actions_free(&step->actions);
+    plan_steps_free(&plan->steps);
+    plan_stages_free(&plan->stages);
+    json_decref(plan->document);
+    free(plan->source);
+    free(plan->file);
+    free(plan);
+}
+
+/* The verbs as the words need them: {NAME: key of the value without a name, or null}. */
+static json_t *words_of(const struct plan_world *world)
+{
+    json_t *words = json_object();
+
+    for (size_t i = 0; i < world->verb_count; i++) {
+        const struct verb *verb = world->verbs[i];
+        json_t *key = json_null();
+        if (verb->core)
+            continue;
+        for (size_t k = 0; k < verb->arg_count; k++)
+            if (!verb->args[k].name)
+                key = json_string(verb_arg_key(&verb->args[k]));
+        (void)json_object_set_new(words, verb->name, key);
+    }
+    return words;
+}
+
+/* Twice, in two children: whatever differs from load to load (a fault of ours) must not get as far
+ * as an approval. */
+static int run_twice(const struct host *host, const struct plan_world *world,
+                     const struct plan *plan, json_t **ret_value, struct cancel *cancel,
+                     struct err *err)
+{
+    CLEANUP(json_freep) json_t *words = words_of(world);
+    CLEANUP(json_freep) json_t *first = NULL;
+    CLEANUP(json_freep) json_t *second = NULL;
+    size_t len = strlen(plan->source);
+
+    if (host_run(host, HOST_PLAN, plan->file, plan->source, len, words, &first, cancel, err) < 0
+        || host_run(host, HOST_PLAN, plan->file, plan->source, len, words, &second, cancel, err)
+               < 0)
+        return -1;
+    if (!json_equal(first, second))
+        return err_set(err, ERR_INVALID, 0, "%s: loaded twice it gave two different plans",
+                       plan->file);
+    *ret_value = TAKE(first);
+    return 0;
+}
+
+/* What the words found while the document was made. */
+static void take_problems(struct plan_builder *b, const json_t *list)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item) {
+        struct plan_at at = {(unsigned)json_get_u64(item, "line", 0),
+                             json_get_str(item, "word", NULL), json_get_str(item, "field", NULL)};
+        plan_error(b, &at, "%s", json_get_str(item, "text", "?"));
+    }
+}
+
+/* Builds and checks; the hash stands for everything that will be done. */
+static int finish(struct plan_builder *b, struct err *err)
+{
+    CLEANUP(mem_freep) char *text = NULL;
+    struct plan *plan = b->plan;
+    struct sha256 sum;
+
+    if (!json_is_object(plan->document))
+        return err_set(err, ERR_INVALID, 0, "%s: not a plan's document", plan->file);
+    plan_build(b); /* brings the document into the form that is hashed */
+    text = json_text(plan->document);
+    sha256_of(text, strlen(text), &sum);
+    str_hex(sum.bytes, sizeof(sum.bytes), plan->hash);
+    return plan_problems_judge(b->problems, plan->file, err);
+}
+
+int plan_load(const struct host *host, const struct plan_world *world, const char *file,
+              const char *text, size_t len, struct plan **ret_plan, struct plan_problems *problems,
+              struct cancel *cancel, struct err *err)
+{
+    CLEANUP(plan_freep) struct plan *plan = mem_new(struct plan);
+    CLEANUP(plan_problems_done) struct plan_problems own = VEC_EMPTY;
+    struct plan_builder b = {world, plan, problems ? problems : &own};
+    CLEANUP(json_freep) json_t *value = NULL;
+
+    if (memchr(text, '\0', len))
+        return err_set(err, ERR_INVALID, 0, "%s: holds a NUL byte; hint: is this a text file?",
+                       file);
+    plan->file = mem_strdup(file);
+    plan->source = mem_printf("%.*s", (int)len, text);
+    if (run_twice(host, world, plan, &value, cancel, err) < 0)
+        return -1;
+    plan->document = json_incref(json_object_get(value, "plan"));
+    take_problems(&b, json_object_get(value, "problems"));
+    if (finish(&b, err) < 0)
+        return -1;
+    *ret_plan = TAKE(plan);
+    return 0;
+}
+
+int plan_load_file(const struct host *host, const struct plan_world *world, const char *path,
+                   struct plan **ret_plan, struct plan_problems *problems, struct cancel *cancel,
+                   struct err *err)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    if (fs_read_file(fs_real(), path, FILE_BYTES_MAX, &text, err) < 0)
+        return -1;
+    return plan_load(host, world, path, str_text(&text), text.len, ret_plan, problems, cancel, err);
+}
+
+int plan_from_document(const struct plan_world *world, const char *file, const json_t *document,
+                       struct plan **ret_plan, struct plan_problems *problems, struct err *err)
+{
+    CLEANUP(plan_freep) struct plan *plan = mem_new(struct plan);
+    CLEANUP(plan_problems_done) struct plan_problems own = VEC_EMPTY;
+    struct plan_builder b = {world, plan, problems ? problems : &own};
+
+    plan->file = mem_strdup(file);
+    plan->document = json_deep_copy(document);
+    if (finish(&b, err) < 0)
+        return -1;
+    *ret_plan = TAKE(plan);
+    return 0;
+}
+
+json_t *plan_document_for_machine(const char *machine)
+{
+    return json_pack("{s:s, s:[{s:s, s:[{s:{s:o, s:[{s:s, s:{s:s}}]}}]}]}", "name", machine,
+                     "stages", "title", "Machine", "items", "step", "title",
+                     json_sprintf("Bring up %s", machine), "actions", "verb", "failover", "args",
+                     "machine", machine);
+}
