@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -137,12 +138,12 @@ static int disk_from_json(const json_t *json, size_t index, const struct machine
 
 static bool is_mac(const char *text)
 {
-    uint8_t byte;
+    static const char form[] = "xx:xx:xx:xx:xx:xx";
 
-    if (strlen(text) != 17)
+    if (strlen(text) != strlen(form))
         return false;
-    for (int i = 0; i < 6; i++)
-        if (!str_unhex(text + (ptrdiff_t)i * 3, &byte, 1) || (i < 5 && text[i * 3 + 2] != ':'))
+    for (size_t i = 0; form[i]; i++)
+        if (form[i] == 'x' ? !isxdigit((unsigned char)text[i]) : text[i] != ':')
             return false;
     return true;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A test's network: a network namespace with lo up and a bridge "br0" without any port that
- * leads out. Everything in it (taps, addresses) goes with the namespace. The bridge has an
- * address of its own for probes only when the machines' addresses are known; probes add it. */
+ * leads out. Everything in it (taps, addresses) goes with the namespace. The bridge gets an
+ * address with the first probe (probe.c). */
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/proc.h"
