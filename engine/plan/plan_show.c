@@ -74,9 +74,9 @@ static void show_head(struct str *text, const struct plan *plan, enum run_kind k
     char buf[32];
 
     str_addf(text, "Runbook of plan %s: %s\n", plan->name, story->name);
-    if (plan->rto_ms)
+    if (plan->rto_ms && kind != RUN_CLEANUP)
         str_addf(text, "Promised: back within %s.\n", str_duration(plan->rto_ms, buf, sizeof(buf)));
-    if (plan->rpo_ms)
+    if (plan->rpo_ms && kind == RUN_UNPLANNED)
         str_addf(text, "Promised: at most the last %s are lost.\n",
                  str_duration(plan->rpo_ms, buf, sizeof(buf)));
     str_add(text, "\n");
@@ -98,7 +98,8 @@ static void show_bounds(struct str *text, const struct plan_task *task)
                  str_duration(task->retry_wait_ms, buf, sizeof(buf)));
         with = "; ";
     }
-    if (task->on_failure != PLAN_FAIL_STOP) {
+    /* What the core does about failures, the notes say. */
+    if (task->on_failure != PLAN_FAIL_STOP && task->phase == PLAN_STAGES) {
         str_addf(text, "%s%s", with,
                  task->on_failure == PLAN_FAIL_PAUSE ? "if it fails, a person is asked"
                                                      : "if it fails, the run goes on");

@@ -30,7 +30,8 @@ local function problem(line, text, word, field)
 end
 
 local function make(word, line, node)
-  local entry = { word = word, line = line, placed = false, name = node.title or node.verb or node.name }
+  local name = node.title or node.verb or node.name
+  local entry = { word = word, line = line, placed = false, name = name }
   made[node] = entry
   order[#order + 1] = entry
   return node
