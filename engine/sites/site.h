@@ -55,7 +55,8 @@ void site_close(struct site *site); /* NULL is fine */
  *   "net.observe"        {run}                      -> {netns, exists, complete}
  *   "net.remove"         {run}                      -> {}
  *   "instance.start"     {machine, group, run, test, point} -> {}  view + overlay + machine
- *   "instance.observe"   {machine, run, test}       -> {state, exists}
+ *   "instance.observe"   {machine, run, test}       -> {state, exists, and when it was started:
+ *                                                      run_dir, netns, definition}
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
  *   "instance.leftovers" {run}                      -> {left: [text]}
  *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  machine "": `address`

@@ -232,6 +232,14 @@ static int bring_up(struct provider *provider, const struct provider_instance *v
     return paused ? provider->resume(provider, view, cancel, err) : 0;
 }
 
+/* What whoever started it keeps of it. */
+static json_t *known_json(const struct site_instance *instance, enum instance_state state)
+{
+    return json_pack("{s:s, s:b, s:s, s:s, s:o}", "state", instance_state_name(state), "exists", 1,
+                     "run_dir", instance->dir, "netns", instance->netns, "definition",
+                     machine_to_json(&instance->machine));
+}
+
 int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_result,
                        struct cancel *cancel, struct err *err)
 {
@@ -268,16 +276,18 @@ int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret
     if (named_get(args, &named, err) < 0)
         return -1;
     CLEANUP(mem_freep) char *dir = site_instance_dir(estate, named.run, named.machine);
-    bool exists = fs_exists(dir);
-    if (site_instance_load(estate, named.run, named.machine, &instance, err) == 0) {
-        struct provider_instance view = site_instance_view(&instance);
-        if (provider->observe(provider, &view, &state, cancel, err) < 0)
+    if (site_instance_load(estate, named.run, named.machine, &instance, err) < 0) {
+        if (err->code != ERR_NOT_FOUND)
             return -1;
-    } else if (err->code != ERR_NOT_FOUND) {
-        return -1;
+        err_clear(err);
+        *ret_result =
+            json_pack("{s:s, s:b}", "state", instance_state_name(state), "exists", fs_exists(dir));
+        return 0;
     }
-    err_clear(err);
-    *ret_result = json_pack("{s:s, s:b}", "state", instance_state_name(state), "exists", exists);
+    struct provider_instance view = site_instance_view(&instance);
+    if (provider->observe(provider, &view, &state, cancel, err) < 0)
+        return -1;
+    *ret_result = known_json(&instance, state);
     return 0;
 }
 

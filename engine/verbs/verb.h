@@ -91,7 +91,8 @@ struct verb {
     bool core;            /* used by the fixed safe core; not a word for plans */
     /* `ret_result` gets a new reference (an object) on success. Its "facts" {NAME: {...}} are what
      * later steps shall know about machines (point, generation, ...): the run merges them into
-     * `machines`. Its "warning" is shown. "instance" names a machine that this started. */
+     * `machines`. Its "warning" is shown. "instance" {machine, run, group, test, point, run_dir,
+     * netns, definition} is a machine that this started. */
     /* With a failure it may give a result too, for the report. */
     int (*run)(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err);

@@ -22,6 +22,7 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
                struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(json_freep) json_t *pin = NULL;
     const char *group = verb_text(call, "group");
     uint64_t wanted = verb_point_of(call, group);
 
@@ -32,10 +33,12 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     if (site_ask(call->here, "group.promote", group_args(call, wanted), &reply, cancel, err) < 0)
         return err_wrap(err, "promote %s", group);
     uint64_t point = json_get_u64(reply, "point", 0);
-    if (site_ask(call->here, "group.pin", group_args(call, point), NULL, cancel, err) < 0)
+    if (site_ask(call->here, "group.pin", group_args(call, point), &pin, cancel, err) < 0)
         return err_wrap(err, "keep point %llu of %s", (unsigned long long)point, group);
-    *ret_result = verb_facts(group, json_pack("{s:I, s:I}", "point", (json_int_t)point, "promoted",
-                                              (json_int_t)json_get_u64(reply, "generation", 0)));
+    *ret_result =
+        verb_facts(group, json_pack("{s:I, s:I, s:I}", "point", (json_int_t)point, "cut_ms",
+                                    (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
+                                    (json_int_t)json_get_u64(reply, "generation", 0)));
     return 0;
 }
 

@@ -22,10 +22,16 @@ static int observe(const struct verb_call *call, const char *machine, json_t **r
                     err);
 }
 
-static json_t *started(const struct verb_call *call, const char *machine)
+/* What was started, with where it is as the site says. */
+static json_t *started(const struct verb_call *call, const char *machine, const json_t *seen)
 {
-    return json_pack("{s:s, s:I}", "instance", machine, "point",
-                     (json_int_t)verb_point_of(call, machine));
+    json_t *instance = machine_args(call, machine);
+
+    (void)json_object_set_new(instance, "run_dir", json_string(json_get_str(seen, "run_dir", "")));
+    (void)json_object_set_new(instance, "netns", json_string(json_get_str(seen, "netns", "")));
+    if (json_object_get(seen, "definition"))
+        (void)json_object_set(instance, "definition", json_object_get(seen, "definition"));
+    return json_pack("{s:o}", "instance", instance);
 }
 
 static int run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
@@ -36,6 +42,9 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
 
     if (verb_point_of(call, machine) == 0)
         return err_set(err, ERR_STATE, 0, "%s: no point was taken for it", machine);
+    if (!verb_is_test(call) && json_get_u64(verb_machine(call, machine), "promoted", 0) == 0)
+        return err_set(err, ERR_STATE, 0, "%s was not promoted: it may still run at %s", machine,
+                       call->there->name);
     if (site_ask(call->here, "instance.start", machine_args(call, machine), NULL, cancel, err) < 0)
         return err_wrap(err, "start %s from point %llu", machine,
                         (unsigned long long)verb_point_of(call, machine));
@@ -45,7 +54,7 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     if (!str_eq(state, "running"))
         return err_set(err, ERR_STATE, 0, "%s was started but is \"%s\"; hint: see its console.log",
                        machine, state);
-    *ret_result = started(call, machine);
+    *ret_result = started(call, machine, seen);
     return 0;
 }
 
@@ -59,7 +68,7 @@ static int probe(const struct verb_call *call, enum verb_answer *ret_answer, jso
         return -1;
     if (str_eq(json_get_str(seen, "state", "?"), "running")) {
         *ret_answer = ANSWER_DONE;
-        *ret_result = started(call, machine);
+        *ret_result = started(call, machine, seen);
     } else {
         *ret_answer = ANSWER_NOT_DONE;
     }
