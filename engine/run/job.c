@@ -21,6 +21,7 @@
 #define AGAIN_MS      500
 #define UNDO_MS       60000
 #define EXIT_NO_STATE 70
+#define CANCELLED     "cancelled" /* in the durable args: somebody asked for it */
 
 static const struct job_kind *kind_of(const char *name)
 {
@@ -114,12 +115,17 @@ void jobs_free(struct jobs *jobs)
 
 static void put_row(struct job *job, const char *state, const char *error)
 {
-    CLEANUP(mem_freep) char *args = json_text(job->args);
+    CLEANUP(json_freep) json_t *asked = json_copy(job->args); /* the pool may be reading it */
+    CLEANUP(mem_freep) char *args = NULL;
     CLEANUP(mem_freep) char *tasks = json_text(job->tasks);
     CLEANUP(mem_freep) char *error_text = mem_strdup(error);
     CLEANUP(mem_freep) char *state_text = mem_strdup(state);
     CLEANUP(mem_freep) char *kind = mem_strdup(job->kind->name);
     struct err err = ERR_EMPTY;
+
+    if (job->cancel_asked)
+        (void)json_object_set_new(asked, CANCELLED, json_true());
+    args = json_text(asked);
     struct state_job row = {
         .id = job->id,
         .kind = kind,
@@ -366,6 +372,9 @@ static void take_up(struct jobs *jobs, struct state_job *row)
     job->tasks = tasks;
     while (job->task + 1 < kind->task_count && has_ended(json_array_get(tasks, job->task)))
         job->task++;
+    job->cancel_asked = json_get_bool(args, CANCELLED, false);
+    if (job->cancel_asked)
+        cancel_fire(job->base.cancel);
     log_info("job", "taken up job=%" PRId64 " kind=%s object=%s task=\"%s\"", job->id, kind->name,
              job->object, kind->tasks[job->task].name);
     begin_task(job);
@@ -393,6 +402,7 @@ int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err)
             return 0;
         log_info("job", "cancel asked job=%" PRId64 " who=%s", id, who);
         job->cancel_asked = true;
+        put_row(job, "running", "");
         cancel_fire(job->base.cancel);
         if (!job->in_pool) {
             loop_timer_cancel(jobs->world.loop, job->timer);

@@ -121,6 +121,7 @@ int job_remove_replica(struct job *job, const char *peer, const char *group, boo
                        struct err *err) MUST_CHECK;
 /* Removes the key file; gone already is fine. Pool. */
 int job_remove_key(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
-/* The group's row gets another state. Loop. */
+/* The group's row gets another state, or goes; it is gone already: fine. Loop. */
 int job_protection_state(struct job *job, const char *group, const char *state, struct err *err)
     MUST_CHECK;
+int job_protection_remove(struct job *job, const char *group, struct err *err) MUST_CHECK;

@@ -88,13 +88,29 @@ int job_protection_state(struct job *job, const char *group, const char *state, 
 {
     const struct jobs_world *world = job_world(job);
     CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct err missing = ERR_EMPTY;
 
-    if (state_protection_get(world->state, group, &row, err) < 0)
+    if (state_protection_get(world->state, group, &row, &missing) < 0) {
+        if (missing.code == ERR_NOT_FOUND)
+            return 0;
+        *err = missing;
         return -1;
+    }
     free(row.state);
     row.state = mem_strdup(state);
     row.since_ms = world->clock->wall_ms(world->clock);
     return state_protection_put(world->state, &row, err);
+}
+
+int job_protection_remove(struct job *job, const char *group, struct err *err)
+{
+    struct err failure = ERR_EMPTY;
+
+    if (state_protection_remove(job_world(job)->state, group, &failure) == 0
+        || failure.code == ERR_NOT_FOUND)
+        return 0;
+    *err = failure;
+    return -1;
 }
 
 /* --- Check ------------------------------------------------------------------------------- */
@@ -335,19 +351,10 @@ static int undo(struct job *job, struct err *err)
 
 static int settle_row(struct job *job, const struct err *failure, struct err *err)
 {
-    struct state *state = job_world(job)->state;
-    struct err missing = ERR_EMPTY;
-
     if (!failure)
         return put_protection(job, "protected", err);
-    if (job->undoing && !job->undo_failed) {
-        if (state_protection_remove(state, job->object, &missing) < 0
-            && missing.code != ERR_NOT_FOUND) {
-            *err = missing;
-            return -1;
-        }
-        return 0;
-    }
+    if (job->undoing && !job->undo_failed)
+        return job_protection_remove(job, job->object, err);
     if (job->task == TASK_CHECK)
         return 0;
     return job_protection_state(

@@ -165,7 +165,7 @@ static int settled(struct job *job, const struct err *failure, struct err *err)
         return state_audit(world->state, now, job->who, "unprotect.ended", job->object,
                            failure->text, err);
     }
-    if (state_protection_remove(world->state, job->object, err) < 0)
+    if (job_protection_remove(job, job->object, err) < 0)
         return -1;
     return state_audit(world->state, now, job->who, "unprotected", job->object, "", err);
 }

@@ -380,6 +380,26 @@ static void a_plan_waits_for_its_peer_over_a_restart(void **dir)
     stop(&f);
 }
 
+static void a_cancel_is_not_forgotten_by_a_restart(void **dir)
+{
+    struct fixture f;
+    int64_t id = 0;
+
+    set_up(&f, *dir);
+    put_plan(&f);
+    f.link_fails = ERR_NET;
+    EXPECT_OK(jobs_copy_plan(f.jobs, "shop", "lyon", "ann", &id, &err));
+    settle(&f);
+    EXPECT_OK(jobs_cancel(f.jobs, id, "bob", &err));
+    EXPECT_OK(state_turn_end(f.state, &err));
+    stop(&f);
+    start(&f);
+    EXPECT_OK(jobs_take_up(f.jobs, &err));
+    settle(&f);
+    expect_state(&f, id, "cancelled");
+    stop(&f);
+}
+
 static void a_plan_is_not_tried_again_when_trying_cannot_help(void **dir)
 {
     struct fixture f;
@@ -408,6 +428,7 @@ int main(void)
         TMPDIR_TEST(a_second_job_on_the_same_object_is_refused_with_the_first_ones_number),
         TMPDIR_TEST(an_open_job_of_an_unknown_kind_ends_with_a_reason_at_the_next_start),
         TMPDIR_TEST(a_plan_waits_for_its_peer_over_a_restart),
+        TMPDIR_TEST(a_cancel_is_not_forgotten_by_a_restart),
         TMPDIR_TEST(a_plan_is_not_tried_again_when_trying_cannot_help),
     };
     return cmocka_run_group_tests_name("job", tests, NULL, NULL);
