@@ -21,19 +21,10 @@ uint64_t kit_random(struct kit *kit, uint64_t below)
     return (z ^ (z >> 31)) % below;
 }
 
-void kit_init(struct kit *kit, const char *root, uint64_t size, uint64_t seed)
+static void init_disks(struct kit *kit, uint64_t size)
 {
     static const char *const names[KIT_DISKS] = {"web.vda", "web.vdb"};
 
-    memset(kit, 0, sizeof(*kit));
-    kit->dir = path_join(root, "store");
-    kit->outbox = path_join(root, "outbox");
-    clock_fake_init(&kit->clock, INT64_C(1700000000000));
-    key_new(&kit->key);
-    sign_key_new(kit->sign, kit->public_key);
-    kit->generation = 1;
-    kit->seed = seed;
-    manifest_init(&kit->last);
     for (size_t i = 0; i < KIT_DISKS; i++) {
         struct kit_disk *disk = &kit->disks[i];
         memcpy(disk->name, names[i], strlen(names[i]) + 1);
@@ -44,11 +35,52 @@ void kit_init(struct kit *kit, const char *root, uint64_t size, uint64_t seed)
     }
 }
 
+static void init_places(struct kit *kit, const char *root)
+{
+    kit->dir = path_join(root, "store");
+    kit->outbox = path_join(root, "outbox");
+    clock_fake_init(&kit->clock, INT64_C(1700000000000));
+    manifest_init(&kit->last);
+}
+
+void kit_init(struct kit *kit, const char *root, uint64_t size, uint64_t seed)
+{
+    memset(kit, 0, sizeof(*kit));
+    init_places(kit, root);
+    init_disks(kit, size);
+    key_new(&kit->key);
+    sign_key_new(kit->sign, kit->public_key);
+    kit->generation = 1;
+    kit->seed = seed;
+}
+
+void kit_resume(struct kit *kit, const struct kit *from, const char *root, uint64_t point,
+                uint64_t generation)
+{
+    const struct kit_image *image = kit_image(from, point);
+
+    memset(kit, 0, sizeof(*kit));
+    init_places(kit, root);
+    init_disks(kit, from->disks[0].size);
+    kit->key = from->key;
+    memcpy(kit->sign, from->sign, sizeof(kit->sign));
+    memcpy(kit->public_key, from->public_key, sizeof(kit->public_key));
+    kit->generation = generation;
+    kit->point = point;
+    kit->parent = image->hash;
+    kit->seed = from->seed + point;
+    for (size_t i = 0; i < KIT_DISKS; i++)
+        memcpy(kit->disks[i].bytes, image->bytes[i], (size_t)kit->disks[i].size);
+    VEC_FOREACH(other, &from->images)
+        *kit_images_push(&kit->images) = *other;
+    kit->borrowed = kit->images.len;
+}
+
 void kit_done(struct kit *kit)
 {
-    VEC_FOREACH(image, &kit->images)
-        for (size_t i = 0; i < KIT_DISKS; i++)
-            free(image->bytes[i]);
+    for (size_t i = kit->borrowed; i < kit->images.len; i++)
+        for (size_t k = 0; k < KIT_DISKS; k++)
+            free(kit->images.at[i].bytes[k]);
     kit_images_free(&kit->images);
     for (size_t i = 0; i < KIT_DISKS; i++) {
         free(kit->disks[i].bytes);
@@ -155,12 +187,31 @@ int kit_copy_frames(struct kit *kit, struct store *store, struct err *err)
     return 0;
 }
 
+/* Keeps what the disks hold now as what they hold at a point. */
+static void keep_image(struct kit *kit, uint64_t point, const struct sha256 *hash)
+{
+    struct kit_image *image = kit_images_push(&kit->images);
+
+    image->point = point;
+    image->hash = *hash;
+    for (size_t i = 0; i < KIT_DISKS; i++) {
+        image->bytes[i] = mem_alloc(kit->disks[i].size, 1);
+        memcpy(image->bytes[i], kit->disks[i].bytes, kit->disks[i].size);
+    }
+    kit->point = point;
+    kit->parent = *hash;
+}
+
 int kit_copy(struct kit *kit, struct store *store, struct err *err)
 {
+    const struct sha256 none = {{0}};
+
     if (kit_begin(kit, store, err) < 0 || kit_copy_frames(kit, store, err) < 0)
         return -1;
     for (size_t i = 0; i < KIT_DISKS; i++)
         memset(kit->disks[i].dirty, 0, kit->disks[i].size / BLOCK);
+    if (!kit_image(kit, 0))
+        keep_image(kit, 0, &none);
     return store->ops->base_end(store, err);
 }
 
@@ -228,15 +279,9 @@ int kit_cut(struct kit *kit, struct err *err)
             return -1;
     }
     manifest_sign(m, kit->sign);
-    struct kit_image *image = kit_images_push(&kit->images);
-    image->point = m->point;
-    manifest_hash(m, &image->hash);
-    for (size_t i = 0; i < KIT_DISKS; i++) {
-        image->bytes[i] = mem_alloc(kit->disks[i].size, 1);
-        memcpy(image->bytes[i], kit->disks[i].bytes, kit->disks[i].size);
-    }
-    kit->point = m->point;
-    kit->parent = image->hash;
+    struct sha256 hash;
+    manifest_hash(m, &hash);
+    keep_image(kit, m->point, &hash);
     return 0;
 }
 
@@ -298,29 +343,23 @@ int kit_point_applied(struct kit *kit, struct store *store, struct err *err)
 
 const struct kit_image *kit_image(const struct kit *kit, uint64_t point)
 {
-    VEC_FOREACH(image, &kit->images)
-        if (image->point == point)
-            return image;
+    /* The last one: a resumed kit may write another history than the one it borrows from. */
+    for (size_t i = kit->images.len; i > 0; i--)
+        if (kit->images.at[i - 1].point == point)
+            return &kit->images.at[i - 1];
     return NULL;
 }
 
 void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, uint64_t chosen,
                   uint64_t generation)
 {
-    struct kit_image *image = kit_images_push(&kit->images);
     const struct kit_image *from = kit_image(kit, chosen);
 
-    image->point = number;
-    image->hash = *hash;
     for (size_t i = 0; i < KIT_DISKS; i++) {
-        struct kit_disk *disk = &kit->disks[i];
-        image->bytes[i] = mem_alloc(disk->size, 1);
-        memcpy(image->bytes[i], from->bytes[i], disk->size);
-        memcpy(disk->bytes, from->bytes[i], disk->size);
-        memset(disk->dirty, 0, disk->size / BLOCK);
+        memcpy(kit->disks[i].bytes, from->bytes[i], kit->disks[i].size);
+        memset(kit->disks[i].dirty, 0, kit->disks[i].size / BLOCK);
     }
-    kit->point = number;
-    kit->parent = *hash;
+    keep_image(kit, number, hash);
     kit->generation = generation;
 }
 

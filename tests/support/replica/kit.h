@@ -34,13 +34,19 @@ struct kit {
     uint64_t generation;
     uint64_t point; /* the last one */
     struct sha256 parent;
-    struct kit_images images;
+    struct kit_images images; /* 0: the initial copy */
+    size_t borrowed;          /* of `images`: another kit's */
     uint64_t seed;
     struct manifest last; /* the manifest sent last */
 };
 
 /* The store will be ROOT/store, the outbox ROOT/outbox. All from the seed. */
 void kit_init(struct kit *kit, const char *root, uint64_t size, uint64_t seed);
+/* Another one for a copy of the store in ROOT/store: its disks are as `from`'s were at `point`,
+ * which is the newest one of that store (0: the initial copy), under `generation`. It borrows the
+ * images of `from`, which must outlive it. */
+void kit_resume(struct kit *kit, const struct kit *from, const char *root, uint64_t point,
+                uint64_t generation);
 void kit_done(struct kit *kit);
 uint64_t kit_random(struct kit *kit, uint64_t below);
 

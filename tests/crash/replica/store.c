@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A store's whole life is recorded, operation by operation, and played back: cut at many places,
+ * with what was not synced kept, lost, lost in part, or torn. Each time the store is opened, and
+ * must be at a bit-exact point, with everything it ever promised; a tenth of the recoveries are
+ * recorded and cut themselves. Then the store goes on: the next point comes and is applied.
+ * MUSTER_CRASH_POINTS (2000) says how many cuts. */
+#include "base/mem.h"
+#include "base/str.h"
+#include "replica/view.h"
+#include "support/expect.h"
+#include "support/replica/kit.h"
+#include "support/tmpdir.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SIZE           (2u * 1024u * 1024u)
+#define DEFAULT_CUTS   2000u
+#define RECUT_ONE_IN   9u /* has no divisor in common with the losses */
+#define LOSS_COUNT     4u
+#define TOKEN_NEWEST   "run-1/promote"
+#define TOKEN_OLDER    "run-2/promote"
+#define FIRST_CHOSEN   12u
+#define PROMOTED_FIRST 13u
+#define CHOSEN_OLDER   13u /* two points after it are rolled back */
+#define PROMOTED_OLDER 16u
+
+struct history {
+    struct kit kit;
+    struct fs_record *record;
+    struct store *store;
+    char *root; /* where it was recorded */
+};
+
+/* What the marks before a cut promise. */
+struct promise {
+    bool copied;
+    uint64_t durable;
+    uint64_t oldest; /* nothing at or after it may be missing */
+    uint64_t pinned; /* 0: none */
+    uint64_t generation;
+    const char *token; /* of a promotion that was begun */
+    uint64_t chosen;
+};
+
+/* --- The history ------------------------------------------------------------------------- */
+
+static void mark(struct history *h, const char *word, uint64_t number)
+{
+    CLEANUP(mem_freep) char *text = mem_printf("%s %" PRIu64, word, number);
+
+    fs_record_mark(h->record, text);
+}
+
+static void commit(struct history *h, size_t writes)
+{
+    kit_scribble(&h->kit, writes);
+    EXPECT_OK(kit_point(&h->kit, h->store, &err));
+    mark(h, "durable", h->kit.point);
+}
+
+static void apply(struct history *h)
+{
+    uint64_t point;
+
+    EXPECT_OK(h->store->ops->point_apply(h->store, &point, NULL, NULL, &err));
+}
+
+static void points(struct history *h, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        commit(h, 24);
+        apply(h);
+    }
+}
+
+static void prune(struct history *h, uint64_t keep, uint64_t oldest)
+{
+    mark(h, "oldest", oldest);
+    EXPECT_OK(h->store->ops->prune(h->store, keep, &err));
+}
+
+static void promote(struct history *h, uint64_t point, const char *token)
+{
+    struct store_info info;
+    uint64_t generation;
+    uint64_t chosen;
+
+    mark(h, token, point);
+    EXPECT_OK(h->store->ops->promote(h->store, h->kit.generation, point, token, "lyon", h->kit.sign,
+                                     1700000100000, &generation, &chosen, &err));
+    EXPECT_OK(h->store->ops->info(h->store, &info, &err));
+    kit_promoted(&h->kit, info.durable_point, &info.durable_hash, chosen, generation);
+    mark(h, "durable", info.durable_point);
+    mark(h, "generation", generation);
+}
+
+static void live(struct history *h)
+{
+    uint64_t pinned;
+
+    EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
+    kit_scribble(&h->kit, 60);
+    EXPECT_OK(kit_copy(&h->kit, h->store, &err));
+    mark(h, "copied", 0);
+    points(h, 3);
+    commit(h, 10); /* two points are durable before either is applied */
+    commit(h, 10);
+    apply(h);
+    apply(h);
+    EXPECT_OK(h->store->ops->pin(h->store, 4, "drill", &pinned, &err));
+    mark(h, "pinned", pinned);
+    points(h, 4);
+    prune(h, 4, 4); /* the pin holds 4; without it, 6 would be the oldest */
+    points(h, 2);
+    mark(h, "pinned", 0);
+    EXPECT_OK(h->store->ops->unpin(h->store, "drill", &err));
+    prune(h, 4, 8);
+    store_closep(&h->store);
+    EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
+    points(h, 1);
+    promote(h, 0, TOKEN_NEWEST);
+    points(h, 2);
+    promote(h, CHOSEN_OLDER, TOKEN_OLDER);
+    apply(h); /* rolls head back */
+    points(h, 1);
+    prune(h, 4, 14);
+    EXPECT_OK(store_dir_verify(h->store, NULL, &err));
+    store_closep(&h->store);
+}
+
+static struct promise promise_at(const struct fs_record *record, size_t prefix)
+{
+    struct promise p = {.oldest = 1, .generation = 0};
+
+    for (size_t i = 0; i < prefix; i++) {
+        const struct fs_op *op = fs_record_at(record, i);
+        if (op->kind != FS_OP_MARK)
+            continue;
+        const char *text = op->bytes;
+        uint64_t number;
+        assert_true(str_to_u64(strrchr(text, ' ') + 1, &number));
+        if (str_starts(text, "copied")) {
+            p.copied = true;
+            p.generation = 1;
+        } else if (str_starts(text, "durable")) {
+            p.durable = number;
+        } else if (str_starts(text, "oldest")) {
+            p.oldest = number;
+        } else if (str_starts(text, "pinned")) {
+            p.pinned = number;
+        } else if (str_starts(text, "generation")) {
+            p.generation = number;
+        } else {
+            p.token = str_starts(text, TOKEN_NEWEST) ? TOKEN_NEWEST : TOKEN_OLDER;
+            p.chosen = number ? number : FIRST_CHOSEN;
+        }
+    }
+    return p;
+}
+
+/* --- Judging one cut --------------------------------------------------------------------- */
+
+static void check_kept(struct kit *kit, struct store *store, const struct store_info *info,
+                       const struct promise *p)
+{
+    CLEANUP(store_points_free) struct store_points kept = VEC_EMPTY;
+    bool pinned = p->pinned == 0;
+
+    EXPECT_OK(store->ops->points(store, &kept, &err));
+    if (p->durable > 0) {
+        assert_true(kept.len > 0);
+        assert_true(kept.at[0].point <= p->oldest);
+        assert_true(kept.at[kept.len - 1].point >= p->durable);
+    }
+    VEC_FOREACH(point, &kept) {
+        const struct kit_image *image = kit_image(kit, point->point);
+        assert_non_null(image);
+        assert_memory_equal(&image->hash, &point->hash, sizeof(point->hash));
+        pinned |= point->pinned && point->point == p->pinned;
+        if (point->point <= info->applied_point)
+            EXPECT_OK(kit_check_view(kit, point->point, &err));
+    }
+    assert_true(pinned);
+    if (info->state == STORE_READY || info->state == STORE_COPIED)
+        EXPECT_OK(kit_check_head(kit, info->applied_point, &err));
+}
+
+static void repeat_promotion(const struct kit *kit, struct store *store, const struct promise *p)
+{
+    uint64_t expected = str_eq(p->token, TOKEN_NEWEST) ? 1 : 2;
+    uint64_t generation;
+    uint64_t chosen;
+
+    EXPECT_OK(store->ops->promote(store, expected, p->chosen, p->token, "lyon", kit->sign,
+                                  1700000100000, &generation, &chosen, &err));
+    assert_int_equal(generation, expected + 1);
+    assert_int_equal(chosen, p->chosen);
+}
+
+/* A promotion that was made now, not in the history, has a manifest of its own. */
+static void know_promotion(struct kit *kit, const struct store_info *info, const struct promise *p)
+{
+    const struct kit_image *image = kit_image(kit, info->durable_point);
+
+    if (!image || memcmp(&image->hash, &info->durable_hash, sizeof(image->hash)) != 0)
+        kit_promoted(kit, info->durable_point, &info->durable_hash, p->chosen, info->generation);
+}
+
+static void go_on(const struct history *h, const char *root, const struct promise *p)
+{
+    struct kit from;
+    struct kit kit;
+    struct store *store;
+    struct store_info info;
+    uint64_t point;
+
+    kit_resume(&from, &h->kit, root, 0, 1);
+    EXPECT_OK(kit_open(&from, fs_real(), &store, &err));
+    if (p->token)
+        repeat_promotion(&from, store, p);
+    do
+        EXPECT_OK(store->ops->point_apply(store, &point, NULL, NULL, &err));
+    while (point != 0);
+    EXPECT_OK(store->ops->info(store, &info, &err));
+    if (p->token)
+        know_promotion(&from, &info, p);
+    kit_resume(&kit, &from, root, info.durable_point, info.generation ? info.generation : 1);
+    if (info.state == STORE_EMPTY || info.state == STORE_COPYING)
+        EXPECT_OK(kit_copy(&kit, store, &err));
+    kit_scribble(&kit, 10);
+    EXPECT_OK(kit_point_applied(&kit, store, &err));
+    EXPECT_OK(kit_check_head(&kit, kit.point, &err));
+    if (info.durable_point > 0)
+        EXPECT_OK(kit_check_view(&kit, info.durable_point, &err));
+    EXPECT_OK(store_dir_verify(store, NULL, &err));
+    store_close(store);
+    kit_done(&kit);
+    kit_done(&from);
+}
+
+static void open_and_check(const struct history *h, const char *root, const struct promise *p,
+                           struct fs *fs)
+{
+    struct kit kit;
+    struct store *store;
+    struct store_info info;
+
+    kit_resume(&kit, &h->kit, root, 0, 1);
+    EXPECT_OK(kit_open(&kit, fs, &store, &err));
+    EXPECT_OK(store->ops->info(store, &info, &err));
+    if (p->copied)
+        assert_true(info.state == STORE_COPIED || info.state == STORE_READY);
+    assert_true(info.durable_point >= p->durable);
+    assert_true(info.generation >= p->generation);
+    check_kept(&kit, store, &info, p);
+    store_close(store);
+    kit_done(&kit);
+}
+
+/* Plays the first `prefix` operations into an empty folder, and judges what is there. `depth` 1:
+ * the recovery is recorded, and cut as well. */
+static void cut(const struct history *h, const struct fs_record *record, size_t prefix,
+                enum fs_loss loss, uint64_t seed, const struct promise *p, bool again)
+{
+    void *root;
+
+    assert_int_equal(tmpdir_setup(&root), 0);
+    EXPECT_OK(fs_record_replay(record, prefix, loss, seed, root, &err));
+    if (again) {
+        struct fs_record *recovery = fs_record_new(root);
+        open_and_check(h, root, p, fs_record_fs(recovery));
+        size_t count = fs_record_count(recovery);
+        cut(h, recovery, (size_t)(seed * 2654435761u % (count + 1)),
+            (enum fs_loss)(seed / 7 % LOSS_COUNT), seed + 1, p, false);
+        fs_record_free(recovery);
+    } else {
+        open_and_check(h, root, p, fs_real());
+    }
+    go_on(h, root, p);
+    assert_int_equal(tmpdir_teardown(&root), 0);
+}
+
+static size_t wanted_cuts(void)
+{
+    const char *text = getenv("MUSTER_CRASH_POINTS");
+    uint64_t count = 0;
+
+    return text && str_to_u64(text, &count) && count > 0 ? (size_t)count : DEFAULT_CUTS;
+}
+
+static int setup(void **state)
+{
+    struct history *h = mem_new(struct history);
+    void *root;
+
+    if (tmpdir_setup(&root) < 0)
+        return -1;
+    h->root = root;
+    kit_init(&h->kit, h->root, SIZE, 4711);
+    h->record = fs_record_new(h->root);
+    *state = h;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct history *h = *state;
+    void *root = h->root;
+
+    store_close(h->store);
+    fs_record_free(h->record);
+    kit_done(&h->kit);
+    free(h);
+    return tmpdir_teardown(&root);
+}
+
+static void a_store_cut_anywhere_recovers_to_a_bit_exact_point_and_keeps_its_word(void **state)
+{
+    struct history *h = *state;
+    size_t cuts = wanted_cuts();
+    size_t again = 0;
+
+    live(h);
+    size_t count = fs_record_count(h->record);
+    for (size_t i = 0; i < cuts; i++) {
+        size_t prefix = cuts > 1 ? (size_t)((uint64_t)i * count / (cuts - 1)) : count;
+        struct promise p = promise_at(h->record, prefix);
+        bool recut = i % RECUT_ONE_IN == 0;
+        if (getenv("MUSTER_CRASH_SAY"))
+            (void)fprintf(stderr, "cut %zu: %zu of %zu operations, loss %zu\n", i, prefix, count,
+                          i % LOSS_COUNT);
+        cut(h, h->record, prefix, (enum fs_loss)(i % LOSS_COUNT), i, &p, recut);
+        again += recut;
+    }
+    (void)printf("%zu operations recorded, %zu cuts judged, %zu of their recoveries cut again\n",
+                 count, cuts, again);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            a_store_cut_anywhere_recovers_to_a_bit_exact_point_and_keeps_its_word, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("crash store", tests, NULL, NULL);
+}
