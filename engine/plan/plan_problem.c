@@ -23,8 +23,8 @@ static unsigned line_of(const struct plan_builder *b, const struct plan_at *at)
     return host_line_of_field(source, strlen(source), at->line, at->word, at->field);
 }
 
-static void add(struct plan_builder *b, const struct plan_at *at, bool warning, const char *format,
-                va_list ap)
+static void PRINTF_LIKE(4, 0) add(struct plan_builder *b, const struct plan_at *at, bool warning,
+                                  const char *format, va_list ap)
 {
     struct plan_problem *problem = plan_problems_push(b->problems);
     char text[1024];

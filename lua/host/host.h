@@ -49,5 +49,6 @@ unsigned host_line_of(const char *text, size_t len, const char *path);
 unsigned host_line_of_field(const char *text, size_t len, unsigned line, const char *word,
                             const char *field);
 
-/* `muster lua-host`: the child's main. */
+/* The child's main, with what the program was given: MUSTER lua-host DESCRIPTOR. Does not return
+ * once it has begun. */
 int host_main(int argc, char **argv);

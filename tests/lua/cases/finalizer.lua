@@ -1,0 +1,3 @@
+-- denied: 'setmetatable' is not here
+
+return setmetatable({}, { __gc = function() end })

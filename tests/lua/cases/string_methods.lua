@@ -1,0 +1,3 @@
+-- invalid: attempt to call a nil value (method 'dump')
+
+return ("x"):dump()
