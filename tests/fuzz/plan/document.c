@@ -54,8 +54,8 @@ static void damage(json_t *json, uint64_t *dice)
 {
     size_t size = json_is_array(json) ? json_array_size(json) : json_object_size(json);
     size_t at = size ? next(dice) % size : 0;
-    const char *key;
-    json_t *item;
+    const char *key = NULL;
+    json_t *item = NULL;
     size_t i = 0;
 
     if (size == 0)
