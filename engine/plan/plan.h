@@ -95,7 +95,8 @@ MEM_FREEP(struct plan, plan_free)
 /* Loads `text` twice in the host (two different graphs: ERR_INVALID), builds and checks it. All
  * errors and warnings are added to `problems` (may be NULL), sorted by line. With at least one
  * error it fails with ERR_INVALID whose text is the first one, "FILE:LINE: what", and how many
- * there are; limits of the host are ERR_LIMIT / ERR_DENIED as in host_run. */
+ * there are. What stops Lua itself (syntax, an unknown word, a limit of the host) is told by the error
+ * alone, as in host_run. */
 int plan_load(const struct host *host, const struct plan_world *world, const char *file,
               const char *text, size_t len, struct plan **ret_plan, struct plan_problems *problems,
               struct cancel *cancel, struct err *err) MUST_CHECK;

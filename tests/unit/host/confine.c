@@ -89,11 +89,11 @@ static int act_spin(void)
 
 static int act_memory(void)
 {
-    char *block = malloc(64U << 20);
+    char *block = malloc(8U << 20);
 
     if (!block)
         return 1;
-    memset(block, 1, 64U << 20);
+    memset(block, 1, 8U << 20);
     free(block);
     return 0;
 }
