@@ -13,6 +13,8 @@
 #define CPUS_MAX   1024u
 #define DISKS_MAX  26u /* vda .. vdz */
 #define NICS_MAX   16u
+/* A node's name in QEMU has at most 31 bytes, and ours begin with "disk-". */
+#define DISK_NAME_MAX 24u
 
 static const char *const fields[] = {"name",     "memory", "cpus",  "kernel", "initrd", "cmdline",
                                      "firmware", "accel",  "agent", "disks",  "nics",   NULL};
@@ -124,6 +126,9 @@ static int disk_from_json(const json_t *json, size_t index, const struct machine
                        "%s: '%s' is no name; hint: 1 to 63 of a-z 0-9 . _ -, beginning with a "
                        "letter or digit",
                        what, ret_disk->name);
+    if (strlen(ret_disk->name) > DISK_NAME_MAX)
+        return err_set(err, ERR_LIMIT, 0, "%s: the name '%s' has %zu bytes, at most %u are allowed",
+                       what, ret_disk->name, strlen(ret_disk->name), DISK_NAME_MAX);
     for (size_t i = 0; i < machine->disks.len; i++) {
         const struct machine_disk *other = &machine->disks.at[i];
 

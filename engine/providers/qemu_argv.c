@@ -13,7 +13,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* How long a guest's request waits for a served disk's server before the machine stops. */
 #define RECONNECT_SECONDS 30
@@ -56,28 +55,17 @@ static char *quoted(const char *value)
     return mem_strdup(str_text(&text));
 }
 
-bool argv_use_kvm(const struct machine *machine)
-{
-    if (str_eq(machine->accel, "tcg"))
-        return false;
-    return str_eq(machine->accel, "kvm") || access("/dev/kvm", R_OK | W_OK) == 0;
-}
-
-static void add_base(struct argv *argv, const struct provider_instance *instance, bool paused)
+static void add_base(struct argv *argv, const struct provider_instance *instance, const char *accel,
+                     bool paused)
 {
     const struct machine *machine = instance->machine;
-    bool kvm = argv_use_kvm(machine);
     CLEANUP(mem_freep) char *name = quoted(machine->name);
 
     add_option(argv, "-name", mem_strdup(name));
     add_text(argv, "-nodefaults");
     add_text(argv, "-no-user-config");
     add_option(argv, "-display", mem_strdup("none"));
-    /* With "auto" a KVM that is there but does not work falls back to TCG. */
-    add_option(argv, "-machine",
-               mem_strdup(!kvm                            ? "q35,accel=tcg"
-                          : str_eq(machine->accel, "kvm") ? "q35,accel=kvm"
-                                                          : "q35,accel=kvm:tcg"));
+    add_option(argv, "-machine", mem_printf("q35,accel=%s", accel));
     add_option(argv, "-cpu", mem_strdup("max"));
     add_option(argv, "-m", mem_printf("%" PRIu64 "M", machine->memory_bytes >> 20));
     add_option(argv, "-smp", mem_printf("%u", machine->cpus));
@@ -202,12 +190,12 @@ static void add_nics(struct argv *argv, const struct provider_instance *instance
 }
 
 void argv_build(const struct provider_qemu *qemu, const struct provider_instance *instance,
-                bool paused, struct argv *ret_argv)
+                const char *accel, bool paused, struct argv *ret_argv)
 {
     struct argv argv = {0};
 
     add_text(&argv, qemu->qemu_path);
-    add_base(&argv, instance, paused);
+    add_base(&argv, instance, accel, paused);
     add_channels(&argv, instance);
     add_disks(&argv, instance);
     add_nics(&argv, instance);

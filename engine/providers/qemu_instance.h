@@ -30,6 +30,8 @@ struct provider_qemu {
     char *qemu_path;
     char *plugin_path;
     struct clock *clock;
+    /* With accel = "auto": KVM was tried and did not work. */
+    _Atomic bool kvm_is_broken;
 };
 
 /* Names of nodes in QEMU: what the guest writes to is "disk-NAME". */
@@ -56,8 +58,7 @@ struct argv {
 };
 void argv_free(struct argv *argv); /* also for CLEANUP */
 void argv_build(const struct provider_qemu *qemu, const struct provider_instance *instance,
-                bool paused, struct argv *ret_argv);
-bool argv_use_kvm(const struct machine *machine);
+                const char *accel, bool paused, struct argv *ret_argv);
 
 /* qemu_served.c: nbdkit and overlay of each served disk; there already is fine. */
 int served_start(const struct provider_qemu *qemu, const struct provider_instance *instance,

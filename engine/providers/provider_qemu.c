@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Machines as detached QEMU processes. Nothing is remembered here: what is so is asked of the
+ * process each time. */
+#include "providers/provider_qemu.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "qemu/blocks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ANSWER_MS 10000 /* a living QEMU answers within this time */
+#define LOOK_MS   10
+
+const char *instance_state_name(enum instance_state state)
+{
+    static const char *const names[] = {
+        [INSTANCE_OFF] = "off",           [INSTANCE_RUNNING] = "running",
+        [INSTANCE_PAUSED] = "paused",     [INSTANCE_SHUTDOWN] = "shutdown",
+        [INSTANCE_IO_ERROR] = "io-error",
+    };
+    return names[state];
+}
+
+char *qemu_file(const struct provider_instance *instance, const char *name)
+{
+    return path_join(instance->run_dir, name);
+}
+
+char *qemu_served_file(const struct provider_instance *instance, const char *disk,
+                       const char *suffix)
+{
+    return mem_printf("%s/nbd-%s%s", instance->run_dir, disk, suffix);
+}
+
+/* --- Finding it ---------------------------------------------------------------------------- */
+
+static bool arguments_name(pid_t pid, const char *word)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct err gone = ERR_EMPTY;
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/proc/%ld/cmdline", (long)pid);
+    if (fs_read_file(fs_real(), path, 1 << 20, &text, &gone) < 0)
+        return false;
+    for (size_t at = 0; at < text.len; at += strlen(text.ptr + at) + 1)
+        if (str_eq(text.ptr + at, word))
+            return true;
+    return false;
+}
+
+bool qemu_find_process(const char *pid_path, struct proc_id *ret_id)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct err gone = ERR_EMPTY;
+    struct proc_id id;
+    uint64_t pid;
+
+    if (fs_read_file(fs_real(), pid_path, 64, &text, &gone) < 0
+        || !str_to_u64(str_text(&text), &pid) || pid == 0 || pid > INT32_MAX
+        || proc_identify((pid_t)pid, &id, &gone) < 0 || !proc_is_alive(&id)
+        || !arguments_name(id.pid, pid_path))
+        return false;
+    *ret_id = id;
+    return true;
+}
+
+bool qemu_find(const struct provider_instance *instance, struct proc_id *ret_id)
+{
+    CLEANUP(mem_freep) char *path = qemu_file(instance, "qemu.pid");
+
+    return qemu_find_process(path, ret_id);
+}
+
+int qemu_open_monitor(struct provider *provider, const struct provider_instance *instance,
+                      const struct proc_id *id, struct qmp **ret_qmp, struct cancel *cancel,
+                      struct err *err)
+{
+    struct clock *clock = provider_qemu(provider)->clock;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(clock, cancel, ANSWER_MS);
+    CLEANUP(mem_freep) char *path = qemu_file(instance, "qmp");
+    struct err why = ERR_EMPTY;
+
+    while (qmp_open(path, clock, ret_qmp, limit, &why) < 0) {
+        if (why.code != ERR_NET || !proc_is_alive(id)) {
+            if (err)
+                *err = why;
+            return err_wrap(err, "machine %s", instance->machine->name);
+        }
+        if (cancel_sleep(limit, LOOK_MS, err) < 0)
+            return err_wrap(err, "machine %s: its monitor does not answer",
+                            instance->machine->name);
+    }
+    return 0;
+}
+
+static enum instance_state state_of(const char *status)
+{
+    if (str_eq(status, "running"))
+        return INSTANCE_RUNNING;
+    if (str_eq(status, "shutdown"))
+        return INSTANCE_SHUTDOWN;
+    if (str_eq(status, "io-error"))
+        return INSTANCE_IO_ERROR;
+    return INSTANCE_PAUSED;
+}
+
+int qemu_monitor_state(struct qmp *qmp, enum instance_state *ret_state, struct cancel *cancel,
+                       struct err *err)
+{
+    char status[32];
+
+    if (blocks_machine_status(qmp, status, sizeof(status), cancel, err) < 0)
+        return -1;
+    *ret_state = state_of(status);
+    return 0;
+}
+
+int qemu_look(struct provider *provider, const struct provider_instance *instance,
+              enum instance_state *ret_state, struct qmp **ret_qmp, struct cancel *cancel,
+              struct err *err)
+{
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    struct proc_id id;
+
+    if (!qemu_find(instance, &id)) {
+        *ret_state = INSTANCE_OFF;
+        *ret_qmp = NULL;
+        return 0;
+    }
+    if (qemu_open_monitor(provider, instance, &id, &qmp, cancel, err) < 0
+        || qemu_monitor_state(qmp, ret_state, cancel, err) < 0) {
+        if (proc_is_alive(&id))
+            return -1;
+        err_clear(err); /* it ended while we looked */
+        *ret_state = INSTANCE_OFF;
+        *ret_qmp = NULL;
+        return 0;
+    }
+    *ret_qmp = TAKE(qmp);
+    return 0;
+}
+
+static int qemu_observe(struct provider *provider, const struct provider_instance *instance,
+                        enum instance_state *ret_state, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+
+    return qemu_look(provider, instance, ret_state, &qmp, cancel, err);
+}
+
+/* --- Repair, source ------------------------------------------------------------------------ */
+
+static int qemu_repair(struct provider *provider, const struct provider_instance *instance,
+                       uint32_t *ret_repaired, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    enum instance_state state;
+    uint32_t repaired = 0;
+    struct proc_id id;
+
+    *ret_repaired = 0;
+    if (!qemu_find(instance, &id) || !instance->served)
+        return 0;
+    if (qemu_serve(provider_qemu(provider), instance, &repaired, cancel, err) < 0
+        || qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
+        return -1;
+    if (state == INSTANCE_IO_ERROR) {
+        if (qmp_command(qmp, "cont", NULL, NULL, cancel, err) < 0)
+            return err_wrap(err, "machine %s: continue it", instance->machine->name);
+        repaired = repaired ? repaired : 1;
+    }
+    *ret_repaired = repaired;
+    return 0;
+}
+
+static int living_source(struct provider *provider, const struct provider_instance *instance,
+                         struct source_qemu_config *config, struct source **ret_source,
+                         struct cancel *cancel, struct err *err)
+{
+    const struct machine *machine = instance->machine;
+    CLEANUP(mem_freep) char *monitor = qemu_file(instance, "qmp-data");
+    CLEANUP(mem_freep)
+    struct source_qemu_disk *disks = mem_new_array(struct source_qemu_disk, machine->disks.len);
+    CLEANUP(mem_freep) char *nodes = mem_alloc(machine->disks.len, QEMU_NODE_BYTES);
+
+    for (size_t i = 0; i < machine->disks.len; i++) {
+        const struct machine_disk *disk = &machine->disks.at[i];
+        char *node = nodes + i * QEMU_NODE_BYTES;
+
+        qemu_node(i, node);
+        disks[i] = instance->served
+                       ? (struct source_qemu_disk){disk->name, node, NULL, "served"}
+                       : (struct source_qemu_disk){disk->name, node, disk->path, disk->format};
+    }
+    config->qmp_path = monitor;
+    config->disks = disks;
+    config->disk_count = machine->disks.len;
+    config->plugin_path = provider_qemu(provider)->plugin_path;
+    config->clock = provider_qemu(provider)->clock;
+    return source_qemu_open(config, ret_source, cancel, err);
+}
+
+static int resting_source(const struct provider_instance *instance, const char *work_dir,
+                          struct source **ret_source, struct err *err)
+{
+    const struct machine *machine = instance->machine;
+    CLEANUP(mem_freep)
+    struct source_file_disk *disks = mem_new_array(struct source_file_disk, machine->disks.len);
+
+    if (instance->served)
+        return err_set(err, ERR_STATE, 0,
+                       "machine %s is off, and its disks are only there while it runs",
+                       machine->name);
+    for (size_t i = 0; i < machine->disks.len; i++)
+        disks[i] = (struct source_file_disk){machine->disks.at[i].name, machine->disks.at[i].path,
+                                             machine->disks.at[i].format};
+    return source_file_open(disks, machine->disks.len, work_dir, ret_source, err);
+}
+
+static int qemu_open_source(struct provider *provider, const struct provider_instance *instance,
+                            const char *group, uint64_t generation, const char *work_dir,
+                            struct source **ret_source, struct cancel *cancel, struct err *err)
+{
+    struct source_qemu_config config = {
+        .group = group, .generation = generation, .work_dir = work_dir};
+    struct proc_id id;
+    int rc = qemu_find(instance, &id)
+                 ? living_source(provider, instance, &config, ret_source, cancel, err)
+                 : resting_source(instance, work_dir, ret_source, err);
+
+    return rc < 0 ? err_wrap(err, "machine %s", instance->machine->name) : 0;
+}
+
+/* --- The provider -------------------------------------------------------------------------- */
+
+struct provider *provider_qemu_new(const struct provider_qemu_config *config)
+{
+    struct provider_qemu *qemu = mem_new(struct provider_qemu);
+
+    qemu->base = (struct provider){
+        .name = "qemu",
+        .check = qemu_check,
+        .start = qemu_start,
+        .resume = qemu_resume,
+        .observe = qemu_observe,
+        .shutdown = qemu_shutdown,
+        .stop = qemu_stop,
+        .repair = qemu_repair,
+        .agent_answers = qemu_agent_answers,
+        .console_has = qemu_console_has,
+        .open_source = qemu_open_source,
+    };
+    qemu->qemu_path = mem_strdup(config->qemu_path && config->qemu_path[0] ? config->qemu_path
+                                                                           : "qemu-system-x86_64");
+    qemu->plugin_path = mem_strdup(config->plugin_path ? config->plugin_path : "");
+    qemu->clock = config->clock ? config->clock : clock_real();
+    return &qemu->base;
+}
+
+void provider_free(struct provider *provider)
+{
+    struct provider_qemu *qemu;
+
+    if (!provider)
+        return;
+    qemu = provider_qemu(provider);
+    free(qemu->qemu_path);
+    free(qemu->plugin_path);
+    free(qemu);
+}
