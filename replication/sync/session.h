@@ -86,8 +86,9 @@ struct session_config {
 };
 
 struct session;
-/* Reads the checkpoint (none: a new protection, starting with the initial copy). Takes
- * config->dir. ERR_CORRUPT: the checkpoint cannot be read; it is kept. */
+/* Reads the checkpoint (none: a new protection, starting with the initial copy; or, if the peer
+ * has a replica of this group already, with a comparison). Takes config->dir, also when it fails.
+ * ERR_CORRUPT: the checkpoint cannot be read; it is kept. */
 int session_open(const struct session_config *config, struct session **ret_session, struct err *err)
     MUST_CHECK;
 void session_close(struct session *session); /* keeps everything on disk */
@@ -100,6 +101,10 @@ void session_status(struct session *session, struct session_status *ret_status);
 /* Tries again at once: leaves backing-off and critical. */
 void session_retry(struct session *session);
 void session_pause(struct session *session, bool paused);
+/* The machine was started, stopped or given other disks: the source in hand is closed, and one
+ * that nothing tracked is compared as a whole. Any thread; then scheduler_kick. A machine that is
+ * off gets no points: the times of the newest one move on while its disks are seen untouched. */
+void session_source_changed(struct session *session);
 void session_set_interval(struct session *session, int64_t interval_ms, uint64_t keep);
 
 /* One cycle now, by the caller's thread (waits for a turn that is under way): returns when its

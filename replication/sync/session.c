@@ -1,0 +1,488 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What an error means:
+ *
+ *   cancelled         nothing; the turn is taken up where it was
+ *   fenced            fenced, until a person decides
+ *   of the source     it is opened anew and tried after the interval (a machine that merely was
+ *                     restarted must not wait for minutes); an error that trying again does not
+ *                     mend gets one such try
+ *   worth a retry     by the schedule (retry.c); a link that was working is tried at once, once
+ *   any other         critical: a person is needed, and the text says for what */
+#include "sync/session_internal.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define SOURCE_WAIT_MIN_MS 1000
+#define SOURCE_TRIES       5 /* at the interval; then by the schedule */
+
+static const char *const state_names[SESSION_STATE_COUNT] = {
+    [SESSION_COPYING] = "copying",         [SESSION_PROTECTED] = "protected",
+    [SESSION_SENDING] = "sending",         [SESSION_RESYNCING] = "resyncing",
+    [SESSION_BACKING_OFF] = "backing-off", [SESSION_CRITICAL] = "critical",
+    [SESSION_FENCED] = "fenced",           [SESSION_PAUSED] = "paused",
+};
+
+const char *session_state_name(enum session_state state)
+{
+    return state < SESSION_STATE_COUNT ? state_names[state] : "?";
+}
+
+int64_t session_now(const struct session *s)
+{
+    return s->config.clock->now_ms(s->config.clock);
+}
+
+static int64_t wall_now(const struct session *s)
+{
+    return s->config.clock->wall_ms(s->config.clock);
+}
+
+/* --- What is shown --------------------------------------------------------------------------- */
+
+void session_set_state(struct session *s, enum session_state state)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.state = state;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+void session_set_note(struct session *s, const char *note)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    if (note != s->status.note)
+        (void)snprintf(s->status.note, sizeof(s->status.note), "%s", note);
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+void session_show_progress(struct session *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.disk_count = s->ck.disks.len;
+    for (size_t i = 0; i < s->ck.disks.len; i++) {
+        struct session_disk_progress *to = &s->status.disks[i];
+        const struct checkpoint_disk *disk = &s->ck.disks.at[i];
+        memcpy(to->name, disk->name, sizeof(to->name));
+        to->size = disk->size;
+        to->total_bytes = disk->size;
+        to->done_bytes = disk->done || s->ck.phase == PHASE_DELTA ? disk->size : disk->scanned;
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+void session_show_points(struct session *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.durable_point = s->ck.durable_point;
+    s->status.durable_cut_ms = s->ck.durable_cut_ms;
+    s->status.applied_point = s->ck.applied_point;
+    s->status.applied_cut_ms = s->ck.applied_cut_ms;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+void session_status(struct session *session, struct session_status *ret_status)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    *ret_status = session->status;
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+/* The state of a session that works. */
+static enum session_state working_state(const struct session *s)
+{
+    switch (s->ck.phase) {
+    case PHASE_NEW:
+    case PHASE_COPY: return SESSION_COPYING;
+    case PHASE_RESYNC: return SESSION_RESYNCING;
+    case PHASE_DELTA: break;
+    }
+    return SESSION_PROTECTED;
+}
+
+/* --- What is given up ------------------------------------------------------------------------ */
+
+static uint64_t sent_total(const struct session *s)
+{
+    return s->sent_before + (s->link ? s->remote.sent_bytes : 0);
+}
+
+void session_drop_link(struct session *s)
+{
+    s->sent_before = sent_total(s);
+    link_close(s->link);
+    s->link = NULL;
+    copy_drop(s); /* what was on the way is not known to be there */
+}
+
+void session_drop_source(struct session *s)
+{
+    copy_drop(s);
+    resync_drop(s);
+    source_close(s->source);
+    s->source = NULL;
+    s->source_is_old = false;
+    memset(&s->state, 0, sizeof(s->state));
+}
+
+int session_blame_source(struct session *s)
+{
+    s->blame = BLAME_SOURCE;
+    session_drop_source(s);
+    return -1;
+}
+
+int session_blame_peer(struct session *s)
+{
+    s->blame = BLAME_PEER;
+    if (s->link && link_is_broken(s->link))
+        session_drop_link(s);
+    return -1;
+}
+
+int session_save(struct session *s, struct err *err)
+{
+    return checkpoint_save(s->config.dir, &s->ck, err);
+}
+
+/* --- Open and close -------------------------------------------------------------------------- */
+
+static char *paused_path(const struct session *s)
+{
+    return path_join(s->config.dir, "paused");
+}
+
+static int load(struct session *s, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = paused_path(s);
+    struct err why = ERR_EMPTY;
+
+    if (fs_make_dirs(fs_real(), s->config.dir, 0700, err) < 0)
+        return -1;
+    if (checkpoint_load(s->config.dir, &s->ck, &why) < 0 && why.code != ERR_NOT_FOUND)
+        return err_set(err, why.code, why.sys, "%s", why.text);
+    s->paused = fs_exists(path);
+    s->status.state = s->paused ? SESSION_PAUSED : working_state(s);
+    session_set_note(s, s->ck.note);
+    session_show_points(s);
+    session_show_progress(s);
+    return 0;
+}
+
+int session_open(const struct session_config *config, struct session **ret_session, struct err *err)
+{
+    struct session *s = mem_new(struct session);
+
+    s->config = *config;
+    s->interval_ms = config->interval_ms;
+    s->keep = config->keep;
+    s->status.generation = config->generation;
+    s->turn_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    if (s->turn_fd < 0 || pthread_mutex_init(&s->lock, NULL) != 0)
+        abort();
+    s->digester = chunk_digester_new(&config->group_key);
+    s->due_ms = session_now(s);
+    if (load(s, err) < 0) {
+        session_close(s);
+        return -1;
+    }
+    *ret_session = s;
+    return 0;
+}
+
+void session_close(struct session *session)
+{
+    if (!session)
+        return;
+    session_drop_source(session);
+    session_drop_link(session);
+    digester_free(session->digester);
+    checkpoint_done(&session->ck);
+    key_wipe(&session->config.group_key);
+    explicit_bzero(session->config.sign_key, sizeof(session->config.sign_key));
+    (void)pthread_mutex_destroy(&session->lock);
+    (void)close(session->turn_fd);
+    free(session->config.dir);
+    free(session);
+}
+
+/* --- A turn ---------------------------------------------------------------------------------- */
+
+int session_take(struct session *s, struct cancel *cancel, struct err *err)
+{
+    uint64_t one;
+
+    for (;;) {
+        if (read(s->turn_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
+            return 0;
+        if (errno != EAGAIN && errno != EINTR)
+            return err_set(err, ERR_IO, errno, "turn of a session");
+        if (cancel_poll(cancel, s->turn_fd, POLLIN, err) < 0)
+            return -1;
+    }
+}
+
+void session_give(struct session *s)
+{
+    uint64_t one = 1;
+
+    if (write(s->turn_fd, &one, sizeof(one)) != (ssize_t)sizeof(one))
+        abort(); /* nobody else has it */
+}
+
+static int64_t due(struct session *s)
+{
+    if (!s->waits_interval)
+        return s->due_ms;
+    (void)pthread_mutex_lock(&s->lock);
+    int64_t interval = s->interval_ms;
+    (void)pthread_mutex_unlock(&s->lock);
+    return s->started_ms + interval;
+}
+
+/* Bytes per second over this turn and, less and less, those before. */
+static void note_rate(struct session *s)
+{
+    uint64_t total = sent_total(s);
+    uint64_t bytes = total - s->sent_seen;
+    int64_t ms = session_now(s) - s->started_ms;
+
+    s->sent_seen = total;
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.sent_bytes = total;
+    if (bytes > 0) {
+        uint64_t rate = bytes * 1000 / (uint64_t)(ms > 0 ? ms : 1);
+        s->status.rate_per_s = s->status.rate_per_s ? (s->status.rate_per_s * 3 + rate) / 4 : rate;
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void succeed(struct session *s, bool again)
+{
+    retry_reset(&s->retry);
+    s->source_failures = 0;
+    s->instant_used = false;
+    s->waits_interval = !again;
+    s->due_ms = session_now(s);
+    int64_t wait = due(s) - session_now(s);
+
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.state = s->paused ? SESSION_PAUSED : working_state(s);
+    err_clear(&s->status.error);
+    s->status.error_since_ms = 0;
+    s->status.retry_at_ms = 0;
+    s->status.failures = 0;
+    s->status.next_cut_ms = again ? 0 : wall_now(s) + (wait > 0 ? wait : 0);
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+/* What to do about an error that no retry mends, unless its text says so already. */
+static const char *advice(enum err_code code)
+{
+    switch ((int)code) {
+    case ERR_AUTH: return "pair the two sites again";
+    case ERR_DENIED: return "allow this group at the other site";
+    case ERR_NOT_FOUND: return "check that the machine and its replica are still there";
+    case ERR_CORRUPT: return "look at the replica with `muster points` before anything is removed";
+    case ERR_PROTOCOL:
+    case ERR_UNSUPPORTED: return "run the same release at both sites";
+    default: return "mend the cause, then retry";
+    }
+}
+
+static void stop(struct session *s, enum session_state state, const struct err *err)
+{
+    struct err shown = *err;
+    size_t len = strlen(shown.text);
+
+    if (!strstr(shown.text, "; hint: "))
+        (void)snprintf(shown.text + len, sizeof(shown.text) - len, "; hint: %s", advice(err->code));
+    s->waits_interval = false;
+    s->due_ms = CANCEL_NEVER;
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->status.error_since_ms == 0)
+        s->status.error_since_ms = wall_now(s);
+    s->status.state = state;
+    s->status.error = shown;
+    s->status.retry_at_ms = 0;
+    s->status.next_cut_ms = 0;
+    s->status.failures++;
+    (void)pthread_mutex_unlock(&s->lock);
+    log_error("session", "%s group=%s error=%s text=\"%s\"", session_state_name(state),
+              s->config.group, err_code_name(err->code), shown.text);
+}
+
+static void back_off(struct session *s, const struct err *err, int64_t at_ms)
+{
+    int64_t wait = at_ms - session_now(s);
+
+    s->waits_interval = false;
+    s->due_ms = at_ms;
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->status.error_since_ms == 0)
+        s->status.error_since_ms = wall_now(s);
+    s->status.state = s->paused ? SESSION_PAUSED : SESSION_BACKING_OFF;
+    s->status.error = *err;
+    s->status.retry_at_ms = wall_now(s) + wait;
+    s->status.next_cut_ms = 0;
+    s->status.failures = s->retry.failures;
+    (void)pthread_mutex_unlock(&s->lock);
+    log_warn("session", "backing off group=%s again_in_ms=%lld error=%s text=\"%s\"",
+             s->config.group, (long long)wait, err_code_name(err->code), err->text);
+}
+
+static void fail(struct session *s, const struct err *err, bool was_working)
+{
+    int64_t now = session_now(s);
+
+    if (err->code == ERR_FENCED) {
+        stop(s, SESSION_FENCED, err);
+        return;
+    }
+    if (s->blame == BLAME_SOURCE) {
+        s->source_failures++;
+        bool hopeless = !err_is_retryable(err->code) && s->source_failures > 1;
+        if (!hopeless && s->source_failures <= SOURCE_TRIES) {
+            (void)pthread_mutex_lock(&s->lock);
+            int64_t wait = s->interval_ms;
+            (void)pthread_mutex_unlock(&s->lock);
+            wait = wait > SOURCE_WAIT_MIN_MS ? wait : SOURCE_WAIT_MIN_MS;
+            back_off(s, err, retry_soon(&s->retry, now, wait));
+            return;
+        }
+    }
+    if (!err_is_retryable(err->code)) {
+        stop(s, SESSION_CRITICAL, err);
+        return;
+    }
+    if (err->code == ERR_NET && was_working && !s->instant_used) {
+        s->instant_used = true;
+        back_off(s, err, retry_soon(&s->retry, now, 0));
+        return;
+    }
+    back_off(s, err, retry_next(&s->retry, now, retry_jitter()));
+}
+
+int session_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
+                struct err *err)
+{
+    bool was_working = s->link && s->remote.proven;
+    struct err ended;
+
+    s->started_ms = session_now(s);
+    int rc = turn_run(s, ret_again, ret_point, cancel, err);
+    note_rate(s);
+    if (rc == 0) {
+        succeed(s, *ret_again);
+    } else if (cancel_check(cancel, &ended) < 0) {
+        s->waits_interval = false;
+        s->due_ms = session_now(s);
+        session_set_state(s, working_state(s));
+    } else {
+        fail(s, err, was_working || (!s->link && s->remote.proven));
+    }
+    return rc;
+}
+
+/* What a person or the other rooms asked for; false when there is nothing to do. */
+static bool may_run(struct session *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    bool retry = s->retry_asked;
+    bool idle = s->paused || s->forgotten;
+    s->retry_asked = false;
+    if (s->paused)
+        s->status.state = SESSION_PAUSED;
+    else if (s->status.state == SESSION_PAUSED) {
+        s->status.state = working_state(s);
+        s->waits_interval = false;
+        s->due_ms = session_now(s);
+    }
+    enum session_state state = s->status.state;
+    bool looks = s->look_again;
+    (void)pthread_mutex_unlock(&s->lock);
+
+    if (idle) {
+        s->waits_interval = false;
+        s->due_ms = CANCEL_NEVER;
+        return false;
+    }
+    if (retry || (looks && state != SESSION_CRITICAL && state != SESSION_FENCED)) {
+        retry_reset(&s->retry);
+        s->source_failures = 0;
+        s->waits_interval = false;
+        s->due_ms = session_now(s);
+    }
+    return due(s) <= session_now(s);
+}
+
+void session_turn(struct session *session, struct cancel *cancel, int64_t *ret_next_ms)
+{
+    struct err err = ERR_EMPTY;
+    bool again;
+    bool point;
+
+    if (session_take(session, cancel, &err) < 0) {
+        *ret_next_ms = session_now(session);
+        return;
+    }
+    if (may_run(session))
+        (void)(session_run(session, &again, &point, cancel, &err) < 0);
+    *ret_next_ms = due(session);
+    session_give(session);
+}
+
+/* --- What others ask for --------------------------------------------------------------------- */
+
+void session_retry(struct session *session)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    session->retry_asked = session->status.state != SESSION_FENCED;
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_source_changed(struct session *session)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    session->look_again = true;
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_set_interval(struct session *session, int64_t interval_ms, uint64_t keep)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    session->interval_ms = interval_ms;
+    session->keep = keep;
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+/* A pause survives a restart: a daemon that comes back in the middle of a failover must not send. */
+void session_pause(struct session *session, bool paused)
+{
+    CLEANUP(mem_freep) char *path = paused_path(session);
+    struct err err = ERR_EMPTY;
+    struct fs *fs = fs_real();
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&session->lock);
+    bool changed = session->paused != paused;
+    session->paused = paused;
+    if (changed && paused) {
+        session->status.state = SESSION_PAUSED;
+        rc = fs_replace_file(fs, path, "", 0, 0600, &err);
+    } else if (changed) {
+        rc = fs->unlink(fs, path, &err);
+        if (rc == 0)
+            rc = fs->sync_dir(fs, session->config.dir, &err);
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    if (rc < 0)
+        log_warn("session", "pause not kept group=%s text=\"%s\"", session->config.group, err.text);
+}

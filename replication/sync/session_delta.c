@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One cycle. The checkpoint says "cut N+1 is intended" before the cut; after it the source itself
+ * is the witness (it has map N+1 open and N frozen), so no second write stands between the cut
+ * and the replica:
+ *
+ *   intent ── cut ── segments ── manifest in the outbox ── send_outbox ...
+ *        └── a crash in here: no complete outbox; ──┘  └── complete: it is sent, whatever
+ *            the frozen changes go back into the           happens to the source
+ *            open map and are in the next cut
+ */
+#include "sync/session_internal.h"
+
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "replica/manifest.h"
+#include "sync/outbox.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define READ_BYTES (1024u * 1024u)
+
+static void segment_head_for(const struct session *s, const struct checkpoint_disk *disk,
+                             struct segment_head *ret_head)
+{
+    memset(ret_head, 0, sizeof(*ret_head));
+    (void)snprintf(ret_head->group, sizeof(ret_head->group), "%s", s->config.group);
+    (void)snprintf(ret_head->disk, sizeof(ret_head->disk), "%s", disk->name);
+    ret_head->disk_size = disk->size;
+    ret_head->generation = s->config.generation;
+    ret_head->point = s->ck.durable_point + 1;
+    ret_head->parent = s->ck.durable_hash;
+    ret_head->compression = s->config.compression;
+    uuid_new(&ret_head->uuid);
+}
+
+static int open_writer(struct session *s, const struct checkpoint_disk *disk,
+                       struct segment_writer **ret_writer, struct err *err)
+{
+    struct segment_head head;
+
+    segment_head_for(s, disk, &head);
+    CLEANUP(mem_freep)
+    char *path = outbox_segment_path(s->config.dir, disk->name, &head.uuid);
+    return segment_writer_open(fs_real(), path, &head, &s->config.group_key, ret_writer, err);
+}
+
+static int close_writer(struct segment_writer *writer, struct manifest_disk *into, struct err *err)
+{
+    struct segment_info info;
+
+    if (segment_writer_finish(writer, &info, err) < 0)
+        return -1;
+    struct manifest_segment *segment = manifest_segments_push(&into->segments);
+    segment->uuid = info.uuid;
+    segment->root = info.root;
+    segment->bytes = info.bytes;
+    return 0;
+}
+
+static int write_extent(struct session *s, const char *disk, const struct source_extent *extent,
+                        struct segment_writer *writer, uint8_t *buf, struct cancel *cancel,
+                        struct err *err)
+{
+    for (uint64_t done = 0; done < extent->len;) {
+        uint64_t left = extent->len - done;
+        size_t n = left < READ_BYTES ? (size_t)left : READ_BYTES;
+        uint64_t off = extent->off + done;
+
+        if (s->source->ops->read(s->source, disk, off, buf, n, cancel, err) < 0)
+            return session_blame_source(s);
+        if (segment_writer_data(writer, off, buf, n, err) < 0)
+            return -1;
+        done += n;
+    }
+    return 0;
+}
+
+/* What changed on one disk up to the cut. */
+static int seal_delta(struct session *s, const struct checkpoint_disk *disk,
+                      struct manifest_disk *into, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
+    CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
+    CLEANUP(mem_freep) uint8_t *buf = NULL;
+
+    if (s->source->ops->changes(s->source, disk->name, &extents, cancel, err) < 0)
+        return session_blame_source(s);
+    if (extents.len == 0)
+        return 0;
+    buf = mem_alloc(READ_BYTES, 1);
+    if (open_writer(s, disk, &writer, err) < 0)
+        return -1;
+    VEC_FOREACH(extent, &extents)
+        if (write_extent(s, disk->name, extent, writer, buf, cancel, err) < 0)
+            return -1;
+    return close_writer(writer, into, err);
+}
+
+/* What the rescan found on one disk. */
+static int seal_rescan(struct session *s, size_t disk, struct manifest_disk *into, struct err *err)
+{
+    CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
+
+    if (!s->rescan || rescan_bytes(s->rescan, disk) == 0)
+        return 0;
+    if (open_writer(s, &s->ck.disks.at[disk], &writer, err) < 0
+        || rescan_write(s->rescan, disk, writer, err) < 0)
+        return -1;
+    return close_writer(writer, into, err);
+}
+
+static void begin_manifest(struct session *s, struct manifest *m)
+{
+    (void)snprintf(m->group, sizeof(m->group), "%s", s->config.group);
+    (void)snprintf(m->site, sizeof(m->site), "%s", s->config.site);
+    m->generation = s->config.generation;
+    m->point = s->ck.durable_point + 1;
+    m->parent = s->ck.durable_hash;
+    m->consistency = CONSISTENCY_CRASH;
+    VEC_FOREACH(disk, &s->ck.disks) {
+        struct manifest_disk *into = manifest_disks_push(&m->disks);
+        (void)snprintf(into->name, sizeof(into->name), "%s", disk->name);
+        into->size = disk->size;
+    }
+}
+
+static int make_cut(struct session *s, struct source_cut *ret_cut, struct cancel *cancel,
+                    struct err *err)
+{
+    s->ck.cut = s->ck.base + 1;
+    if (s->ck.serial < s->ck.cut)
+        s->ck.serial = s->ck.cut;
+    if (session_save(s, err) < 0)
+        return -1;
+    CRASH_POINT("sync.intent");
+    int64_t before = session_now(s);
+    if (s->source->ops->cut(s->source, s->ck.cut, ret_cut, cancel, err) < 0)
+        return session_blame_source(s);
+    s->cut_ms = before;
+    s->state.frozen = s->ck.base;
+    s->state.open = s->ck.cut;
+    CRASH_POINT("sync.cut");
+    return 0;
+}
+
+static int show_pending(struct session *s, struct cancel *cancel, struct err *err)
+{
+    uint64_t pending = 0;
+
+    if (s->source->ops->pending(s->source, &pending, cancel, err) < 0)
+        return session_blame_source(s);
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.pending_bytes = pending;
+    (void)pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(manifest_done) struct manifest manifest;
+    CLEANUP(mem_freep) char *text = NULL;
+    struct source_cut cut = {0};
+
+    manifest_init(&manifest);
+    begin_manifest(s, &manifest);
+    if (outbox_clear(s->config.dir, err) < 0 || show_pending(s, cancel, err) < 0)
+        return -1;
+    /* The rescan's segments first: sealing them may take long, and the point dates from the cut. */
+    for (size_t i = 0; i < s->ck.disks.len; i++)
+        if (seal_rescan(s, i, &manifest.disks.at[i], err) < 0)
+            return -1;
+    if (make_cut(s, &cut, cancel, err) < 0)
+        return -1;
+    session_set_state(s, SESSION_SENDING);
+    for (size_t i = 0; i < s->ck.disks.len; i++)
+        if (seal_delta(s, &s->ck.disks.at[i], &manifest.disks.at[i], cancel, err) < 0)
+            return -1;
+    CRASH_POINT("sync.sealed");
+
+    manifest.cut_wall_ms = cut.wall_ms;
+    manifest.stall_us = cut.stall_us;
+    if (s->config.machines)
+        manifest.machines = s->config.machines(s->config.ctx);
+    manifest_sign(&manifest, s->config.sign_key);
+    text = manifest_text(&manifest);
+    if (outbox_complete(s->config.dir, text, err) < 0)
+        return -1;
+    CRASH_POINT("sync.outbox");
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.pending_bytes = 0;
+    (void)pthread_mutex_unlock(&s->lock);
+    return send_outbox(s, &manifest, text, true, cancel, err);
+}
+
+/* A point a second of a machine that is off would push the older ones out of retention and tell
+ * nothing. Instead the time at which the replica was seen to equal the source moves on: what
+ * would be lost now is what was written since, and nobody writes. The cut is only asked whether
+ * the disks were touched, and leaves no trace in the checkpoint: such a map lives in the source's
+ * object, and a new object is compared as a whole. */
+int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err)
+{
+    struct source_cut cut = {0};
+
+    if (s->source->ops->cut(s->source, s->ck.base + 1, &cut, cancel, err) < 0)
+        return session_blame_source(s);
+    if (s->source->ops->end(s->source, true, cancel, err) < 0)
+        return session_blame_source(s);
+    s->ck.base++;
+    if (s->ck.serial < s->ck.base)
+        s->ck.serial = s->ck.base;
+    s->ck.durable_cut_ms = cut.wall_ms;
+    s->ck.applied_cut_ms = cut.wall_ms;
+    s->state.open = s->ck.base;
+    session_show_points(s);
+    return 0;
+}

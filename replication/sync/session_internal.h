@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the parts of a session share:
+ *
+ *   session.c         what others see: open, close, status, pause; a turn and what its error means
+ *   session_now.c     what is asked for by others' threads: sync now, forget
+ *   session_turn.c    one turn: replica, source, where we are, what is next
+ *   session_copy.c    a slice of the initial copy
+ *   session_resync.c  a slice of a rescan
+ *   session_delta.c   the cut, and sealing it into the outbox
+ *   session_send.c    from the outbox to the replica's newest applied point
+ *
+ * Fields below "in a turn" belong to whoever holds the turn (session_take). The others are guarded
+ * by `lock`. Functions return -1 with `err`, having noted in `blame` whose fault it was. */
+#pragma once
+
+#include "base/crypto.h"
+#include "replica/chunk.h"
+#include "sync/checkpoint.h"
+#include "sync/digests.h"
+#include "sync/remote.h"
+#include "sync/rescan.h"
+#include "sync/retry.h"
+#include "sync/session.h"
+
+#include <pthread.h>
+
+#define SLICE_BYTES (64u * 1024u * 1024u)
+
+enum blame { BLAME_NONE, BLAME_SOURCE, BLAME_PEER };
+
+struct copy;       /* session_copy.c */
+struct scan_state; /* session_resync.c */
+
+struct session {
+    struct session_config config;
+    int turn_fd; /* a semaphore of one: readable while nobody is in a turn */
+
+    pthread_mutex_t lock;
+    struct session_status status;
+    int64_t interval_ms;
+    uint64_t keep;
+    bool paused;
+    bool retry_asked;
+    bool look_again; /* the machine was started or stopped */
+    bool forgotten;
+
+    /* In a turn. */
+    struct checkpoint ck;
+    struct source *source;
+    bool source_is_old; /* held over from an earlier turn */
+    struct source_state state;
+    struct link *link;
+    struct remote remote;
+    struct store_info info; /* of the replica, as last heard */
+    struct copy *copy;
+    struct rescan *rescan;
+    struct scan_state *resync_scan;
+    struct digests *digests; /* open while a rescan runs */
+    bool scanning;           /* source->scan is open */
+    struct digester *digester;
+    struct retry retry;
+    enum blame blame;
+    uint32_t source_failures; /* in a row */
+    bool instant_used;        /* the one retry at once for a link that was working */
+    int64_t started_ms;       /* of the latest turn, monotonic */
+    int64_t due_ms;           /* of the next turn, unless it is the interval's */
+    bool waits_interval;      /* the next turn is due an interval after the latest began */
+    int64_t cut_ms;           /* monotonic, of the cut under way; 0: made in an earlier life */
+    uint64_t sent_before;     /* bytes over links that are closed */
+    uint64_t sent_seen;       /* of all links, when the latest turn ended */
+};
+
+/* --- session.c ----------------------------------------------------------------------------- */
+
+int64_t session_now(const struct session *s);
+void session_set_state(struct session *s, enum session_state state);
+void session_set_note(struct session *s, const char *note);
+/* The disks' progress in this phase, from the checkpoint. */
+void session_show_progress(struct session *s);
+/* What the checkpoint says about points. */
+void session_show_points(struct session *s);
+void session_drop_link(struct session *s);
+void session_drop_source(struct session *s);
+/* Notes the fault and gives what was at fault up; evaluate to -1. */
+int session_blame_source(struct session *s);
+int session_blame_peer(struct session *s);
+int session_save(struct session *s, struct err *err) MUST_CHECK;
+/* Waits until nobody is in a turn, and enters one. */
+int session_take(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+void session_give(struct session *s);
+/* One turn for the caller, who has taken it: what came of it is kept in the status. */
+int session_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
+                struct err *err) MUST_CHECK;
+
+/* --- session_turn.c -------------------------------------------------------------------------- */
+
+/* One turn's work. `ret_again`: there is more to do at once. `*ret_point`: the
+ * replica now equals a cut made in this call, or was seen to equal a quiet source. */
+int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
+             struct err *err) MUST_CHECK;
+/* The source as it is now, opened if need be; `s->state`. */
+int turn_look(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Opens the map `serial` + 1 and saves the phase that begins with it. */
+int turn_begin_phase(struct session *s, enum phase phase, const char *note, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
+/* The checkpoint's disks in the form the store wants. */
+void turn_store_disks(const struct session *s, struct store_disks *ret_disks);
+
+/* --- session_copy.c -------------------------------------------------------------------------- */
+
+int copy_slice(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+void copy_drop(struct session *s);
+
+/* --- session_resync.c ------------------------------------------------------------------------ */
+
+int resync_begin(struct session *s, const char *why, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+/* `ret_done`: all disks are compared. */
+int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+void resync_drop(struct session *s);
+/* Makes our copy of the replica's digests at `tip` by asking for all of them. */
+int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struct cancel *cancel,
+                         struct err *err) MUST_CHECK;
+
+/* --- session_delta.c ------------------------------------------------------------------------- */
+
+/* Cut, seal, deliver. */
+int delta_cycle(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* For a source without a machine: nothing was written since the point. ERR_STATE: something was. */
+int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* --- session_send.c -------------------------------------------------------------------------- */
+
+/* The outbox's point: to the replica, durable, applied, pruned. `fresh`: sealed in this very turn,
+ * so the replica has nothing of it yet. */
+int send_outbox(struct session *s, const struct manifest *manifest, const char *text, bool fresh,
+                struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Has the replica apply what is durable there, and takes the digests over. */
+int send_apply(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sync/session_internal.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+
+#include <inttypes.h>
+
+static int refuse_state(struct session *s, struct err *err)
+{
+    struct session_status status;
+
+    session_status(s, &status);
+    if (status.state == SESSION_FENCED)
+        return err_set(err, status.error.code, status.error.sys, "%s", status.error.text);
+    if (s->forgotten)
+        return err_set(err, ERR_STATE, 0, "%s is not protected any more", s->config.group);
+    if (s->ck.phase == PHASE_NEW || s->ck.phase == PHASE_COPY)
+        return err_set(err, ERR_STATE, 0,
+                       "the initial copy of %s is not complete, there is no point yet; hint: wait "
+                       "for it, muster status shows how far it is",
+                       s->config.group);
+    return 0;
+}
+
+static int check_quiet(struct session *s, bool after, struct cancel *cancel, struct err *err)
+{
+    uint64_t pending = 0;
+
+    if (turn_look(s, cancel, err) < 0)
+        return -1;
+    if (!s->state.quiet)
+        return err_set(err, ERR_STATE, 0, "%s is %s; hint: shut the machine down first",
+                       s->config.group, after ? "running again" : "running");
+    if (!after || !s->state.running)
+        return 0;
+    if (s->source->ops->pending(s->source, &pending, cancel, err) < 0)
+        return session_blame_source(s);
+    if (pending > 0 || s->state.open != s->ck.base)
+        return err_set(err, ERR_STATE, 0,
+                       "%s: something wrote %" PRIu64 " bytes after the last cut; hint: try again",
+                       s->config.group, pending);
+    return 0;
+}
+
+static int sync_now(struct session *s, bool quiet, uint64_t *ret_point, struct cancel *cancel,
+                    struct err *err)
+{
+    bool again;
+    bool point = false;
+
+    if (refuse_state(s, err) < 0 || (quiet && check_quiet(s, false, cancel, err) < 0))
+        return -1;
+    /* Slices of a rescan first, if one is under way or turns out to be needed. */
+    while (!point)
+        if (cancel_check(cancel, err) < 0 || session_run(s, &again, &point, cancel, err) < 0)
+            return -1;
+    if (quiet) {
+        if (check_quiet(s, true, cancel, err) < 0)
+            return -1;
+        session_pause(s, true);
+    }
+    *ret_point = s->ck.applied_point;
+    return 0;
+}
+
+int session_sync_now(struct session *session, bool quiet, uint64_t *ret_point,
+                     struct cancel *cancel, struct err *err)
+{
+    if (session_take(session, cancel, err) < 0)
+        return -1;
+    int rc = sync_now(session, quiet, ret_point, cancel, err);
+    session_give(session);
+    return rc;
+}
+
+static int forget_source(struct session *s, struct cancel *cancel, struct err *err)
+{
+    session_drop_source(s);
+    if (s->config.open_source(s->config.ctx, &s->source, cancel, err) < 0) {
+        s->source = NULL;
+        if (err->code != ERR_NOT_FOUND)
+            return -1;
+        err_clear(err); /* a machine that is gone tracks nothing */
+        return 0;
+    }
+    int rc = s->source->ops->forget(s->source, cancel, err);
+    session_drop_source(s);
+    return rc;
+}
+
+static int forget(struct session *s, struct cancel *cancel, struct err *err)
+{
+    if (forget_source(s, cancel, err) < 0 || fs_remove_tree(fs_real(), s->config.dir, err) < 0)
+        return err_wrap(err, "forget the replication of %s", s->config.group);
+    session_drop_link(s);
+    (void)pthread_mutex_lock(&s->lock);
+    s->forgotten = true;
+    (void)pthread_mutex_unlock(&s->lock);
+    log_info("session", "forgotten group=%s", s->config.group);
+    return 0;
+}
+
+int session_forget(struct session *session, struct cancel *cancel, struct err *err)
+{
+    if (session_take(session, cancel, err) < 0)
+        return -1;
+    int rc = forget(session, cancel, err);
+    session_give(session);
+    return rc;
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A rescan: tracking begins anew, then every chunk of every disk is hashed and compared with the
+ * digest the replica has for its newest point (or for the base of a copy that has no point yet).
+ * What differs is kept (rescan.c); what changes meanwhile is in the open map. The closing cut
+ * makes one point of both: per disk first the segment of the rescan, then that of the delta. So
+ * the replica never shows anything in between. A chunk that was not mentioned by the scan is
+ * zero; a zero chunk that is zero there too is no difference. */
+#include "sync/session_internal.h"
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define DIGEST_BATCH 4096u
+
+/* The scan of one disk that is under way; lives in the session as long as `scanning`. */
+struct scan_state {
+    size_t disk;
+    bool ordered;
+    uint64_t next;
+    uint8_t *seen;
+    uint64_t count;
+};
+
+void resync_drop(struct session *s)
+{
+    rescan_close(s->rescan);
+    s->rescan = NULL;
+    digests_closep(&s->digests);
+    if (s->resync_scan) {
+        free(s->resync_scan->seen);
+        free(s->resync_scan);
+        s->resync_scan = NULL;
+    }
+    if (s->scanning && s->source)
+        s->source->ops->scan_end(s->source);
+    s->scanning = false;
+}
+
+/* --- The replica's digests ------------------------------------------------------------------- */
+
+int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struct cancel *cancel,
+                         struct err *err)
+{
+    CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
+    CLEANUP(digests_writer_freep) struct digests_writer *writer = NULL;
+    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, REMOTE_DIGESTS_MAX);
+
+    turn_store_disks(s, &disks);
+    if (digests_writer_open(s->config.dir, &disks, &writer, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &disks) {
+        uint64_t chunks = chunk_count(disk->size);
+        for (uint64_t at = 0; at < chunks;) {
+            uint64_t n = chunks - at < REMOTE_DIGESTS_MAX ? chunks - at : REMOTE_DIGESTS_MAX;
+            if (remote_digests(&s->remote, disk->name, tip->point, at, n, batch, cancel, err) < 0)
+                return session_blame_peer(s);
+            if (digests_writer_add(writer, batch, n, err) < 0)
+                return -1;
+            at += n;
+        }
+    }
+    return digests_writer_commit(writer, tip, err);
+}
+
+static int need_digests(struct session *s, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
+    struct digests_tip tip = {s->ck.durable_point, s->ck.durable_hash};
+    struct err why = ERR_EMPTY;
+
+    turn_store_disks(s, &disks);
+    if (digests_open(s->config.dir, &disks, &tip, &s->digests, &why) == 0)
+        return 0;
+    if (why.code != ERR_NOT_FOUND)
+        return err_set(err, why.code, why.sys, "%s", why.text);
+    if (resync_fetch_digests(s, &tip, cancel, err) < 0)
+        return -1;
+    return digests_open(s->config.dir, &disks, &tip, &s->digests, err);
+}
+
+/* --- Beginning ------------------------------------------------------------------------------- */
+
+/* A replica that has what we want to compare with, of the same disks. */
+static int check_disks(struct session *s, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(store_disks_free) struct store_disks theirs = VEC_EMPTY;
+    CLEANUP(store_disks_free) struct store_disks ours = VEC_EMPTY;
+
+    turn_store_disks(s, &ours);
+    if (remote_disks(&s->remote, &theirs, cancel, err) < 0)
+        return session_blame_peer(s);
+    VEC_FOREACH(disk, &ours) {
+        const struct store_disk *there = NULL;
+        VEC_FOREACH(candidate, &theirs)
+            if (strcmp(candidate->name, disk->name) == 0)
+                there = candidate;
+        if (!there || there->size != disk->size)
+            return err_set(err, ERR_STATE, 0,
+                           "disk %s has %" PRIu64 " bytes here and %" PRIu64 " at %s; hint: remove "
+                           "the replica there and protect the machine again",
+                           disk->name, disk->size, there ? there->size : 0, s->config.peer);
+    }
+    if (ours.len != theirs.len)
+        return err_set(err, ERR_STATE, 0,
+                       "%zu disks here, %zu at %s; hint: remove the replica there and protect the "
+                       "machine again",
+                       ours.len, theirs.len, s->config.peer);
+    return 0;
+}
+
+int resync_begin(struct session *s, const char *why, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(mem_freep) char *note = NULL;
+    char size[32];
+    uint64_t total = 0;
+
+    resync_drop(s);
+    copy_drop(s);
+    VEC_FOREACH(disk, &s->ck.disks)
+        total += disk->size;
+    note = mem_printf("comparing %s with %s: %s", str_bytes(total, size, sizeof(size)),
+                      s->config.peer, why);
+    if (check_disks(s, cancel, err) < 0 || rescan_remove(s->config.dir, err) < 0
+        || turn_begin_phase(s, PHASE_RESYNC, note, cancel, err) < 0)
+        return -1;
+    log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " reason=\"%s\"", s->config.group,
+             total, why);
+    return 0;
+}
+
+/* --- Comparing ------------------------------------------------------------------------------- */
+
+static int compare_chunk(struct session *s, size_t disk, uint64_t chunk, const struct digest *there,
+                         const uint8_t *bytes, size_t len, struct err *err)
+{
+    struct digest here = {{0}};
+
+    if (bytes)
+        chunk_digest(s->digester, bytes, len, &here);
+    /* Found before and found again: also when it is the same now. */
+    if (memcmp(&here, there, sizeof(here)) == 0 && !rescan_has(s->rescan, disk, chunk))
+        return 0;
+    bool zero = !bytes || bytes_are_zero(bytes, len);
+    return rescan_put(s->rescan, disk, chunk, zero ? NULL : bytes, err);
+}
+
+/* `bytes` NULL: they are zeros. */
+static int compare_range(struct session *s, size_t disk, uint64_t off, const uint8_t *bytes,
+                         uint64_t len, struct cancel *cancel, struct err *err)
+{
+    uint64_t size = s->ck.disks.at[disk].size;
+    uint64_t chunk = off / CHUNK_BYTES;
+    uint64_t end = (off + len + CHUNK_BYTES - 1) / CHUNK_BYTES;
+    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, DIGEST_BATCH);
+
+    while (chunk < end) {
+        uint64_t n = end - chunk < DIGEST_BATCH ? end - chunk : DIGEST_BATCH;
+        if (cancel_check(cancel, err) < 0
+            || digests_read(s->digests, disk, chunk, n, batch, err) < 0)
+            return -1;
+        for (uint64_t i = 0; i < n; i++, chunk++) {
+            const uint8_t *at = bytes ? bytes + (chunk * CHUNK_BYTES - off) : NULL;
+            if (compare_chunk(s, disk, chunk, &batch[i], at, chunk_len(size, chunk), err) < 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+static int take_piece(struct session *s, const struct source_piece *piece, struct cancel *cancel,
+                      struct err *err)
+{
+    struct scan_state *scan = s->resync_scan;
+    const struct checkpoint_disk *d = &s->ck.disks.at[scan->disk];
+    bool inside = piece->off <= d->size && piece->len <= d->size - piece->off;
+    bool aligned = piece->off % CHUNK_BYTES == 0
+                   && (piece->len % CHUNK_BYTES == 0 || piece->off + piece->len == d->size);
+
+    if (!inside || !aligned || (scan->ordered && piece->off < scan->next)) {
+        (void)err_set(err, ERR_IO, 0,
+                      "disk %s: the source gave a piece of %" PRIu64 " bytes at %" PRIu64
+                      " that does not fit a disk of %" PRIu64,
+                      d->name, piece->len, piece->off, d->size);
+        return session_blame_source(s);
+    }
+    if (scan->ordered && piece->off > scan->next
+        && compare_range(s, scan->disk, scan->next, NULL, piece->off - scan->next, cancel, err) < 0)
+        return -1;
+    if (compare_range(s, scan->disk, piece->off, piece->zero ? NULL : piece->data, piece->len,
+                      cancel, err)
+        < 0)
+        return -1;
+    scan->next = piece->off + piece->len;
+    for (uint64_t chunk = piece->off / CHUNK_BYTES;
+         scan->seen && chunk * CHUNK_BYTES < piece->off + piece->len; chunk++) {
+        uint8_t bit = (uint8_t)(1u << (chunk % 8));
+        scan->count += (scan->seen[chunk / 8] & bit) == 0;
+        scan->seen[chunk / 8] |= bit;
+    }
+    return 0;
+}
+
+/* What the scan did not mention is a hole. */
+static int compare_holes(struct session *s, struct cancel *cancel, struct err *err)
+{
+    struct scan_state *scan = s->resync_scan;
+    uint64_t size = s->ck.disks.at[scan->disk].size;
+    uint64_t chunks = chunk_count(size);
+
+    if (scan->ordered)
+        return scan->next < size
+                   ? compare_range(s, scan->disk, scan->next, NULL, size - scan->next, cancel, err)
+                   : 0;
+    for (uint64_t i = 0; i < chunks; i++)
+        if (!(scan->seen[i / 8] >> (i % 8) & 1)
+            && compare_range(s, scan->disk, i * CHUNK_BYTES, NULL, chunk_len(size, i), cancel, err)
+                   < 0)
+            return -1;
+    return 0;
+}
+
+/* --- The slice ------------------------------------------------------------------------------- */
+
+static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+{
+    struct checkpoint_disk *d = &s->ck.disks.at[disk];
+    bool ordered;
+
+    if (s->source->ops->scan_begin(s->source, d->name, d->scanned, &ordered, cancel, err) < 0)
+        return session_blame_source(s);
+    s->scanning = true;
+    s->resync_scan = mem_new(struct scan_state);
+    s->resync_scan->disk = disk;
+    s->resync_scan->ordered = ordered;
+    if (!ordered) {
+        d->scanned = 0;
+        s->resync_scan->seen = mem_alloc(chunk_count(d->size) / 8 + 1, 1);
+    }
+    s->resync_scan->next = d->scanned;
+    return d->scanned == 0 ? rescan_restart(s->rescan, disk, err) : 0;
+}
+
+static void end_disk(struct session *s)
+{
+    s->source->ops->scan_end(s->source);
+    s->scanning = false;
+    free(s->resync_scan->seen);
+    free(s->resync_scan);
+    s->resync_scan = NULL;
+}
+
+static int scan_some(struct session *s, bool *ret_complete, struct cancel *cancel, struct err *err)
+{
+    uint64_t bytes = 0;
+
+    *ret_complete = false;
+    while (bytes < SLICE_BYTES) {
+        struct source_piece piece = {0};
+        if (s->source->ops->scan_next(s->source, &piece, cancel, err) < 0)
+            return session_blame_source(s);
+        if (piece.len == 0) {
+            *ret_complete = true;
+            return compare_holes(s, cancel, err);
+        }
+        if (take_piece(s, &piece, cancel, err) < 0)
+            return -1;
+        bytes += piece.zero ? CHUNK_BYTES : piece.len;
+    }
+    return 0;
+}
+
+static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+{
+    struct checkpoint_disk *d = &s->ck.disks.at[disk];
+    bool complete;
+
+    if (!s->resync_scan && begin_disk(s, disk, cancel, err) < 0)
+        return -1;
+    if (scan_some(s, &complete, cancel, err) < 0 || rescan_sync(s->rescan, disk, err) < 0)
+        return -1;
+    CRASH_POINT("sync.rescan");
+    const struct scan_state *scan = s->resync_scan;
+    uint64_t done = scan->ordered ? scan->next : scan->count * CHUNK_BYTES;
+    if (scan->ordered)
+        d->scanned = scan->next;
+    if (complete) {
+        done = d->size;
+        d->done = true;
+        end_disk(s);
+    }
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.disks[disk].done_bytes = done;
+    (void)pthread_mutex_unlock(&s->lock);
+    return session_save(s, err);
+}
+
+int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
+    size_t disk = 0;
+
+    *ret_done = false;
+    turn_store_disks(s, &disks);
+    if (!s->rescan) {
+        bool resume = false;
+        VEC_FOREACH(d, &s->ck.disks)
+            resume = resume || d->scanned > 0 || d->done;
+        if (rescan_open(s->config.dir, &disks, resume, &s->rescan, err) < 0)
+            return -1;
+    }
+    while (disk < s->ck.disks.len && s->ck.disks.at[disk].done)
+        disk++;
+    if (disk == s->ck.disks.len) {
+        *ret_done = true;
+        return 0;
+    }
+    if (!s->digests && need_digests(s, cancel, err) < 0)
+        return -1;
+    return scan_disk(s, disk, cancel, err);
+}
