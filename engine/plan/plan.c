@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_BYTES_MAX (1024U * 1024)
+#define FILE_BYTES_MAX ((size_t)1024 * 1024)
 
 void plan_free(struct plan *plan)
 {

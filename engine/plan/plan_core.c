@@ -18,71 +18,71 @@ enum per {
 
 struct core_row {
     enum per per;
+    enum plan_on_failure on_failure;
     const char *verb;
     const char *arg; /* "machine", "group" or NULL */
     const char *stage;
     const char *title; /* %s: the machine */
     const char *id;    /* "core.ID" or "core.ID.MACHINE" */
-    enum plan_on_failure on_failure;
 };
 
 /* Once this site owns the machines, an old side that cannot be told keeps nobody from working: the
  * generation fences it when it comes back. */
-#define RETIRE                                                                                    \
-    {                                                                                             \
-        PER_MACHINE_AT_ONCE, "core_retire", "group", "Change sides", "Retire the old side of %s", \
-            "retire", PLAN_FAIL_CONTINUE                                                          \
+#define RETIRE                                                                           \
+    {                                                                                    \
+        PER_MACHINE_AT_ONCE, PLAN_FAIL_CONTINUE, "core_retire", "group", "Change sides", \
+            "Retire the old side of %s", "retire"                                        \
     }
 #define STEPS                                                       \
     {                                                               \
-        PLAN_STEPS, NULL, NULL, NULL, NULL, NULL, PLAN_FAIL_DEFAULT \
+        PLAN_STEPS, PLAN_FAIL_DEFAULT, NULL, NULL, NULL, NULL, NULL \
     }
 #define END                                                      \
     {                                                            \
-        PER_RUN, NULL, NULL, NULL, NULL, NULL, PLAN_FAIL_DEFAULT \
+        PER_RUN, PLAN_FAIL_DEFAULT, NULL, NULL, NULL, NULL, NULL \
     }
 
 static const struct core_row planned[] = {
-    {PER_MACHINE_BACK, "core_shutdown", "machine", "Shut down at the source", "Shut down %s",
-     "shutdown", PLAN_FAIL_STOP},
-    {PER_MACHINE_AT_ONCE, "core_final_sync", "group", "Send the last changes",
-     "Send the last changes of %s", "final-sync", PLAN_FAIL_STOP},
-    {PER_MACHINE, "core_promote", "group", "Change sides", "Promote %s here", "promote",
-     PLAN_FAIL_STOP},
+    {PER_MACHINE_BACK, PLAN_FAIL_STOP, "core_shutdown", "machine", "Shut down at the source",
+     "Shut down %s", "shutdown"},
+    {PER_MACHINE_AT_ONCE, PLAN_FAIL_STOP, "core_final_sync", "group", "Send the last changes",
+     "Send the last changes of %s", "final-sync"},
+    {PER_MACHINE, PLAN_FAIL_STOP, "core_promote", "group", "Change sides", "Promote %s here",
+     "promote"},
     RETIRE,
     STEPS,
     END,
 };
 
 static const struct core_row unplanned[] = {
-    {PER_MACHINE_AT_ONCE, "core_hold", "group", "Hold the source", "Hold the replication of %s",
-     "hold", PLAN_FAIL_CONTINUE},
-    {PER_MACHINE, "core_promote", "group", "Change sides", "Promote %s here", "promote",
-     PLAN_FAIL_CONTINUE},
+    {PER_MACHINE_AT_ONCE, PLAN_FAIL_CONTINUE, "core_hold", "group", "Hold the source",
+     "Hold the replication of %s", "hold"},
+    {PER_MACHINE, PLAN_FAIL_CONTINUE, "core_promote", "group", "Change sides", "Promote %s here",
+     "promote"},
     RETIRE,
     STEPS,
     END,
 };
 
 static const struct core_row test[] = {
-    {PER_MACHINE, "core_pin", "group", "Prepare the test", "Keep a point of %s for the test", "pin",
-     PLAN_FAIL_STOP},
-    {PER_RUN, "core_network", NULL, "Prepare the test", "Make the isolated network", "network",
-     PLAN_FAIL_STOP},
+    {PER_MACHINE, PLAN_FAIL_STOP, "core_pin", "group", "Prepare the test",
+     "Keep a point of %s for the test", "pin"},
+    {PER_RUN, PLAN_FAIL_STOP, "core_network", NULL, "Prepare the test", "Make the isolated network",
+     "network"},
     STEPS,
     END,
 };
 
 /* Each removes what it can, whatever the others met; the last one tells what is left. */
 static const struct core_row cleanup[] = {
-    {PER_MACHINE_BACK, "core_cleanup", "machine", "Clean up", "Remove the test copy of %s",
-     "cleanup", PLAN_FAIL_CONTINUE},
-    {PER_MACHINE, "core_unpin", "group", "Clean up", "Let the point of %s go", "unpin",
-     PLAN_FAIL_CONTINUE},
-    {PER_RUN, "core_network_remove", NULL, "Clean up", "Remove the isolated network",
-     "network-remove", PLAN_FAIL_CONTINUE},
-    {PER_RUN, "core_leftovers", NULL, "Clean up", "Look for leftovers", "leftovers",
-     PLAN_FAIL_STOP},
+    {PER_MACHINE_BACK, PLAN_FAIL_CONTINUE, "core_cleanup", "machine", "Clean up",
+     "Remove the test copy of %s", "cleanup"},
+    {PER_MACHINE, PLAN_FAIL_CONTINUE, "core_unpin", "group", "Clean up", "Let the point of %s go",
+     "unpin"},
+    {PER_RUN, PLAN_FAIL_CONTINUE, "core_network_remove", NULL, "Clean up",
+     "Remove the isolated network", "network-remove"},
+    {PER_RUN, PLAN_FAIL_STOP, "core_leftovers", NULL, "Clean up", "Look for leftovers",
+     "leftovers"},
     END,
 };
 

@@ -33,7 +33,7 @@ static int read_line(int fd, struct str *ret_line, struct err *err)
             return end ? 0 : err_set(err, ERR_PROTOCOL, 0, "the job is cut off");
         }
         if (ret_line->len + (size_t)n > CHILD_JOB_BYTES_MAX)
-            return err_set(err, ERR_LIMIT, 0, "the job is larger than %u bytes",
+            return err_set(err, ERR_LIMIT, 0, "the job is larger than %zu bytes",
                            CHILD_JOB_BYTES_MAX);
         str_add_bytes(ret_line, chunk, (size_t)n);
     }

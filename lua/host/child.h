@@ -26,7 +26,7 @@
 #endif
 
 /* A job is a text of at most 16 MiB, escaped, and its words. */
-#define CHILD_JOB_BYTES_MAX (100U * 1024 * 1024)
+#define CHILD_JOB_BYTES_MAX ((size_t)100 * 1024 * 1024)
 
 struct child_bounds {
     uint64_t address_bytes; /* of the whole process; not set where a sanitizer is built in */

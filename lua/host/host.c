@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TEXT_BYTES_MAX (16U * 1024 * 1024)
+#define TEXT_BYTES_MAX ((size_t)16 * 1024 * 1024)
 /* An answer is the value and a little around it. */
 #define ANSWER_SPARE_BYTES 16384
 

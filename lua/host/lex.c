@@ -22,7 +22,9 @@ void lex_init(struct lex *lex, const char *text, size_t len)
 
 static char peek_char(const struct lex *lex, size_t ahead)
 {
-    return ahead < (size_t)(lex->end - lex->at) ? lex->at[ahead] : '\0';
+    if (ahead >= (size_t)(lex->end - lex->at))
+        return '\0';
+    return lex->at[ahead];
 }
 
 static void advance(struct lex *lex)

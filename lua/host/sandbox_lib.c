@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* No text a plan means to write is longer. */
-#define REP_BYTES_MAX (1024 * 1024)
+#define REP_BYTES_MAX ((size_t)1024 * 1024)
 
 static const char *const base_names[] = {"assert", "error",    "ipairs", "pcall",
                                          "select", "tonumber", "type",   NULL};

@@ -83,7 +83,7 @@ static int put_number(struct writer *w, int index)
         return err_set(w->err, ERR_INVALID, 0, "%s is not a finite number", path_text(w));
     (void)snprintf(number, sizeof(number), "%.17g", value);
     if (!strpbrk(number, ".e")) /* stays what it was: a float */
-        (void)strcat(number, ".0");
+        (void)snprintf(number + strlen(number), 3, ".0");
     return put(w, number, strlen(number));
 }
 
