@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the demo guest: build.sh OUTDIR makes OUTDIR/vmlinuz and OUTDIR/initrd.gz, a machine that
-# needs no installation: Debian's cloud kernel, busybox, the QEMU guest agent and writer.c.
+# needs no installation: Debian's cloud kernel, busybox, the QEMU guest agent and writer.c. And
+# OUTDIR/writer, which judges files of records on the host, too ("writer judge").
 # Nothing is done when OUTDIR is up to date. Packages are kept in $MUSTER_GUEST_CACHE
 # (default ~/.cache/muster-guest). Needs: apt-get, dpkg, gcc, cpio, gzip, qemu-guest-agent.
 #
@@ -26,7 +27,7 @@ exec 9>"$out/.lock"
 flock 9
 
 stamp=$(cat "$here/build.sh" "$here/init" "$here/shutdown" "$here/writer.c" "$agent" | sha256sum)
-if [ -s "$out/vmlinuz" ] && [ -s "$out/initrd.gz" ] &&
+if [ -s "$out/writer" ] && [ -s "$out/vmlinuz" ] && [ -s "$out/initrd.gz" ] &&
     [ "$(cat "$out/stamp" 2>/dev/null)" = "$stamp" ]; then
     exit 0
 fi
@@ -103,4 +104,5 @@ done
 (cd "$root" && find . | sort | cpio -o -H newc -R 0:0 --quiet | gzip -9n) >"$out/initrd.gz.new"
 mv "$out/initrd.gz.new" "$out/initrd.gz"
 cp "$work"/kernel/boot/vmlinuz-* "$out/vmlinuz"
+install -m 755 "$root/bin/writer" "$out/writer"
 echo "$stamp" >"$out/stamp"

@@ -4,6 +4,7 @@
  *   writer ring PAUSE_US SLOTS FILE...   numbered records, each one durable before the next begins
  *   writer span MIB FILE...              random 4 KiB writes at full speed, for measuring
  *   writer idle                          writes nothing, answers on the network only
+ *   writer judge SLOTS FILE...           only looks at the files of a ring and says RECORDS
  *
  * Ring. Record n lies in file n mod D, slot (n div D) mod SLOTS; record n+1 is written only after
  * the fsync of record n returned. So the disks, taken together, are an instant of this history
@@ -41,6 +42,7 @@
 #define FILES_MAX 16
 #define MAGIC     UINT64_C(0x31474e4952545355)
 #define PORT      7
+#define SLOTS     4096
 #define SCAN      (1 << 20)
 
 struct record {
@@ -273,6 +275,16 @@ static void ring_main(unsigned pause_us, uint64_t slots, char **paths, int count
     ring_run(&ring, pause_us, last);
 }
 
+static void judge_main(uint64_t slots, char **paths, int count)
+{
+    struct ring ring = {.files = (unsigned)count, .slots = slots};
+
+    for (int i = 0; i < count; i++)
+        if ((ring.fds[i] = open(paths[i], O_RDONLY)) < 0)
+            die(paths[i]);
+    (void)ring_judge(&ring);
+}
+
 /* --- Span ---------------------------------------------------------------------------------- */
 
 static void span_main(uint64_t mib, char **paths, int count)
@@ -349,11 +361,16 @@ int main(int argc, char **argv)
 
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     (void)sigaction(SIGTERM, &term, NULL);
+    if (argc >= 4 && argc <= 3 + FILES_MAX && strcmp(argv[1], "judge") == 0) {
+        slots = strtoull(argv[2], NULL, 10);
+        judge_main(slots ? slots : SLOTS, argv + 3, argc - 3);
+        return 0;
+    }
     if (pthread_create(&thread, NULL, answer, NULL) != 0)
         die("thread");
     if (argc >= 5 && argc <= 4 + FILES_MAX && strcmp(argv[1], "ring") == 0) {
         slots = strtoull(argv[3], NULL, 10);
-        ring_main((unsigned)strtoul(argv[2], NULL, 10), slots ? slots : 4096, argv + 4, argc - 4);
+        ring_main((unsigned)strtoul(argv[2], NULL, 10), slots ? slots : SLOTS, argv + 4, argc - 4);
     } else if (argc >= 4 && argc <= 3 + FILES_MAX && strcmp(argv[1], "span") == 0) {
         slots = strtoull(argv[2], NULL, 10);
         span_main(slots ? slots : 32, argv + 3, argc - 3);
@@ -362,7 +379,7 @@ int main(int argc, char **argv)
             (void)usleep(100000);
     } else {
         (void)fprintf(stderr, "usage: writer ring PAUSE_US SLOTS FILE... | span MIB FILE... | "
-                              "idle\n");
+                              "idle | judge SLOTS FILE...\n");
         return 2;
     }
     (void)fflush(stdout);
