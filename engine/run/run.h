@@ -38,8 +38,11 @@ struct runner_world {
 
 struct runner;
 struct runner *runner_new(const struct runner_world *world);
-/* Fires the cancels of actions in flight and forgets the runs; all that is durable stays. Step the
- * loop until the pool is idle before this. NULL is fine. */
+/* The daemon is to end: fires the cancels of what is in flight, and starts nothing more. What is cut
+ * by this has no result, and is in doubt at the next start. */
+void runner_stop(struct runner *runner);
+/* Forgets the runs; all that is durable stays. Before this, runner_stop, and step the loop until
+ * the pool is idle. NULL is fine. */
 void runner_free(struct runner *runner);
 /* Call after each commit of a turn (state_turn_end): starts what the turn decided. */
 void runner_turn_committed(struct runner *runner);

@@ -41,11 +41,12 @@ void site_close(struct site *site); /* NULL is fine */
  *   "group.retire"     * {group, run, generation}   -> {}       machine stopped; this side is the
  *                                                               old one, for good
  *  either side
- *   "group.observe"    * {group, run}               -> source:  {role, state, generation, held,
+ *   "group.observe"    * {group, run, point}        -> source:  {role, state, generation, held,
  *                                                      final_point, retired, durable_point, ...}
  *                                                      replica: {role, state, generation, pinned,
  *                                                      durable_point, durable_cut_ms,
- *                                                      durable_age_ms, and the same for applied}
+ *                                                      durable_age_ms, and the same for applied
+ *                                                      and asked (`point`)}
  *                                                      `pinned`: {point, cut_ms} of that run
  *  recovery side
  *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest

@@ -64,11 +64,12 @@ static json_t *pin_json(const struct store_points *points, const char *run)
     return json_null();
 }
 
-static int replica_json(struct estate *estate, struct store *store, const char *run,
+static int replica_json(struct estate *estate, struct store *store, const json_t *args,
                         json_t **ret_result, struct err *err)
 {
     CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
     struct clock *clock = estate_clock(estate);
+    const char *run = json_get_str(args, "run", "");
     struct store_info info;
 
     if (store->ops->info(store, &info, err) < 0 || store->ops->points(store, &points, err) < 0)
@@ -79,6 +80,7 @@ static int replica_json(struct estate *estate, struct store *store, const char *
                   "generation", (json_int_t)info.generation, "pinned", pin_json(&points, run));
     add_point(result, "durable", &points, info.durable_point, now);
     add_point(result, "applied", &points, info.applied_point, now);
+    add_point(result, "asked", &points, json_get_u64(args, "point", 0), now);
     *ret_result = result;
     return 0;
 }
@@ -119,7 +121,7 @@ int ask_group_observe(struct estate *estate, const json_t *args, json_t **ret_re
     }
     if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
-    int rc = replica_json(estate, store, json_get_str(args, "run", ""), ret_result, err);
+    int rc = replica_json(estate, store, args, ret_result, err);
     estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
     return rc;
 }

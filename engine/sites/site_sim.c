@@ -363,6 +363,11 @@ static int replica_observe(struct ask *ask, struct err *err)
                   pin ? json_pack("{s:I, s:I}", "point", (json_int_t)pin->point, "cut_ms",
                                   (json_int_t)machine->durable_cut_ms)
                       : json_null());
+    uint64_t asked = json_get_u64(ask->args, "point", 0);
+    if (asked && asked <= machine->durable_point)
+        (void)json_object_set_new(
+            *ask->ret_result, "asked_age_ms",
+            json_integer(age + (int64_t)(machine->durable_point - asked) * machine->interval_ms));
     return 0;
 }
 

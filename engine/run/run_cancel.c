@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Taking a run back: what is in flight finishes, then each action that has an undo is undone, last
+ * first, each with an intent of its own ("undoing") and a result ("undone", "undo-failed"). Undoing
+ * twice is harmless, so after a crash those in doubt are undone as well.
+ * Past the first destructive action there is no way back. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "run/run_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define UNDO_TRIES   5
+#define UNDO_WAIT_MS 2000
+
+/* --- The point of no return -------------------------------------------------------------------- */
+
+/* A failure that says nothing was changed. */
+static bool surely_not_done(enum err_code code)
+{
+    return code == ERR_INVALID || code == ERR_NOT_FOUND || code == ERR_STATE || code == ERR_FENCED
+           || code == ERR_DENIED || code == ERR_CORRUPT || code == ERR_UNSUPPORTED;
+}
+
+bool run_past_return(const struct run *run)
+{
+    VEC_FOREACH(row, &run->journal) {
+        const struct verb *verb = verb_find(row->verb);
+        if (!verb || verb->effect != EFFECT_DESTRUCTIVE)
+            continue;
+        if (str_eq(row->state, "failed") && surely_not_done(err_code_parse(row->error_code)))
+            continue;
+        return true;
+    }
+    return false;
+}
+
+/* --- The undo list ----------------------------------------------------------------------------- */
+
+static bool wants_undo(const struct run *run, const struct state_action *row)
+{
+    const struct plan_task *task = &run->tasks.at[row->step];
+
+    return task->actions.at[row->action].verb->undo != NULL && !str_eq(row->state, "undone")
+           && !str_eq(row->state, "undo-failed");
+}
+
+static struct state_action *next_undo(struct run *run)
+{
+    for (size_t step = run->tasks.len; step-- > 0;)
+        for (size_t action = run->tasks.at[step].actions.len; action-- > 0;) {
+            struct state_action *row = run_journal_newest(run, step, action);
+            if (row && wants_undo(run, row))
+                return row;
+        }
+    return NULL;
+}
+
+void run_undo_next(struct run *run)
+{
+    struct state_action *row = next_undo(run);
+
+    if (run->undo_timer != 0)
+        return;
+    if (row)
+        run_exec_undo(run, (size_t)(row - run->journal.at));
+    else
+        run_finish_cancelled(run);
+}
+
+static void undo_again(void *ctx)
+{
+    struct run *run = ctx;
+
+    run->undo_timer = 0;
+    run_schedule(run);
+}
+
+void run_undo_done(struct run *run, size_t index, int rc, const struct err *error)
+{
+    struct state_action *row = &run->journal.at[index];
+    struct run_step *step = &run->steps[row->step];
+
+    run->undo_busy = false;
+    if (rc < 0 && err_is_retryable(error->code) && ++run->undo_tries < UNDO_TRIES) {
+        log_info("run", "undo is tried again run=%s verb=%s error=\"%s\"", run->name, row->verb,
+                 error->text);
+        run->undo_timer = loop_timer(run->runner->world.loop, UNDO_WAIT_MS, undo_again, run);
+        return;
+    }
+    run->undo_tries = 0;
+    if (rc < 0) {
+        run->undo_failed = true;
+        step->error = *error;
+        run_write_undo(run, index, "undo-failed", error);
+        log_warn("run", "not undone run=%s step=\"%s\" error=\"%s\"", run->name,
+                 run_task(step)->title, error->text);
+        return;
+    }
+    run_write_undo(run, index, "undone", NULL);
+    if (sm_allows(&step_sm, step->state, STEP_UNDONE))
+        step_move(step, STEP_UNDONE);
+    log_info("run", "undone run=%s step=\"%s\"", run->name, run_task(step)->title);
+}
+
+/* --- Asking for it ----------------------------------------------------------------------------- */
+
+static int refuse_past(const struct run *run, struct err *err)
+{
+    return err_set(err, ERR_STATE, 0,
+                   "run %" PRId64 " is past its point of no return: this site is the writer now;"
+                   " hint: let it end; if it fails, run %s again: it goes on where it stopped",
+                   run->row.id, run->row.plan);
+}
+
+/* One that failed before its point of no return may be taken back as well. */
+static int load_failed(struct runner *runner, int64_t id, struct run **ret_run, struct err *err)
+{
+    CLEANUP(state_run_done) struct state_run row = {0};
+
+    if (state_run_get(runner->world.state, id, &row, err) < 0)
+        return -1;
+    int state = sm_parse(&run_sm, row.state);
+    int kind = run_kind_parse(row.kind);
+    if (state == RUN_CLEANUP_DUE || state == RUN_CLEANUP_FAILED)
+        return err_set(err, ERR_STATE, 0, "run %" PRId64 " is over; hint: muster cleanup %s", id,
+                       row.plan);
+    if (state != RUN_FAILED || kind < 0 || !run_is_real((enum run_kind)kind))
+        return err_set(err, ERR_STATE, 0, "run %" PRId64 " has ended (%s)", id, row.state);
+    return run_load(runner, &row, ret_run, err);
+}
+
+static void fire_harmless(struct run *run)
+{
+    for (size_t i = 0; i < run->tasks.len; i++) {
+        struct run_step *step = &run->steps[i];
+        if (step->busy && run_action(step)->verb->effect == EFFECT_NONE)
+            cancel_fire(step->cancel);
+        if (step->timer != 0) {
+            loop_timer_cancel(run->runner->world.loop, step->timer);
+            step->timer = 0;
+        }
+    }
+}
+
+static void begin_cancel(struct run *run, const char *who)
+{
+    CLEANUP(mem_freep) char *reason = mem_printf("cancelled by %s", who ? who : "somebody");
+
+    for (size_t i = 0; i < run->journal.len; i++)
+        if (str_eq(run->journal.at[i].state, "undo-failed"))
+            run_write_undo(run, i, "undoing", NULL);
+    run->undo_failed = false;
+    run_move(run, RUN_CANCELLING, reason);
+    fire_harmless(run);
+    run_schedule(run);
+}
+
+int runner_cancel(struct runner *runner, int64_t id, const char *who, struct err *err)
+{
+    struct run *run = runner_find(runner, id);
+
+    if (run) {
+        if (run->state == RUN_CANCELLING)
+            return 0;
+        if (run_past_return(run))
+            return refuse_past(run, err);
+        begin_cancel(run, who);
+        return 0;
+    }
+    if (load_failed(runner, id, &run, err) < 0)
+        return -1;
+    if (run_past_return(run)) {
+        (void)refuse_past(run, err);
+        run_free(run);
+        return -1;
+    }
+    *run_list_push(&runner->runs) = run;
+    run->row.ended_ms = 0;
+    begin_cancel(run, who);
+    return 0;
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One action: its intent goes into the journal with the turn; when that is durable its job starts
+ * in the pool; its result goes into the journal with the turn in which it comes back. */
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "run/run_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A person who cancels an undo, or a daemon that ends: bounded, so that nothing hangs for good. */
+#define UNDO_WITHIN_MS  (10 * 60 * 1000)
+#define PROBE_WITHIN_MS (60 * 1000)
+
+/* --- The job, on a pool thread ---------------------------------------------------------------- */
+
+static void job_run(struct pool_job *base)
+{
+    struct run_job *job = (struct run_job *)base;
+    struct cancel *cancel = job->job.cancel;
+
+    switch (job->mode) {
+    case MODE_RUN: job->rc = job->verb->run(&job->call, &job->result, cancel, &job->error); break;
+    case MODE_PROBE:
+        job->rc = job->verb->probe(&job->call, &job->answer, &job->result, cancel, &job->error);
+        break;
+    case MODE_UNDO: job->rc = job->verb->undo(&job->call, cancel, &job->error); break;
+    }
+}
+
+static void job_free(struct run_job *job)
+{
+    cancel_free(job->job.cancel);
+    json_decref(job->args);
+    json_decref(job->machines);
+    json_decref(job->result);
+    free(job->call_run);
+    free(job);
+}
+
+static void unlink_job(struct runner *runner, const struct run_job *job)
+{
+    for (struct run_job **link = &runner->flying; *link; link = &(*link)->next)
+        if (*link == job) {
+            *link = job->next;
+            return;
+        }
+}
+
+/* --- Its result, on the loop ------------------------------------------------------------------ */
+
+static void put_row(struct run *run, struct state_action *row, const char *state,
+                    const struct err *error)
+{
+    struct err err = ERR_EMPTY;
+
+    free(row->state);
+    free(row->error);
+    free(row->error_code);
+    row->state = mem_strdup(state);
+    row->error = mem_strdup(error ? error->text : "");
+    row->error_code = mem_strdup(error ? err_code_name(error->code) : "");
+    row->ended_ms = runner_wall(run->runner);
+    CRASH_POINT("run.result");
+    run_must(state_action_put(run->runner->world.state, row, &err), &err);
+    run_changed(run);
+}
+
+static void write_result(struct run *run, struct state_action *row, const char *state,
+                         const json_t *result, const struct err *error)
+{
+    free(row->result);
+    row->result = result ? json_text(result) : mem_strdup("");
+    put_row(run, row, state, error);
+}
+
+static void action_done(struct run_step *step, const json_t *result)
+{
+    struct run *run = step->run;
+    const char *warning = json_get_str(result, "warning", "");
+
+    write_result(run, run_journal_find(run, step), "done", result, NULL);
+    run_learn(run, result);
+    run_note_result(run, step, result);
+    if (*warning)
+        log_warn("run", "run=%s step=\"%s\" warning=\"%s\"", run->name, run_task(step)->title,
+                 warning);
+    step->action++;
+    if (step->action < run_task(step)->actions.len) {
+        if (run->state == RUN_RUNNING)
+            run_exec(step);
+        return;
+    }
+    step->ended_ms = runner_wall(run->runner);
+    step->error = (struct err)ERR_EMPTY;
+    step_move(step, STEP_DONE);
+    log_info("run", "step done run=%s step=\"%s\" took_ms=%" PRId64, run->name,
+             run_task(step)->title, step->ended_ms - step->started_ms);
+}
+
+static void run_done(struct run_step *step, struct run_job *job)
+{
+    struct run *run = step->run;
+
+    if (job->rc == 0) {
+        action_done(step, job->result);
+        return;
+    }
+    step->error = job->error;
+    if (job->error.code == ERR_UNKNOWN) {
+        write_result(run, run_journal_find(run, step), "unknown", job->result, &job->error);
+        step_unknown(step);
+        return;
+    }
+    write_result(run, run_journal_find(run, step), "failed", job->result, &job->error);
+    step_failed(step);
+}
+
+static void job_done(struct pool_job *base)
+{
+    struct run_job *job = (struct run_job *)base;
+    struct run *run = job->run;
+
+    unlink_job(run->runner, job);
+    if (job->step) {
+        job->step->busy = false;
+        job->step->cancel = NULL;
+    }
+    if (run->runner->stopping && job->rc < 0 && job->error.code == ERR_CANCELLED) {
+        job_free(job); /* cut by us: its intent stays without a result */
+        return;
+    }
+    switch (job->mode) {
+    case MODE_RUN: run_done(job->step, job); break;
+    case MODE_PROBE:
+        run_probe_done(job->step, job->rc, job->answer, job->result, &job->error);
+        break;
+    case MODE_UNDO: run_undo_done(run, job->row, job->rc, &job->error); break;
+    }
+    job_free(job);
+    run_schedule(run);
+}
+
+void run_action_done(struct run_step *step, const json_t *result)
+{
+    action_done(step, result);
+}
+
+void run_action_unknown(struct run_step *step)
+{
+    write_result(step->run, run_journal_find(step->run, step), "unknown", NULL, &step->error);
+    step_unknown(step);
+}
+
+/* The result stays: what it did is still of interest. */
+void run_write_undo(struct run *run, size_t row, const char *state, const struct err *error)
+{
+    put_row(run, &run->journal.at[row], state, error);
+}
+
+/* --- Deciding --------------------------------------------------------------------------------- */
+
+/* The other site of the machine that the action is about. */
+static struct site *there_of(struct run *run, const json_t *args)
+{
+    const struct runner_world *world = &run->runner->world;
+    const char *machine = json_get_str(args, "machine", json_get_str(args, "group", ""));
+    const json_t *known = json_object_get(run->machines, machine);
+    struct site *there = NULL;
+
+    if (!known)
+        known = json_object_iter_value(json_object_iter(run->machines));
+    const char *peer = json_get_str(known, "peer", "");
+    if (*peer)
+        there = world->peer(world->ctx, peer);
+    return there ? there : &run->runner->nobody;
+}
+
+static struct run_job *new_job(struct run *run, const struct plan_task_action *action,
+                               enum run_mode mode, int64_t within_ms)
+{
+    struct run_job *job = mem_new(struct run_job);
+
+    job->job = (struct pool_job){
+        .run = job_run,
+        .done = job_done,
+        .cancel = cancel_new(run->runner->clock, NULL, within_ms),
+    };
+    job->run = run;
+    job->mode = mode;
+    job->verb = action->verb;
+    job->args = json_deep_copy(action->args);
+    job->machines = json_deep_copy(run->machines);
+    job->call_run = mem_strdup(json_get_str(run->inputs, "call", run->name));
+    job->call = (struct verb_call){
+        .kind = run->kind,
+        .run = job->call_run,
+        .args = job->args,
+        .machines = job->machines,
+        .here = run->runner->world.here,
+        .there = there_of(run, action->args),
+        .clock = run->runner->clock,
+    };
+    *run->runner->pending_end = job;
+    run->runner->pending_end = &job->next;
+    return job;
+}
+
+static struct state_action *write_intent(struct run_step *step)
+{
+    struct run *run = step->run;
+    struct err err = ERR_EMPTY;
+    struct state_action *row = state_actions_push(&run->journal);
+
+    *row = (struct state_action){
+        .run = run->row.id,
+        .step = (int64_t)step->index,
+        .attempt = step->attempt,
+        .action = (int64_t)step->action,
+        .verb = mem_strdup(run_action(step)->verb->name),
+        .state = mem_strdup("started"),
+        .result = mem_strdup(""),
+        .error = mem_strdup(""),
+        .error_code = mem_strdup(""),
+        .started_ms = runner_wall(run->runner),
+    };
+    CRASH_POINT("run.intent");
+    run_must(state_action_put(run->runner->world.state, row, &err), &err);
+    return row;
+}
+
+void run_exec(struct run_step *step)
+{
+    struct clock *clock = step->run->runner->clock;
+    int64_t within = CANCEL_NEVER;
+
+    if (step->deadline_ms != 0) {
+        within = step->deadline_ms - clock->now_ms(clock);
+        if (within < 0)
+            within = 0;
+    }
+    if (!step->doubt_settled)
+        (void)write_intent(step);
+    step->doubt_settled = false;
+    struct run_job *job = new_job(step->run, run_action(step), MODE_RUN, within);
+    job->step = step;
+    step->busy = true;
+    step->cancel = job->job.cancel;
+    log_debug("run", "starts run=%s step=\"%s\" verb=%s attempt=%" PRId64, step->run->name,
+              run_task(step)->title, run_action(step)->verb->name, step->attempt);
+}
+
+void run_exec_probe(struct run_step *step)
+{
+    struct run_job *job = new_job(step->run, run_action(step), MODE_PROBE, PROBE_WITHIN_MS);
+
+    job->step = step;
+    step->busy = true;
+    step->cancel = job->job.cancel;
+}
+
+void run_exec_undo(struct run *run, size_t row)
+{
+    struct state_action *action = &run->journal.at[row];
+    const struct plan_task *task = &run->tasks.at[action->step];
+    struct run_job *job =
+        new_job(run, &task->actions.at[action->action], MODE_UNDO, UNDO_WITHIN_MS);
+
+    if (!str_eq(action->state, "undoing"))
+        run_write_undo(run, row, "undoing", NULL);
+    job->row = row;
+    run->undo_busy = true;
+}
+
+bool run_in_flight(const struct run *run)
+{
+    if (run->undo_busy)
+        return true;
+    for (size_t i = 0; i < run->tasks.len; i++)
+        if (run->steps[i].busy)
+            return true;
+    return false;
+}
+
+/* Those in the pool are waited for by whoever frees the pool; their ends find nobody. */
+void runner_drop_jobs(struct runner *runner)
+{
+    struct run_job *next;
+
+    for (struct run_job *job = runner->pending; job; job = next) {
+        next = job->next;
+        job_free(job);
+    }
+    runner->pending = NULL;
+    runner->pending_end = &runner->pending;
+    for (struct run_job *job = runner->flying; job; job = job->next)
+        cancel_fire(job->job.cancel);
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+/* For run_*.c: a run in memory, and who does what with it. All on the loop thread.
+ *
+ *   run_start.c    may it start, and with what          run_load.c    from its row and journal
+ *   run_sched.c    what may start next                  run_exec.c    intent, job, result
+ *   run_recover.c  in doubt after a crash               run_cancel.c  the undo list
+ *   run_finish.c   what a run ends in                   run_report.c  a run for people
+ */
+#pragma once
+
+#include "base/sm.h"
+#include "plan/plan.h"
+#include "run/run.h"
+
+enum run_state {
+    RUN_CHECKING,
+    RUN_RUNNING,
+    RUN_PAUSED,
+    RUN_SUCCEEDED,
+    RUN_FAILED,
+    RUN_AWAITING_COMMIT,
+    RUN_CANCELLING,
+    RUN_CANCELLED,
+    RUN_CLEANUP_DUE,
+    RUN_CLEANING,
+    RUN_CLEAN,
+    RUN_CLEANUP_FAILED,
+    RUN_STATE_COUNT
+};
+extern const struct sm run_sm;
+
+enum step_state {
+    STEP_WAITING,
+    STEP_RUNNING,
+    STEP_RETRYING, /* failed, and will be tried again */
+    STEP_DONE,
+    STEP_FAILED,
+    STEP_SKIPPED, /* by a person */
+    STEP_UNKNOWN, /* nobody can tell whether it happened */
+    STEP_UNDONE,
+    STEP_STATE_COUNT
+};
+extern const struct sm step_sm;
+
+struct run;
+
+struct run_step {
+    struct run *run;
+    size_t index;
+    int state; /* enum step_state */
+    int64_t attempt;
+    size_t action;       /* the one at hand */
+    bool busy;           /* its action's job is decided on, or in the pool */
+    bool doubt;          /* started before a crash: to be probed, not run */
+    bool doubt_settled;  /* the probe said: not done; run it without a new intent */
+    unsigned doubts;     /* probes that failed in a row */
+    int64_t deadline_ms; /* monotonic, of this attempt; 0: none */
+    uint64_t timer;
+    int64_t started_ms;
+    int64_t ended_ms;
+    struct err error;      /* of the last failed attempt */
+    struct cancel *cancel; /* of the job in flight; the job's */
+};
+
+struct run {
+    struct runner *runner;
+    struct state_run row;
+    enum run_kind kind;
+    int state;        /* enum run_state */
+    char name[64];    /* "lyon-12" */
+    json_t *inputs;   /* as the row has them */
+    json_t *machines; /* as verb_call has them: inputs' and the facts since */
+    struct plan *plan;
+    struct plan_tasks tasks;
+    struct run_step *steps;       /* as many as tasks */
+    struct state_actions journal; /* all rows, in memory */
+    size_t undo_left;             /* journal rows before this one are still to be looked at */
+    unsigned undo_tries;
+    bool undo_busy;
+    bool undo_failed;
+    uint64_t undo_timer;
+};
+VEC_DEFINE(run_list, struct run *)
+
+struct runner {
+    struct runner_world world;
+    struct clock *clock;
+    struct run_list runs;    /* those being worked on */
+    struct run_list ended;   /* freed at the next turn: their callbacks are on the stack */
+    struct run_job *pending; /* decided on; submitted when the turn is committed */
+    struct run_job **pending_end;
+    struct run_job *flying;
+    struct site nobody; /* stands for a peer we are not paired with: never reached */
+    uint64_t changes;
+    bool stopping; /* what is cut now goes on at the next start */
+};
+
+/* --- run.c ---------------------------------------------------------------------------------- */
+struct run *runner_find(struct runner *runner, int64_t id); /* of those worked on; or NULL */
+int64_t runner_wall(const struct runner *runner);
+/* What is durable is older than what memory holds: the daemon ends and takes the run up anew. */
+void run_must(int result, const struct err *err);
+/* Writes the row: state, reason, inputs, ended. */
+void run_save(struct run *run);
+void run_move(struct run *run, enum run_state state, const char *reason);
+void run_changed(struct run *run);
+void run_free(struct run *run);
+/* It needs no more work: out of the list, freed after this turn. */
+void run_retire(struct run *run);
+bool run_is_active(int state); /* being worked on, or waiting for a person's answer */
+bool run_is_real(enum run_kind kind);
+const struct plan_task *run_task(const struct run_step *step);
+const struct plan_task_action *run_action(const struct run_step *step);
+void step_move(struct run_step *step, enum step_state state);
+
+/* --- run_load.c ----------------------------------------------------------------------------- */
+/* A run from its row (taken) and what the journal says; nothing is started. */
+int run_load(struct runner *runner, struct state_run *row, struct run **ret_run, struct err *err)
+    MUST_CHECK;
+/* The plan's tasks for this kind: checked against the verbs there are. */
+int run_tasks(struct runner *runner, const json_t *document, enum run_kind kind,
+              struct plan **ret_plan, struct plan_tasks *ret_tasks, struct err *err) MUST_CHECK;
+void run_learn(struct run *run, const json_t *result); /* facts about machines */
+/* The journal's row, or NULL. */
+struct state_action *run_journal_find(struct run *run, const struct run_step *step);
+/* The newest row of that step and action index. */
+struct state_action *run_journal_newest(struct run *run, size_t step, size_t action);
+
+/* --- run_sched.c ---------------------------------------------------------------------------- */
+/* Looks what may start, what is over; called after every change. */
+void run_schedule(struct run *run);
+/* One attempt failed with step->error: retry, or failed for good. */
+void step_failed(struct run_step *step);
+void step_unknown(struct run_step *step);
+bool step_may_retry(const struct run_step *step); /* by its attempts and its error */
+void step_retry_in(struct run_step *step, int64_t wait_ms);
+void step_set_deadline(struct run_step *step);
+
+/* --- run_exec.c ----------------------------------------------------------------------------- */
+enum run_mode { MODE_RUN, MODE_PROBE, MODE_UNDO };
+struct run_job {
+    struct pool_job job;
+    struct run_job *next; /* in `pending` or `flying` */
+    struct run *run;
+    struct run_step *step;
+    size_t row; /* MODE_UNDO: of the journal */
+    enum run_mode mode;
+    const struct verb *verb;
+    struct verb_call call;
+    json_t *args;
+    json_t *machines;
+    char *call_run;
+    int rc;
+    enum verb_answer answer;
+    json_t *result;
+    struct err error;
+};
+/* Writes the intent of step's action at hand (unless its doubt is settled) and decides its job. */
+void run_exec(struct run_step *step);
+void run_exec_probe(struct run_step *step);
+void run_exec_undo(struct run *run, size_t row);
+/* The step's action at hand is done, or nobody can tell: result and states. */
+void run_action_done(struct run_step *step, const json_t *result);
+void run_action_unknown(struct run_step *step);
+void run_write_undo(struct run *run, size_t row, const char *state, const struct err *error);
+bool run_in_flight(const struct run *run);
+void runner_drop_jobs(struct runner *runner);
+
+/* --- run_recover.c --------------------------------------------------------------------------- */
+void run_probe_done(struct run_step *step, int rc, enum verb_answer answer, json_t *result,
+                    const struct err *error);
+/* Sets steps' states by the journal. */
+void run_rebuild(struct run *run);
+
+/* --- run_cancel.c ---------------------------------------------------------------------------- */
+bool run_past_return(const struct run *run);
+/* The next undo, or the end of the cancelling. */
+void run_undo_next(struct run *run);
+void run_undo_done(struct run *run, size_t row, int rc, const struct err *error);
+
+/* --- run_finish.c ---------------------------------------------------------------------------- */
+/* All steps are over; `failed` NULL or the step that stopped the run. */
+void run_finish(struct run *run, const struct run_step *failed);
+void run_finish_cancelled(struct run *run);
+/* The protections' rows of a real run's machines. */
+void run_set_protections(struct run *run, const char *state);
+/* Rows of recovered machines, by a result. */
+void run_note_result(struct run *run, const struct run_step *step, const json_t *result);
+/* A test's row that this cleanup works on; moves it. */
+void run_move_test(struct run *run, enum run_state state, const char *reason);

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a run would do and lose, named before it is asked for. The bound is never optimistic: the
+ * age of the newest durable point, for an older point that was chosen the age of that one. */
+#include "base/mem.h"
+#include "run/run_start.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PEER_MS 5000
+
+struct runner_preview {
+    enum run_kind kind;
+    char plan[PLAN_NAME_BYTES];
+    uint64_t point;
+    json_t *machines;
+    json_t *steps;
+    struct clock *clock;
+    struct site *here;
+    struct site **there; /* one per machine, in the order of `machines` */
+};
+
+int runner_preview_begin(struct runner *runner, const struct runner_spec *spec,
+                         struct runner_preview **ret_preview, struct err *err)
+{
+    CLEANUP(run_request_done) struct run_request request = {0};
+    const struct runner_world *world = &runner->world;
+    const char *machine;
+    json_t *known;
+    size_t count = 0;
+
+    if (run_request_make(runner, spec, &request, err) < 0)
+        return -1;
+    struct runner_preview *preview = mem_new(struct runner_preview);
+    preview->kind = spec->kind;
+    preview->point = spec->point;
+    preview->clock = runner->clock;
+    preview->here = world->here;
+    (void)snprintf(preview->plan, sizeof(preview->plan), "%s", request.plan_name);
+    preview->machines = json_deep_copy(request.machines);
+    preview->there = mem_new_array(struct site *, json_object_size(preview->machines) + 1);
+    json_object_foreach(preview->machines, machine, known) {
+        struct site *there = world->peer(world->ctx, json_get_str(known, "peer", ""));
+        preview->there[count++] = there ? there : &runner->nobody;
+    }
+    preview->steps = json_array();
+    VEC_FOREACH(task, &request.tasks)
+        (void)json_array_append_new(preview->steps, json_string(task->title));
+    *ret_preview = preview;
+    return 0;
+}
+
+static void warn(json_t *warnings, char *text)
+{
+    (void)json_array_append_new(warnings, json_string(text));
+    free(text);
+}
+
+static bool peer_answers(const struct runner_preview *preview, struct site *there,
+                         const json_t *known, struct err *why, struct cancel *cancel)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(preview->clock, cancel, PEER_MS);
+
+    return site_ask(there, "group.observe",
+                    json_pack("{s:s, s:s}", "group", json_get_str(known, "group", ""), "run", ""),
+                    NULL, limit, why)
+           == 0;
+}
+
+/* What was written after the point that would be used. -1: cannot be told. */
+static int64_t loss_bound(const struct runner_preview *preview, const json_t *seen)
+{
+    if (preview->kind == RUN_PLANNED)
+        return 0;
+    if (preview->point != 0 && preview->point != json_get_u64(seen, "durable_point", 0))
+        return -1;
+    const char *age = preview->kind == RUN_TEST ? "applied_age_ms" : "durable_age_ms";
+    return json_object_get(seen, age) ? (int64_t)json_get_u64(seen, age, 0) : -1;
+}
+
+static json_t *ask_machine(const struct runner_preview *preview, const char *name,
+                           const json_t *known, struct site *there, json_t *warnings,
+                           struct cancel *cancel)
+{
+    static const char *const copied[] = {"durable_point", "durable_cut_ms", "durable_age_ms",
+                                         "applied_point", "applied_cut_ms", "applied_age_ms",
+                                         "generation"};
+    CLEANUP(json_freep) json_t *seen = NULL;
+    struct err why = ERR_EMPTY;
+    json_t *machine = json_pack("{s:s, s:s, s:s}", "machine", name, "group",
+                                json_get_str(known, "group", name), "peer", there->name);
+
+    if (site_ask(preview->here, "group.observe",
+                 json_pack("{s:s, s:s, s:I}", "group", json_get_str(known, "group", name), "run",
+                           "", "point", (json_int_t)preview->point),
+                 &seen, cancel, &why)
+        < 0)
+        warn(warnings, mem_printf("%s: %s", name, why.text));
+    for (size_t i = 0; seen && i < ARRAY_LEN(copied); i++)
+        if (json_object_get(seen, copied[i]))
+            (void)json_object_set(machine, copied[i], json_object_get(seen, copied[i]));
+    if (seen && json_get_u64(seen, "durable_point", 0) == 0)
+        warn(warnings, mem_printf("%s has no point yet", name));
+    else if (seen && preview->point && !json_object_get(seen, "asked_age_ms"))
+        warn(warnings, mem_printf("%s has no point %" PRIu64, name, preview->point));
+    uint64_t point =
+        preview->point
+            ? preview->point
+            : json_get_u64(seen, preview->kind == RUN_TEST ? "applied_point" : "durable_point", 0);
+    (void)json_object_set_new(machine, "point", json_integer((json_int_t)point));
+    (void)json_object_set_new(machine, "loss_bound_ms", json_integer(loss_bound(preview, seen)));
+    bool answers = peer_answers(preview, there, known, &why, cancel);
+    (void)json_object_set_new(machine, "peer_answers", json_boolean(answers));
+    if (!answers && preview->kind == RUN_PLANNED)
+        warn(warnings, mem_printf("a planned failover of %s needs both sites: %s", name, why.text));
+    else if (!answers && preview->kind == RUN_UNPLANNED)
+        warn(warnings, mem_printf("%s does not answer: %s may still run there; only its network can"
+                                  " stop it until the sites meet again (%s)",
+                                  there->name, name, why.text));
+    else if (preview->kind == RUN_UNPLANNED)
+        warn(warnings, mem_printf("%s answers: a planned failover of %s would lose nothing",
+                                  there->name, name));
+    return machine;
+}
+
+int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct cancel *cancel,
+                       struct err *err)
+{
+    CLEANUP(json_freep) json_t *warnings = json_array();
+    CLEANUP(json_freep) json_t *machines = json_array();
+    int64_t worst = 0;
+    size_t count = 0;
+    const char *name;
+    json_t *known;
+
+    json_object_foreach(preview->machines, name, known) {
+        if (cancel_check(cancel, err) < 0)
+            return -1;
+        if (preview->kind == RUN_CLEANUP)
+            continue;
+        json_t *machine =
+            ask_machine(preview, name, known, preview->there[count++], warnings, cancel);
+        int64_t bound = json_integer_value(json_object_get(machine, "loss_bound_ms"));
+        worst = bound < 0 || worst < 0 ? -1 : bound > worst ? bound : worst;
+        (void)json_array_append_new(machines, machine);
+    }
+    *ret_json = json_pack("{s:s, s:s, s:O, s:I, s:O, s:O}", "plan", preview->plan, "kind",
+                          run_kind_name(preview->kind), "machines", machines, "loss_bound_ms",
+                          (json_int_t)worst, "steps", preview->steps, "warnings", warnings);
+    return 0;
+}
+
+void runner_preview_free(struct runner_preview *preview)
+{
+    if (!preview)
+        return;
+    json_decref(preview->machines);
+    json_decref(preview->steps);
+    free(preview->there);
+    free(preview);
+}

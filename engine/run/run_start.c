@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+/* May a run start, and with what.
+ *
+ * Two runs never work on one machine at once. A test keeps off the machine itself (an isolated copy
+ * of a kept point), so it holds up no real failover; it does hold up another test, until it is
+ * cleaned.
+ *
+ * A failover that failed is gone on with by the next real run of the same machine: that one takes
+ * over the name under which the machine was held, promoted and started, so that nothing is done
+ * twice and nobody is locked out by his own first try. */
+#include "run/run_start.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void run_request_done(struct run_request *request)
+{
+    json_decref(request->document);
+    json_decref(request->machines);
+    json_decref(request->test_inputs);
+    plan_tasks_done(&request->tasks);
+    plan_free(request->plan);
+    memset(request, 0, sizeof(*request));
+}
+
+/* --- What is to be run ---------------------------------------------------------------------------- */
+
+/* The newest test of that plan that is to be cleaned, or the one that was named. */
+static int find_test(struct runner *runner, const struct runner_spec *spec,
+                     struct state_run *ret_test, struct err *err)
+{
+    CLEANUP(state_runs_done) struct state_runs rows = VEC_EMPTY;
+
+    if (spec->of_run != 0)
+        return state_run_get(runner->world.state, spec->of_run, ret_test, err);
+    if (state_run_list(runner->world.state, true, &rows, err) < 0)
+        return -1;
+    VEC_FOREACH(row, &rows) {
+        if (!str_eq(row->kind, "test") || !str_eq(row->plan, spec->plan))
+            continue;
+        *ret_test = *row;
+        memset(row, 0, sizeof(*row));
+        return 0;
+    }
+    return err_set(err, ERR_NOT_FOUND, 0, "no test of %s is to be cleaned", spec->plan);
+}
+
+static int check_test(const struct state_run *test, struct err *err)
+{
+    int state = sm_parse(&run_sm, test->state);
+
+    if (!str_eq(test->kind, "test"))
+        return err_set(err, ERR_INVALID, 0, "run %" PRId64 " is %s; only a test is cleaned up",
+                       test->id, test->kind);
+    if (state == RUN_CLEANUP_DUE || state == RUN_CLEANUP_FAILED)
+        return 0;
+    return err_set(err, ERR_STATE, 0, "test %" PRId64 " of %s is %s%s", test->id, test->plan,
+                   test->state,
+                   run_is_active(state) ? "; hint: wait for its end, or muster run cancel" : "");
+}
+
+/* A cleanup removes what the test brought up, by the plan as the test had it. */
+static int request_cleanup(struct runner *runner, const struct runner_spec *spec,
+                           struct run_request *request, struct err *err)
+{
+    CLEANUP(state_run_done) struct state_run test = {0};
+    CLEANUP(json_freep) json_t *inputs = NULL;
+
+    if (find_test(runner, spec, &test, err) < 0 || check_test(&test, err) < 0
+        || json_parse(test.inputs, strlen(test.inputs), &inputs, err) < 0)
+        return -1;
+    request->of_run = test.id;
+    (void)snprintf(request->plan_name, sizeof(request->plan_name), "%s", test.plan);
+    request->document = json_incref(json_object_get(inputs, "document"));
+    request->machines = json_incref(json_object_get(inputs, "machines"));
+    request->test_inputs = json_incref(inputs);
+    return 0;
+}
+
+static int find_document(struct runner *runner, const struct runner_spec *spec,
+                         struct run_request *request, struct err *err)
+{
+    CLEANUP(state_plan_done) struct state_plan plan = {0};
+
+    (void)snprintf(request->plan_name, sizeof(request->plan_name), "%s",
+                   spec->plan ? spec->plan : "");
+    if (spec->document) {
+        request->document = json_deep_copy(spec->document);
+        return 0;
+    }
+    if (state_plan_get(runner->world.state, spec->plan, &plan, err) < 0)
+        return err->code == ERR_NOT_FOUND ? err_set(
+                   err, ERR_NOT_FOUND, 0, "no plan \"%s\"; hint: muster plan list", spec->plan)
+                                          : -1;
+    return json_parse(plan.document, strlen(plan.document), &request->document, err);
+}
+
+/* --- Its machines ---------------------------------------------------------------------------------- */
+
+/* This site must hold the replica: a run executes where the machines are to be. */
+static int check_side(const struct runner *runner, const char *machine,
+                      const struct state_protection *row, struct err *err)
+{
+    const char *here = runner->world.here->name;
+
+    if (!str_eq(row->role, "replica"))
+        return err_set(err, ERR_STATE, 0,
+                       "%s is protected from %s to %s: its replica is there; hint: run this at %s",
+                       machine, here, row->peer, row->peer);
+    return 0;
+}
+
+/* The newest real run of the machine, when it failed: its knowledge of the machine (borrowed from
+ * `inputs`). */
+static const json_t *unfinished(const struct state_runs *rows, const char *machine,
+                                json_t **ret_inputs)
+{
+    VEC_FOREACH(row, rows) { /* newest first */
+        CLEANUP(json_freep) json_t *inputs = NULL;
+        int kind = run_kind_parse(row->kind);
+        if (kind < 0 || !run_is_real((enum run_kind)kind)
+            || json_parse(row->inputs, strlen(row->inputs), &inputs, NULL) < 0)
+            continue;
+        const json_t *known = json_object_get(json_object_get(inputs, "machines"), machine);
+        if (!known)
+            continue;
+        if (!str_eq(row->state, "failed"))
+            return NULL;
+        *ret_inputs = json_incref(inputs);
+        return known;
+    }
+    return NULL;
+}
+
+static int add_machine(struct runner *runner, const struct runner_spec *spec,
+                       const struct state_runs *rows, const char *machine,
+                       struct run_request *request, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    CLEANUP(json_freep) json_t *inputs = NULL;
+
+    if (state_protection_get(runner->world.state, machine, &row, err) < 0)
+        return err->code == ERR_NOT_FOUND
+                   ? err_set(err, ERR_NOT_FOUND, 0,
+                             "%s holds no replica of \"%s\"; hint: muster status shows what is"
+                             " protected",
+                             runner->world.here->name, machine)
+                   : -1;
+    if (check_side(runner, machine, &row, err) < 0)
+        return -1;
+    json_t *known = json_pack("{s:s, s:s, s:I, s:I, s:b}", "group", row.group, "peer", row.peer,
+                              "point", (json_int_t)spec->point, "generation",
+                              (json_int_t)row.generation, "last_delta", spec->last_delta);
+    (void)json_object_set_new(request->machines, machine, known);
+    const json_t *before = run_is_real(spec->kind) ? unfinished(rows, machine, &inputs) : NULL;
+    if (before) {
+        (void)json_object_set(known, "run", json_object_get(before, "run"));
+        (void)json_object_set(known, "generation", json_object_get(before, "generation"));
+    }
+    return 0;
+}
+
+static int add_machines(struct runner *runner, const struct runner_spec *spec,
+                        struct run_request *request, struct err *err)
+{
+    CLEANUP(state_runs_done) struct state_runs rows = VEC_EMPTY;
+    CLEANUP(json_freep) json_t *names = plan_machines(request->plan, spec->kind);
+    json_t *name;
+    size_t i;
+
+    if (state_run_list(runner->world.state, false, &rows, err) < 0)
+        return -1;
+    request->machines = json_object();
+    json_array_foreach(names, i, name)
+        if (add_machine(runner, spec, &rows, json_string_value(name), request, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* --- Who has them now -------------------------------------------------------------------------------- */
+
+static const char *shared_machine(const json_t *machines, const struct state_run *row)
+{
+    CLEANUP(json_freep) json_t *inputs = NULL;
+    const char *name;
+    json_t *known;
+
+    if (json_parse(row->inputs, strlen(row->inputs), &inputs, NULL) < 0)
+        return NULL;
+    json_object_foreach((json_t *)(uintptr_t)machines, name, known)
+        if (json_object_get(json_object_get(inputs, "machines"), name))
+            return name;
+    return NULL;
+}
+
+static int refuse(const struct state_run *row, const char *machine, const char *hint,
+                  struct err *err)
+{
+    return err_set(err, ERR_STATE, 0, "run %" PRId64 " (%s of %s, %s) has %s; hint: %s", row->id,
+                   row->kind, row->plan, row->state, machine, hint);
+}
+
+static int check_conflict(const struct state_run *row, enum run_kind kind, const char *machine,
+                          struct err *err)
+{
+    int state = sm_parse(&run_sm, row->state);
+    bool is_test = str_eq(row->kind, "test");
+
+    if (kind == RUN_CLEANUP) /* the test's own state has been looked at */
+        return str_eq(row->kind, "cleanup") && run_is_active(state)
+                   ? refuse(row, machine, "wait for its end", err)
+                   : 0;
+    if (run_is_real(kind) && (is_test || str_eq(row->kind, "cleanup")))
+        return 0;
+    if (run_is_active(state))
+        return refuse(row, machine, "wait for its end, or muster run cancel", err);
+    if (state == RUN_AWAITING_COMMIT)
+        return refuse(row, machine, "it was failed over already and awaits commit", err);
+    return is_test ? refuse(row, machine, "muster cleanup, then again", err) : 0;
+}
+
+static int check_conflicts(struct runner *runner, enum run_kind kind, const json_t *machines,
+                           struct err *err)
+{
+    CLEANUP(state_runs_done) struct state_runs rows = VEC_EMPTY;
+
+    if (state_run_list(runner->world.state, true, &rows, err) < 0)
+        return -1;
+    VEC_FOREACH(row, &rows) {
+        const char *machine = shared_machine(machines, row);
+        if (machine && check_conflict(row, kind, machine, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* --- The request as a whole ---------------------------------------------------------------------------- */
+
+static int check_spec(const struct runner_spec *spec, struct err *err)
+{
+    switch (spec->kind) {
+    case RUN_TEST:
+    case RUN_UNPLANNED: break;
+    case RUN_PLANNED:
+        if (spec->point != 0)
+            return err_set(err, ERR_INVALID, 0,
+                           "a planned failover loses nothing: it takes the last point it makes, not"
+                           " point %" PRIu64 "; hint: --unplanned --point",
+                           spec->point);
+        break;
+    case RUN_CLEANUP:
+        if (!spec->plan && spec->of_run == 0)
+            return err_set(err, ERR_INVALID, 0, "name the plan or the test run to clean up");
+        return 0;
+    case RUN_FAILBACK:
+    case RUN_DRY:
+    case RUN_KIND_COUNT:
+        return err_set(err, ERR_UNSUPPORTED, 0, "there are no %s runs in this version",
+                       run_kind_name(spec->kind));
+    }
+    if (!spec->plan && !spec->document)
+        return err_set(err, ERR_INVALID, 0, "name a plan");
+    return 0;
+}
+
+int run_request_make(struct runner *runner, const struct runner_spec *spec,
+                     struct run_request *request, struct err *err)
+{
+    if (check_spec(spec, err) < 0)
+        return -1;
+    request->kind = spec->kind;
+    if (spec->kind == RUN_CLEANUP) {
+        if (request_cleanup(runner, spec, request, err) < 0
+            || run_tasks(runner, request->document, RUN_CLEANUP, &request->plan, &request->tasks,
+                         err)
+                   < 0)
+            return -1;
+    } else if (find_document(runner, spec, request, err) < 0
+               || run_tasks(runner, request->document, spec->kind, &request->plan, &request->tasks,
+                            err)
+                      < 0
+               || add_machines(runner, spec, request, err) < 0) {
+        return -1;
+    }
+    if (!request->plan_name[0])
+        (void)snprintf(request->plan_name, sizeof(request->plan_name), "%s", request->plan->name);
+    return check_conflicts(runner, spec->kind, request->machines, err);
+}
+
+/* --- Starting --------------------------------------------------------------------------------------------- */
+
+/* Machines without a name from an earlier run are this run's own. */
+static void name_machines(json_t *machines, const char *name)
+{
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach(machines, machine, known)
+        if (!json_object_get(known, "run"))
+            (void)json_object_set_new(known, "run", json_string(name));
+}
+
+static json_t *make_inputs(const struct runner *runner, const struct runner_spec *spec,
+                           const struct run_request *request, const char *name)
+{
+    const char *call =
+        request->test_inputs ? json_get_str(request->test_inputs, "call", name) : name;
+
+    name_machines(request->machines, name);
+    return json_pack("{s:s, s:s, s:s, s:O, s:s, s:I, s:b, s:I, s:s, s:I, s:O}", "name", name,
+                     "site", runner->world.here->name, "call", call, "document", request->document,
+                     "hash", request->plan->hash, "point", (json_int_t)spec->point, "last_delta",
+                     spec->last_delta, "of_run", (json_int_t)request->of_run, "outcome", "",
+                     "finished_ms", (json_int_t)0, "machines", request->machines);
+}
+
+static int put_row(struct runner *runner, const struct runner_spec *spec,
+                   const struct run_request *request, struct state_run *row, struct err *err)
+{
+    char name[64];
+
+    *row = (struct state_run){
+        .plan = mem_strdup(request->plan_name),
+        .kind = mem_strdup(run_kind_name(spec->kind)),
+        .state = mem_strdup(sm_name(&run_sm, RUN_CHECKING)),
+        .reason = mem_strdup(""),
+        .inputs = mem_strdup("{}"),
+        .who = mem_strdup(spec->who ? spec->who : ""),
+        .declared_ms = runner_wall(runner),
+    };
+    /* The first put gives the number that the name needs. */
+    if (state_run_put(runner->world.state, row, err) < 0)
+        return -1;
+    if (snprintf(name, sizeof(name), "%s-%" PRId64, runner->world.here->name, row->id)
+        >= (int)sizeof(name))
+        return err_set(err, ERR_LIMIT, 0, "the site's name \"%s\" is too long to name runs by",
+                       runner->world.here->name);
+    CLEANUP(json_freep) json_t *inputs = make_inputs(runner, spec, request, name);
+    free(row->inputs);
+    row->inputs = json_text(inputs);
+    CRASH_POINT("run.declared");
+    return state_run_put(runner->world.state, row, err);
+}
+
+static void first_turn(void *ctx)
+{
+    run_schedule(ctx);
+}
+
+int runner_start(struct runner *runner, const struct runner_spec *spec, int64_t *ret_run,
+                 struct err *err)
+{
+    CLEANUP(run_request_done) struct run_request request = {0};
+    CLEANUP(state_run_done) struct state_run row = {0};
+    struct run *run;
+
+    if (run_request_make(runner, spec, &request, err) < 0
+        || put_row(runner, spec, &request, &row, err) < 0 || run_load(runner, &row, &run, err) < 0)
+        return -1;
+    *run_list_push(&runner->runs) = run;
+    if (run->kind == RUN_CLEANUP)
+        run_move_test(run, RUN_CLEANING, "");
+    else if (run_is_real(run->kind))
+        run_set_protections(run, "failing-over");
+    log_info("run", "declared run=%s plan=%s kind=%s who=%s steps=%zu", run->name, run->row.plan,
+             run->row.kind, run->row.who, run->tasks.len);
+    run_changed(run);
+    loop_post(runner->world.loop, first_turn, run);
+    *ret_run = run->row.id;
+    return 0;
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What somebody asks for, checked: for runner_start and for the preview. */
+#pragma once
+
+#include "run/run_internal.h"
+
+struct run_request {
+    enum run_kind kind;
+    char plan_name[PLAN_NAME_BYTES];
+    json_t *document;
+    struct plan *plan;
+    struct plan_tasks tasks;
+    json_t *machines; /* as verb_call has them; "run" only where an earlier run is gone on with */
+    json_t *test_inputs; /* a cleanup's */
+    int64_t of_run;
+};
+void run_request_done(struct run_request *request); /* also for CLEANUP; also after an error */
+int run_request_make(struct runner *runner, const struct runner_spec *spec,
+                     struct run_request *request, struct err *err) MUST_CHECK;
