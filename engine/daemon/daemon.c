@@ -36,8 +36,6 @@ void daemon_commit(void *ctx)
         _exit(EXIT_NO_STATE);
     }
     daemon_calls_answer(daemon);
-    if (cancel_is_fired(daemon->stop))
-        return; /* what was decided starts with the next daemon */
     if (daemon->jobs)
         jobs_turn_committed(daemon->jobs);
     if (daemon->runner)
@@ -336,6 +334,8 @@ static void wind_down(struct daemon *daemon)
     cancel_fire(daemon->stop);
     if (daemon->jobs)
         jobs_stop(daemon->jobs);
+    if (daemon->runner)
+        runner_stop(daemon->runner);
     while ((daemon->pool && pool_busy(daemon->pool) > 0)
            || (daemon->link_pool && pool_busy(daemon->link_pool) > 0)) {
         (void)loop_step(daemon->loop, STEP_MS);

@@ -100,6 +100,15 @@ static void done(struct pool_job *base)
         (void)loop_timer(daemon->loop, EVERY_MS, schedule, daemon);
 }
 
+/* A failover stops the machine here; that is no news. */
+static bool is_moving(struct daemon *daemon, const char *machine)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    return state_protection_get(daemon->state, machine, &row, NULL) == 0
+           && (str_starts(row.state, "failing") || str_starts(row.state, "failed-over"));
+}
+
 static void schedule(void *ctx)
 {
     struct daemon *daemon = ctx;
@@ -114,7 +123,7 @@ static void schedule(void *ctx)
     if (state_machine_list(daemon->state, &machines, &err) < 0)
         log_error("daemon", "watch error=\"%s\"", err.text);
     VEC_FOREACH(row, &machines)
-        if (row->wanted_running)
+        if (row->wanted_running && !is_moving(daemon, row->name))
             (void)json_object_set_new(look->states, row->name, json_string(""));
     pool_submit(daemon->pool, &look->base);
 }
