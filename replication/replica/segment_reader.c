@@ -23,7 +23,7 @@ struct segment_reader {
     uint64_t pos; /* of the next frame */
     uint64_t frame;
     size_t extents_seen;
-    uint8_t sealed[FRAME_SEALED_MAX];
+    uint8_t *sealed; /* FRAME_SEALED_MAX */
 };
 
 static int damaged(struct segment_reader *r, const char *what, struct err *err)
@@ -84,6 +84,7 @@ int segment_reader_open(const char *path, const struct key *group_key,
     r->fd = -1;
     r->path = mem_strdup(path);
     r->pos = SEGMENT_HEADER_BYTES;
+    r->sealed = mem_grow(NULL, FRAME_SEALED_MAX, 1);
     if (fs->open(fs, path, O_RDONLY, 0, &r->fd, err) < 0
         || segment_ends_read(r->fd, path, &r->head, &r->footer, &size, err) < 0
         || read_index(r, err) < 0)
@@ -166,6 +167,7 @@ void segment_reader_free(struct segment_reader *reader)
     fd_close(&reader->fd);
     frame_coder_free(reader->coder);
     free(reader->extents);
+    free(reader->sealed);
     free(reader->path);
     free(reader);
 }

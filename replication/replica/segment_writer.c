@@ -39,9 +39,9 @@ struct segment_writer {
     /* the frame being filled */
     size_t extent_count;
     size_t payload_len;
-    struct extent extents[FRAME_EXTENTS_MAX];
-    uint8_t payload[FRAME_PAYLOAD_MAX];
-    uint8_t sealed[FRAME_SEALED_MAX];
+    struct extent *extents; /* FRAME_EXTENTS_MAX */
+    uint8_t *payload;       /* FRAME_PAYLOAD_MAX */
+    uint8_t *sealed;        /* FRAME_SEALED_MAX */
 };
 
 static int append(struct segment_writer *w, const void *bytes, size_t len, struct err *err)
@@ -68,6 +68,10 @@ int segment_writer_open(struct fs *fs, const char *path, const struct segment_he
     w->coder = frame_coder_new(group_key, &head->uuid, head->compression);
     w->digester = chunk_digester_new(group_key);
     w->root = sha256_begin();
+    /* Not cleared: a small segment need not touch megabytes. */
+    w->extents = mem_grow(NULL, FRAME_EXTENTS_MAX, sizeof(*w->extents));
+    w->payload = mem_grow(NULL, FRAME_PAYLOAD_MAX, 1);
+    w->sealed = mem_grow(NULL, FRAME_SEALED_MAX, 1);
     if (fs_exists(w->tmp) && fs->unlink(fs, w->tmp, err) < 0)
         return err_wrap(err, "segment %s", path);
     segment_header_put(header, head);
@@ -291,6 +295,9 @@ void segment_writer_free(struct segment_writer *writer)
     frame_coder_free(writer->coder);
     digester_free(writer->digester);
     entries_free(&writer->index);
+    free(writer->extents);
+    free(writer->payload);
+    free(writer->sealed);
     free(writer->path);
     free(writer->tmp);
     free(writer);

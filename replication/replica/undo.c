@@ -47,7 +47,7 @@ struct undo_writer {
     uint64_t records;
     struct undo_rows rows;
     size_t batch_len;
-    uint8_t batch[BATCH_BYTES + FRAME_SEALED_MAX];
+    uint8_t *batch; /* BATCH_BYTES, and room for the record that passes them */
 };
 
 struct frame_coder *undo_coder_new(const struct key *group_key, const struct uuid *uuid)
@@ -91,6 +91,7 @@ int undo_writer_open(struct fs *fs, const char *path, const struct key *group_ke
     w->fd = -1;
     w->path = mem_strdup(path);
     w->tmp = mem_printf("%s.tmp", path);
+    w->batch = mem_grow(NULL, BATCH_BYTES + RECORD_MAX, 1);
     w->coder = undo_coder_new(group_key, &uuid);
     if (fs_exists(w->tmp) && fs->unlink(fs, w->tmp, err) < 0)
         return -1;
@@ -174,6 +175,7 @@ void undo_writer_free(struct undo_writer *writer)
     }
     frame_coder_free(writer->coder);
     undo_rows_free(&writer->rows);
+    free(writer->batch);
     free(writer->path);
     free(writer->tmp);
     free(writer);

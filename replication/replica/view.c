@@ -48,7 +48,7 @@ struct coder_slot {
 struct chunk_slot {
     uint64_t chunk_plus_1;
     uint64_t used;
-    uint8_t bytes[CHUNK_BYTES];
+    uint8_t *bytes; /* CHUNK_BYTES, once needed */
 };
 
 struct view {
@@ -222,6 +222,8 @@ static int read_old(struct view *v, uint64_t chunk, const struct view_place *pla
     }
     if (slot->chunk_plus_1 != chunk + 1) {
         slot->chunk_plus_1 = 0;
+        if (!slot->bytes)
+            slot->bytes = mem_grow(NULL, CHUNK_BYTES, 1);
         if (read_record(v, chunk, place, file, slot->bytes, err) < 0)
             return -1;
         slot->chunk_plus_1 = chunk + 1;
@@ -405,6 +407,8 @@ void view_close(struct view *view)
         return;
     for (size_t i = 0; i < CODERS; i++)
         coder_clear(&view->coders[i]);
+    for (size_t i = 0; i < CHUNKS_KEPT; i++)
+        free(view->kept[i].bytes);
     fd_close(&view->head);
     chain_free(view->chain);
     view_map_free(view->map);
