@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/mem.h"
+#include "cli/client.h"
+#include "cli/cmd.h"
+#include "cli/show.h"
+#include "cli/table.h"
+#include "host/host.h"
+#include "providers/machine.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- machine add ----------------------------------------------------------------------------- */
+
+/* The place in the file an error of machine_from_json speaks of: "disks[2]", 'format' -> the key's
+ * path, in `ret_path`. */
+static void path_in(const char *message, char *ret_path, size_t len)
+{
+    const char *list = strstr(message, "disks[");
+    const char *open = strchr(message, '\'');
+    const char *close = open ? strchr(open + 1, '\'') : NULL;
+    int field_len = close ? (int)(close - open - 1) : 0;
+
+    if (!list)
+        list = strstr(message, "nics[");
+    if (list)
+        (void)snprintf(ret_path, len, "%.*s%s%.*s", (int)strcspn(list, "]") + 1, list,
+                       field_len ? "." : "", field_len, open ? open + 1 : "");
+    else
+        (void)snprintf(ret_path, len, "%.*s", field_len, open ? open + 1 : "");
+}
+
+/* Puts "FILE:LINE: " before the message, as near as the place can be told. */
+static void add_place(struct err *err, const char *file, const struct str *text)
+{
+    char path[128];
+    unsigned line;
+
+    path_in(err->text, path, sizeof(path));
+    line = host_line_of(str_text(text), text->len, path);
+    if (line == 0 && strchr(path, '.')) {
+        *strchr(path, '.') = '\0';
+        line = host_line_of(str_text(text), text->len, path);
+    }
+    if (line)
+        err_prefix(err, "%s:%u", file, line);
+    else
+        err_prefix(err, "%s", file);
+}
+
+static int load_machine(const char *file, json_t **ret_definition, struct err *err)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    CLEANUP(json_freep) json_t *json = NULL;
+    CLEANUP(machine_done) struct machine machine;
+    struct host host;
+
+    machine_init(&machine);
+    client_host(&host);
+    if (cli_read_file(file, &text, err) < 0
+        || host_run(&host, HOST_DATA, file, str_text(&text), text.len, NULL, &json, NULL, err) < 0)
+        return -1;
+    if (machine_from_json(json, &machine, err) < 0) {
+        add_place(err, file, &text);
+        return -1;
+    }
+    *ret_definition = TAKE(json);
+    return 0;
+}
+
+static int run_add(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    json_t *definition, *warning;
+    size_t i;
+
+    if (load_machine(cli_arg(cli, "FILE"), &definition, err) < 0
+        || client_call(cli, "POST", "/v1/machines", json_pack("{s:o}", "definition", definition),
+                       &reply, err)
+               < 0)
+        return -1;
+    if (cli->json) {
+        cli_print_json(cli, reply);
+        return 0;
+    }
+    (void)fprintf(cli->out, "Machine %s added\n", json_get_str(reply, "name", ""));
+    json_array_foreach(json_object_get(reply, "warnings"), i, warning)
+        (void)fprintf(cli->out, "  it would not start: %s\n", json_string_value(warning));
+    return 0;
+}
+
+/* --- The others ------------------------------------------------------------------------------ */
+
+static int run_list(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    if (client_get(cli, &reply, err, "/v1/machines") < 0)
+        return -1;
+    if (cli->json) {
+        cli_print_json(cli, json_object_get(reply, "machines"));
+        return 0;
+    }
+    show_machines(json_object_get(reply, "machines"), &out);
+    (void)fputs(str_text(&out), cli->out);
+    return 0;
+}
+
+static int run_show(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0
+        || client_get(cli, &reply, err, "/v1/machines/%s", name) < 0)
+        return -1;
+    if (cli->json) {
+        cli_print_json(cli, reply);
+        return 0;
+    }
+    show_machine(reply, &out);
+    (void)fputs(str_text(&out), cli->out);
+    return 0;
+}
+
+/* POST or DELETE on one machine, and a line about it. */
+static int act(struct cli *cli, const char *method, const char *verb, json_t *body,
+               const char *done, struct err *err)
+{
+    CLEANUP(json_freep) json_t *taken = body;
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/machines/%s%s", name, verb);
+    if (client_call(cli, method, path, TAKE(taken), &reply, err) < 0)
+        return -1;
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        (void)fprintf(cli->out, "Machine %s %s\n", name, done);
+    return 0;
+}
+
+static int run_start(struct cli *cli, struct err *err)
+{
+    return act(cli, "POST", "/start", NULL, "runs", err);
+}
+
+static int run_stop(struct cli *cli, struct err *err)
+{
+    int64_t within_ms = 0;
+    json_t *body;
+
+    if (cli_duration_option(cli, "within", &within_ms, err) < 0)
+        return -1;
+    body = json_pack("{s:b}", "force", cli_flag(cli, "force"));
+    if (within_ms)
+        (void)json_object_set_new(body, "within_ms", json_integer((json_int_t)within_ms));
+    return act(cli, "POST", "/stop", body, "is off", err);
+}
+
+static int run_remove(struct cli *cli, struct err *err)
+{
+    return act(cli, "DELETE", "", NULL, "is no longer known here; its disks stay", err);
+}
+
+const struct cmd *cmds_machine(void)
+{
+    static const struct cmd cmds[] = {
+        {
+            .words = "machine add",
+            .help = "Adds a machine, as a Lua file describes it.",
+            .about = "The file returns one table; nothing in it can act:\n\n"
+                     "    return {\n"
+                     "      name = \"db1\", memory = \"2GiB\", cpus = 2, agent = true,\n"
+                     "      disks = { { path = \"/srv/db1.qcow2\", format = \"qcow2\" } },\n"
+                     "      nics = { { mac = \"52:54:00:00:00:01\", network = \"bridge lan\" } },\n"
+                     "    }",
+            .args = {{"FILE", false, "the Lua file"}},
+            .examples = {"machine add db1.lua"},
+            .run = run_add,
+        },
+        {
+            .words = "machine list",
+            .help = "Lists machines of this site and those recovered here, with their state.",
+            .run = run_list,
+        },
+        {
+            .words = "machine show",
+            .help = "Shows a machine.",
+            .args = {{"NAME", false, "the machine"}},
+            .run = run_show,
+        },
+        {
+            .words = "machine start",
+            .help = "Starts a machine; refused when it was failed over to another site.",
+            .args = {{"NAME", false, "the machine"}},
+            .run = run_start,
+        },
+        {
+            .words = "machine stop",
+            .help = "Shuts the guest down, then ends the machine.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"force", NULL, "end it like a power cut, without asking the guest"},
+                        {"within", "DURATION", "how long the guest may take to shut down; 120s"}},
+            .run = run_stop,
+        },
+        {
+            .words = "machine remove",
+            .help = "Forgets a machine that is off and not protected; its disks stay.",
+            .args = {{"NAME", false, "the machine"}},
+            .run = run_remove,
+        },
+        {0},
+    };
+
+    return cmds;
+}

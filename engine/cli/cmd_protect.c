@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/mem.h"
+#include "cli/client.h"
+#include "cli/cmd.h"
+#include "cli/table.h"
+#include "cli/watch.h"
+
+#include <inttypes.h>
+
+/* The reply has a job's number: watches it, or says how to. */
+static int follow(struct cli *cli, const json_t *reply, struct err *err)
+{
+    uint64_t job = json_get_u64(reply, "job", 0);
+
+    if (!cli_flag(cli, "no-wait"))
+        return watch_job(cli, job, err);
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        (void)fprintf(cli->out, "Job %" PRIu64 " has begun; `muster jobs watch %" PRIu64 "`\n", job,
+                      job);
+    return 0;
+}
+
+static int run_protect(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(json_freep) json_t *body = json_object();
+    const char *peer = cli_option(cli, "to");
+    const char *compression = cli_option(cli, "compression");
+    int64_t interval_ms = 0;
+    uint64_t keep = 0;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0
+        || cli_duration_option(cli, "interval", &interval_ms, err) < 0
+        || cli_number_option(cli, "keep", &keep, err) < 0)
+        return -1;
+    if (!peer)
+        return cli_usage(cli, err, "--to SITE is missing; hint: muster protect %s --to SITE", name);
+    (void)json_object_set_new(body, "machine", json_string(name));
+    (void)json_object_set_new(body, "peer", json_string(peer));
+    if (cli_flag(cli, "interval"))
+        (void)json_object_set_new(body, "interval_ms", json_integer((json_int_t)interval_ms));
+    if (cli_flag(cli, "keep"))
+        (void)json_object_set_new(body, "keep", json_integer((json_int_t)keep));
+    if (compression)
+        (void)json_object_set_new(body, "compression", json_string(compression));
+    if (client_call(cli, "POST", "/v1/protections", TAKE(body), &reply, err) < 0
+        || follow(cli, reply, err) < 0)
+        return -1;
+    if (!cli->json && !cli_flag(cli, "no-wait"))
+        (void)fprintf(cli->out, "%s is protected: its points are kept at %s\n", name, peer);
+    return 0;
+}
+
+static int run_unprotect(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/protections/%s", name);
+    if (client_call(cli, "DELETE", path,
+                    json_pack("{s:b, s:b}", "force", cli_flag(cli, "force"), "keep_replica",
+                              cli_flag(cli, "keep-replica")),
+                    &reply, err)
+            < 0
+        || follow(cli, reply, err) < 0)
+        return -1;
+    if (!cli->json && !cli_flag(cli, "no-wait"))
+        (void)fprintf(cli->out, "%s is no longer protected\n", name);
+    return 0;
+}
+
+/* POST on one protection, and a line about it. */
+static int act(struct cli *cli, const char *verb, const char *done, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/protections/%s/%s", name, verb);
+    if (client_call(cli, "POST", path, NULL, &reply, err) < 0)
+        return -1;
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        (void)fprintf(cli->out, "%s: %s\n", name, done);
+    return 0;
+}
+
+static int run_retry(struct cli *cli, struct err *err)
+{
+    return act(cli, "retry", "tried again now; `muster status` shows how it goes", err);
+}
+
+static int run_pause(struct cli *cli, struct err *err)
+{
+    return act(cli, "pause", "replication is paused", err);
+}
+
+static int run_resume(struct cli *cli, struct err *err)
+{
+    return act(cli, "resume", "replication goes on", err);
+}
+
+static int run_settings(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(json_freep) json_t *body = json_object();
+    CLEANUP(mem_freep) char *path = NULL;
+    int64_t interval_ms = 0;
+    uint64_t keep = 0;
+    const char *name;
+    char text[32];
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0
+        || cli_duration_option(cli, "interval", &interval_ms, err) < 0
+        || cli_number_option(cli, "keep", &keep, err) < 0)
+        return -1;
+    if (cli_flag(cli, "interval"))
+        (void)json_object_set_new(body, "interval_ms", json_integer((json_int_t)interval_ms));
+    if (cli_flag(cli, "keep"))
+        (void)json_object_set_new(body, "keep", json_integer((json_int_t)keep));
+    path = mem_printf("/v1/protections/%s/settings", name);
+    if (client_call(cli, "PUT", path, TAKE(body), &reply, err) < 0)
+        return -1;
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        (void)fprintf(cli->out, "%s: a point every %s, %" PRId64 " kept\n", name,
+                      str_duration(json_get_int(reply, "interval_ms", 0), text, sizeof(text)),
+                      json_get_int(reply, "keep", 0));
+    return 0;
+}
+
+const struct cmd *cmds_protect(void)
+{
+    static const struct cmd cmds[] = {
+        {
+            .words = "protect",
+            .help = "Keeps a machine's disks current at another site.",
+            .about = "Checks what is needed and names each thing that is missing, copies the disks "
+                     "while the machine works, then\nmakes a point every interval. Waits for the "
+                     "first point and shows the progress.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"to", "SITE", "the paired site that keeps the replica"},
+                        {"interval", "DURATION", "from point to point, 1s or more; 15s"},
+                        {"keep", "N", "how many points the replica keeps; 24"},
+                        {"compression", "HOW", "none, zstd or lz4; zstd"},
+                        {"no-wait", NULL, "do not wait for the job"}},
+            .examples = {"protect db1 --to lyon --interval 5s"},
+            .run = run_protect,
+        },
+        {
+            .words = "unprotect",
+            .help = "Ends a protection: replication stops, and the replica is removed.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"force", NULL, "go on when the other site does not answer"},
+                        {"keep-replica", NULL, "the replica stays at the other site, as it is"},
+                        {"no-wait", NULL, "do not wait for the job"}},
+            .run = run_unprotect,
+        },
+        {
+            .words = "retry",
+            .help = "Tries again now, whatever stopped replication.",
+            .args = {{"NAME", false, "the machine"}},
+            .run = run_retry,
+        },
+        {
+            .words = "pause",
+            .help = "Makes no more points of a machine.",
+            .args = {{"NAME", false, "the machine"}},
+            .run = run_pause,
+        },
+        {
+            .words = "resume",
+            .help = "Makes points of a machine again.",
+            .args = {{"NAME", false, "the machine"}},
+            .run = run_resume,
+        },
+        {
+            .words = "settings",
+            .help = "Changes how often points are made, and how many are kept.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"interval", "DURATION", "from point to point, 1s or more"},
+                        {"keep", "N", "how many points the replica keeps"}},
+            .examples = {"settings db1 --interval 1s"},
+            .run = run_settings,
+        },
+        {0},
+    };
+
+    return cmds;
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/show.h"
+
+#include "base/mem.h"
+#include "cli/table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TITLE_COLUMN 58
+
+/* --- Steps ------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *state;
+    const char *mark;
+    const char *ascii;
+    const char *colour;
+} marks[] = {
+    {"waiting", "·", ".", "2"},  {"running", "▸", ">", "1"}, {"retrying", "↻", "~", "33"},
+    {"done", "✓", "+", "32"},    {"failed", "✗", "x", "31"}, {"skipped", "-", "-", "33"},
+    {"unknown", "?", "?", "33"}, {"undone", "↩", "<", "33"}, {"left-out", " ", " ", "2"},
+};
+
+static void add_mark(struct str *out, const char *state, const struct look *look)
+{
+    for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+        if (!str_eq(marks[i].state, state))
+            continue;
+        if (look->colour)
+            str_addf(out, "\033[%sm", marks[i].colour);
+        str_add(out, look->utf8 ? marks[i].mark : marks[i].ascii);
+        if (look->colour)
+            str_add(out, "\033[0m");
+        return;
+    }
+    str_add(out, "?");
+}
+
+/* How long a step took, or takes by now; -1: it has not begun. */
+static int64_t step_ms(const json_t *step, int64_t now_ms)
+{
+    int64_t started = json_get_int(step, "started_ms", 0);
+    int64_t ended = json_get_int(step, "ended_ms", 0);
+
+    if (!started)
+        return -1;
+    if (!ended)
+        ended = now_ms;
+    return ended > started ? ended - started : 0;
+}
+
+static bool is_left_out(const json_t *step)
+{
+    return str_eq(json_get_str(step, "state", ""), "left-out");
+}
+
+static void add_error(struct str *out, const json_t *step, const char *indent)
+{
+    static const char mark[] = "; hint: ";
+    const char *error = json_get_str(step, "error", "");
+    const char *hint = strstr(error, mark);
+
+    if (!*error)
+        return;
+    str_addf(out, "%s%.*s\n", indent, hint ? (int)(hint - error) : (int)strlen(error), error);
+    if (hint)
+        str_addf(out, "%shint: %s\n", indent, hint + sizeof(mark) - 1);
+}
+
+static void add_step(struct str *out, const json_t *step, int64_t now_ms, const struct look *look)
+{
+    const char *title = json_get_str(step, "title", "");
+    int64_t took = step_ms(step, now_ms);
+    int64_t attempts = json_get_int(step, "attempts", 0);
+    int pad = TITLE_COLUMN - (int)text_width(title);
+    char text[32];
+
+    str_add(out, "    ");
+    add_mark(out, json_get_str(step, "state", ""), look);
+    str_addf(out, " %s", title);
+    if (took >= 0)
+        str_addf(out, "%*s%8s", pad > 1 ? pad : 1, "", str_duration(took, text, sizeof(text)));
+    if (attempts > 1)
+        str_addf(out, "  attempt %" PRId64, attempts);
+    if (json_get_bool(step, "point_of_no_return", false) && took < 0)
+        str_addf(out, "%*s%s", pad > 1 ? pad : 1, "", "(point of no return)");
+    str_add(out, "\n");
+    add_error(out, step, "      ");
+}
+
+static void add_heading(struct str *out, const json_t *run, int64_t now_ms)
+{
+    int64_t declared = json_get_int(run, "declared_ms", 0);
+    int64_t ended = json_get_int(run, "ended_ms", 0);
+    const char *reason = json_get_str(run, "reason", "");
+    int64_t took = (ended ? ended : now_ms) - declared;
+    char text[32];
+
+    str_addf(out, "Run %" PRId64 " of %s (%s): %s, %s\n", json_get_int(run, "id", 0),
+             json_get_str(run, "plan", ""), json_get_str(run, "kind", ""),
+             json_get_str(run, "state", ""), str_duration(took > 0 ? took : 0, text, sizeof(text)));
+    if (*reason)
+        str_addf(out, "  %s\n", reason);
+}
+
+void show_run(const json_t *run, int64_t now_ms, const struct look *look, struct str *out)
+{
+    const char *stage = NULL;
+    const json_t *step;
+    size_t i;
+
+    add_heading(out, run, now_ms);
+    json_array_foreach(json_object_get(run, "steps"), i, step) {
+        const char *of = json_get_str(step, "stage", "");
+
+        if (is_left_out(step))
+            continue;
+        if (!stage || !str_eq(stage, of))
+            str_addf(out, "  %s\n", of);
+        stage = of;
+        add_step(out, step, now_ms, look);
+    }
+}
+
+static const char *state_before(const json_t *before, size_t index)
+{
+    const json_t *step = json_array_get(json_object_get(before, "steps"), index);
+
+    return json_get_str(step, "state", "waiting");
+}
+
+void show_run_changes(const json_t *before, const json_t *run, int64_t now_ms, struct str *out)
+{
+    const char *state = json_get_str(run, "state", "");
+    const char *reason = json_get_str(run, "reason", "");
+    const json_t *step;
+    char at[32], took[32];
+    size_t i;
+
+    (void)text_clock(now_ms, at, sizeof(at));
+    json_array_foreach(json_object_get(run, "steps"), i, step) {
+        const char *is = json_get_str(step, "state", "");
+
+        if (is_left_out(step) || str_eq(is, state_before(before, i)))
+            continue;
+        str_addf(out, "%s  %-8s  %s: %s", at, is, json_get_str(step, "stage", ""),
+                 json_get_str(step, "title", ""));
+        if (json_get_int(step, "ended_ms", 0))
+            str_addf(out, " (%s)", str_duration(step_ms(step, now_ms), took, sizeof(took)));
+        str_add(out, "\n");
+        add_error(out, step, "                    ");
+    }
+    if (!str_eq(state, json_get_str(before, "state", "")))
+        str_addf(out, "%s  run %" PRId64 " is %s%s%s\n", at, json_get_int(run, "id", 0), state,
+                 *reason ? ": " : "", reason);
+}
+
+/* --- The end ----------------------------------------------------------------------------------- */
+
+static void goal_line(const json_t *report, const char *label, const char *key,
+                      const char *goal_key, struct str *out)
+{
+    int64_t measured = json_get_int(report, key, -1);
+    int64_t goal = json_get_int(report, goal_key, 0);
+    char a[32], b[32];
+
+    if (measured < 0)
+        return;
+    str_addf(out, "  %s  %s", label, str_duration(measured, a, sizeof(a)));
+    if (goal > 0)
+        str_addf(out, ", promised %s: %s", str_duration(goal, b, sizeof(b)),
+                 measured <= goal ? "kept" : "BROKEN");
+    str_add(out, "\n");
+}
+
+/* What comes next, by state. */
+static void next_line(const json_t *run, struct str *out)
+{
+    static const struct {
+        const char *state;
+        const char *next;
+    } nexts[] = {
+        {"cleanup-due", "  next: `muster cleanup %s` takes the test away\n"},
+        {"cleanup-failed", "  next: `muster cleanup %s` tries again\n"},
+    };
+    const char *state = json_get_str(run, "state", "");
+    char id[32];
+
+    (void)snprintf(id, sizeof(id), "%" PRId64, json_get_int(run, "id", 0));
+    for (size_t i = 0; i < ARRAY_LEN(nexts); i++) {
+        const char *gap = strstr(nexts[i].next, "%s");
+
+        if (!str_eq(nexts[i].state, state))
+            continue;
+        str_add_bytes(out, nexts[i].next, (size_t)(gap - nexts[i].next));
+        str_addf(out, "%s%s", id, gap + 2);
+    }
+}
+
+void show_run_end(const json_t *run, struct str *out)
+{
+    const json_t *report = json_object_get(run, "report");
+    const json_t *step, *left;
+    size_t i;
+
+    add_heading(out, run, json_get_int(run, "ended_ms", json_get_int(run, "declared_ms", 0)));
+    goal_line(report, "RTO", "rto_ms", "rto_goal_ms", out);
+    goal_line(report, "RPO", "rpo_ms", "rpo_goal_ms", out);
+    json_array_foreach(json_object_get(run, "steps"), i, step) {
+        const char *state = json_get_str(step, "state", "");
+
+        if (!str_eq(state, "failed") && !str_eq(state, "unknown"))
+            continue;
+        str_addf(out, "  %s: %s: %s\n", state, json_get_str(step, "stage", ""),
+                 json_get_str(step, "title", ""));
+        add_error(out, step, "    ");
+    }
+    json_array_foreach(json_object_get(report, "leftovers"), i, left)
+        str_addf(out, "  left behind: %s\n", json_string_value(left));
+    next_line(run, out);
+}
+
+/* --- Lists and previews ------------------------------------------------------------------------ */
+
+void show_runs(const json_t *runs, struct str *out)
+{
+    static const char *const columns[] = {">RUN",    "PLAN",  "KIND", "STATE",
+                                          "STARTED", ">TOOK", "WHO",  NULL};
+    CLEANUP(table_freep) struct table *table = table_new(columns);
+    const json_t *run;
+    char text[32];
+    size_t i;
+
+    if (json_array_size(runs) == 0)
+        str_add(out, "No runs yet.\n");
+    json_array_foreach(runs, i, run) {
+        int64_t declared = json_get_int(run, "declared_ms", 0);
+        int64_t ended = json_get_int(run, "ended_ms", 0);
+
+        table_addf(table, "%" PRId64, json_get_int(run, "id", 0));
+        table_add(table, json_get_str(run, "plan", ""));
+        table_add(table, json_get_str(run, "kind", ""));
+        table_add(table, json_get_str(run, "state", ""));
+        table_add(table, text_when(declared, text, sizeof(text)));
+        table_add(table, text_age(ended ? ended - declared : -1, text, sizeof(text)));
+        table_add(table, json_get_str(run, "who", ""));
+    }
+    table_render(table, out);
+}
+
+void show_preview(const json_t *preview, struct str *out)
+{
+    static const char *const columns[] = {
+        "MACHINE", "FROM", ">NEWEST POINT", ">AGE", ">LOSS AT MOST", "SOURCE", NULL};
+    CLEANUP(table_freep) struct table *table = table_new(columns);
+    const json_t *machine, *warning;
+    char text[32];
+    size_t i;
+
+    json_array_foreach(json_object_get(preview, "machines"), i, machine) {
+        int64_t loss = json_get_int(machine, "loss_bound_ms", -1);
+
+        table_add(table, json_get_str(machine, "machine", ""));
+        table_add(table, json_get_str(machine, "peer", ""));
+        table_addf(table, "%" PRId64, json_get_int(machine, "durable_point", 0));
+        table_add(table, text_age(json_get_int(machine, "durable_age_ms", -1), text, sizeof(text)));
+        table_add(table, loss == 0 ? "nothing" : text_age(loss, text, sizeof(text)));
+        table_add(table,
+                  json_get_bool(machine, "peer_answers", false) ? "answers" : "does not answer");
+    }
+    table_render(table, out);
+    json_array_foreach(json_object_get(preview, "warnings"), i, warning)
+        str_addf(out, "warning: %s\n", json_string_value(warning));
+}

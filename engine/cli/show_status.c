@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/show.h"
+
+#include "base/mem.h"
+#include "cli/table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a person calls the state: the machine's, or the session's when that says more. */
+static const char *state_of(const json_t *protection)
+{
+    const char *state = json_get_str(protection, "state", "");
+    const char *session = json_get_str(protection, "session", "");
+
+    if (!str_eq(state, "protected") || !*session || str_eq(session, "sending"))
+        return state;
+    return session;
+}
+
+static void add_rate(struct table *table, const json_t *protection, const char *key,
+                     const char *suffix)
+{
+    int64_t bytes = json_get_int(protection, key, -1);
+    char text[32];
+
+    if (bytes < 0)
+        table_add(table, "-");
+    else
+        table_addf(table, "%s%s", str_bytes((uint64_t)bytes, text, sizeof(text)), suffix);
+}
+
+static void add_line(struct table *table, const json_t *protection)
+{
+    bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
+    int64_t point = json_get_int(protection, "durable_point", 0);
+    char text[32];
+
+    table_add(table, json_get_str(protection, "name", ""));
+    table_addf(table, "%s %s", replica ? "from" : "to", json_get_str(protection, "peer", ""));
+    table_add(table, state_of(protection));
+    table_add(table, json_get_str(protection, "health", ""));
+    table_add(table, text_age(json_get_int(protection, "durable_age_ms", -1), text, sizeof(text)));
+    table_add(table, text_age(json_get_int(protection, "applied_age_ms", -1), text, sizeof(text)));
+    table_add(table, str_duration(json_get_int(protection, "interval_ms", 0), text, sizeof(text)));
+    if (point)
+        table_addf(table, "%" PRId64 " of %s", point,
+                   text_clock(json_get_int(protection, "durable_cut_ms", 0), text, sizeof(text)));
+    else
+        table_add(table, "-");
+    add_rate(table, protection, "pending_bytes", "");
+    add_rate(table, protection, "rate_per_s", "/s");
+}
+
+/* "12.0 MiB of 64.0 MiB (18 %)" */
+static void add_progress(struct str *out, int64_t done, int64_t total)
+{
+    char a[32], b[32];
+
+    str_addf(out, "%s of %s (%d %%)", str_bytes((uint64_t)done, a, sizeof(a)),
+             str_bytes((uint64_t)total, b, sizeof(b)),
+             (int)(total ? (double)done * 100.0 / (double)total : 0));
+}
+
+static void copy_lines(const json_t *protection, struct str *out)
+{
+    const char *session = json_get_str(protection, "session", "");
+    int64_t left_ms = json_get_int(protection, "left_ms", -1);
+    const json_t *disk;
+    char text[32];
+    size_t i;
+
+    if (!str_eq(session, "copying") && !str_eq(session, "resyncing"))
+        return;
+    json_array_foreach(json_object_get(protection, "disks"), i, disk) {
+        str_addf(out, "  %s: %s of %s: ", json_get_str(protection, "name", ""),
+                 str_eq(session, "copying") ? "initial copy" : "comparing",
+                 json_get_str(disk, "name", ""));
+        add_progress(out, json_get_int(disk, "done", 0), json_get_int(disk, "total", 0));
+        str_add(out, "\n");
+    }
+    if (left_ms >= 0)
+        str_addf(out, "  %s: about %s left\n", json_get_str(protection, "name", ""),
+                 str_duration(left_ms, text, sizeof(text)));
+}
+
+static void error_lines(const json_t *protection, struct str *out)
+{
+    const json_t *error = json_object_get(protection, "error");
+    const char *name = json_get_str(protection, "name", "");
+    const char *hint = json_get_str(error, "hint", NULL);
+    int64_t since = json_get_int(protection, "error_since_ms", 0);
+    int64_t retry = json_get_int(protection, "retry_at_ms", 0);
+    char text[32];
+
+    if (!error)
+        return;
+    str_addf(out, "  %s: %s\n", name, json_get_str(error, "message", ""));
+    if (hint)
+        str_addf(out, "  %s: hint: %s\n", name, hint);
+    if (since)
+        str_addf(out, "  %s: since %s, %" PRId64 " failures in a row", name,
+                 text_when(since, text, sizeof(text)), json_get_int(protection, "failures", 0));
+    if (since && retry)
+        str_addf(out, "; tried again at %s, or now by `muster retry %s`",
+                 text_clock(retry, text, sizeof(text)), name);
+    else if (since)
+        str_addf(out, "; not tried again by itself: `muster retry %s`", name);
+    if (since)
+        str_add(out, "\n");
+}
+
+static void notes(const json_t *protection, struct str *out)
+{
+    const char *name = json_get_str(protection, "name", "");
+    const char *reason = json_get_str(protection, "health_reason", "");
+    const char *note = json_get_str(protection, "note", "");
+
+    if (*reason)
+        str_addf(out, "  %s: %s\n", name, reason);
+    if (*note)
+        str_addf(out, "  %s: %s\n", name, note);
+    copy_lines(protection, out);
+    error_lines(protection, out);
+}
+
+/* Colours the health words of a rendered table: one place, so that widths stay right. */
+static void colour_word(struct str *out, size_t from, const char *word, const char *colour)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    const char *at = str_text(out) + from, *found;
+
+    str_add_bytes(&text, str_text(out), from);
+    while ((found = strstr(at, word))) {
+        str_add_bytes(&text, at, (size_t)(found - at));
+        str_addf(&text, "\033[%sm%s\033[0m", colour, word);
+        at = found + strlen(word);
+    }
+    str_add(&text, at);
+    str_clear(out);
+    str_add(out, str_text(&text));
+}
+
+void show_status(const json_t *protections, const struct look *look, struct str *out)
+{
+    static const char *const columns[] = {"NAME",     "SITE",   "STATE",  "HEALTH",
+                                          ">RPO NOW", ">READY", ">EVERY", "POINT",
+                                          ">PENDING", ">RATE",  NULL};
+    CLEANUP(table_freep) struct table *table = table_new(columns);
+    const json_t *protection;
+    size_t i, from = out->len;
+
+    if (json_array_size(protections) == 0)
+        str_add(out,
+                "No machine is protected yet. `muster protect NAME --to SITE` protects one.\n");
+    json_array_foreach(protections, i, protection)
+        add_line(table, protection);
+    table_render(table, out);
+    if (look->colour) {
+        colour_word(out, from, "critical", "31");
+        colour_word(out, from, "warning", "33");
+        colour_word(out, from, "healthy", "32");
+    }
+    json_array_foreach(protections, i, protection)
+        notes(protection, out);
+}
+
+static void point_line(const json_t *protection, const char *which, const char *label,
+                       struct str *out)
+{
+    CLEANUP(mem_freep) char *point_key = mem_printf("%s_point", which);
+    CLEANUP(mem_freep) char *cut_key = mem_printf("%s_cut_ms", which);
+    CLEANUP(mem_freep) char *age_key = mem_printf("%s_age_ms", which);
+    int64_t point = json_get_int(protection, point_key, 0);
+    char when[32], age[32];
+
+    if (point)
+        str_addf(out, "%s%" PRId64 ", cut %s, %s old\n", label, point,
+                 text_when(json_get_int(protection, cut_key, 0), when, sizeof(when)),
+                 text_age(json_get_int(protection, age_key, -1), age, sizeof(age)));
+    else
+        str_addf(out, "%snone yet\n", label);
+}
+
+static void sending_lines(const json_t *protection, struct str *out)
+{
+    char a[32], b[32], c[32];
+
+    if (!json_object_get(protection, "session"))
+        return;
+    str_addf(out, "session      %s\n", json_get_str(protection, "session", ""));
+    str_addf(out, "pending      %s, sent at %s/s\n",
+             str_bytes((uint64_t)json_get_int(protection, "pending_bytes", 0), a, sizeof(a)),
+             str_bytes((uint64_t)json_get_int(protection, "rate_per_s", 0), b, sizeof(b)));
+    str_addf(out, "last cycle   %s in %s, the machine stood still for %" PRId64 " us\n",
+             str_bytes((uint64_t)json_get_int(protection, "last_bytes", 0), a, sizeof(a)),
+             str_duration(json_get_int(protection, "last_cycle_ms", 0), c, sizeof(c)),
+             json_get_int(protection, "last_stall_us", 0));
+}
+
+void show_protection(const json_t *protection, struct str *out)
+{
+    bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
+    const char *reason = json_get_str(protection, "health_reason", "");
+    char text[32];
+
+    str_addf(out, "machine      %s\n", json_get_str(protection, "name", ""));
+    str_addf(out, "%s %s\n", replica ? "replica of  " : "protected to",
+             json_get_str(protection, "peer", ""));
+    str_addf(out, "state        %s, since %s\n", state_of(protection),
+             text_when(json_get_int(protection, "since_ms", 0), text, sizeof(text)));
+    str_addf(out, "health       %s%s%s\n", json_get_str(protection, "health", ""),
+             *reason ? ": " : "", reason);
+    point_line(protection, "durable", "newest point ", out);
+    point_line(protection, "applied", "ready to use ", out);
+    str_addf(out, "settings     a point every %s, %" PRId64 " kept, compression %s\n",
+             str_duration(json_get_int(protection, "interval_ms", 0), text, sizeof(text)),
+             json_get_int(protection, "keep", 0), json_get_str(protection, "compression", ""));
+    str_addf(out, "generation   %" PRId64 "\n", json_get_int(protection, "generation", 0));
+    sending_lines(protection, out);
+    if (*json_get_str(protection, "note", ""))
+        str_addf(out, "note         %s\n", json_get_str(protection, "note", ""));
+    copy_lines(protection, out);
+    error_lines(protection, out);
+}
+
+void show_points(const json_t *points, struct str *out)
+{
+    static const char *const columns[] = {">POINT", "CUT AT",     ">AGE",  ">SIZE",
+                                          ">GEN",   "CONSISTENT", "STATE", NULL};
+    CLEANUP(table_freep) struct table *table = table_new(columns);
+    const json_t *point;
+    char text[32];
+    size_t i;
+
+    if (json_array_size(points) == 0)
+        str_add(out, "No points yet: the first one follows the initial copy.\n");
+    json_array_foreach(points, i, point) {
+        const char *label = json_get_str(point, "label", "");
+        bool promotion = json_get_bool(point, "promotion", false);
+
+        table_addf(table, "%" PRId64, json_get_int(point, "point", 0));
+        table_add(table, text_when(json_get_int(point, "cut_ms", 0), text, sizeof(text)));
+        table_add(table, text_age(json_get_int(point, "age_ms", -1), text, sizeof(text)));
+        table_add(table, str_bytes((uint64_t)json_get_int(point, "bytes", 0), text, sizeof(text)));
+        table_addf(table, "%" PRId64, json_get_int(point, "generation", 0));
+        table_add(table, json_get_str(point, "consistency", ""));
+        table_addf(table, "%s%s%s%s",
+                   promotion                                ? "promotion"
+                   : json_get_bool(point, "applied", false) ? "ready"
+                                                            : "safe, not yet applied",
+                   json_get_bool(point, "pinned", false) ? ", pinned" : "", *label ? " by " : "",
+                   label);
+    }
+    table_render(table, out);
+}

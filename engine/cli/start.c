@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/start.h"
+
+#include "base/mem.h"
+#include "cli/client.h"
+#include "cli/table.h"
+#include "cli/watch.h"
+
+#include <inttypes.h>
+
+static json_t *body_of(const struct start *start)
+{
+    json_t *body = json_pack("{s:s}", "kind", start->kind);
+
+    if (start->plan)
+        (void)json_object_set_new(body, "plan", json_string(start->plan));
+    if (start->machine)
+        (void)json_object_set_new(body, "machine", json_string(start->machine));
+    if (start->point)
+        (void)json_object_set_new(body, "point", json_integer((json_int_t)start->point));
+    if (start->of_run)
+        (void)json_object_set_new(body, "of_run", json_integer((json_int_t)start->of_run));
+    if (start->last_delta)
+        (void)json_object_set_new(body, "last_delta", json_true());
+    return body;
+}
+
+static bool moves_ownership(const struct start *start)
+{
+    return str_eq(start->kind, "planned") || str_eq(start->kind, "unplanned");
+}
+
+static void print_runbook(struct cli *cli, const struct start *start, const json_t *preview)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    struct err ignored = ERR_EMPTY;
+    const json_t *title;
+    size_t i;
+
+    if (start->plan
+        && client_get(cli, &reply, &ignored, "/v1/plans/%s/runbook?kind=%s", start->plan,
+                      start->kind)
+               == 0) {
+        (void)fprintf(cli->out, "%s\n", json_get_str(reply, "text", ""));
+        return;
+    }
+    (void)fprintf(cli->out, "%s of %s:\n", start->kind, json_get_str(preview, "plan", ""));
+    json_array_foreach(json_object_get(preview, "steps"), i, title)
+        (void)fprintf(cli->out, "  %zu. %s\n", i + 1, json_string_value(title));
+    (void)fprintf(cli->out, "\n");
+}
+
+/* What is lost at most, in one sentence, before anybody is asked. */
+static void loss_sentence(const json_t *preview, const struct start *start, struct str *out)
+{
+    int64_t loss = json_get_int(preview, "loss_bound_ms", -1);
+    char text[32];
+
+    if (loss == 0)
+        str_add(out, "Nothing will be lost. ");
+    else if (loss > 0)
+        str_addf(out, "What was written in the last %s is LOST. ",
+                 text_age(loss, text, sizeof(text)));
+    else
+        str_add(out, "How much is lost cannot be told. ");
+    str_addf(out, "Start the %s failover?", start->kind);
+}
+
+/* Shows what would happen; asks when it moves machines. */
+static int agree(struct cli *cli, const struct start *start, struct err *err)
+{
+    CLEANUP(json_freep) json_t *preview = NULL;
+    CLEANUP(str_free) struct str table = STR_EMPTY;
+    CLEANUP(str_free) struct str question = STR_EMPTY;
+
+    if (client_call(cli, "POST", "/v1/runs/preview", body_of(start), &preview, err) < 0)
+        return -1;
+    if (!cli->json) {
+        print_runbook(cli, start, preview);
+        show_preview(preview, &table);
+        (void)fprintf(cli->out, "%s\n", str_text(&table));
+    }
+    if (!moves_ownership(start))
+        return 0;
+    loss_sentence(preview, start, &question);
+    if (start->yes) {
+        if (!cli->json)
+            (void)fprintf(cli->out, "%s yes (--yes)\n\n", str_text(&question));
+        return 0;
+    }
+    if (cli->json)
+        return cli_usage(cli, err, "with --json nobody can be asked; hint: add --yes");
+    if (!cli_confirm(cli, str_text(&question)))
+        return err_set(err, ERR_STATE, 0,
+                       "nothing was started; hint: --yes starts it without asking");
+    return 0;
+}
+
+int start_run(struct cli *cli, const struct start *start, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    uint64_t run;
+
+    if (!str_eq(start->kind, "cleanup") && agree(cli, start, err) < 0)
+        return -1;
+    if (client_call(cli, "POST", "/v1/runs", body_of(start), &reply, err) < 0)
+        return -1;
+    run = json_get_u64(reply, "run", 0);
+    if (!start->no_wait)
+        return watch_run(cli, run, err);
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        (void)fprintf(cli->out, "Run %" PRIu64 " has begun; `muster run watch %" PRIu64 "`\n", run,
+                      run);
+    return 0;
+}
