@@ -243,7 +243,8 @@ static void go_on(const struct history *h, const char *root, const struct promis
     kit_done(&from);
 }
 
-static void open_and_check(const struct history *h, const char *root, const struct promise *p,
+/* `p` becomes what the opened store says of itself: it must keep that too. */
+static void open_and_check(const struct history *h, const char *root, struct promise *p,
                            struct fs *fs)
 {
     struct kit kit;
@@ -258,30 +259,47 @@ static void open_and_check(const struct history *h, const char *root, const stru
     assert_true(info.durable_point >= p->durable);
     assert_true(info.generation >= p->generation);
     check_kept(&kit, store, &info, p);
+    p->copied = info.state == STORE_COPIED || info.state == STORE_READY;
+    p->durable = info.durable_point;
+    p->generation = info.generation;
     store_close(store);
     kit_done(&kit);
 }
 
-/* Plays the first `prefix` operations into an empty folder, and judges what is there. `depth` 1:
- * the recovery is recorded, and cut as well. */
+/* Plays the first `prefix` operations into an empty folder, and judges what is there. */
 static void cut(const struct history *h, const struct fs_record *record, size_t prefix,
-                enum fs_loss loss, uint64_t seed, const struct promise *p, bool again)
+                enum fs_loss loss, uint64_t seed, const struct promise *promised, bool again);
+
+/* Records the recovery, and cuts it anywhere, or at its end. */
+static void recut(const struct history *h, const char *root, uint64_t seed,
+                  const struct promise *promised)
 {
+    struct promise now = *promised;
+    struct fs_record *recovery = fs_record_new(root);
+    enum fs_loss loss = (enum fs_loss)(seed / 2 % LOSS_COUNT);
+
+    open_and_check(h, root, &now, fs_record_fs(recovery));
+    size_t count = fs_record_count(recovery);
+    if (seed % 2)
+        cut(h, recovery, (size_t)(seed * 2654435761u % (count + 1)), loss, seed, promised, false);
+    else
+        cut(h, recovery, count, loss, seed, &now, false);
+    fs_record_free(recovery);
+}
+
+static void cut(const struct history *h, const struct fs_record *record, size_t prefix,
+                enum fs_loss loss, uint64_t seed, const struct promise *promised, bool again)
+{
+    struct promise now = *promised;
     void *root;
 
     assert_int_equal(tmpdir_setup(&root), 0);
     EXPECT_OK(fs_record_replay(record, prefix, loss, seed, root, &err));
-    if (again) {
-        struct fs_record *recovery = fs_record_new(root);
-        open_and_check(h, root, p, fs_record_fs(recovery));
-        size_t count = fs_record_count(recovery);
-        cut(h, recovery, (size_t)(seed * 2654435761u % (count + 1)),
-            (enum fs_loss)(seed / 7 % LOSS_COUNT), seed + 1, p, false);
-        fs_record_free(recovery);
-    } else {
-        open_and_check(h, root, p, fs_real());
-    }
-    go_on(h, root, p);
+    if (again)
+        recut(h, root, seed, promised);
+    else
+        open_and_check(h, root, &now, fs_real());
+    go_on(h, root, promised);
     assert_int_equal(tmpdir_teardown(&root), 0);
 }
 
@@ -328,12 +346,12 @@ static size_t judge(const struct history *h, size_t cuts, size_t first, size_t s
     for (size_t i = first; i < cuts; i += step) {
         size_t prefix = cuts > 1 ? (size_t)((uint64_t)i * count / (cuts - 1)) : count;
         const struct promise p = promise_at(h->record, prefix);
-        bool recut = i % RECUT_ONE_IN == 0;
+        bool twice = i % RECUT_ONE_IN == 0;
         if (getenv("MUSTER_CRASH_SAY"))
             (void)fprintf(stderr, "cut %zu: %zu of %zu operations, loss %zu\n", i, prefix, count,
                           i % LOSS_COUNT);
-        cut(h, h->record, prefix, (enum fs_loss)(i % LOSS_COUNT), i, &p, recut);
-        again += recut;
+        cut(h, h->record, prefix, (enum fs_loss)(i % LOSS_COUNT), i, &p, twice);
+        again += twice;
     }
     return again;
 }
