@@ -555,17 +555,18 @@ static int leftovers(struct ask *ask, struct err *err)
     return 0;
 }
 
-/* All three probes: a machine answers when it is up. */
+/* All three probes: a machine answers when it is up, a bare address always. */
 static int probe(struct ask *ask, struct err *err)
 {
     const struct sim_instance *instance = find_instance(ask);
 
     if (fault_of(ask, false, err) < 0)
         return -1;
-    if (!instance)
+    if (!instance && *ask->object)
         return err_set(err, ERR_NOT_FOUND, 0, "%s was not started by %s", ask->object, ask->run);
-    bool up = instance->state == INSTANCE_RUNNING
-              && ask->sim->clock->now_ms(ask->sim->clock) >= instance->up_ms;
+    bool up = !instance
+              || (instance->state == INSTANCE_RUNNING
+                  && ask->sim->clock->now_ms(ask->sim->clock) >= instance->up_ms);
     *ask->ret_result = json_pack("{s:b}", "answer", up);
     return 0;
 }
