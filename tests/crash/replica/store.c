@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "replica/view.h"
 #include "support/expect.h"
+#include "support/replica/dying_fs.h"
 #include "support/replica/kit.h"
 #include "support/tmpdir.h"
 
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #define SIZE           (1u * 1024u * 1024u) /* of each of the two disks */
+#define SMALL_SIZE     (256u * 1024u)
 #define DEFAULT_CUTS   2000u
 #define RECUT_ONE_IN   9u /* has no divisor in common with the losses */
 #define LOSS_COUNT     4u
@@ -303,6 +305,59 @@ static void cut(const struct history *h, const struct fs_record *record, size_t 
     assert_int_equal(tmpdir_teardown(&root), 0);
 }
 
+/* --- A killed process, then power loss --------------------------------------------------- */
+
+/* Lives as long as it may; errors are what being killed looks like from inside. */
+static void live_until_killed(struct kit *kit, struct fs *fs)
+{
+    struct store *store;
+    struct err killed;
+
+    if (kit_open(kit, fs, &store, &killed) < 0)
+        return;
+    int rc = kit_copy(kit, store, &killed);
+    for (size_t i = 0; rc == 0 && i < 3; i++) {
+        kit_scribble(kit, 4);
+        rc = kit_point_applied(kit, store, &killed);
+    }
+    store_close(store);
+}
+
+/* The daemon is killed after `changes`, starts again, says what it has; then the power goes. */
+static void kill_and_cut(const char *root, uint64_t changes, enum fs_loss loss)
+{
+    struct history h = {.root = mem_strdup(root)};
+    struct promise now = {.oldest = 1};
+    struct dying_fs dying;
+
+    kit_init(&h.kit, root, SMALL_SIZE, changes);
+    kit_scribble(&h.kit, 6);
+    h.record = fs_record_new(root);
+    dying_fs_init(&dying, fs_record_fs(h.record), changes);
+    live_until_killed(&h.kit, &dying.fs);
+    if (!kit_image(&h.kit, 0)) { /* killed before the copy */
+        const struct sha256 none = {{0}};
+        kit_keep_image(&h.kit, 0, &none);
+    }
+    open_and_check(&h, root, &now, fs_record_fs(h.record));
+    cut(&h, h.record, fs_record_count(h.record), loss, changes, &now, false);
+    fs_record_free(h.record);
+    kit_done(&h.kit);
+    free(h.root);
+}
+
+static void what_a_restarted_daemon_says_survives_a_power_cut(void **state)
+{
+    (void)state;
+    for (uint64_t changes = 1; changes < 330; changes += 3)
+        for (unsigned loss = FS_LOSS_ALL; loss <= FS_LOSS_SOME; loss++) {
+            void *root;
+            assert_int_equal(tmpdir_setup(&root), 0);
+            kill_and_cut(root, changes + loss, (enum fs_loss)loss);
+            assert_int_equal(tmpdir_teardown(&root), 0);
+        }
+}
+
 static size_t wanted_cuts(void)
 {
     const char *text = getenv("MUSTER_CRASH_POINTS");
@@ -386,6 +441,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             a_store_cut_anywhere_recovers_to_a_bit_exact_point_and_keeps_its_word, setup, teardown),
+        cmocka_unit_test(what_a_restarted_daemon_says_survives_a_power_cut),
     };
     return cmocka_run_group_tests_name("crash store", tests, NULL, NULL);
 }

@@ -187,8 +187,7 @@ int kit_copy_frames(struct kit *kit, struct store *store, struct err *err)
     return 0;
 }
 
-/* Keeps what the disks hold now as what they hold at a point. */
-static void keep_image(struct kit *kit, uint64_t point, const struct sha256 *hash)
+void kit_keep_image(struct kit *kit, uint64_t point, const struct sha256 *hash)
 {
     struct kit_image *image = kit_images_push(&kit->images);
 
@@ -211,7 +210,7 @@ int kit_copy(struct kit *kit, struct store *store, struct err *err)
     for (size_t i = 0; i < KIT_DISKS; i++)
         memset(kit->disks[i].dirty, 0, kit->disks[i].size / BLOCK);
     if (!kit_image(kit, 0))
-        keep_image(kit, 0, &none);
+        kit_keep_image(kit, 0, &none);
     return store->ops->base_end(store, err);
 }
 
@@ -281,7 +280,7 @@ int kit_cut(struct kit *kit, struct err *err)
     manifest_sign(m, kit->sign);
     struct sha256 hash;
     manifest_hash(m, &hash);
-    keep_image(kit, m->point, &hash);
+    kit_keep_image(kit, m->point, &hash);
     return 0;
 }
 
@@ -359,7 +358,7 @@ void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, u
         memcpy(kit->disks[i].bytes, from->bytes[i], kit->disks[i].size);
         memset(kit->disks[i].dirty, 0, kit->disks[i].size / BLOCK);
     }
-    keep_image(kit, number, hash);
+    kit_keep_image(kit, number, hash);
     kit->generation = generation;
 }
 

@@ -70,6 +70,8 @@ int kit_commit(struct kit *kit, struct store *store, struct err *err);
 int kit_point(struct kit *kit, struct store *store, struct err *err);
 int kit_point_applied(struct kit *kit, struct store *store, struct err *err);
 
+/* Keeps what the disks hold now as what they hold at a point, the last one. */
+void kit_keep_image(struct kit *kit, uint64_t point, const struct sha256 *hash);
 const struct kit_image *kit_image(const struct kit *kit, uint64_t point);
 /* A promotion at the store: point `number` has the content of `chosen`; the kit writes on from
  * there, under `generation`. */
