@@ -297,6 +297,7 @@ static int start(struct daemon *daemon, struct err *err)
     if (daemon_listen(daemon, err) < 0 || open_api(daemon, err) < 0)
         return -1;
     daemon_watch(daemon);
+    daemon_greet(daemon);
     return 0;
 }
 

@@ -73,6 +73,11 @@ int daemon_peer_op(struct daemon *daemon, struct link *link, struct link_msg *ms
 /* Loads the peers anew after a pairing; errors are logged. */
 void daemon_peers_changed(void *daemon);
 
+/* Tells the peers that we are here. */
+void daemon_greet(struct daemon *daemon);
+/* That peer can be reached (again): what waited for it is sent now. Any thread. */
+void daemon_peer_is_here(struct daemon *daemon, const char *peer);
+
 /* Looks after machines and served disks once a second, from now until the daemon ends. */
 void daemon_watch(struct daemon *daemon);
 

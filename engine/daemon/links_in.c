@@ -40,6 +40,7 @@ static void serve_site(struct daemon *daemon, struct link *link)
     int rc = 0;
 
     log_debug("daemon", "link from peer=%s", link_peer(link));
+    daemon_peer_is_here(daemon, link_peer(link));
     while (rc == 0) {
         CLEANUP(link_msg_done) struct link_msg msg = {0};
         rc = link_recv(link, &msg, daemon->stop, &err);

@@ -144,6 +144,18 @@ int peers_accept(struct peers *peers, int fd, enum tls_kind *ret_kind, struct li
     return rc;
 }
 
+char **peers_names(struct peers *peers, size_t *ret_count)
+{
+    struct peer_set *set = set_take(peers);
+    char **names = mem_new_array(char *, set->len + 1);
+
+    for (size_t i = 0; i < set->len; i++)
+        names[i] = mem_strdup(set->at[i].name);
+    *ret_count = set->len;
+    set_give(peers, set);
+    return names;
+}
+
 struct site *peers_site(struct peers *peers, struct estate *estate, const char *name)
 {
     VEC_FOREACH(site, &peers->sites)

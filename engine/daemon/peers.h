@@ -21,6 +21,9 @@ int peers_connect(struct peers *peers, const char *name, struct link **ret_link,
 int peers_accept(struct peers *peers, int fd, enum tls_kind *ret_kind, struct link **ret_link,
                  struct cancel *cancel, struct err *err) MUST_CHECK;
 
+/* Their names; free each, and the array. */
+char **peers_names(struct peers *peers, size_t *ret_count);
+
 /* The peer as a site; made at the first use, the same until peers_free. NULL: not paired. Loop
  * thread. */
 struct site *peers_site(struct peers *peers, struct estate *estate, const char *name);

@@ -427,7 +427,6 @@ int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret
 {
     const struct jobs_world *world = jobs_world_of(jobs);
     CLEANUP(state_machine_done) struct state_machine machine = {0};
-    CLEANUP(mem_freep) char *detail = mem_printf("to %s", spec->peer);
 
     if (state_machine_get(world->state, spec->machine, &machine, err) < 0
         || check_not_protected(jobs, spec, err) < 0)
@@ -439,8 +438,5 @@ int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret
     json_t *args =
         json_pack("{s:s, s:I, s:I, s:s}", "peer", spec->peer, "interval_ms", (json_int_t)interval,
                   "keep", (json_int_t)keep, "compression", job_compression_name(spec->compression));
-    if (job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err) < 0)
-        return -1;
-    return state_audit(world->state, world->clock->wall_ms(world->clock), spec->who, "protect",
-                       spec->machine, detail, err);
+    return job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err);
 }

@@ -206,8 +206,5 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
                        spec->machine, row.peer);
     json_t *args = json_pack("{s:s, s:b, s:b, s:b}", "peer", row.peer, "keep", spec->keep, "force",
                              spec->force, "replica", replica);
-    if (job_start(jobs, job_kind_unprotect(), spec->machine, args, spec->who, ret_job, err) < 0)
-        return -1;
-    return state_audit(world->state, world->clock->wall_ms(world->clock), spec->who, "unprotect",
-                       spec->machine, replica ? "replica" : "source", err);
+    return job_start(jobs, job_kind_unprotect(), spec->machine, args, spec->who, ret_job, err);
 }
