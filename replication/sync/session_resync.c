@@ -124,11 +124,11 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
         total += disk->size;
     note = mem_printf("comparing %s with %s: %s", str_bytes(total, size, sizeof(size)),
                       s->config.peer, why);
+    log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " reason=\"%s\"", s->config.group,
+             total, why);
     if (check_disks(s, cancel, err) < 0 || rescan_remove(s->config.dir, err) < 0
         || turn_begin_phase(s, PHASE_RESYNC, note, cancel, err) < 0)
         return -1;
-    log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " reason=\"%s\"", s->config.group,
-             total, why);
     return 0;
 }
 

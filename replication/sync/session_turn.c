@@ -98,9 +98,9 @@ static int settle_outbox(struct session *s, struct cancel *cancel, struct err *e
     CLEANUP(mem_freep) char *text = NULL;
     struct err why = ERR_EMPTY;
 
+    manifest_init(&manifest);
     if (s->ck.cut == 0)
         return 0;
-    manifest_init(&manifest);
     if (outbox_load(s->config.dir, &manifest, &text, &why) < 0) {
         if (why.code == ERR_NOT_FOUND)
             return 0;
