@@ -316,7 +316,7 @@ static int copy_disk(struct source_qemu *qemu, size_t i, const struct source_qem
                        from->node);
     (void)snprintf(disk->name, sizeof(disk->name), "%s", from->name);
     (void)snprintf(disk->node, sizeof(disk->node), "%s", from->node);
-    (void)snprintf(disk->stage_node, sizeof(disk->stage_node), "%s-s%zu", qemu->tag, i);
+    (void)snprintf(disk->stage_node, sizeof(disk->stage_node), "%s-s%u", qemu->tag, (unsigned)i);
     disk->path = from->path ? mem_strdup(from->path) : NULL;
     disk->raw = str_eq(from->format, "raw");
     disk->stage_path = mem_printf("%s/stage-%zu.qcow2", qemu->work_dir, i);

@@ -277,7 +277,7 @@ static int follow_log(const char *dir, struct digests_tip *tip, entry_fn *each, 
     for (;;) {
         CLEANUP(mem_freep) uint8_t *record = NULL;
         struct digests_tip from;
-        size_t len;
+        size_t len = 0;
 
         if (read_record(fd, off, (uint64_t)st.st_size, &record, &len, err) < 0)
             return err_wrap(err, "%s", path);
