@@ -61,6 +61,13 @@ static int probe(const struct verb_call *call, enum verb_answer *ret_answer, jso
     return 0;
 }
 
+/* Only for a promotion that was refused: the point that was kept for it may go. One that happened is
+ * past the run's point of no return. */
+static int undo(const struct verb_call *call, struct cancel *cancel, struct err *err)
+{
+    return site_ask(call->here, "group.unpin", group_args(call, 0), NULL, cancel, err);
+}
+
 static char *describe(const json_t *call_args, enum run_kind kind)
 {
     (void)kind;
@@ -79,5 +86,6 @@ const struct verb verb_core_promote = {
     .core = true,
     .run = run,
     .probe = probe,
+    .undo = undo,
     .describe = describe,
 };

@@ -221,6 +221,11 @@ int64_t run_world_start(struct run_world *world, json_t *document, enum run_kind
     return run;
 }
 
+void run_world_commit(struct run_world *world)
+{
+    turn_end(world);
+}
+
 bool run_world_turn(struct run_world *world)
 {
     return loop_step(world->loop, 0);

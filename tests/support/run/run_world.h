@@ -58,6 +58,8 @@ int64_t run_world_start(struct run_world *world, json_t *document, enum run_kind
 /* Steps the loop until the run needs nobody but a person, or has ended; its state's name, owned by
  * the world until the next call. */
 const char *run_world_settle(struct run_world *world, int64_t run);
+/* As the end of a turn: what was decided outside of the loop is committed and starts. */
+void run_world_commit(struct run_world *world);
 /* One turn of the loop; false: nothing to do. */
 bool run_world_turn(struct run_world *world);
 json_t *run_world_get(struct run_world *world, int64_t run); /* new reference */
