@@ -43,7 +43,7 @@ struct api_world {
 };
 
 struct api;
-/* Listens on `socket_path` (mode 0660); a socket file nobody listens on is replaced. ERR_BUSY:
+/* Listens on `socket_path` (absolute; mode 0660; its folder is made when missing); a socket file nobody listens on is replaced. ERR_BUSY:
  * another daemon answers there; ERR_EXISTS: something that is no socket; ERR_LIMIT: path too
  * long for a unix socket (both lengths). */
 int api_start(const struct api_world *world, const char *socket_path, struct api **ret_api,

@@ -19,11 +19,13 @@ const char *health_name(enum health health)
     return names[health];
 }
 
-/* States in which there is no replication to be healthy. */
-static const char *const idle_states[] = {
-    "unprotected", "enabling",  "initial-copy", "finalizing", "failing-over", "failed-over",
-    "committing",  "committed", "retired",      "disabling",  "kept",         NULL,
+/* States in which there is no replication that could be healthy. */
+static const char *const moved_states[] = {
+    "unprotected", "failing-over", "failed-over", "committing", "committed",
+    "retired",     "disabling",    "kept",        NULL,
 };
+/* States on the way to the first point: no point yet is no fault. */
+static const char *const early_states[] = {"enabling", "initial-copy", "finalizing", NULL};
 
 /* What a session's state says by itself; the RPO may say worse. */
 static const struct {
@@ -38,10 +40,10 @@ static const struct {
     {"resyncing", HEALTH_WARNING, "tracking was lost: the replica is compared and brought up"},
 };
 
-static bool is_idle(const char *state)
+static bool is_one_of(const char *const *states, const char *state)
 {
-    for (const char *const *idle = idle_states; *idle; idle++)
-        if (str_eq(*idle, state))
+    for (; *states; states++)
+        if (str_eq(*states, state))
             return true;
     return false;
 }
@@ -69,22 +71,24 @@ enum health health_tell(const struct health_of *of, char *ret_reason, size_t len
 {
     char none[1], age_reason[160] = "";
     enum health aged;
+    bool early;
 
     if (!ret_reason) {
         ret_reason = none;
         len = sizeof(none);
     }
     ret_reason[0] = '\0';
+    if (is_one_of(moved_states, of->machine_state))
+        return HEALTH_NOT_APPLICABLE;
+    early = is_one_of(early_states, of->machine_state);
     for (size_t i = 0; i < ARRAY_LEN(sessions); i++) {
         if (!str_eq(sessions[i].session, of->session))
             continue;
         (void)snprintf(ret_reason, len, "%s", sessions[i].reason);
-        if (sessions[i].health != HEALTH_WARNING || is_idle(of->machine_state))
+        if (sessions[i].health != HEALTH_WARNING || early)
             return sessions[i].health;
         aged = by_age(of, age_reason, sizeof(age_reason));
         return aged > HEALTH_WARNING ? aged : HEALTH_WARNING;
     }
-    if (is_idle(of->machine_state))
-        return HEALTH_NOT_APPLICABLE;
-    return by_age(of, ret_reason, len);
+    return early ? HEALTH_NOT_APPLICABLE : by_age(of, ret_reason, len);
 }

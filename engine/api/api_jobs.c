@@ -30,7 +30,7 @@ static int cancel_job(struct api_request *req, json_t **ret_reply, struct err *e
     if (jobs_cancel(api_world_of(req)->jobs, (int64_t)api_param_u64(req, "id"), api_who(req), err)
         < 0)
         return -1;
-    return api_audit(req, "job-cancel", api_param(req, "id"), NULL, err);
+    return api_audit(req, "job.cancel", api_param(req, "id"), NULL, err);
 }
 
 const struct api_route *api_routes_jobs(void)

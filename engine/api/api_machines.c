@@ -211,7 +211,7 @@ static int add_finish(struct api_request *req, const json_t *in, json_t *out, js
         .added_ms = world->clock->wall_ms(world->clock),
     };
     if (state_machine_put(world->state, &row, err) < 0
-        || api_audit(req, "machine-add", machine.name, text, err) < 0)
+        || api_audit(req, "machine.add", machine.name, text, err) < 0)
         return -1;
     estate_machine_put(world->estate, &machine);
     *ret_reply = json_pack("{s:s, s:o}", "name", machine.name, "warnings",
@@ -276,7 +276,7 @@ static int remove_finish(struct api_request *req, const json_t *in, json_t *out,
         return err_set(err, ERR_STATE, 0, "machine %s is %s; hint: `muster machine stop %s` first",
                        name, state, name);
     if (state_machine_remove(world->state, name, err) < 0
-        || api_audit(req, "machine-remove", name, NULL, err) < 0)
+        || api_audit(req, "machine.remove", name, NULL, err) < 0)
         return -1;
     estate_machine_remove(world->estate, name);
     return 0;
@@ -373,7 +373,7 @@ static int want(struct api_request *req, const json_t *in, bool running, struct 
     machine.wanted_running = running;
     if (state_machine_put(world->state, &machine, err) < 0)
         return -1;
-    return api_audit(req, running ? "machine-start" : "machine-stop", name,
+    return api_audit(req, running ? "machine.start" : "machine.stop", name,
                      json_get_bool(in, "force", false) ? "force" : NULL, err);
 }
 

@@ -202,7 +202,7 @@ static int add_finish(struct api_request *req, const json_t *in, json_t *out, js
     json_t *copies = json_array();
 
     if (state_plan_put(world->state, &row, err) < 0
-        || api_audit(req, "plan-add", row.name, row.hash, err) < 0
+        || api_audit(req, "plan.add", row.name, row.hash, err) < 0
         || copy_to_peers(req, row.name, json_object_get(out, "peers"), copies, err) < 0) {
         json_decref(copies);
         return -1;
@@ -313,7 +313,7 @@ static int remove_plan(struct api_request *req, json_t **ret_reply, struct err *
     if (need_plan(api_world_of(req), api_param(req, "name"), &row, err) < 0
         || state_plan_remove(api_world_of(req)->state, row.name, err) < 0)
         return -1;
-    return api_audit(req, "plan-remove", row.name, row.hash, err);
+    return api_audit(req, "plan.remove", row.name, row.hash, err);
 }
 
 const struct api_route *api_routes_plans(void)

@@ -92,11 +92,14 @@ static void request_free(struct api_request *req)
 
 /* --- Answers --------------------------------------------------------------------------------- */
 
+/* Takes `json`; NULL: it could not be made, because a text in it is no UTF-8. */
 static void set_answer(struct api_request *req, unsigned status, json_t *json)
 {
     free(req->answer);
-    req->status = status;
-    req->answer = json_text(json);
+    req->status = json ? status : 500;
+    req->answer = json ? json_text(json)
+                       : mem_strdup("{\"error\":{\"code\":\"corrupt\",\"message\":\"the answer "
+                                    "holds text that is no UTF-8\"}}");
     json_decref(json);
 }
 

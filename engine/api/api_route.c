@@ -176,17 +176,32 @@ unsigned api_status_of(enum err_code code)
     return 500;
 }
 
+/* Texts of errors may quote what a caller, a disk or a program wrote; JSON is UTF-8. */
+static json_t *clean_text(const char *text, size_t len)
+{
+    json_t *json = json_stringn(text, len);
+    CLEANUP(mem_freep) char *ascii = NULL;
+
+    if (json)
+        return json;
+    ascii = mem_printf("%.*s", (int)len, text);
+    for (char *at = ascii; *at; at++)
+        if ((unsigned char)*at >= 0x80)
+            *at = '?';
+    return json_string(ascii);
+}
+
 json_t *api_error_json(const struct err *err)
 {
     static const char mark[] = "; hint: ";
     const char *hint = strstr(err->text, mark);
     size_t len = hint ? (size_t)(hint - err->text) : strlen(err->text);
     json_t *error = json_pack("{s:s, s:o}", "code", err_code_name(err->code), "message",
-                              json_stringn_nocheck(err->text, len));
+                              clean_text(err->text, len));
 
     if (hint)
-        (void)json_object_set_new_nocheck(error, "hint",
-                                          json_string_nocheck(hint + sizeof(mark) - 1));
+        (void)json_object_set_new(
+            error, "hint", clean_text(hint + sizeof(mark) - 1, strlen(hint + sizeof(mark) - 1)));
     return json_pack("{s:o}", "error", error);
 }
 

@@ -51,7 +51,7 @@ static int start_run(struct api_request *req, json_t **ret_reply, struct err *er
         return -1;
     CLEANUP(mem_freep)
     char *detail = mem_printf("run %" PRId64 " %s", run, run_kind_name(spec.kind));
-    if (api_audit(req, "run-start", spec.plan, detail, err) < 0)
+    if (api_audit(req, "run.start", spec.plan, detail, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I}", "run", (json_int_t)run);
     return 0;
@@ -106,7 +106,7 @@ static int cancel_run(struct api_request *req, json_t **ret_reply, struct err *e
                       err)
         < 0)
         return -1;
-    return api_audit(req, "run-cancel", api_param(req, "id"), NULL, err);
+    return api_audit(req, "run.cancel", api_param(req, "id"), NULL, err);
 }
 
 static int decide(struct api_request *req, json_t **ret_reply, struct err *err)
@@ -133,7 +133,7 @@ static int decide(struct api_request *req, json_t **ret_reply, struct err *err)
                           api_who(req), err)
             < 0)
             return -1;
-        return api_audit(req, "run-decide", api_param(req, "id"), word, err);
+        return api_audit(req, "run.decide", api_param(req, "id"), word, err);
     }
     return err_set(err, ERR_INVALID, 0, "unknown decision \"%.32s\"; hint: retry, skip or fail",
                    word);

@@ -125,11 +125,15 @@ static int address_of(const char *path, struct sockaddr_un *ret_address, struct 
 static int listen_on(const char *path, int *ret_fd, struct err *err)
 {
     CLEANUP(mem_freep) char *fresh = mem_printf("%s.new", path);
+    CLEANUP(mem_freep) char *folder = mem_printf("%.*s", (int)(strrchr(path, '/') - path), path);
     CLEANUP(fd_close) int fd = -1;
     struct sockaddr_un address;
 
     if (address_of(path, &address, err) < 0 || check_path(path, &address, err) < 0
         || address_of(fresh, &address, err) < 0)
+        return -1;
+    /* /run is empty after a reboot. */
+    if (*folder && fs_make_dirs(fs_real(), folder, 0755, err) < 0)
         return -1;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)

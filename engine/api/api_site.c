@@ -140,7 +140,7 @@ static int issue_token(struct api_request *req, json_t **ret_reply, struct err *
 {
     (void)ret_reply;
     if (check_advertise(api_world_of(req)->config, err) < 0
-        || api_audit(req, "pair-issue", api_world_of(req)->config->site, NULL, err) < 0)
+        || api_audit(req, "pair.issue", api_world_of(req)->config->site, NULL, err) < 0)
         return -1;
     return api_defer(req, json_object(), PAIR_MS, issue_work, NULL);
 }
@@ -167,7 +167,7 @@ static int join_finish(struct api_request *req, const json_t *in, json_t *out, j
     if (world->peers_changed)
         world->peers_changed(world->ctx);
     *ret_reply = json_incref(out);
-    return api_audit(req, "pair-join", json_get_str(out, "name", ""),
+    return api_audit(req, "pair.join", json_get_str(out, "name", ""),
                      json_get_str(out, "address", ""), err);
 }
 
@@ -196,7 +196,7 @@ static int remove_finish(struct api_request *req, const json_t *in, json_t *out,
     (void)ret_reply;
     if (world->peers_changed)
         world->peers_changed(world->ctx);
-    return api_audit(req, "pair-remove", json_get_str(in, "name", ""), NULL, err);
+    return api_audit(req, "pair.remove", json_get_str(in, "name", ""), NULL, err);
 }
 
 static int remove_peer(struct api_request *req, json_t **ret_reply, struct err *err)

@@ -33,7 +33,7 @@ static const struct {
 void help_synopsis(const struct cmd *cmd, struct str *out)
 {
     str_addf(out, "muster %s", cmd->words);
-    for (const struct cmd_arg *arg = cmd->args; arg->name; arg++)
+    for (const struct cmd_arg *arg = cmd->args; arg->name && arg->help; arg++)
         str_addf(out, arg->optional ? " [%s]" : " %s", arg->name);
     if (cmd->options[0].name)
         str_add(out, " [OPTIONS]");
@@ -72,7 +72,7 @@ static void add_command_row(struct str *out, const struct cmd *cmd)
     CLEANUP(str_free) struct str left = STR_EMPTY;
 
     str_add(&left, cmd->words);
-    for (const struct cmd_arg *arg = cmd->args; arg->name; arg++)
+    for (const struct cmd_arg *arg = cmd->args; arg->name && arg->help; arg++)
         str_addf(&left, arg->optional ? " [%s]" : " %s", arg->name);
     add_row(out, str_text(&left), cmd->help);
 }
@@ -101,7 +101,7 @@ void help_command(const struct cmd *cmd, struct str *out)
         str_addf(out, "\n%s\n", cmd->about);
     if (cmd->args[0].name)
         str_add(out, "\nArguments:\n");
-    for (const struct cmd_arg *arg = cmd->args; arg->name; arg++)
+    for (const struct cmd_arg *arg = cmd->args; arg->name && arg->help; arg++)
         add_row(out, arg->name, arg->help);
     if (cmd->options[0].name)
         str_add(out, "\nOptions:\n");
@@ -186,7 +186,7 @@ static void roff_command(struct str *out, const struct cmd *cmd)
         add_roff(out, cmd->about);
         str_add(out, "\n");
     }
-    for (const struct cmd_arg *arg = cmd->args; arg->name; arg++)
+    for (const struct cmd_arg *arg = cmd->args; arg->name && arg->help; arg++)
         roff_pair(out, arg->name, arg->help);
     roff_options(out, cmd->options);
     for (const char *const *example = cmd->examples; *example; example++) {
@@ -238,7 +238,7 @@ static void markdown_command(struct str *out, const struct cmd *cmd)
         str_addf(out, "\n%s\n", cmd->about);
     if (cmd->args[0].name || cmd->options[0].name)
         str_add(out, "\n| | |\n|---|---|\n");
-    for (const struct cmd_arg *arg = cmd->args; arg->name; arg++)
+    for (const struct cmd_arg *arg = cmd->args; arg->name && arg->help; arg++)
         str_addf(out, "| `%s` | %s%s |\n", arg->name, arg->help,
                  arg->optional ? " (optional)" : "");
     for (const struct cmd_option *option = cmd->options; option->name; option++) {

@@ -6,9 +6,7 @@
 #include <assert.h>
 
 const struct cmd_option cmd_global_options[] = {
-    {"dir", "DIR",
-     "the site's directory, with its config.lua; without it MUSTER_DIR, or the standard paths "
-     "(/etc/muster and /run/muster)"},
+    {"dir", "DIR", "the site's directory; else MUSTER_DIR, else /etc/muster"},
     {"json", NULL, "answer in JSON"},
     {"help", NULL, "explain the command"},
     {"version", NULL, "print the version"},

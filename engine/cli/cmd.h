@@ -18,7 +18,7 @@ struct cli;
 struct cmd_arg {
     const char *name; /* "NAME"; ends with NULL */
     bool optional;
-    const char *help;
+    const char *help; /* NULL: not shown */
 };
 struct cmd_option {
     const char *name;  /* "interval"; ends with NULL */

@@ -50,7 +50,9 @@ const struct cmd *cmds_failover(void)
     static const struct cmd cmds[] = {
         {
             .words = "test-failover",
-            .help = "Starts a copy of a machine on an isolated network, while replication goes on.",
+            .help = "Starts a copy of a machine on an isolated network.",
+            .about = "Replication goes on; source and replica are not touched. `muster cleanup` "
+                     "takes the copy away.",
             .args = {{"NAME", false, "the machine"}},
             .options = {{"point", "N", "the point to use; the newest one without it"},
                         {"no-wait", NULL, "start it and return"}},

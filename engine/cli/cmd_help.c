@@ -52,7 +52,7 @@ const struct cmd *cmds_help(void)
         {
             .words = "help",
             .help = "Explains a command, or lists all.",
-            .args = {{"COMMAND", true, "its words"}, {"WORD", true, ""}, {"WORD", true, ""}},
+            .args = {{"COMMAND", true, "its words"}, {"WORD", true, NULL}, {"WORD", true, NULL}},
             .options = {{"man", NULL, "the manual page, for man"},
                         {"markdown", NULL, "the manual in Markdown"}},
             .examples = {"help protect", "help --man | man -l -"},

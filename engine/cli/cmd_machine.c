@@ -188,7 +188,7 @@ const struct cmd *cmds_machine(void)
         },
         {
             .words = "machine list",
-            .help = "Lists machines of this site and those recovered here, with their state.",
+            .help = "Lists machines, and those recovered here, with their state.",
             .run = run_list,
         },
         {
@@ -199,7 +199,7 @@ const struct cmd *cmds_machine(void)
         },
         {
             .words = "machine start",
-            .help = "Starts a machine; refused when it was failed over to another site.",
+            .help = "Starts a machine; refused when it was failed over.",
             .args = {{"NAME", false, "the machine"}},
             .run = run_start,
         },

@@ -259,7 +259,10 @@ const struct cmd *cmds_plan(void)
         },
         {
             .words = "plan add",
-            .help = "Stores a plan here and at every paired site; one of that name is replaced.",
+            .help = "Stores a plan here and at every paired site.",
+            .about =
+                "It is checked first. A plan of the same name is replaced; runs have their own "
+                "copy of theirs.",
             .args = {{"FILE", false, "the plan's Lua file"}},
             .run = run_add,
         },
@@ -270,7 +273,7 @@ const struct cmd *cmds_plan(void)
         },
         {
             .words = "plan show",
-            .help = "Shows what a run of a plan does, step by step: the runbook.",
+            .help = "Shows the runbook: what a run does, step by step.",
             .args = {{"PLAN", false, "a stored plan's name, or a file (with a dot or a slash)"}},
             .options = {{"kind", "KIND", "test, planned, unplanned or cleanup; planned"},
                         {"markdown", NULL, "as Markdown"}},

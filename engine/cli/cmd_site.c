@@ -262,7 +262,7 @@ const struct cmd *cmds_site(void)
         },
         {
             .words = "site pair issue",
-            .help = "Prints a token with which one other site can pair with this one.",
+            .help = "Prints a token with which another site can pair with this one.",
             .about =
                 "The token holds this site's address, the fingerprint of its key and a secret. "
                 "It works once, for an hour.",
@@ -277,7 +277,7 @@ const struct cmd *cmds_site(void)
         },
         {
             .words = "site pair remove",
-            .help = "Ends a pairing; refused while machines are protected over it.",
+            .help = "Ends a pairing that protects no machine.",
             .args = {{"SITE", false, "the paired site"}},
             .run = run_unpair,
         },

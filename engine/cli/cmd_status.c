@@ -103,7 +103,7 @@ const struct cmd *cmds_status(void)
     static const struct cmd cmds[] = {
         {
             .words = "status",
-            .help = "Shows protected machines, one line each; or one machine in full.",
+            .help = "Shows protected machines, a line each; or one in full.",
             .about = "RPO NOW is the age of the newest point that is safe at the other site: what "
                      "would be lost now.\nREADY is the age of the newest point that can be used "
                      "without further work.",
@@ -114,7 +114,7 @@ const struct cmd *cmds_status(void)
         },
         {
             .words = "points",
-            .help = "Lists the points of a machine whose replica is kept here, newest first.",
+            .help = "Lists the points of a replica that is kept here, newest first.",
             .args = {{"NAME", false, "the machine"}},
             .run = run_points,
         },

@@ -31,7 +31,7 @@ static void where_of(const json_t *machine, struct str *out)
 
 void show_machines(const json_t *machines, struct str *out)
 {
-    static const char *const columns[] = {"NAME",   "STATE", "MEMORY", ">CPUS",
+    static const char *const columns[] = {"NAME",   "STATE", ">MEMORY", ">CPUS",
                                           ">DISKS", "WHAT",  NULL};
     CLEANUP(table_freep) struct table *table = table_new(columns);
     const json_t *machine;

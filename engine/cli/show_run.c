@@ -124,6 +124,16 @@ void show_run(const json_t *run, int64_t now_ms, const struct look *look, struct
     }
 }
 
+static void state_change(const json_t *before, const json_t *run, const char *at, struct str *out)
+{
+    const char *state = json_get_str(run, "state", "");
+    const char *reason = json_get_str(run, "reason", "");
+
+    if (!str_eq(state, json_get_str(before, "state", "")))
+        str_addf(out, "%s  run %" PRId64 " is %s%s%s\n", at, json_get_int(run, "id", 0), state,
+                 *reason ? ": " : "", reason);
+}
+
 static const char *state_before(const json_t *before, size_t index)
 {
     const json_t *step = json_array_get(json_object_get(before, "steps"), index);
@@ -133,13 +143,14 @@ static const char *state_before(const json_t *before, size_t index)
 
 void show_run_changes(const json_t *before, const json_t *run, int64_t now_ms, struct str *out)
 {
-    const char *state = json_get_str(run, "state", "");
-    const char *reason = json_get_str(run, "reason", "");
+    bool active = json_get_bool(run, "active", false);
     const json_t *step;
     char at[32], took[32];
     size_t i;
 
     (void)text_clock(now_ms, at, sizeof(at));
+    if (active)
+        state_change(before, run, at, out);
     json_array_foreach(json_object_get(run, "steps"), i, step) {
         const char *is = json_get_str(step, "state", "");
 
@@ -152,9 +163,8 @@ void show_run_changes(const json_t *before, const json_t *run, int64_t now_ms, s
         str_add(out, "\n");
         add_error(out, step, "                    ");
     }
-    if (!str_eq(state, json_get_str(before, "state", "")))
-        str_addf(out, "%s  run %" PRId64 " is %s%s%s\n", at, json_get_int(run, "id", 0), state,
-                 *reason ? ": " : "", reason);
+    if (!active) /* its end comes after what led to it */
+        state_change(before, run, at, out);
 }
 
 /* --- The end ----------------------------------------------------------------------------------- */
@@ -199,15 +209,30 @@ static void next_line(const json_t *run, struct str *out)
     }
 }
 
+/* When the last step ended. */
+static int64_t last_ms(const json_t *run)
+{
+    int64_t last = json_get_int(run, "declared_ms", 0);
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(json_object_get(run, "steps"), i, step)
+        if (json_get_int(step, "ended_ms", 0) > last)
+            last = json_get_int(step, "ended_ms", 0);
+    return last;
+}
+
 void show_run_end(const json_t *run, struct str *out)
 {
     const json_t *report = json_object_get(run, "report");
     const json_t *step, *left;
     size_t i;
 
-    add_heading(out, run, json_get_int(run, "ended_ms", json_get_int(run, "declared_ms", 0)));
-    goal_line(report, "RTO", "rto_ms", "rto_goal_ms", out);
-    goal_line(report, "RPO", "rpo_ms", "rpo_goal_ms", out);
+    add_heading(out, run, last_ms(run));
+    if (!str_eq(json_get_str(run, "kind", ""), "cleanup")) {
+        goal_line(report, "RTO", "rto_ms", "rto_goal_ms", out);
+        goal_line(report, "RPO", "rpo_ms", "rpo_goal_ms", out);
+    }
     json_array_foreach(json_object_get(run, "steps"), i, step) {
         const char *state = json_get_str(step, "state", "");
 
@@ -255,12 +280,13 @@ void show_preview(const json_t *preview, struct str *out)
     static const char *const columns[] = {
         "MACHINE", "FROM", ">NEWEST POINT", ">AGE", ">LOSS AT MOST", "SOURCE", NULL};
     CLEANUP(table_freep) struct table *table = table_new(columns);
+    bool test = str_eq(json_get_str(preview, "kind", ""), "test");
     const json_t *machine, *warning;
     char text[32];
     size_t i;
 
     json_array_foreach(json_object_get(preview, "machines"), i, machine) {
-        int64_t loss = json_get_int(machine, "loss_bound_ms", -1);
+        int64_t loss = test ? 0 : json_get_int(machine, "loss_bound_ms", -1);
 
         table_add(table, json_get_str(machine, "machine", ""));
         table_add(table, json_get_str(machine, "peer", ""));

@@ -31,6 +31,15 @@ static void add_rate(struct table *table, const json_t *protection, const char *
         table_addf(table, "%s%s", str_bytes((uint64_t)bytes, text, sizeof(text)), suffix);
 }
 
+/* Ages of points say nothing where nothing is replicated. */
+static void add_age(struct table *table, const json_t *protection, const char *key)
+{
+    bool none = str_eq(json_get_str(protection, "health", ""), "not-applicable");
+    char text[32];
+
+    table_add(table, none ? "-" : text_age(json_get_int(protection, key, -1), text, sizeof(text)));
+}
+
 static void add_line(struct table *table, const json_t *protection)
 {
     bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
@@ -41,8 +50,8 @@ static void add_line(struct table *table, const json_t *protection)
     table_addf(table, "%s %s", replica ? "from" : "to", json_get_str(protection, "peer", ""));
     table_add(table, state_of(protection));
     table_add(table, json_get_str(protection, "health", ""));
-    table_add(table, text_age(json_get_int(protection, "durable_age_ms", -1), text, sizeof(text)));
-    table_add(table, text_age(json_get_int(protection, "applied_age_ms", -1), text, sizeof(text)));
+    add_age(table, protection, "durable_age_ms");
+    add_age(table, protection, "applied_age_ms");
     table_add(table, str_duration(json_get_int(protection, "interval_ms", 0), text, sizeof(text)));
     if (point)
         table_addf(table, "%" PRId64 " of %s", point,
