@@ -328,6 +328,13 @@ static void a_name_with_dots_and_slashes_does_not_match(void **state)
     expect_answer(*state, "GET", "/v1/numbers/12x", "", 404, "not-found");
 }
 
+static void bytes_that_are_no_text_are_refused_in_words(void **state)
+{
+    expect_answer(*state, "GET", "/v1/%ff%fe", "", 404, "there is nothing at /v1/??");
+    expect_answer(*state, "GET", "/v1/wait?%ff=1", "", 400, "invalid");
+    expect_answer(*state, "GET", "/v1/wait?since=%ff", "", 400, "invalid");
+}
+
 static void a_wrong_method_is_405_and_names_the_right_ones(void **state)
 {
     expect_answer(*state, "DELETE", "/v1/things/db1", "", 405, "possible: GET, POST");
@@ -646,6 +653,7 @@ int main(void)
         SERVER_TEST(the_caller_is_who_the_kernel_says),
         SERVER_TEST(an_unknown_path_is_404_and_says_where_to_look),
         SERVER_TEST(a_name_with_dots_and_slashes_does_not_match),
+        SERVER_TEST(bytes_that_are_no_text_are_refused_in_words),
         SERVER_TEST(a_wrong_method_is_405_and_names_the_right_ones),
         SERVER_TEST(a_body_that_is_no_json_is_400),
         SERVER_TEST(a_field_of_the_wrong_type_is_named),
