@@ -23,8 +23,9 @@ demo_site paris
 demo_site lyon
 demo_serve paris
 demo_serve lyon
-token=$(m lyon site pair issue)
-m paris site pair join "$token"
+m lyon site pair issue > "$work/token"
+m paris site pair join - < "$work/token"
+rm "$work/token"
 m paris site show
 
 heading "Two machines at paris: db1 (raw disk), web1 (two qcow2 disks)"
@@ -41,8 +42,8 @@ done
 note "Their writers run: numbered, checksummed, fsynced records, one after the other."
 
 heading "Protect them: initial copy, then a point every second"
-m paris protect db1 --to lyon --interval 1s --keep 20
-m paris protect web1 --to lyon --interval 1s --keep 20
+m paris protect db1 --to lyon --interval 1s --keep 200
+m paris protect web1 --to lyon --interval 1s --keep 200
 for round in 1 2 3; do
     wait_points lyon db1 "$round"
     m paris status
@@ -67,7 +68,9 @@ demo_leftovers
 
 heading "Planned failover to lyon"
 m paris status
-sample_rpo
+rpo_worst=$(worst_rpo lyon db1)
+rpo_web=$(worst_rpo lyon web1)
+[ "$rpo_worst" -ge "$rpo_web" ] || rpo_worst=$rpo_web
 planned_began=$(now_ms)
 m lyon run shop --kind planned --yes
 planned_ms=$(($(now_ms) - planned_began))

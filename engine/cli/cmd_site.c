@@ -207,13 +207,29 @@ static int run_issue(struct cli *cli, struct err *err)
     return 0;
 }
 
+/* "-": from standard input, where no list of processes shows it. */
+static int read_token(struct cli *cli, char ret_token[PAIR_TOKEN_MAX], struct err *err)
+{
+    const char *given = cli_arg(cli, "TOKEN");
+
+    if (!str_eq(given, "-")) {
+        (void)snprintf(ret_token, PAIR_TOKEN_MAX, "%s", given);
+        return 0;
+    }
+    if (!fgets(ret_token, PAIR_TOKEN_MAX, stdin))
+        return err_set(err, ERR_INVALID, 0, "no token on standard input");
+    ret_token[strcspn(ret_token, "\r\n")] = '\0';
+    return 0;
+}
+
 static int run_join(struct cli *cli, struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
+    char token[PAIR_TOKEN_MAX];
 
-    if (client_call(cli, "POST", "/v1/peers", json_pack("{s:s}", "token", cli_arg(cli, "TOKEN")),
-                    &reply, err)
-        < 0)
+    if (read_token(cli, token, err) < 0
+        || client_call(cli, "POST", "/v1/peers", json_pack("{s:s}", "token", token), &reply, err)
+               < 0)
         return -1;
     if (cli->json)
         cli_print_json(cli, reply);
@@ -272,7 +288,9 @@ const struct cmd *cmds_site(void)
         {
             .words = "site pair join",
             .help = "Pairs with the site that issued the token.",
-            .args = {{"TOKEN", false, "what `muster site pair issue` printed there"}},
+            .args = {{"TOKEN", false,
+                      "what `muster site pair issue` printed there; - reads it "
+                      "from standard input"}},
             .run = run_join,
         },
         {

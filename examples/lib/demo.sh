@@ -161,6 +161,21 @@ wait_points() {
     wait_for 120 "point $3 of $2" has_points "$1" "$2" "$3"
 }
 
+# worst_rpo SITE MACHINE: how old the newest point ever was before the next one arrived, in ms: over the
+# points that are kept, when the next arrived minus when this one was cut.
+worst_rpo() {
+    q "$1" --json points "$2" | tr '{' '\n' | awk -F'[:,}]' '
+        { cut = ""; received = ""
+          for (i = 1; i < NF; i++) {
+              if ($i == "\"cut_ms\"") cut = $(i + 1)
+              if ($i == "\"received_ms\"") received = $(i + 1)
+          }
+          if (cut == "") next
+          if (newer != "" && newer - cut > worst) worst = newer - cut
+          newer = received }
+        END { printf "%d\n", worst }'
+}
+
 # What the guest found on its disks when it started.
 records() {
     grep -o 'RECORDS .*' "$(console "$1" "$2")" | tail -1 | tr -d '\r'
