@@ -19,7 +19,7 @@ enum instance_state {
 };
 const char *instance_state_name(enum instance_state state);
 
-/* A disk of a recovered machine: guest -> top (raw) -> overlay (qcow2) -> served point. */
+/* A disk of a recovered machine: guest -> top (a filter) -> overlay (qcow2) -> served point. */
 struct provider_served_disk {
     char name[MACHINE_NAME_BYTES];
     char overlay[MACHINE_PATH_BYTES];     /* made when missing; never remade */

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The command line. A machine's own disk is one node over its file; a served one is
  *
- *   guest -> diskN (raw: bitmaps and backups are here) -> overlayN (qcow2, its own writes)
- *         -> pointN (raw) -> serverN (NBD: nbdkit with our plugin)
+ *   guest -> diskN (throttle without a limit: bitmaps, backups and the mirror are here)
+ *         -> overlayN (qcow2, its own writes) -> pointN (raw) -> serverN (NBD: nbdkit, our plugin)
  *
+ * (diskN lets a stream run on overlayN beside them. It must be a node that QEMU knows for a filter:
+ * a raw one hides that what overlayN lacks is in pointN, and a full mirror takes it for zeros.) It
  * and waits for its server when that dies: first in the NBD node (RECONNECT_S), then stopped by
  * its error, until `repair`. Disks that are served have no iothread: the NBD client of some QEMUs
  * does not survive a reconnect in one. */
@@ -17,6 +19,7 @@
 #include <sys/stat.h>
 
 #define RECONNECT_S 30
+#define NO_LIMIT    "nolimit"
 
 void qemu_argv_done(struct qemu_argv *argv)
 {
@@ -95,10 +98,11 @@ static json_t *served_disk(const struct provider_instance *instance, size_t i, c
     nbd = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}, s:s, s:i}", "driver", "nbd", "node-name", server,
                     "read-only", 1, "server", "type", "unix", "path", socket, "export", "",
                     "reconnect-delay", RECONNECT_S);
-    return json_pack("{s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:b, s:o}}}", "driver",
-                     "raw", "node-name", node, "file", "driver", "qcow2", "node-name", overlay,
-                     "file", "driver", "file", "filename", disk->overlay, "backing", "driver",
-                     "raw", "node-name", point, "read-only", 1, "file", nbd);
+    return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:b, s:o}}}",
+                     "driver", "throttle", "node-name", node, "throttle-group", NO_LIMIT, "file",
+                     "driver", "qcow2", "node-name", overlay, "file", "driver", "file", "filename",
+                     disk->overlay, "backing", "driver", "raw", "node-name", point, "read-only", 1,
+                     "file", nbd);
 }
 
 static void add_disk(struct qemu_argv *argv, const struct provider_instance *instance, size_t i)
@@ -200,6 +204,8 @@ void qemu_argv_make(const struct provider_qemu *qemu, const struct provider_inst
     add_pair(&argv, "-pidfile", qemu_file(instance, "qemu.pid"));
     add_boot(&argv, machine);
     add_channels(&argv, instance);
+    if (instance->served)
+        add_pair(&argv, "-object", mem_strdup("throttle-group,id=" NO_LIMIT));
     for (size_t i = 0; i < machine->disks.len; i++)
         add_disk(&argv, instance, i);
     for (size_t i = 0; i < machine->nics.len; i++)
