@@ -19,9 +19,11 @@
 #define FILE_NAME      "instance.json"
 #define FILE_MAX_BYTES (1024 * 1024)
 
-void site_netns_name(const char *run, char *ret_name, size_t len)
+void site_netns_name(const struct estate *estate, const char *run, char ret_name[SITE_NETNS_BYTES])
 {
-    (void)snprintf(ret_name, len, "muster-t-%s", run);
+    uint32_t hash = crc32c(0, estate->dir, strlen(estate->dir));
+
+    (void)snprintf(ret_name, SITE_NETNS_BYTES, "muster-t-%s-%08" PRIx32, run, hash);
 }
 
 char *site_instance_dir(struct estate *estate, const char *run, const char *machine)
@@ -180,7 +182,7 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
     (void)snprintf(instance->name, sizeof(instance->name), "%s", machine);
     (void)snprintf(instance->group, sizeof(instance->group), "%s", group);
     if (instance->test)
-        site_netns_name(run, instance->netns, sizeof(instance->netns));
+        site_netns_name(estate, run, instance->netns);
     instance->dir = site_instance_dir(estate, run, machine);
     if (read_definition(estate, instance, &instance->machine, err) < 0)
         return -1;

@@ -26,6 +26,8 @@ site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;
 
+#define SITE_NETNS_BYTES (NAME_MAX_BYTES + 32)
+
 /* A recovered machine as its folder tells: instances/RUN-MACHINE/instance.json. */
 struct site_instance {
     char run[NAME_MAX_BYTES];
@@ -34,7 +36,7 @@ struct site_instance {
     bool test;
     uint64_t point;
     char *dir;
-    char netns[NAME_MAX_BYTES + 16];
+    char netns[SITE_NETNS_BYTES];
     struct machine machine;
     struct provider_served_disks served;
 };
@@ -46,5 +48,6 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
                        struct site_instance *ret_instance, struct err *err) MUST_CHECK;
 /* The provider's view of it; borrows from `instance`. */
 struct provider_instance site_instance_view(const struct site_instance *instance);
-/* "muster-t-RUN". RUN holds the site's name, so two sites on one host do not meet. */
-void site_netns_name(const char *run, char *ret_name, size_t len);
+/* "muster-t-RUN-HASH", of the state directory: whoever shares this host's network namespaces (two
+ * sites, two installations of one name) does not meet. */
+void site_netns_name(const struct estate *estate, const char *run, char ret_name[SITE_NETNS_BYTES]);

@@ -14,12 +14,12 @@
 
 #define NETNS_DIR "/run/netns"
 
-static int run_of(const json_t *args, const char **ret_run, char *ret_netns, size_t len,
-                  struct err *err)
+static int run_of(const struct estate *estate, const json_t *args, const char **ret_run,
+                  char ret_netns[SITE_NETNS_BYTES], struct err *err)
 {
     if (json_need_str(args, "run", "ask", ret_run, err) < 0)
         return -1;
-    site_netns_name(*ret_run, ret_netns, len);
+    site_netns_name(estate, *ret_run, ret_netns);
     return 0;
 }
 
@@ -27,11 +27,10 @@ int ask_net_create(struct estate *estate, const json_t *args, json_t **ret_resul
                    struct cancel *cancel, struct err *err)
 {
     const char *run;
-    char netns[NAME_MAX_BYTES + 16];
+    char netns[SITE_NETNS_BYTES];
 
-    (void)estate;
     (void)cancel;
-    if (run_of(args, &run, netns, sizeof(netns), err) < 0 || testnet_create(netns, err) < 0)
+    if (run_of(estate, args, &run, netns, err) < 0 || testnet_create(netns, err) < 0)
         return -1;
     *ret_result = json_pack("{s:s}", "netns", netns);
     return 0;
@@ -49,11 +48,10 @@ int ask_net_observe(struct estate *estate, const json_t *args, json_t **ret_resu
                     struct cancel *cancel, struct err *err)
 {
     const char *run;
-    char netns[NAME_MAX_BYTES + 16];
+    char netns[SITE_NETNS_BYTES];
 
-    (void)estate;
     (void)cancel;
-    if (run_of(args, &run, netns, sizeof(netns), err) < 0)
+    if (run_of(estate, args, &run, netns, err) < 0)
         return -1;
     *ret_result =
         json_pack("{s:s, s:b, s:b}", "netns", netns, "exists", netns_exists(netns), "complete", 0);
@@ -64,12 +62,11 @@ int ask_net_remove(struct estate *estate, const json_t *args, json_t **ret_resul
                    struct cancel *cancel, struct err *err)
 {
     const char *run;
-    char netns[NAME_MAX_BYTES + 16];
+    char netns[SITE_NETNS_BYTES];
 
-    (void)estate;
     (void)ret_result;
     (void)cancel;
-    if (run_of(args, &run, netns, sizeof(netns), err) < 0)
+    if (run_of(estate, args, &run, netns, err) < 0)
         return -1;
     return testnet_remove(netns, err);
 }
@@ -167,12 +164,11 @@ int ask_instance_leftovers(struct estate *estate, const json_t *args, json_t **r
 {
     CLEANUP(json_freep) json_t *left = json_array();
     const char *run;
-    char netns[NAME_MAX_BYTES + 16];
+    char netns[SITE_NETNS_BYTES];
 
     (void)cancel;
-    if (run_of(args, &run, netns, sizeof(netns), err) < 0
-        || left_processes(estate, run, left, err) < 0 || left_files(estate, run, left, err) < 0
-        || left_pins(estate, run, left, err) < 0)
+    if (run_of(estate, args, &run, netns, err) < 0 || left_processes(estate, run, left, err) < 0
+        || left_files(estate, run, left, err) < 0 || left_pins(estate, run, left, err) < 0)
         return -1;
     if (netns_exists(netns))
         add_left(left, mem_printf("network namespace %s", netns));
@@ -229,14 +225,14 @@ int ask_probe_tcp(struct estate *estate, const json_t *args, json_t **ret_result
 {
     CLEANUP(site_instance_done) struct site_instance instance = {0};
     char address[256];
-    char netns[NAME_MAX_BYTES + 16] = "";
+    char netns[SITE_NETNS_BYTES] = "";
     uint64_t port;
 
     machine_init(&instance.machine);
     if (json_need_u64(args, "port", "ask", &port, err) < 0)
         return -1;
     if (json_get_bool(args, "test", true))
-        site_netns_name(json_get_str(args, "run", ""), netns, sizeof(netns));
+        site_netns_name(estate, json_get_str(args, "run", ""), netns);
     (void)snprintf(address, sizeof(address), "%s", json_get_str(args, "address", ""));
     if (*json_get_str(args, "machine", "")
         && (load_named(estate, args, &instance, err) < 0

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/sites/provider_fake.h"
+
+#include "base/str.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct fake_machine *at(struct provider_fake *fake, const char *run_dir)
+{
+    struct fake_machine *free_place = NULL;
+
+    for (size_t i = FAKE_MACHINES_MAX; i-- > 0;) {
+        struct fake_machine *machine = &fake->machines[i];
+        if (str_eq(machine->run_dir, run_dir))
+            return machine;
+        if (!machine->run_dir[0])
+            free_place = machine;
+    }
+    if (!free_place)
+        abort();
+    (void)snprintf(free_place->run_dir, sizeof(free_place->run_dir), "%s", run_dir);
+    return free_place;
+}
+
+static int refuse(struct provider_fake *fake, const char *what, struct err *err)
+{
+    enum err_code code = fake->fail;
+
+    fake->fail = ERR_NONE;
+    return code ? err_set(err, code, 0, "%s fails, as the test wants", what) : 0;
+}
+
+/* Runs `fn` under the lock. */
+typedef int fake_fn(struct provider_fake *fake, struct fake_machine *machine,
+                    const struct provider_instance *instance, void *arg, struct err *err);
+
+static int locked(struct provider *provider, const struct provider_instance *instance, fake_fn *fn,
+                  void *arg, struct err *err)
+{
+    struct provider_fake *fake = (struct provider_fake *)provider;
+
+    (void)pthread_mutex_lock(&fake->lock);
+    int rc = fn(fake, at(fake, instance->run_dir), instance, arg, err);
+    (void)pthread_mutex_unlock(&fake->lock);
+    return rc;
+}
+
+static int do_start(struct provider_fake *fake, struct fake_machine *machine,
+                    const struct provider_instance *instance, void *arg, struct err *err)
+{
+    const bool *paused = arg;
+
+    if (refuse(fake, "start", err) < 0)
+        return -1;
+    machine->starts++;
+    machine->state = *paused ? INSTANCE_PAUSED : INSTANCE_RUNNING;
+    machine->isolated = instance->isolated;
+    (void)snprintf(machine->netns, sizeof(machine->netns), "%s", instance->netns);
+    if (instance->machine->nics.len > 0)
+        (void)snprintf(machine->network, sizeof(machine->network), "%s",
+                       instance->machine->nics.at[0].network);
+    if (instance->served && instance->served->len > 0) {
+        machine->point = instance->served->at[0].point;
+        (void)snprintf(machine->overlay, sizeof(machine->overlay), "%s",
+                       instance->served->at[0].overlay);
+    }
+    return 0;
+}
+
+static int fake_start(struct provider *provider, const struct provider_instance *instance,
+                      bool paused, struct cancel *cancel, struct err *err)
+{
+    (void)cancel;
+    return locked(provider, instance, do_start, &paused, err);
+}
+
+static int do_set(struct provider_fake *fake, struct fake_machine *machine,
+                  const struct provider_instance *instance, void *arg, struct err *err)
+{
+    const enum instance_state *state = arg;
+
+    (void)instance;
+    if (*state == INSTANCE_OFF && refuse(fake, "stop", err) < 0)
+        return -1;
+    if (*state == INSTANCE_OFF && machine->state != INSTANCE_OFF)
+        machine->stops++;
+    machine->state = *state;
+    return 0;
+}
+
+static int fake_resume(struct provider *provider, const struct provider_instance *instance,
+                       struct cancel *cancel, struct err *err)
+{
+    enum instance_state state = INSTANCE_RUNNING;
+
+    (void)cancel;
+    return locked(provider, instance, do_set, &state, err);
+}
+
+static int fake_shutdown(struct provider *provider, const struct provider_instance *instance,
+                         struct cancel *cancel, struct err *err)
+{
+    enum instance_state state = INSTANCE_SHUTDOWN;
+
+    (void)cancel;
+    return locked(provider, instance, do_set, &state, err);
+}
+
+static int fake_stop(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err)
+{
+    enum instance_state state = INSTANCE_OFF;
+
+    (void)cancel;
+    return locked(provider, instance, do_set, &state, err);
+}
+
+static int do_observe(struct provider_fake *fake, struct fake_machine *machine,
+                      const struct provider_instance *instance, void *arg, struct err *err)
+{
+    (void)fake;
+    (void)instance;
+    (void)err;
+    *(enum instance_state *)arg = machine->state;
+    return 0;
+}
+
+static int fake_observe(struct provider *provider, const struct provider_instance *instance,
+                        enum instance_state *ret_state, struct cancel *cancel, struct err *err)
+{
+    (void)cancel;
+    return locked(provider, instance, do_observe, ret_state, err);
+}
+
+static int fake_check(struct provider *provider, const struct machine *machine,
+                      struct str *ret_problems, struct err *err)
+{
+    (void)provider;
+    (void)machine;
+    (void)err;
+    str_clear(ret_problems);
+    return 0;
+}
+
+static int fake_repair(struct provider *provider, const struct provider_instance *instance,
+                       uint32_t *ret_repaired, struct cancel *cancel, struct err *err)
+{
+    struct provider_fake *fake = (struct provider_fake *)provider;
+    enum instance_state state = INSTANCE_RUNNING;
+
+    (void)cancel;
+    *ret_repaired = 1;
+    fake->repairs++;
+    return locked(provider, instance, do_set, &state, err);
+}
+
+static int fake_agent(struct provider *provider, const struct provider_instance *instance,
+                      struct cancel *cancel, struct err *err)
+{
+    (void)instance;
+    (void)cancel;
+    (void)err;
+    return ((struct provider_fake *)provider)->agent;
+}
+
+static int fake_console(struct provider *provider, const struct provider_instance *instance,
+                        const char *text, struct err *err)
+{
+    const struct provider_fake *fake = (struct provider_fake *)provider;
+
+    (void)instance;
+    (void)err;
+    return fake->console && strstr(fake->console, text) ? 1 : 0;
+}
+
+static int fake_open_source(struct provider *provider, const struct provider_instance *instance,
+                            const char *group, uint64_t generation, const char *work_dir,
+                            struct source **ret_source, struct cancel *cancel, struct err *err)
+{
+    (void)provider;
+    (void)instance;
+    (void)generation;
+    (void)work_dir;
+    (void)ret_source;
+    (void)cancel;
+    return err_set(err, ERR_UNSUPPORTED, 0, "%s: nothing is read in this test", group);
+}
+
+void provider_fake_init(struct provider_fake *fake)
+{
+    memset(fake, 0, sizeof(*fake));
+    fake->provider = (struct provider){
+        .name = "fake",
+        .check = fake_check,
+        .start = fake_start,
+        .resume = fake_resume,
+        .observe = fake_observe,
+        .shutdown = fake_shutdown,
+        .stop = fake_stop,
+        .repair = fake_repair,
+        .agent_answers = fake_agent,
+        .console_has = fake_console,
+        .open_source = fake_open_source,
+    };
+    if (pthread_mutex_init(&fake->lock, NULL) != 0)
+        abort();
+}
+
+void provider_fake_done(struct provider_fake *fake)
+{
+    (void)pthread_mutex_destroy(&fake->lock);
+}
+
+struct fake_machine *provider_fake_find(struct provider_fake *fake, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (size_t i = 0; i < FAKE_MACHINES_MAX; i++) {
+        struct fake_machine *machine = &fake->machines[i];
+        size_t have = strlen(machine->run_dir);
+        if (have >= len && str_eq(machine->run_dir + have - len, name))
+            return machine;
+    }
+    return NULL;
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sites/estate.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "support/expect.h"
+#include "support/sites/estates.h"
+
+#include <sys/stat.h>
+
+static void a_machine_that_is_not_there_is_named_with_the_nearest(void **state)
+{
+    struct estates *e = *state;
+    struct machine machine;
+
+    machine_init(&machine);
+    EXPECT_ERR(ERR_NOT_FOUND, estate_machine_get(e->paris, "bd1", &machine, &err));
+    EXPECT_TEXT("db1");
+    machine_done(&machine);
+}
+
+static void a_machine_is_handed_out_as_a_copy(void **state)
+{
+    struct estates *e = *state;
+    struct machine first;
+    struct machine second;
+
+    EXPECT_OK(estate_machine_get(e->paris, "db1", &first, &err));
+    first.disks.at[0].path[0] = 'X';
+    EXPECT_OK(estate_machine_get(e->paris, "db1", &second, &err));
+    assert_string_equal(second.disks.at[0].path, "/srv/db1.raw");
+    machine_done(&first);
+    machine_done(&second);
+}
+
+static void a_key_others_can_read_is_refused(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *path = estate_key_path(e->paris, "db1");
+    struct key key;
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(chmod(path, 0644), 0);
+    EXPECT_ERR(ERR_DENIED, estate_key_read(e->paris, "db1", &key, &err));
+    EXPECT_TEXT("chmod 600");
+}
+
+static void a_key_of_the_wrong_length_is_no_key(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *path = estate_key_path(e->paris, "db1");
+    struct key key;
+
+    EXPECT_OK(fs_replace_file(fs_real(), path, "short", 5, 0600, &err));
+    EXPECT_ERR(ERR_CORRUPT, estate_key_read(e->paris, "db1", &key, &err));
+}
+
+static void a_replica_nobody_knows_is_not_found(void **state)
+{
+    struct estates *e = *state;
+    struct store *store;
+
+    EXPECT_ERR(ERR_NOT_FOUND, estate_store_get(e->lyon, "web9", &store, &err));
+    EXPECT_TEXT("lyon holds no replica of \"web9\"");
+}
+
+static void a_store_that_failed_is_opened_anew(void **state)
+{
+    struct estates *e = *state;
+    struct store_info info;
+    struct store *store;
+
+    EXPECT_OK(estate_store_get(e->lyon, "db1", &store, &err));
+    estate_store_put(e->lyon, "db1", store, true);
+    EXPECT_OK(estate_store_get(e->lyon, "db1", &store, &err));
+    EXPECT_OK(store->ops->info(store, &info, &err));
+    assert_int_equal(info.applied_point, 3);
+    estate_store_put(e->lyon, "db1", store, false);
+}
+
+static void a_replica_is_served_to_its_own_peer_alone(void **state)
+{
+    struct estates *e = *state;
+    const struct receiver_host *host = estate_receiver_host(e->lyon);
+    struct store *store;
+
+    EXPECT_ERR(ERR_DENIED, host->store_get(host->ctx, "rome", "db1", &store, &err));
+    EXPECT_OK(host->store_get(host->ctx, "paris", "db1", &store, &err));
+    host->store_put(host->ctx, "db1", store, false);
+}
+
+static void a_replica_that_was_removed_is_gone(void **state)
+{
+    struct estates *e = *state;
+    struct store *store;
+
+    estate_replica_remove(e->lyon, "db1");
+    EXPECT_ERR(ERR_NOT_FOUND, estate_store_get(e->lyon, "db1", &store, &err));
+}
+
+static void a_session_starts_paused_when_a_failover_holds_it(void **state)
+{
+    struct estates *e = *state;
+    struct session_status *status = mem_new(struct session_status);
+
+    json_decref(estates_ask(e->at_paris, "group.hold",
+                            json_pack("{s:s, s:s}", "group", "db1", "run", "lyon-3")));
+    estates_restart_paris(e);
+    struct session *session = estate_session_get(e->paris, "db1");
+    assert_non_null(session);
+    session_status(session, status);
+    assert_int_equal(status->state, SESSION_PAUSED);
+    estate_session_put(e->paris, "db1");
+    free(status);
+}
+
+static void a_mark_that_cannot_be_read_is_not_taken_for_none(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *path = mem_printf("%s/paris/sessions/db1.mark", e->root);
+    struct estate_mark mark;
+
+    EXPECT_OK(fs_replace_file(fs_real(), path, "{half", 5, 0600, &err));
+    EXPECT_ERR(ERR_CORRUPT, estate_mark_read(e->paris, "db1", &mark, &err));
+    EXPECT_ERR(ERR_CORRUPT, estate_may_start(e->paris, "db1", &err));
+}
+
+static void what_one_site_sends_and_holds_is_listed(void **state)
+{
+    struct estates *e = *state;
+    size_t groups;
+    size_t replicas;
+
+    free(estate_group_list(e->paris, &groups));
+    free(estate_replica_list(e->paris, &replicas));
+    assert_int_equal(groups, 1);
+    assert_int_equal(replicas, 0);
+    estate_group_remove(e->paris, "db1");
+    free(estate_group_list(e->paris, &groups));
+    assert_int_equal(groups, 0);
+    assert_null(estate_session_get(e->paris, "db1"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ESTATES_TEST(a_machine_that_is_not_there_is_named_with_the_nearest),
+        ESTATES_TEST(a_machine_is_handed_out_as_a_copy),
+        ESTATES_TEST(a_key_others_can_read_is_refused),
+        ESTATES_TEST(a_key_of_the_wrong_length_is_no_key),
+        ESTATES_TEST(a_replica_nobody_knows_is_not_found),
+        ESTATES_TEST(a_store_that_failed_is_opened_anew),
+        ESTATES_TEST(a_replica_is_served_to_its_own_peer_alone),
+        ESTATES_TEST(a_replica_that_was_removed_is_gone),
+        ESTATES_TEST(a_session_starts_paused_when_a_failover_holds_it),
+        ESTATES_TEST(a_mark_that_cannot_be_read_is_not_taken_for_none),
+        ESTATES_TEST(what_one_site_sends_and_holds_is_listed),
+    };
+
+    return cmocka_run_group_tests_name("estate", tests, NULL, NULL);
+}
