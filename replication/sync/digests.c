@@ -383,32 +383,48 @@ static int fold_log(const char *dir, const struct store_disks *disks, int table,
     return digests_writer_commit(writer, &tip, err);
 }
 
+static int find_end(const char *dir, const struct store_disks *disks, struct digests_end *end,
+                    struct err *err)
+{
+    CLEANUP(fd_close) int table = -1;
+    struct digests_end found = {.known = true};
+
+    if (end->known)
+        return 0;
+    if (open_table(dir, disks, O_RDONLY, &table, &found.tip, err) < 0
+        || follow_log(dir, &found.tip, NULL, NULL, &found.off, err) < 0)
+        return -1;
+    *end = found;
+    return 0;
+}
+
 int digests_append(const char *dir, const struct digests_tip *from, const struct digests_tip *to,
                    const struct store_disks *disks, const struct store_digests *changed,
-                   struct err *err)
+                   struct digests_end *end, struct err *err)
 {
     CLEANUP(mem_freep) char *path = path_join(dir, "digests.log");
     CLEANUP(fd_close) int table = -1;
     CLEANUP(fd_close) int log = -1;
     struct fs *fs = fs_real();
     struct digests_tip table_tip;
-    struct digests_tip tip;
-    uint64_t end;
     size_t len;
 
-    if (open_table(dir, disks, O_RDONLY, &table, &table_tip, err) < 0)
+    if (find_end(dir, disks, end, err) < 0)
         return -1;
-    tip = table_tip;
-    if (follow_log(dir, &tip, NULL, NULL, &end, err) < 0)
-        return -1;
-    if (!same_tip(&tip, from))
+    if (!same_tip(&end->tip, from))
         return not_here(err);
     CLEANUP(mem_freep) uint8_t *record = make_record(from, to, disks, changed, &len);
+    uint64_t off = end->off;
+    end->known = false;
     if (fs->open(fs, path, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &log, err) < 0
-        || fs->truncate(fs, log, end, err) < 0 || fs->pwrite(fs, log, record, len, end, err) < 0)
+        || fs->truncate(fs, log, off, err) < 0 || fs->pwrite(fs, log, record, len, off, err) < 0)
         return err_wrap(err, "%s", path);
-    if (end + len > LOG_FREE && end + len > table_bytes(disks))
+    if (off + len > LOG_FREE && off + len > table_bytes(disks)) {
+        if (open_table(dir, disks, O_RDONLY, &table, &table_tip, err) < 0)
+            return -1;
         return fold_log(dir, disks, table, table_tip, err);
+    }
+    *end = (struct digests_end){.known = true, .tip = *to, .off = off + len};
     return 0;
 }
 

@@ -6,6 +6,8 @@
 
 #include "replica/store.h"
 
+#include <stdbool.h>
+
 /* The point of a copy. Point 0 with zeros: the base of an initial copy. */
 struct digests_tip {
     uint64_t point;
@@ -23,12 +25,20 @@ int digests_writer_commit(struct digests_writer *writer, const struct digests_ti
 void digests_writer_free(struct digests_writer *writer);
 void digests_writer_freep(struct digests_writer **writer);
 
+/* Where the copy ends, kept by who moves it on, so that not all of it is read each time. Zeros: not
+ * known; set to zeros after digests_writer_commit and digests_open. */
+struct digests_end {
+    bool known;
+    struct digests_tip tip;
+    uint64_t off;
+};
+
 /* Moves the copy on from `from` to `to`. `names[i]` is the disk of `changed[i]`. ERR_NOT_FOUND:
  * there is no copy at `from`; it stays as it is. Not durable, and need not be: a record that
  * did not survive leaves a copy of an older point. */
 int digests_append(const char *dir, const struct digests_tip *from, const struct digests_tip *to,
                    const struct store_disks *disks, const struct store_digests *changed,
-                   struct err *err) MUST_CHECK;
+                   struct digests_end *end, struct err *err) MUST_CHECK;
 
 /* Opens the copy if it is at `tip` for exactly these disks: ERR_NOT_FOUND otherwise. */
 struct digests;

@@ -56,7 +56,8 @@ struct session {
     struct rescan *rescan;
     struct scan_state *resync_scan;
     struct digests *digests; /* open while a rescan runs */
-    bool scanning;           /* source->scan is open */
+    struct digests_end digests_end;
+    bool scanning; /* source->scan is open */
     struct digester *digester;
     struct retry retry;
     enum blame blame;

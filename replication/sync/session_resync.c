@@ -49,6 +49,7 @@ int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struc
     CLEANUP(digests_writer_freep) struct digests_writer *writer = NULL;
     CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, REMOTE_DIGESTS_MAX);
 
+    s->digests_end.known = false;
     turn_store_disks(s, &disks);
     if (digests_writer_open(s->config.dir, &disks, &writer, err) < 0)
         return -1;
@@ -72,6 +73,7 @@ static int need_digests(struct session *s, struct cancel *cancel, struct err *er
     struct digests_tip tip = {s->ck.durable_point, s->ck.durable_hash};
     struct err why = ERR_EMPTY;
 
+    s->digests_end.known = false;
     turn_store_disks(s, &disks);
     if (digests_open(s->config.dir, &disks, &tip, &s->digests, &why) == 0)
         return 0;

@@ -164,7 +164,7 @@ static int take_digests(struct session *s, const struct digests_tip *from,
         for (size_t k = 0; k < disks.len; k++)
             if (strcmp(disks.at[i].name, applied->disks.at[k].name) == 0)
                 ours[i] = applied->digests[k]; /* borrowed */
-    if (digests_append(s->config.dir, from, &to, &disks, ours, &why) < 0
+    if (digests_append(s->config.dir, from, &to, &disks, ours, &s->digests_end, &why) < 0
         && why.code != ERR_NOT_FOUND)
         return err_set(err, why.code, why.sys, "%s", why.text);
     return 0;

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sync/receiver.h"
+
+#include "base/mem.h"
+#include "support/expect.h"
+#include "support/tmpdir.h"
+#include "sync/remote.h"
+
+struct fixture {
+    struct store *store;
+    struct receiver_host host;
+    struct link *ours;
+    struct link *theirs;
+    unsigned gets;
+    bool failed;
+};
+
+static int store_get(void *ctx, const char *peer, const char *group, struct store **ret_store,
+                     struct err *err_out)
+{
+    struct fixture *f = ctx;
+
+    f->gets++;
+    if (!str_eq(peer, "paris"))
+        return err_set(err_out, ERR_DENIED, 0, "the replica of %s is not for %s", group, peer);
+    if (!str_eq(group, "shop"))
+        return err_set(err_out, ERR_NOT_FOUND, 0, "no replica of %s", group);
+    *ret_store = f->store;
+    return 0;
+}
+
+static void store_put(void *ctx, const char *group, struct store *store, bool failed)
+{
+    struct fixture *f = ctx;
+
+    (void)group;
+    assert_ptr_equal(store, f->store);
+    f->failed = failed;
+}
+
+static void begin(struct fixture *f, const char *dir)
+{
+    struct transport *a;
+    struct transport *b;
+    CLEANUP(mem_freep) char *path = path_join(dir, "replica");
+    struct store_dir_config config = {
+        .fs = fs_real(), .clock = clock_real(), .dir = path, .group = "shop"};
+
+    memset(f, 0, sizeof(*f));
+    EXPECT_OK(store_dir_open(&config, &f->store, &err));
+    f->host = (struct receiver_host){f, store_get, store_put};
+    transport_pair(16 << 20, &a, &b);
+    f->ours = link_new(a, "lyon");
+    f->theirs = link_new(b, "paris");
+}
+
+static void fixture_done(struct fixture *f)
+{
+    link_close(f->ours);
+    link_close(f->theirs);
+    store_close(f->store);
+}
+
+/* Sends a request as JSON text and lets the receiver answer it. */
+static int ask(struct fixture *f, const char *text, const void *payload, size_t len)
+{
+    CLEANUP(json_freep) json_t *head = NULL;
+    CLEANUP(link_msg_done) struct link_msg msg = {0};
+    struct err failed = ERR_EMPTY;
+
+    EXPECT_OK(json_parse(text, strlen(text), &head, &failed));
+    EXPECT_OK(link_send(f->ours, head, payload, len, NULL, &failed));
+    EXPECT_OK(link_recv(f->theirs, &msg, NULL, &failed));
+    EXPECT_OK(receiver_serve(&f->host, f->theirs, &msg, NULL, &failed));
+    err_clear(&err);
+    return link_reply(f->ours, NULL, NULL, &err);
+}
+
+#define UUID "00112233445566778899aabbccddeeff"
+
+static void a_new_replica_is_empty(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    begin(&f, *state);
+    EXPECT_OK(ask(&f, "{\"op\":\"store.info\",\"group\":\"shop\"}", NULL, 0));
+    assert_true(receiver_knows("store.info"));
+    assert_false(receiver_knows("store.promote"));
+}
+
+static void what_is_not_in_the_protocol_is_refused(void **state)
+{
+    static const struct {
+        enum err_code code;
+        const char *text;
+    } wrong[] = {
+        {ERR_UNSUPPORTED, "{\"op\":\"store.promote\",\"group\":\"shop\"}"},
+        {ERR_UNSUPPORTED, "{\"group\":\"shop\"}"},
+        {ERR_INVALID, "{\"op\":\"store.info\"}"},
+        {ERR_INVALID, "{\"op\":\"store.info\",\"group\":\"../shop\"}"},
+        {ERR_INVALID, "{\"op\":\"store.info\",\"group\":7}"},
+        {ERR_NOT_FOUND, "{\"op\":\"store.info\",\"group\":\"other\"}"},
+        {ERR_INVALID, "{\"op\":\"store.base-sync\",\"group\":\"shop\",\"disk\":\"../x\"}"},
+        {ERR_INVALID, "{\"op\":\"store.segment-open\",\"group\":\"shop\",\"disk\":\"a\"}"},
+        {ERR_INVALID,
+         "{\"op\":\"store.segment-open\",\"group\":\"shop\",\"disk\":\"a\",\"uuid\":\"00\"}"},
+        {ERR_INVALID, "{\"op\":\"store.segment-open\",\"group\":\"shop\",\"disk\":\"a/b\","
+                      "\"uuid\":\"" UUID "\"}"},
+        {ERR_INVALID, "{\"op\":\"store.segment-write\",\"group\":\"shop\",\"disk\":\"a\","
+                      "\"uuid\":\"" UUID "\",\"off\":-1}"},
+        {ERR_UNSUPPORTED, "{\"op\":\"store.base-frame\",\"group\":\"shop\",\"disk\":\"a\","
+                          "\"uuid\":\"" UUID "\",\"compression\":9,\"number\":0}"},
+        {ERR_LIMIT, "{\"op\":\"store.digests\",\"group\":\"shop\",\"disk\":\"a\",\"point\":0,"
+                    "\"first\":0,\"count\":99999999999}"},
+        {ERR_INVALID, "{\"op\":\"store.base-begin\",\"group\":\"shop\",\"need\":0,"
+                      "\"generation\":1,\"disks\":[{\"name\":\"/etc\",\"size\":1}]}"},
+    };
+    CLEANUP(fixture_done) struct fixture f;
+
+    begin(&f, *state);
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        int rc = ask(&f, wrong[i].text, "x", 1);
+        if (rc == 0 || err.code != wrong[i].code)
+            fail_msg("%s: [%s] %s", wrong[i].text, err_code_name(err.code), err.text);
+        assert_false(link_is_broken(f.ours));
+    }
+}
+
+static void another_peers_replica_is_denied(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct transport *a;
+    struct transport *b;
+
+    begin(&f, *state);
+    link_close(f.ours);
+    link_close(f.theirs);
+    transport_pair(1 << 20, &a, &b);
+    f.ours = link_new(a, "lyon");
+    f.theirs = link_new(b, "nice");
+    EXPECT_ERR(ERR_DENIED, ask(&f, "{\"op\":\"store.info\",\"group\":\"shop\"}", NULL, 0));
+}
+
+static void a_frame_that_was_not_sealed_by_us_is_refused(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    begin(&f, *state);
+    EXPECT_OK(ask(&f,
+                  "{\"op\":\"store.base-begin\",\"group\":\"shop\",\"need\":0,\"generation\":1,"
+                  "\"disks\":[{\"name\":\"a\",\"size\":65536}]}",
+                  NULL, 0));
+    EXPECT_ERR(ERR_CORRUPT, ask(&f,
+                                "{\"op\":\"store.base-frame\",\"group\":\"shop\",\"disk\":\"a\","
+                                "\"uuid\":\"" UUID "\",\"compression\":0,\"number\":0}",
+                                "not a frame", 11));
+}
+
+static void a_broken_link_ends_the_service(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(json_freep) json_t *head = json_pack("{s:s, s:s}", "op", "store.info", "group", "shop");
+    CLEANUP(link_msg_done) struct link_msg msg = {0};
+
+    begin(&f, *state);
+    EXPECT_OK(link_send(f.ours, head, NULL, 0, NULL, &err));
+    EXPECT_OK(link_recv(f.theirs, &msg, NULL, &err));
+    link_closep(&f.ours);
+    EXPECT_ERR(ERR_NET, receiver_serve(&f.host, f.theirs, &msg, NULL, &err));
+    assert_int_equal(f.gets, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TMPDIR_TEST(a_new_replica_is_empty),
+        TMPDIR_TEST(what_is_not_in_the_protocol_is_refused),
+        TMPDIR_TEST(another_peers_replica_is_denied),
+        TMPDIR_TEST(a_frame_that_was_not_sealed_by_us_is_refused),
+        TMPDIR_TEST(a_broken_link_ends_the_service),
+    };
+    return cmocka_run_group_tests_name("receiver", tests, NULL, NULL);
+}
