@@ -196,6 +196,14 @@ static int check_args(struct cli *cli, size_t count, struct err *err)
                      str_text(&synopsis));
 }
 
+static bool asks_for_help(const struct cli *cli)
+{
+    for (int i = 1; i < cli->argc; i++)
+        if (str_eq(cli->argv[i], "--help") || str_eq(cli->argv[i], "-h"))
+            return true;
+    return false;
+}
+
 int cli_parse(struct cli *cli, struct err *err)
 {
     const char *words[WORDS_MAX];
@@ -204,6 +212,8 @@ int cli_parse(struct cli *cli, struct err *err)
     bool ended = false;
 
     cli->cmd = longest(words, count, &skip);
+    if (!cli->cmd && count && !asks_for_help(cli))
+        return unknown_command(cli, words, count, err);
     for (int i = 1; i < cli->argc; i++) {
         const char *text = cli->argv[i];
 
@@ -218,7 +228,5 @@ int cli_parse(struct cli *cli, struct err *err)
             return -1;
         }
     }
-    if (!cli->cmd && count && !cli->help)
-        return unknown_command(cli, words, count, err);
     return check_args(cli, args, err);
 }

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What a person reads, from canned answers: golden texts. Times are shown in UTC here. */
+#include "cli/show.h"
+#include "base/mem.h"
+#include "cli/table.h"
+#include "support/expect.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define NOW_MS 1772366400000 /* 2026-03-01T12:00:00Z */
+
+static const struct look plain = {0};
+
+static json_t *json_of(const char *text)
+{
+    json_t *json = NULL;
+
+    EXPECT_OK(json_parse(text, strlen(text), &json, &err));
+    return json;
+}
+
+static void status_of(const char *text, struct str *out)
+{
+    CLEANUP(json_freep) json_t *json = json_of(text);
+
+    show_status(json, &plain, out);
+}
+
+static void expect_status(const char *text, const char *want)
+{
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    status_of(text, &out);
+    assert_string_equal(str_text(&out), want);
+}
+
+/* --- Tables ------------------------------------------------------------------------------------ */
+
+static void columns_are_as_wide_as_their_widest_cell(void **state)
+{
+    static const char *const columns[] = {"NAME", ">SIZE", "X", NULL};
+    CLEANUP(table_freep) struct table *table = table_new(columns);
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    table_add(table, "a");
+    table_add(table, "1");
+    table_add(table, "");
+    table_add(table, "über");
+    table_addf(table, "%d", 12345);
+    table_add(table, "y");
+    table_render(table, &out);
+    assert_string_equal(str_text(&out), "NAME   SIZE  X\n"
+                                        "a         1\n"
+                                        "über  12345  y\n");
+}
+
+static void an_age_is_never_shown_younger_than_it_is(void **state)
+{
+    char buf[32];
+
+    (void)state;
+    assert_string_equal(text_age(1901, buf, sizeof(buf)), "2.0 s");
+    assert_string_equal(text_age(1900, buf, sizeof(buf)), "1.9 s");
+    assert_string_equal(text_age(999, buf, sizeof(buf)), "999 ms");
+    assert_string_equal(text_age(-1, buf, sizeof(buf)), "-");
+}
+
+/* --- Status ------------------------------------------------------------------------------------ */
+
+static void a_healthy_machine_takes_one_line_at_either_side(void **state)
+{
+    (void)state;
+    expect_status(
+        "[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
+        "\"session\":\"sending\",\"health\":\"healthy\",\"durable_age_ms\":1234,"
+        "\"applied_age_ms\":2345,\"interval_ms\":1000,\"durable_point\":42,"
+        "\"durable_cut_ms\":1772366398766,\"pending_bytes\":1048576,\"rate_per_s\":2097152},"
+        "{\"name\":\"web1\",\"role\":\"replica\",\"peer\":\"lyon\",\"state\":\"protected\","
+        "\"health\":\"healthy\",\"durable_age_ms\":300,\"applied_age_ms\":300,"
+        "\"interval_ms\":5000,\"durable_point\":7,\"durable_cut_ms\":1772366399700}]",
+        "NAME  SITE       STATE      HEALTH   RPO NOW   READY  EVERY  POINT           PENDING       "
+        "RATE\n"
+        "db1   to lyon    protected  healthy    1.3 s   2.4 s  1.0 s  42 of 11:59:58  1.0 MiB  2.0 "
+        "MiB/s\n"
+        "web1  from lyon  protected  healthy   300 ms  300 ms  5.0 s  7 of 11:59:59         -       "
+        "   -\n");
+}
+
+static void an_error_says_since_when_and_when_next(void **state)
+{
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    status_of("[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
+              "\"session\":\"backing-off\",\"health\":\"critical\",\"health_reason\":\"the newest "
+              "point is 5 m old, more than 1 m 10 s\",\"durable_age_ms\":300000,"
+              "\"applied_age_ms\":300000,\"interval_ms\":1000,\"durable_point\":42,"
+              "\"durable_cut_ms\":1772366100000,\"pending_bytes\":0,\"rate_per_s\":0,"
+              "\"error\":{\"code\":\"net\",\"message\":\"lyon: connect 127.0.0.2:7700: refused\","
+              "\"hint\":\"is its daemon up?\"},\"error_since_ms\":1772366101000,"
+              "\"retry_at_ms\":1772366520000,\"failures\":3}]",
+              &out);
+    assert_non_null(strstr(str_text(&out), "db1   to lyon  backing-off  critical"));
+    assert_non_null(strstr(str_text(&out),
+                           "  db1: the newest point is 5 m old, more than 1 m 10 s\n"
+                           "  db1: lyon: connect 127.0.0.2:7700: refused\n"
+                           "  db1: hint: is its daemon up?\n"
+                           "  db1: since 2026-03-01 11:55:01, 3 failures in a row; "
+                           "tried again at 12:02:00, or now by `muster retry db1`\n"));
+}
+
+static void a_critical_error_says_that_nobody_tries_again(void **state)
+{
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    status_of(
+        "[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
+        "\"session\":\"critical\",\"health\":\"critical\",\"health_reason\":\"needs a person\","
+        "\"error\":{\"code\":\"corrupt\",\"message\":\"the chain is broken\"},"
+        "\"error_since_ms\":1772366101000,\"retry_at_ms\":0,\"failures\":1}]",
+        &out);
+    assert_non_null(strstr(str_text(&out), "not tried again by itself: `muster retry db1`"));
+}
+
+static void an_initial_copy_shows_each_disk_and_the_time_left(void **state)
+{
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    status_of("[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"initial-copy\","
+              "\"session\":\"copying\",\"health\":\"not-applicable\",\"durable_age_ms\":-1,"
+              "\"applied_age_ms\":-1,\"interval_ms\":1000,\"durable_point\":0,"
+              "\"pending_bytes\":0,\"rate_per_s\":10485760,\"left_ms\":5200,\"disks\":["
+              "{\"name\":\"vda\",\"size\":67108864,\"total\":67108864,\"done\":12582912},"
+              "{\"name\":\"vdb\",\"size\":1024,\"total\":0,\"done\":0}]}]",
+              &out);
+    assert_non_null(strstr(str_text(&out), "db1   to lyon  initial-copy  not-applicable        -"));
+    assert_non_null(strstr(str_text(&out),
+                           "  db1: initial copy of vda: 12.0 MiB of 64.0 MiB (18 %)\n"
+                           "  db1: initial copy of vdb: 0 B of 0 B (0 %)\n"
+                           "  db1: about 5.2 s left\n"));
+}
+
+static void every_state_and_health_is_shown_by_its_own_word(void **state)
+{
+    static const char *const sessions[] = {"copying",     "protected", "sending", "resyncing",
+                                           "backing-off", "critical",  "fenced",  "paused"};
+    static const char *const healths[] = {"healthy", "warning", "critical", "not-applicable"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sessions); i++) {
+        for (size_t k = 0; k < ARRAY_LEN(healths); k++) {
+            CLEANUP(str_free) struct str out = STR_EMPTY;
+            CLEANUP(mem_freep)
+            char *text = mem_printf("[{\"name\":\"a\",\"role\":\"source\",\"peer\":\"b\",\"state\":"
+                                    "\"protected\",\"session\":\"%s\",\"health\":\"%s\"}]",
+                                    sessions[i], healths[k]);
+            CLEANUP(mem_freep)
+            char *want = mem_printf("a     to b  %s",
+                                    str_eq(sessions[i], "sending") ? "protected" : sessions[i]);
+
+            status_of(text, &out);
+            assert_non_null(strstr(str_text(&out), want));
+            assert_non_null(strstr(str_text(&out), healths[k]));
+        }
+    }
+}
+
+static void a_machine_that_was_failed_over_has_no_rpo(void **state)
+{
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    status_of(
+        "[{\"name\":\"db1\",\"role\":\"replica\",\"peer\":\"paris\",\"state\":\"failed-over\","
+        "\"health\":\"not-applicable\",\"durable_age_ms\":99000,\"applied_age_ms\":99000,"
+        "\"interval_ms\":1000,\"durable_point\":9,\"durable_cut_ms\":1772366400000}]",
+        &out);
+    assert_non_null(strstr(str_text(&out), "not-applicable        -      -  1.0 s  9 of 12:00:00"));
+}
+
+static void colours_are_not_counted_as_width(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *json = json_of("[{\"name\":\"a\",\"peer\":\"b\",\"state\":\"protected\",\"health\":"
+                           "\"healthy\"},{\"name\":\"c\",\"peer\":\"d\",\"state\":\"protected\","
+                           "\"health\":\"critical\"}]");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+    const struct look look = {.colour = true};
+
+    (void)state;
+    show_status(json, &look, &out);
+    assert_non_null(strstr(str_text(&out), "\033[32mhealthy\033[0m         -"));
+    assert_non_null(strstr(str_text(&out), "\033[31mcritical\033[0m        -"));
+}
+
+static void nothing_protected_says_what_to_do(void **state)
+{
+    (void)state;
+    expect_status("[]", "No machine is protected yet. `muster protect NAME --to SITE` protects "
+                        "one.\n");
+}
+
+/* --- Points ------------------------------------------------------------------------------------ */
+
+static void points_are_listed_with_age_and_state(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *json = json_of(
+        "[{\"point\":12,\"generation\":2,\"cut_ms\":1772366399000,\"age_ms\":1000,\"consistency\":"
+        "\"crash\",\"applied\":true,\"promotion\":true,\"pinned\":false,\"label\":\"\",\"bytes\":0},"
+        "{\"point\":11,\"generation\":1,\"cut_ms\":1772366398000,\"age_ms\":2000,\"consistency\":"
+        "\"application\",\"applied\":true,\"promotion\":false,\"pinned\":true,\"label\":\"lyon-3\","
+        "\"bytes\":774758},"
+        "{\"point\":10,\"generation\":1,\"cut_ms\":1772366397000,\"age_ms\":3000,\"consistency\":"
+        "\"crash\",\"applied\":false,\"promotion\":false,\"pinned\":false,\"label\":\"\",\"bytes\":"
+        "1024}]");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_points(json, &out);
+    assert_string_equal(
+        str_text(&out),
+        "POINT  CUT AT                 AGE       SIZE  GEN  CONSISTENT   STATE\n"
+        "   12  2026-03-01 11:59:59  1.0 s        0 B    2  crash        promotion\n"
+        "   11  2026-03-01 11:59:58  2.0 s  756.6 KiB    1  application  ready, pinned by lyon-3\n"
+        "   10  2026-03-01 11:59:57  3.0 s    1.0 KiB    1  crash        safe, not yet applied\n");
+}
+
+/* --- Runs -------------------------------------------------------------------------------------- */
+
+#define RUN_HEAD                                                                      \
+    "{\"id\":7,\"plan\":\"shop\",\"kind\":\"planned\",\"declared_ms\":1772366390000," \
+    "\"machines\":{},"
+#define STEP_DONE                                                                        \
+    "{\"index\":0,\"stage\":\"Database\",\"title\":\"Bring up db1\",\"state\":\"done\"," \
+    "\"started_ms\":1772366391000,\"ended_ms\":1772366393100,\"attempts\":1,\"error\":\"\"}"
+#define STEP_WAITING                                                                    \
+    "{\"index\":1,\"stage\":\"Web\",\"title\":\"Bring up web1\",\"state\":\"waiting\"," \
+    "\"started_ms\":0,\"ended_ms\":0,\"attempts\":0,\"error\":\"\",\"point_of_no_return\":true}"
+#define STEP_FAILED                                                                     \
+    "{\"index\":1,\"stage\":\"Web\",\"title\":\"Bring up web1\",\"state\":\"failed\","  \
+    "\"started_ms\":1772366393100,\"ended_ms\":1772366399100,\"attempts\":3,\"error\":" \
+    "\"web1: no agent answers; hint: look at its console\",\"error_code\":\"timeout\"}"
+#define STEP_LEFT_OUT \
+    "{\"index\":2,\"stage\":\"Users\",\"title\":\"Point DNS here\",\"state\":\"left-out\"}"
+
+static void a_run_is_a_tree_of_stages_and_steps(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *run = json_of(RUN_HEAD "\"state\":\"running\",\"active\":true,\"steps\":[" STEP_DONE
+                                   "," STEP_WAITING "," STEP_LEFT_OUT "]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run(run, NOW_MS, &plain, &out);
+    assert_string_equal(str_text(&out),
+                        "Run 7 of shop (planned): running, 10.0 s\n"
+                        "  Database\n"
+                        "    + Bring up db1                                                 2.1 s\n"
+                        "  Web\n"
+                        "    . Bring up web1                                             (point of "
+                        "no return)\n");
+}
+
+static void only_what_changed_makes_a_line(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *before = json_of(RUN_HEAD "\"state\":\"running\",\"active\":true,\"steps\":[" STEP_DONE
+                                      "," STEP_WAITING "," STEP_LEFT_OUT "]}");
+    CLEANUP(json_freep)
+    json_t *after = json_of(RUN_HEAD "\"state\":\"failed\",\"active\":false,\"reason\":\"Bring up "
+                                     "web1 failed\",\"steps\":[" STEP_DONE "," STEP_FAILED
+                                     "," STEP_LEFT_OUT "]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run_changes(before, after, NOW_MS, &out);
+    assert_string_equal(str_text(&out), "12:00:00  failed    Web: Bring up web1 (6.0 s)\n"
+                                        "                    web1: no agent answers\n"
+                                        "                    hint: look at its console\n"
+                                        "12:00:00  run 7 is failed: Bring up web1 failed\n");
+    str_clear(&out);
+    show_run_changes(after, after, NOW_MS, &out);
+    assert_string_equal(str_text(&out), "");
+}
+
+static void the_end_compares_with_what_was_promised(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *run = json_of(
+        RUN_HEAD "\"state\":\"awaiting-commit\",\"ended_ms\":1772366399100,\"steps\":[" STEP_DONE
+                 "," STEP_FAILED "],\"report\":{\"rto_ms\":9100,"
+                 "\"rto_goal_ms\":900000,\"rpo_ms\":31000,\"rpo_goal_ms\":30000,"
+                 "\"leftovers\":[\"overlay /x\"]}}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run_end(run, &out);
+    assert_string_equal(str_text(&out), "Run 7 of shop (planned): awaiting-commit, 9.1 s\n"
+                                        "  RTO  9.1 s, promised 15 m: kept\n"
+                                        "  RPO  31.0 s, promised 30.0 s: BROKEN\n"
+                                        "  failed: Web: Bring up web1\n"
+                                        "    web1: no agent answers\n"
+                                        "    hint: look at its console\n"
+                                        "  left behind: overlay /x\n");
+}
+
+static void a_preview_names_the_bound_of_the_loss(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *preview = json_of(
+        "{\"plan\":\"shop\",\"kind\":\"unplanned\",\"machines\":[{\"machine\":\"db1\",\"peer\":"
+        "\"paris\",\"durable_point\":42,\"durable_age_ms\":3210,\"loss_bound_ms\":3210,"
+        "\"peer_answers\":false}],\"warnings\":[\"paris does not answer\"]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_preview(preview, &out);
+    assert_string_equal(str_text(&out),
+                        "MACHINE  FROM   NEWEST POINT    AGE  LOSS AT MOST  SOURCE\n"
+                        "db1      paris            42  3.3 s         3.3 s  does not answer\n"
+                        "warning: paris does not answer\n");
+}
+
+/* --- Jobs -------------------------------------------------------------------------------------- */
+
+#define JOB(done, rate)                                                                       \
+    "{\"id\":3,\"kind\":\"protect\",\"object\":\"db1\",\"state\":\"running\",\"tasks\":["     \
+    "{\"name\":\"check prerequisites\",\"state\":\"done\",\"started_ms\":1772366390000,"      \
+    "\"ended_ms\":1772366390200,\"error\":\"\",\"note\":\"\"},"                               \
+    "{\"name\":\"initial copy\",\"state\":\"running\",\"started_ms\":1772366390200,"          \
+    "\"ended_ms\":0,\"done\":" #done ",\"total\":67108864,\"unit\":\"bytes\",\"error\":\"\"," \
+    "\"note\":\"\",\"rate_per_s\":" #rate ",\"left_ms\":5200},"                               \
+    "{\"name\":\"finalize\",\"state\":\"waiting\",\"started_ms\":0,\"ended_ms\":0}]}"
+
+static void a_job_shows_its_tasks_with_progress(void **state)
+{
+    CLEANUP(json_freep) json_t *job = json_of(JOB(12582912, 10485760));
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_job(job, NOW_MS, &plain, &out);
+    assert_string_equal(str_text(&out),
+                        "Job 3, protect of db1: running\n"
+                        "  + check prerequisites       200 ms\n"
+                        "  > initial copy               9.8 s  12.0 MiB of 64.0 MiB (18 %), 10.0 "
+                        "MiB/s, 5.2 s left\n"
+                        "  . finalize\n");
+}
+
+static void a_log_gets_a_line_for_each_tenth_not_for_each_look(void **state)
+{
+    CLEANUP(json_freep) json_t *first = json_of(JOB(12582912, 10485760));
+    CLEANUP(json_freep) json_t *same = json_of(JOB(12582999, 10485760));
+    CLEANUP(json_freep) json_t *more = json_of(JOB(20582912, 10485760));
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_job_changes(first, same, NOW_MS, &out);
+    assert_string_equal(str_text(&out), "");
+    show_job_changes(same, more, NOW_MS, &out);
+    assert_string_equal(str_text(&out),
+                        "12:00:00  running   initial copy: 19.6 MiB of 64.0 MiB (30 "
+                        "%), 10.0 MiB/s, 5.2 s left\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(columns_are_as_wide_as_their_widest_cell),
+        cmocka_unit_test(an_age_is_never_shown_younger_than_it_is),
+        cmocka_unit_test(a_healthy_machine_takes_one_line_at_either_side),
+        cmocka_unit_test(an_error_says_since_when_and_when_next),
+        cmocka_unit_test(a_critical_error_says_that_nobody_tries_again),
+        cmocka_unit_test(an_initial_copy_shows_each_disk_and_the_time_left),
+        cmocka_unit_test(every_state_and_health_is_shown_by_its_own_word),
+        cmocka_unit_test(a_machine_that_was_failed_over_has_no_rpo),
+        cmocka_unit_test(colours_are_not_counted_as_width),
+        cmocka_unit_test(nothing_protected_says_what_to_do),
+        cmocka_unit_test(points_are_listed_with_age_and_state),
+        cmocka_unit_test(a_run_is_a_tree_of_stages_and_steps),
+        cmocka_unit_test(only_what_changed_makes_a_line),
+        cmocka_unit_test(the_end_compares_with_what_was_promised),
+        cmocka_unit_test(a_preview_names_the_bound_of_the_loss),
+        cmocka_unit_test(a_job_shows_its_tasks_with_progress),
+        cmocka_unit_test(a_log_gets_a_line_for_each_tenth_not_for_each_look),
+    };
+
+    (void)setenv("TZ", "UTC", 1);
+    tzset();
+    return cmocka_run_group_tests_name("show", tests, NULL, NULL);
+}
