@@ -1,96 +1,320 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/fault.h"
 #include "base/mem.h"
-#include "replica/view.h"
 #include "support/expect.h"
-#include "support/replica/kit.h"
-#include "support/tmpdir.h"
+#include "support/replica/fixture.h"
 
-#include <inttypes.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#define SIZE (1024u * 1024u)
+#define CANNOT_MOUNT 77
 
-struct fixture {
-    char *root;
-    struct kit kit;
-    struct store *store;
-};
-
-static int setup(void **state)
+static int open_again(struct fixture *f)
 {
-    struct fixture *f = mem_new(struct fixture);
-    void *root;
-
-    if (tmpdir_setup(&root) < 0)
-        return -1;
-    f->root = root;
-    kit_init(&f->kit, f->root, SIZE, 1);
-    kit_scribble(&f->kit, 30);
-    *state = f;
+    store_closep(&f->store);
+    err_clear(&err);
     return kit_open(&f->kit, fs_real(), &f->store, &err);
 }
 
-static int teardown(void **state)
+/* A store with everything in it: points, a pin, a promotion, something pruned. */
+static void fill(struct fixture *f)
+{
+    uint64_t generation;
+    uint64_t point;
+
+    fixture_copy(f);
+    fixture_points(f, 4);
+    EXPECT_OK(f->store->ops->pin(f->store, 3, "drill", &point, &err));
+    EXPECT_OK(f->store->ops->prune(f->store, 1, &err));
+    EXPECT_OK(f->store->ops->promote(f->store, 1, 0, "token", "lyon", f->kit.sign, 1, &generation,
+                                     &point, &err));
+}
+
+static void a_new_directory_is_an_empty_store(void **state)
 {
     struct fixture *f = *state;
-    void *root = f->root;
+    struct store_info info = fixture_info(f);
 
-    fault_clear();
-    store_close(f->store);
-    kit_done(&f->kit);
-    free(f);
-    return tmpdir_teardown(&root);
-}
-
-static void copied(struct fixture *f)
-{
-    EXPECT_OK(kit_copy(&f->kit, f->store, &err));
-}
-
-static void add_points(struct fixture *f, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        kit_scribble(&f->kit, 12);
-        EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
-    }
-}
-
-static void reopen(struct fixture *f)
-{
-    store_closep(&f->store);
-    EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
-}
-
-static struct store_info info_of(struct fixture *f)
-{
-    struct store_info info;
-
-    EXPECT_OK(f->store->ops->info(f->store, &info, &err));
-    return info;
+    assert_int_equal(info.state, STORE_EMPTY);
+    assert_int_equal(info.generation, 0);
+    assert_int_equal(info.durable_point, 0);
+    assert_int_equal(open_again(f), 0);
+    assert_int_equal(fixture_info(f).state, STORE_EMPTY);
 }
 
 static void every_kept_point_is_what_the_disks_held(void **state)
 {
     struct fixture *f = *state;
 
-    copied(f);
-    add_points(f, 5);
+    fixture_copy(f);
+    assert_int_equal(fixture_info(f).state, STORE_COPIED);
+    fixture_points(f, 5);
     EXPECT_OK(kit_check_head(&f->kit, 5, &err));
-    for (uint64_t point = 1; point <= 5; point++)
-        EXPECT_OK(kit_check_view(&f->kit, point, &err));
+    for (size_t round = 0; round < 2; round++) {
+        for (uint64_t point = 1; point <= 5; point++)
+            EXPECT_OK(kit_check_view(&f->kit, point, &err));
+        EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+        assert_int_equal(fixture_info(f).applied_point, 5);
+        assert_int_equal(fixture_info(f).state, STORE_READY);
+        fixture_reopen(f);
+    }
+}
+
+static void a_store_is_open_once(void **state)
+{
+    struct fixture *f = *state;
+    struct store *second;
+    char pid[32];
+
+    (void)snprintf(pid, sizeof(pid), "process %d", (int)getpid());
+    EXPECT_ERR(ERR_BUSY, kit_open(&f->kit, fs_real(), &second, &err));
+    EXPECT_TEXT(pid);
+    EXPECT_ERR(ERR_BUSY, store_dir_remove(fs_real(), f->kit.dir, &err));
+}
+
+static void a_foreign_file_is_named_and_left_alone(void **state)
+{
+    static const char *const places[] = {
+        "notes.txt",
+        "manifests/README",
+        "manifests/7",
+        "web.vda/backup.raw",
+        "web.vda/undo/old",
+        "web.vdb/segments/x.seg",
+        "web.vdb/undo/00000000000000000009",
+    };
+    struct fixture *f = *state;
+
+    fill(f);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        CLEANUP(mem_freep) char *path = fixture_path(f, places[i]);
+        CLEANUP(str_free) struct str text = STR_EMPTY;
+        fixture_write(f, places[i], "somebody's own");
+        assert_int_equal(open_again(f), -1);
+        assert_int_equal(err.code, ERR_CORRUPT);
+        EXPECT_TEXT(path);
+        EXPECT_TEXT("; hint: ");
+        EXPECT_OK(fs_read_file(fs_real(), path, 100, &text, &err));
+        assert_string_equal(text.ptr, "somebody's own");
+        if (i < ARRAY_LEN(places) - 1) /* the last one has a name of ours */
+            EXPECT_ERR(ERR_CORRUPT, store_dir_remove(fs_real(), f->kit.dir, &err));
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(open_again(f), 0);
+}
+
+static void a_changed_bit_is_found_and_its_file_named(void **state)
+{
+    static const char *const files[] = {
+        "replica",
+        "generation",
+        "applied",
+        "pins",
+        "pruned",
+        "promotion",
+        "manifests/00000000000000000003",
+        "manifests/00000000000000000005",
+        "web.vda/digests",
+    };
+    struct fixture *f = *state;
+
+    fill(f);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        for (int64_t at = 1; at < 18; at += 5) {
+            fixture_flip(f, files[i], at);
+            assert_int_equal(open_again(f), -1);
+            assert_int_equal(err.code, ERR_CORRUPT);
+            EXPECT_TEXT(files[i]);
+            fixture_flip(f, files[i], at);
+        }
+    assert_int_equal(open_again(f), 0);
     EXPECT_OK(store_dir_verify(f->store, NULL, &err));
-    reopen(f);
-    for (uint64_t point = 1; point <= 5; point++)
-        EXPECT_OK(kit_check_view(&f->kit, point, &err));
-    assert_int_equal(info_of(f).applied_point, 5);
-    assert_int_equal(info_of(f).state, STORE_READY);
+}
+
+static void a_lost_file_is_found(void **state)
+{
+    static const char *const files[] = {
+        "replica",
+        "generation",
+        "manifests/00000000000000000004",
+        "manifests/00000000000000000005",
+        "web.vda/undo/00000000000000000003",
+        "web.vdb/head.raw",
+        "web.vdb/digests",
+    };
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) char *aside = path_join(f->root, "aside");
+
+    fill(f);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        CLEANUP(mem_freep) char *path = fixture_path(f, files[i]);
+        assert_int_equal(rename(path, aside), 0);
+        assert_int_equal(open_again(f), -1);
+        assert_int_equal(err.code, ERR_CORRUPT);
+        if (fs_exists(path)) /* never made up */
+            fail_msg("%s was made anew", path);
+        assert_int_equal(rename(aside, path), 0);
+    }
+    assert_int_equal(open_again(f), 0);
+}
+
+static void an_older_number_put_back_is_found(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) char *path = fixture_path(f, "generation");
+    CLEANUP(str_free) struct str old = STR_EMPTY;
+
+    fixture_copy(f);
+    EXPECT_OK(fs_read_file(fs_real(), path, 100, &old, &err));
+    fixture_points(f, 1);
+    uint64_t generation;
+    uint64_t point;
+    EXPECT_OK(f->store->ops->promote(f->store, 1, 0, "token", "lyon", f->kit.sign, 1, &generation,
+                                     &point, &err));
+    EXPECT_OK(f->store->ops->promote(f->store, 2, 0, "other", "lyon", f->kit.sign, 1, &generation,
+                                     &point, &err));
+    store_closep(&f->store);
+    CLEANUP(mem_freep) char *promotion = fixture_path(f, "promotion");
+    assert_int_equal(unlink(promotion), 0);
+    EXPECT_OK(fs_replace_file(fs_real(), path, old.ptr, old.len, 0600, &err));
+    assert_int_equal(open_again(f), -1);
+    assert_int_equal(err.code, ERR_CORRUPT);
+    EXPECT_TEXT("generation");
+}
+
+static void a_head_of_another_size_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) char *path = fixture_path(f, "web.vda/head.raw");
+
+    fixture_copy(f);
+    assert_int_equal(truncate(path, 4096), 0);
+    assert_int_equal(open_again(f), -1);
+    assert_int_equal(err.code, ERR_CORRUPT);
+    EXPECT_TEXT("4096 bytes");
+}
+
+static void half_written_files_of_ours_are_removed(void **state)
+{
+    static const char *const files[] = {
+        "applied.tmp",
+        "manifests/00000000000000000002.tmp",
+        "web.vda/undo/00000000000000000001.tmp",
+    };
+    struct fixture *f = *state;
+
+    fixture_copy(f);
+    fixture_points(f, 1);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        fixture_write(f, files[i], "half");
+    assert_int_equal(open_again(f), 0);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        CLEANUP(mem_freep) char *path = fixture_path(f, files[i]);
+        assert_false(fs_exists(path));
+    }
+}
+
+static void another_groups_replica_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct store_dir_config config = kit_config(&f->kit, fs_real());
+    struct store *store;
+
+    fixture_copy(f);
+    store_closep(&f->store);
+    config.group = "mail";
+    EXPECT_ERR(ERR_STATE, store_dir_open(&config, &store, &err));
+    EXPECT_TEXT("group \"web\"");
+    config.group = "../web";
+    EXPECT_ERR(ERR_INVALID, store_dir_open(&config, &store, &err));
+}
+
+static void after_a_failed_sync_nothing_goes_on_until_it_is_opened_again(void **state)
+{
+    struct fixture *f = *state;
+
+    fixture_copy(f);
+    fixture_points(f, 2);
+    kit_scribble(&f->kit, 5);
+    EXPECT_OK(kit_point(&f->kit, f->store, &err));
+    fault_arm("fs.sync", 1, EIO); /* the first is of the intent */
+    uint64_t point;
+    EXPECT_ERR(ERR_IO, f->store->ops->point_apply(f->store, &point, NULL, NULL, &err));
+    fault_clear();
+    EXPECT_ERR(ERR_IO, f->store->ops->point_apply(f->store, &point, NULL, NULL, &err));
+    EXPECT_TEXT("open it again");
+    EXPECT_ERR(ERR_IO, f->store->ops->prune(f->store, 1, &err));
+    EXPECT_OK(kit_check_view(&f->kit, 2, &err));
+    fixture_reopen(f); /* rolls forward */
+    assert_int_equal(fixture_info(f).applied_point, 3);
+    EXPECT_OK(kit_check_head(&f->kit, 3, &err));
+    EXPECT_OK(kit_check_view(&f->kit, 1, &err));
+}
+
+/* In a mount namespace of its own, where the directory is read-only. */
+static int open_read_only(struct fixture *f)
+{
+    struct store *store;
+    const char *dir = f->kit.dir;
+
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0
+        || mount(dir, dir, NULL, MS_BIND, NULL) < 0
+        || mount(NULL, dir, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0)
+        return CANNOT_MOUNT;
+    if (kit_open(&f->kit, fs_real(), &store, &err) == 0)
+        return 1;
+    return err.code == ERR_IO && err.sys == EROFS && strstr(err.text, dir) ? 0 : 2;
+}
+
+static void a_read_only_directory_is_said(void **state)
+{
+    struct fixture *f = *state;
+    int status;
+
+    fixture_copy(f);
+    store_closep(&f->store);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(open_read_only(f));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_MOUNT)
+        skip();
+    assert_int_equal(status, 0);
+}
+
+static void a_removed_replica_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f);
+    store_closep(&f->store);
+    EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
+    assert_false(fs_exists(f->kit.dir));
+    EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(every_kept_point_is_what_the_disks_held, setup, teardown),
+        STORE_TEST(a_new_directory_is_an_empty_store),
+        STORE_TEST(every_kept_point_is_what_the_disks_held),
+        STORE_TEST(a_store_is_open_once),
+        STORE_TEST(a_foreign_file_is_named_and_left_alone),
+        STORE_TEST(a_changed_bit_is_found_and_its_file_named),
+        STORE_TEST(a_lost_file_is_found),
+        STORE_TEST(an_older_number_put_back_is_found),
+        STORE_TEST(a_head_of_another_size_is_refused),
+        STORE_TEST(half_written_files_of_ours_are_removed),
+        STORE_TEST(another_groups_replica_is_refused),
+        STORE_TEST(after_a_failed_sync_nothing_goes_on_until_it_is_opened_again),
+        STORE_TEST(a_read_only_directory_is_said),
+        STORE_TEST(a_removed_replica_leaves_nothing),
     };
     return cmocka_run_group_tests_name("store_dir", tests, NULL, NULL);
 }
