@@ -46,7 +46,8 @@ static bool path_matches(const char *pattern, const char *path, char *params[API
     while (*pattern == '/' && *path == '/') {
         size_t want, have;
 
-        pattern++, path++;
+        pattern++;
+        path++;
         want = segment_len(pattern);
         have = segment_len(path);
         if (*pattern == '{') {

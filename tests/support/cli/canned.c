@@ -86,10 +86,10 @@ static void serve(int listen_fd, const struct canned *canned, int count_fd)
                 (void)fprintf(stderr, "canned: not expected: %s\n", request.ptr);
                 continue;
             }
+            if (write(count_fd, "", 1) < 0) /* first: after the answer we may be killed */
+                abort();
             answer(fd, canned->status ? canned->status : 200, canned->answer);
             canned++;
-            if (write(count_fd, "", 1) < 0)
-                abort();
         }
     }
 }
