@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+/* For site_sim*.c: one ask under way, and the table of asks. */
+#pragma once
+
+#include "sites/site_sim.h"
+
+#include "base/json.h"
+
+#include <pthread.h>
+
+struct sim {
+    struct sim_world *world;
+    struct clock *clock;
+    pthread_mutex_t lock;
+};
+
+struct sim_ask {
+    struct sim *sim;
+    struct sim_world *world;
+    const char *what;
+    const json_t *args;
+    const char *run;
+    const char *object; /* machine or group, or the run when neither is named */
+    json_t **ret_result;
+};
+
+typedef int sim_fn(struct sim_ask *ask, struct err *err);
+/* NULL: that side does not do it. Under the lock. */
+sim_fn *sim_find(const char *what, bool source);
+/* Points that came since the last look. */
+void sim_replicate(struct sim_ask *ask);
+
+/* For asks that change something: counts, fails on request, and is a place to be killed, before the
+ * change and after it. */
+int sim_begin(struct sim_ask *ask, struct err *err);
+int sim_end(struct sim_ask *ask, bool changed, struct err *err);
+/* For those that do not: fails on request. */
+int sim_look(struct sim_ask *ask, struct err *err);
+void sim_copy_name(char *to, const char *from);
