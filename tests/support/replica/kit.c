@@ -216,7 +216,7 @@ int kit_copy(struct kit *kit, struct store *store, struct err *err)
 
 /* --- Points ------------------------------------------------------------------------------ */
 
-static char *segment_path(const struct kit *kit, const struct uuid *uuid)
+char *kit_segment_path(const struct kit *kit, const struct uuid *uuid)
 {
     char hex[2 * UUID_BYTES + 1];
 
@@ -238,7 +238,7 @@ static int build_segment(struct kit *kit, const struct kit_disk *disk, struct ma
     memcpy(head.group, kit->last.group, sizeof(head.group));
     memcpy(head.disk, disk->name, sizeof(head.disk));
     uuid_new(&head.uuid);
-    CLEANUP(mem_freep) char *path = segment_path(kit, &head.uuid);
+    CLEANUP(mem_freep) char *path = kit_segment_path(kit, &head.uuid);
     if (segment_writer_open(fs_real(), path, &head, &kit->key, &writer, err) < 0)
         return -1;
     for (uint64_t block = 0; block < disk->size / BLOCK; block++) {
@@ -287,7 +287,7 @@ int kit_cut(struct kit *kit, struct err *err)
 static int send_segment(struct kit *kit, struct store *store, const char *disk,
                         const struct manifest_segment *segment, struct err *err)
 {
-    CLEANUP(mem_freep) char *path = segment_path(kit, &segment->uuid);
+    CLEANUP(mem_freep) char *path = kit_segment_path(kit, &segment->uuid);
     CLEANUP(str_free) struct str bytes = STR_EMPTY;
     uint64_t have;
 

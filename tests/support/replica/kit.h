@@ -65,6 +65,8 @@ int kit_copy(struct kit *kit, struct store *store, struct err *err);
 /* The next point in steps: segments built into the outbox and the manifest signed (what was dirty
  * is clean then); segments sent; manifest committed; and all in one. `kit->last` is the manifest. */
 int kit_cut(struct kit *kit, struct err *err);
+/* Where a segment was built; free with free(). */
+char *kit_segment_path(const struct kit *kit, const struct uuid *uuid);
 int kit_send(struct kit *kit, struct store *store, struct err *err);
 int kit_commit(struct kit *kit, struct store *store, struct err *err);
 int kit_point(struct kit *kit, struct store *store, struct err *err);
