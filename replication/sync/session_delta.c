@@ -158,27 +158,51 @@ static int show_pending(struct session *s, struct cancel *cancel, struct err *er
     return 0;
 }
 
+/* All disks up to the cut; each segment goes on its way as soon as it is sealed. A link that
+ * breaks must not keep the rest from being sealed: the cut is made, and what is complete in the
+ * outbox goes on later. */
+static int seal_deltas(struct session *s, struct manifest *manifest, struct err *ret_link_err,
+                       struct cancel *cancel, struct err *err)
+{
+    for (size_t i = 0; i < s->ck.disks.len; i++) {
+        struct manifest_disk *disk = &manifest->disks.at[i];
+        size_t before = disk->segments.len;
+
+        if (seal_delta(s, &s->ck.disks.at[i], disk, cancel, err) < 0)
+            return -1;
+        if (disk->segments.len == before || s->ck.phase != PHASE_DELTA
+            || ret_link_err->code != ERR_NONE)
+            continue;
+        if (send_ahead(s, disk->name, &disk->segments.at[before], cancel, ret_link_err) < 0
+            && cancel_check(cancel, err) < 0)
+            return -1;
+    }
+    CRASH_POINT("sync.sealed");
+    return 0;
+}
+
 int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
 {
     CLEANUP(manifest_done) struct manifest manifest;
     CLEANUP(mem_freep) char *text = NULL;
     struct source_cut cut = {0};
+    struct err link_err = ERR_EMPTY;
 
     manifest_init(&manifest);
     begin_manifest(s, &manifest);
     if (outbox_clear(s->config.dir, err) < 0 || show_pending(s, cancel, err) < 0)
         return -1;
-    /* The rescan's segments first: sealing them may take long, and the point dates from the cut. */
+    /* The rescan's segments first: sealing them may take long, and the point dates from the cut.
+     * They are sent when the point is complete, for only then a broken link costs nothing. */
     for (size_t i = 0; i < s->ck.disks.len; i++)
         if (seal_rescan(s, i, &manifest.disks.at[i], err) < 0)
             return -1;
+    bool ahead = s->ck.phase == PHASE_DELTA;
     if (make_cut(s, &cut, cancel, err) < 0)
         return -1;
     session_set_state(s, SESSION_SENDING);
-    for (size_t i = 0; i < s->ck.disks.len; i++)
-        if (seal_delta(s, &s->ck.disks.at[i], &manifest.disks.at[i], cancel, err) < 0)
-            return -1;
-    CRASH_POINT("sync.sealed");
+    if (seal_deltas(s, &manifest, &link_err, cancel, err) < 0)
+        return -1;
 
     manifest.cut_wall_ms = cut.wall_ms;
     manifest.stall_us = cut.stall_us;
@@ -192,7 +216,10 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
     (void)pthread_mutex_lock(&s->lock);
     s->status.pending_bytes = 0;
     (void)pthread_mutex_unlock(&s->lock);
-    return send_outbox(s, &manifest, text, true, cancel, err);
+    if (link_err.code != ERR_NONE)
+        return err_set(err, link_err.code, link_err.sys, "point %" PRIu64 ": %s", manifest.point,
+                       link_err.text);
+    return send_outbox(s, &manifest, text, ahead, cancel, err);
 }
 
 /* A point a second of a machine that is off would push the older ones out of retention and tell

@@ -133,9 +133,13 @@ int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err)
 
 /* --- session_send.c -------------------------------------------------------------------------- */
 
-/* The outbox's point: to the replica, durable, applied, pruned. `fresh`: sealed in this very turn,
- * so the replica has nothing of it yet. */
-int send_outbox(struct session *s, const struct manifest *manifest, const char *text, bool fresh,
+/* The outbox's point: to the replica, durable, applied, pruned. `sent`: all its segments are on
+ * the way already, by send_ahead. */
+int send_outbox(struct session *s, const struct manifest *manifest, const char *text, bool sent,
                 struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Sends a segment sealed in this very turn without waiting: the replica makes one durable while
+ * we seal the next. Its answers are collected by send_outbox. */
+int send_ahead(struct session *s, const char *disk, const struct manifest_segment *segment,
+               struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Has the replica apply what is durable there, and takes the digests over. */
 int send_apply(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;

@@ -49,15 +49,19 @@ static int send_segment(struct session *s, const char *disk, const struct manife
     return 0;
 }
 
-static int send_segments(struct session *s, const struct manifest *manifest, bool fresh,
-                         struct cancel *cancel, struct err *err)
+int send_ahead(struct session *s, const char *disk, const struct manifest_segment *segment,
+               struct cancel *cancel, struct err *err)
+{
+    return send_segment(s, disk, segment, true, cancel, err);
+}
+
+static int send_segments(struct session *s, const struct manifest *manifest, struct cancel *cancel,
+                         struct err *err)
 {
     VEC_FOREACH(disk, &manifest->disks)
         VEC_FOREACH(segment, &disk->segments)
-            if (send_segment(s, disk->name, segment, fresh, cancel, err) < 0)
+            if (send_segment(s, disk->name, segment, false, cancel, err) < 0)
                 return -1;
-    if (remote_drain(&s->remote, cancel, err) < 0)
-        return session_blame_peer(s);
     return 0;
 }
 
@@ -83,14 +87,13 @@ static int check_own_segments(struct session *s, const struct manifest *manifest
 
 /* Segments and commit. A segment that arrived damaged, or that the replica lost meanwhile, is
  * sent once more. */
-static int deliver(struct session *s, const struct manifest *manifest, const char *text, bool fresh,
+static int deliver(struct session *s, const struct manifest *manifest, const char *text, bool sent,
                    struct cancel *cancel, struct err *err)
 {
-    bool again = true;
-
-    for (;;) {
-        if (send_segments(s, manifest, fresh, cancel, err) == 0) {
+    for (bool again = true;; again = false) {
+        if (sent || send_segments(s, manifest, cancel, err) == 0) {
             CRASH_POINT("sync.sent");
+            /* Waits for the answers about the segments first. */
             if (remote_commit(&s->remote, text, cancel, err) == 0)
                 return 0;
             (void)session_blame_peer(s);
@@ -100,8 +103,7 @@ static int deliver(struct session *s, const struct manifest *manifest, const cha
         struct err own = ERR_EMPTY;
         if (check_own_segments(s, manifest, &own) < 0)
             return err_set(err, own.code, own.sys, "%s", own.text);
-        again = false;
-        fresh = false;
+        sent = false;
     }
 }
 
@@ -196,7 +198,7 @@ int send_apply(struct session *s, struct cancel *cancel, struct err *err)
     return 0;
 }
 
-int send_outbox(struct session *s, const struct manifest *manifest, const char *text, bool fresh,
+int send_outbox(struct session *s, const struct manifest *manifest, const char *text, bool sent,
                 struct cancel *cancel, struct err *err)
 {
     struct sha256 hash;
@@ -205,7 +207,7 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
     bool there = s->info.durable_point == manifest->point
                  && memcmp(&s->info.durable_hash, &hash, sizeof(hash)) == 0;
     session_set_state(s, SESSION_SENDING);
-    if (!there && deliver(s, manifest, text, fresh, cancel, err) < 0)
+    if (!there && deliver(s, manifest, text, sent, cancel, err) < 0)
         return err_wrap(err, "point %" PRIu64, manifest->point);
     if (mark_durable(s, manifest, err) < 0)
         return -1;
