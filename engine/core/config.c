@@ -52,12 +52,12 @@ static int PRINTF_LIKE(4, 5) wrong(const struct config_origin *origin, const cha
     return err_set(err, ERR_INVALID, 0, "%s: %s: %s", origin->file, field, what);
 }
 
-static int check_fields(const json_t *json, const struct config_origin *origin, struct err *err)
+static int check_fields(json_t *json, const struct config_origin *origin, struct err *err)
 {
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)json, key, value) {
+    json_object_foreach(json, key, value) {
         bool known = false;
         for (const char *const *field = config_fields(); *field && !known; field++)
             known = str_eq(*field, key);
@@ -95,7 +95,7 @@ static int path_of(const json_t *json, const struct config_origin *origin, const
                    const char *fallback, char *ret_path, size_t size, struct err *err)
 {
     CLEANUP(mem_freep) char *joined = NULL;
-    char path[CONFIG_PATH_BYTES];
+    char path[CONFIG_PATH_BYTES] = "";
 
     if (text_of(json, origin, field, fallback, path, sizeof(path), err) < 0)
         return -1;
@@ -128,7 +128,7 @@ static int plugin_of(const json_t *json, const struct config_origin *origin, str
     beside[len > 0 ? len : 0] = '\0';
     char *slash = strrchr(beside, '/');
     if (slash)
-        (void)strcpy(slash + 1, PLUGIN_NAME);
+        memcpy(slash + 1, PLUGIN_NAME, sizeof(PLUGIN_NAME));
     return path_of(json, origin, "plugin", slash ? beside : PLUGIN_NAME, config->plugin,
                    sizeof(config->plugin), err);
 }
@@ -189,7 +189,7 @@ static int networks_of(const json_t *json, const struct config_origin *origin,
     const char *key;
     json_t *value;
 
-    if (networks && json_is_array(networks) && json_array_size(networks) == 0)
+    if (json_is_array(networks) && json_array_size(networks) == 0)
         return 0; /* an empty Lua table */
     if (networks && !json_is_object(networks))
         return wrong(origin, "networks", err,
@@ -219,8 +219,8 @@ static int level_of(const json_t *json, const struct config_origin *origin, stru
                  config->log_level);
 }
 
-int config_from_json(const json_t *json, const struct config_origin *origin,
-                     struct config *ret_config, struct err *err)
+int config_from_json(json_t *json, const struct config_origin *origin, struct config *ret_config,
+                     struct err *err)
 {
     CLEANUP(config_done) struct config config = {.site = ""};
 

@@ -35,7 +35,7 @@ struct config_origin {
 /* ERR_INVALID: "FILE:LINE: FIELD: what", with the nearest word for a misspelt field. Defaults:
  * dir = base_dir, address "0.0.0.0:7700", advertise = address, socket "DIR/muster.sock", qemu
  * "qemu-system-x86_64", plugin beside this binary, data_threads 4, log_level "info". */
-int config_from_json(const json_t *json, const struct config_origin *origin,
-                     struct config *ret_config, struct err *err) MUST_CHECK;
+int config_from_json(json_t *json, const struct config_origin *origin, struct config *ret_config,
+                     struct err *err) MUST_CHECK;
 /* All field names, for messages and help; NULL-terminated. */
 const char *const *config_fields(void);

@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 
 struct job_list {
@@ -168,13 +167,11 @@ void pool_submit(struct pool *pool, struct pool_job *job)
     unlock(pool);
 }
 
-size_t pool_busy(const struct pool *pool)
+size_t pool_busy(struct pool *pool)
 {
-    struct pool *p = (struct pool *)(uintptr_t)pool; /* the lock is no part of its value */
-
-    lock(p);
-    size_t busy = p->busy;
-    unlock(p);
+    lock(pool);
+    size_t busy = pool->busy;
+    unlock(pool);
     return busy;
 }
 

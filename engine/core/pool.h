@@ -21,6 +21,6 @@ struct pool *pool_new(struct loop *loop, unsigned max_threads);
 /* Runs each job at once, in pool_submit; `done` still arrives by the loop: for simulation. */
 struct pool *pool_new_inline(struct loop *loop);
 void pool_submit(struct pool *pool, struct pool_job *job);
-size_t pool_busy(const struct pool *pool); /* queued or running */
+size_t pool_busy(struct pool *pool); /* queued or running */
 /* Waits for all jobs (fire their cancels first) and runs their `done`; drops none. Loop thread. */
 void pool_free(struct pool *pool);

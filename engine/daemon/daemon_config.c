@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONFIG_MAX_BYTES (1024u * 1024u)
+#define CONFIG_MAX_BYTES 1048576
 
 int daemon_config_load(const struct host *host, const char *path, struct config *ret_config,
                        struct err *err)

@@ -46,9 +46,9 @@ struct daemon {
     bool links_full_said;
 };
 
-/* Makes what this turn wrote durable and starts what it decided. A failed commit ends the process:
+/* For the loop and the API, `ctx` is the daemon. Makes what this turn wrote durable and starts what it decided. A failed commit ends the process:
  * memory is ahead of what is durable then, and a new start is right again. */
-void daemon_commit(void *daemon);
+void daemon_commit(void *ctx);
 
 /* From a thread that is not the loop's: runs fn on the loop thread and returns its result when the
  * turn it ran in is durable. fn must check before it writes: what it wrote is committed even when
@@ -71,7 +71,7 @@ int daemon_peer_op(struct daemon *daemon, struct link *link, struct link_msg *ms
                    struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* Loads the peers anew after a pairing; errors are logged. */
-void daemon_peers_changed(void *daemon);
+void daemon_peers_changed(void *ctx);
 
 /* Tells the peers that we are here. */
 void daemon_greet(struct daemon *daemon);

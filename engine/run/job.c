@@ -105,8 +105,10 @@ void jobs_free(struct jobs *jobs)
     if (!jobs)
         return;
     while (jobs->first) {
-        assert(!jobs->first->in_pool);
-        forget(jobs->first);
+        struct job *job = jobs->first;
+        assert(!job->in_pool);
+        jobs->first = job->next;
+        job_free(job);
     }
     free(jobs);
 }

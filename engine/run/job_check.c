@@ -19,7 +19,7 @@
 #define SECTOR           512
 #define PEER_MS          15000
 #define CLOCK_WARN_MS    5000
-#define STAGING_MIN      (16u * 1024u * 1024u)
+#define STAGING_MIN      16777216
 #define STAGING_FRACTION 10
 
 /* The start of a qcow2 header (QEMU docs/interop/qcow2.txt): magic, version, backing file offset

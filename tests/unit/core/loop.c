@@ -7,6 +7,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define HOUR_MS INT64_C(3600000)
+
 struct fixture {
     struct clock_fake clock;
     struct loop *loop;
@@ -125,7 +127,7 @@ static void *move_clock(void *ctx)
     struct fixture *f = ctx;
 
     (void)usleep(5000);
-    clock_fake_advance(&f->clock, 3600 * 1000);
+    clock_fake_advance(&f->clock, HOUR_MS);
     return NULL;
 }
 
@@ -135,7 +137,7 @@ static void a_fake_clock_moved_by_another_thread_is_seen(void **state)
     struct word a = {f, 'a'};
     pthread_t thread;
 
-    (void)loop_timer(f->loop, 3600 * 1000, say, &a);
+    (void)loop_timer(f->loop, HOUR_MS, say, &a);
     assert_int_equal(pthread_create(&thread, NULL, move_clock, f), 0);
     assert_true(loop_step(f->loop, 60000));
     assert_int_equal(pthread_join(thread, NULL), 0);

@@ -88,7 +88,7 @@ static void serve_ready(struct served *site)
     serve(site, line, sizeof(line));
     const char *on = strstr(line, " ready on ");
     if (!on) {
-        EXPECT_OK(fs_read_file(fs_real(), site->log, 1u << 20, &log, &err));
+        EXPECT_OK(fs_read_file(fs_real(), site->log, 1U << 20, &log, &err));
         fail_msg("not ready: %s", str_text(&log));
     }
     (void)snprintf(site->address, sizeof(site->address), "%.*s",
@@ -108,7 +108,7 @@ static void expect_log(const struct served *site, const char *part)
 {
     CLEANUP(str_free) struct str log = STR_EMPTY;
 
-    EXPECT_OK(fs_read_file(fs_real(), site->log, 1u << 20, &log, &err));
+    EXPECT_OK(fs_read_file(fs_real(), site->log, 1U << 20, &log, &err));
     if (!strstr(str_text(&log), part))
         fail_msg("the log lacks \"%s\":\n%s", part, str_text(&log));
 }

@@ -33,7 +33,7 @@ static int open_link(void *ctx, const char *peer, struct link **ret_link, struct
     f->calls++;
     if (f->link_fails != ERR_NONE)
         return err_set(e, f->link_fails, 0, "%s cannot be reached", peer);
-    transport_pair(1u << 20, &ours, &theirs);
+    transport_pair(1U << 20, &ours, &theirs);
     link_close(f->peer_end);
     f->peer_end = link_new(theirs, "paris");
     CLEANUP(json_freep) json_t *answer = json_object();

@@ -55,7 +55,7 @@ static int open_link(void *ctx, const char *peer, struct link **ret_link, struct
     (void)cancel;
     if (f->peer_away)
         return err_set(e, ERR_NET, 0, "%s cannot be reached", peer);
-    transport_pair(1u << 20, &ours, &theirs);
+    transport_pair(1U << 20, &ours, &theirs);
     link_close(f->peer_end);
     f->peer_end = link_new(theirs, "paris");
     if (f->refuses_create && ++f->answers == 2)
@@ -97,7 +97,7 @@ static void set_up(struct fixture *f, char *dir)
     f->provider_says = "";
     f->provider.name = "made-up";
     f->provider.check = check;
-    f->answer = peer_answer(1ull << 40, 1000000, "absent");
+    f->answer = peer_answer(1ULL << 40, 1000000, "absent");
     (void)snprintf(f->disk, sizeof(f->disk), "%s/disk.raw", dir);
     EXPECT_OK(fs_replace_file(fs_real(), f->disk, "0123456789abcdef", 16, 0600, &err));
     assert_int_equal(truncate(f->disk, 1 << 20), 0);
@@ -222,7 +222,7 @@ static void a_peer_without_room_or_with_another_replica_is_named(void **dir)
     settle(&f);
     expect_job(&f, id, "failed", "lyon has 1000 B free, the disks need up to 1.0 MiB");
     json_decref(f.answer);
-    f.answer = peer_answer(1ull << 40, 1000000, "other");
+    f.answer = peer_answer(1ULL << 40, 1000000, "other");
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
     expect_job(&f, id, "failed", "lyon does not accept it: it has one from rome");
@@ -238,7 +238,7 @@ static void a_clock_that_is_apart_is_a_warning_and_no_obstacle(void **dir)
     set_up(&f, *dir);
     put_machine(&f, f.disk, "raw");
     json_decref(f.answer);
-    f.answer = peer_answer(1ull << 40, 1000000 + 7000, "absent");
+    f.answer = peer_answer(1ULL << 40, 1000000 + 7000, "absent");
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
     EXPECT_OK(jobs_get(f.jobs, id, &json, &err));
@@ -393,7 +393,7 @@ static void a_qcow2_disk_has_the_size_its_header_says(void **dir)
     header[24 + 4] = 0x40; /* 1 GiB, big endian */
     EXPECT_OK(fs_replace_file(fs_real(), path, header, sizeof(header), 0600, &err));
     EXPECT_OK(job_disk_size(path, "qcow2", &size, &err));
-    assert_int_equal(size, 1u << 30);
+    assert_int_equal(size, 1U << 30);
     EXPECT_ERR(ERR_UNSUPPORTED, job_disk_size(path, "vmdk", &size, &err));
     EXPECT_TEXT("vmdk");
     EXPECT_ERR(ERR_INVALID, job_disk_size(path, "raw", &size, &err));
