@@ -465,11 +465,6 @@ const struct api_world *api_world_of(const struct api_request *req)
     return &req->world;
 }
 
-const struct api_table *api_tables_of(const struct api_request *req)
-{
-    return req->api->tables;
-}
-
 const char *api_who(const struct api_request *req)
 {
     return req->who;

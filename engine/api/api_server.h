@@ -59,7 +59,6 @@ int api_server_start(const struct api_world *world, const struct api_table *tabl
 /* --- For handlers -------------------------------------------------------------------------- */
 
 const struct api_world *api_world_of(const struct api_request *req);
-const struct api_table *api_tables_of(const struct api_request *req);
 const char *api_who(const struct api_request *req); /* the caller's user name */
 const char *api_param(const struct api_request *req, const char *name);
 uint64_t api_param_u64(const struct api_request *req, const char *name);
