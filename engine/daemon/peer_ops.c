@@ -10,6 +10,7 @@
  *   plan.put        {name, source, hash, origin} -> {}  loaded and checked here too
  *
  * `key` and `writer_key` are hex. Rows are written on the loop; files by the link's thread. */
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -380,6 +381,7 @@ int daemon_peer_op(struct daemon *daemon, struct link *link, struct link_msg *ms
                  json_get_str(msg->head, "op", ""), failure.text);
         rc = link_answer_err(link, &failure, cancel, err);
     } else {
+        CRASH_POINT(json_get_str(msg->head, "op", ""));
         if (!ask.answer)
             ask.answer = json_object();
         rc = link_answer(link, ask.answer, NULL, 0, cancel, err);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Starting, shutting down and ending a machine's process. */
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "providers/provider_qemu.h"
@@ -82,6 +83,7 @@ static int start_process(struct provider *provider, const struct provider_instan
     spec.argv = (const char *const *)argv.at;
     if (proc_spawn_detached(&spec, &id, err) < 0)
         return start_failed(instance, err);
+    CRASH_POINT("provider.spawned");
     return wait_started(provider, instance, &id, cancel, err);
 }
 
@@ -211,8 +213,10 @@ int qemu_stop(struct provider *provider, const struct provider_instance *instanc
 {
     static const char *const gone[] = {"qemu.pid", "qmp", "qmp-data", "qmp-spare", "agent"};
 
-    if (end_process(provider, instance, cancel, err) < 0 || qemu_unserve(instance, cancel, err) < 0
-        || qemu_taps_remove(instance, cancel, err) < 0)
+    if (end_process(provider, instance, cancel, err) < 0)
+        return -1;
+    CRASH_POINT("provider.ended");
+    if (qemu_unserve(instance, cancel, err) < 0 || qemu_taps_remove(instance, cancel, err) < 0)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(gone); i++) {
         CLEANUP(mem_freep) char *path = qemu_file(instance, gone[i]);

@@ -3,6 +3,7 @@
  * detached, like the machine that uses it, and found again by its pid file. */
 #include "providers/provider_qemu.h"
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "block/stage.h"
@@ -75,6 +76,7 @@ static int start_server(const struct provider_qemu *qemu, const struct provider_
             return server_ended(disk, log, err);
         return err_wrap(err, "disk %s", disk->name);
     }
+    CRASH_POINT("provider.server-spawned");
     return wait_ready(disk, &id, pid_path, log, cancel, err);
 }
 
@@ -113,9 +115,11 @@ static int need_overlay(const struct provider_instance *instance,
         return 0;
     *strrchr(folder, '/') = '\0';
     if (fs_make_dirs(fs, folder, 0700, err) < 0 || served_size(instance, disk, &size, err) < 0
-        || stage_make(half, size, 0, err) < 0 || fs->open(fs, half, O_RDWR, 0, &fd, err) < 0
-        || fs->sync(fs, fd, err) < 0 || fs->rename(fs, half, disk->overlay, err) < 0
-        || fs->sync_dir(fs, folder, err) < 0)
+        || stage_make(half, size, 0, err) < 0)
+        return err_wrap(err, "disk %s: make its overlay", disk->name);
+    CRASH_POINT("provider.overlay");
+    if (fs->open(fs, half, O_RDWR, 0, &fd, err) < 0 || fs->sync(fs, fd, err) < 0
+        || fs->rename(fs, half, disk->overlay, err) < 0 || fs->sync_dir(fs, folder, err) < 0)
         return err_wrap(err, "disk %s: make its overlay", disk->name);
     return 0;
 }

@@ -9,6 +9,7 @@
  * process: memory would be ahead of what is durable. */
 #include "run/job.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "run/job_kind.h"
@@ -206,6 +207,7 @@ static void end_task(struct job *job)
         fail(job, &err);
         return;
     }
+    CRASH_POINT("job.done");
     job_show_progress(job);
     job_task_state(job, "done", "");
     log_info("job", "done job=%" PRId64 " kind=%s object=%s task=\"%s\"", job->id, job->kind->name,

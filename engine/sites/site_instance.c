@@ -6,6 +6,7 @@
  *                        /DISK.qcow2     the overlay above the served point
  *                        /...            the provider's: sockets, pid files, console.log
  */
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -231,6 +232,7 @@ static int bring_up(struct provider *provider, const struct provider_instance *v
     bool paused = !view->isolated;
     if (provider->start(provider, view, paused, cancel, err) < 0)
         return -1;
+    CRASH_POINT("instance.started");
     return paused ? provider->resume(provider, view, cancel, err) : 0;
 }
 
@@ -257,6 +259,7 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
     if (rc < 0 && err->code == ERR_NOT_FOUND) {
         err_clear(err);
         rc = make(estate, args, &instance, err);
+        CRASH_POINT("instance.made");
     }
     if (rc == 0) {
         struct provider_instance view = site_instance_view(&instance);
@@ -311,6 +314,7 @@ int ask_instance_remove(struct estate *estate, const json_t *args, json_t **ret_
     if (rc == 0) {
         struct provider_instance view = site_instance_view(&instance);
         rc = provider->stop(provider, &view, cancel, err);
+        CRASH_POINT("instance.stopped");
     } else if (err->code == ERR_NOT_FOUND) {
         err_clear(err); /* nothing was started: at most an empty folder is there */
         rc = 0;

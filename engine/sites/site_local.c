@@ -4,6 +4,7 @@
  * the answer is the result. */
 #include "sites/site_local.h"
 
+#include "base/fault.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -42,6 +43,17 @@ const struct site_ask_row *site_ask_find(const char *what)
     return NULL;
 }
 
+/* It happened, and nobody has been told: a crash point named after what was asked. */
+static int ask_row(struct estate *estate, const struct site_ask_row *row, const json_t *args,
+                   json_t **ret_result, struct cancel *cancel, struct err *err)
+{
+    int rc = row->fn(estate, args, ret_result, cancel, err);
+
+    if (rc == 0)
+        CRASH_POINT(row->what);
+    return rc;
+}
+
 /* --- Our own asks --------------------------------------------------------------------------- */
 
 struct site_local {
@@ -76,7 +88,7 @@ static int local_ask(struct site *site, const char *what, const json_t *args, js
         return err_set(err, ERR_UNSUPPORTED, 0, "nobody knows how to do \"%s\"", what);
     if (check_names(what, args, err) < 0)
         return -1;
-    return row->fn(local->estate, args, ret_result, cancel, err);
+    return ask_row(local->estate, row, args, ret_result, cancel, err);
 }
 
 static void local_close(struct site *site)
@@ -135,7 +147,7 @@ int site_serve(struct estate *estate, struct link *link, struct link_msg *msg,
     struct err failure = ERR_EMPTY;
 
     if (check_peer(estate, link_peer(link), what, args, &failure) < 0
-        || site_ask_find(what)->fn(estate, args, &result, cancel, &failure) < 0)
+        || ask_row(estate, site_ask_find(what), args, &result, cancel, &failure) < 0)
         return link_answer_err(link, &failure, cancel, err);
     return link_answer(link, result, NULL, 0, cancel, err);
 }

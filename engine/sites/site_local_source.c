@@ -2,6 +2,7 @@
 /* What is asked of the side that writes: its machine, and its group's session. A hold is durable
  * before the session is paused, and lifted before it is released: a restart in between finds the
  * mark and does the rest. */
+#include "base/fault.h"
 #include "base/mem.h"
 #include "sites/site_local.h"
 
@@ -178,6 +179,7 @@ static int hold(struct estate *estate, const char *group, const char *run, struc
     if (take_mark(estate, group, run, &mark, err) < 0
         || estate_mark_write(estate, group, &mark, err) < 0)
         return -1;
+    CRASH_POINT("source.held");
     session_pause(session, true);
     estate_tell(estate, group, "held", mark.retired);
     return 0;
@@ -243,6 +245,7 @@ static int final_sync(struct estate *estate, const char *group, const char *run,
         if (hold(estate, group, run, session, err) < 0
             || session_sync_now(session, true, &mark.final_point, cancel, err) < 0)
             return -1;
+        CRASH_POINT("source.synced");
         session_pause(session, true);
         if (estate_mark_write(estate, group, &mark, err) < 0)
             return -1;
@@ -287,6 +290,7 @@ int ask_group_retire(struct estate *estate, const json_t *args, json_t **ret_res
     if (rc == 0 && mark.retired < generation) {
         mark.retired = generation;
         rc = estate_mark_write(estate, group, &mark, err);
+        CRASH_POINT("source.fenced");
     }
     if (rc == 0)
         session_pause(session, true);
