@@ -2,10 +2,12 @@
 #include "replica/view.h"
 
 #include "base/mem.h"
+#include "replica/chain.h"
 #include "replica/chunk.h"
 #include "support/expect.h"
 #include "support/replica/fixture.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -137,10 +139,83 @@ static void a_pinned_view_is_bit_exact_while_another_process_applies(void **stat
     assert_true(fixture_info(f).applied_point > 3);
 }
 
+/* --- The newest point, as it stops being the newest ---------------------------------------- */
+
+/* Each block says at which point it was written. */
+static void stamp(struct fixture *f, size_t count)
+{
+    uint64_t block[512];
+    uint64_t point = f->kit.point + 1;
+
+    for (size_t i = 0; i < ARRAY_LEN(block); i++)
+        block[i] = point;
+    for (size_t i = 0; i < count; i++)
+        kit_write(&f->kit, 1, kit_random(&f->kit, f->kit.disks[1].size / 4096) * 4096, block,
+                  sizeof(block));
+}
+
+static void stamp_for_ever(struct fixture *f)
+{
+    struct err failed;
+
+    for (;;) {
+        stamp(f, 60);
+        if (kit_point_applied(&f->kit, f->store, &failed) < 0
+            || f->store->ops->prune(f->store, 200, &failed) < 0) {
+            (void)fprintf(stderr, "%s\n", failed.text);
+            _exit(1);
+        }
+    }
+}
+
+static uint64_t newest_of(const struct chain *chain)
+{
+    CLEANUP(chain_points_free) struct chain_points points = VEC_EMPTY;
+    uint64_t seq;
+    uint64_t head;
+
+    do
+        chain_read(chain, &seq, &head, &points);
+    while (head == 0);
+    return head;
+}
+
+static void no_read_of_the_newest_point_sees_the_next_one(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(chain_freep) struct chain *chain = NULL;
+    CLEANUP(mem_freep) uint64_t *have = mem_alloc((size_t)f->kit.disks[1].size, 1);
+    size_t words = (size_t)f->kit.disks[1].size / sizeof(*have);
+    int status;
+
+    memset(f->kit.disks[1].bytes, 0, (size_t)f->kit.disks[1].size);
+    fixture_copy(f);
+    stamp(f, 60);
+    EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
+    EXPECT_OK(chain_map(f->kit.dir, &chain, &err));
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        stamp_for_ever(f);
+    for (size_t i = 0; i < 1000; i++) {
+        CLEANUP(view_closep) struct view *view = NULL;
+        uint64_t newest = newest_of(chain);
+        EXPECT_OK(open_view(f, newest, &view));
+        EXPECT_OK(view_read(view, 0, have, words * sizeof(*have), &err));
+        for (size_t k = 0; k < words; k++)
+            if (have[k] > newest)
+                fail_msg("view of point %" PRIu64 " has a block of %" PRIu64, newest, have[k]);
+    }
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+}
+
+/* --- Threads ----------------------------------------------------------------------------- */
+
 struct reader {
-    struct fixture *f;
     struct view *view;
-    uint64_t point;
+    const uint8_t *want;
     uint64_t seed;
     uint64_t wrong;
 };
@@ -148,7 +223,6 @@ struct reader {
 static void *read_on(void *arg)
 {
     struct reader *r = arg;
-    const uint8_t *want = kit_image(&r->f->kit, r->point)->bytes[1];
     uint8_t have[8192];
 
     for (size_t i = 0; i < 3000; i++) {
@@ -156,7 +230,7 @@ static void *read_on(void *arg)
         r->seed = r->seed * UINT64_C(6364136223846793005) + 1442695040888963407;
         uint64_t off = (r->seed >> 20) % (view_size(r->view) - sizeof(have));
         if (view_read(r->view, off, have, sizeof(have), &failed) < 0
-            || memcmp(have, want + off, sizeof(have)) != 0)
+            || memcmp(have, r->want + off, sizeof(have)) != 0)
             r->wrong++;
     }
     return NULL;
@@ -172,12 +246,8 @@ static void many_threads_read_one_view_while_points_come(void **state)
     fixture_copy(f);
     fixture_points(f, 2);
     EXPECT_OK(open_view(f, 2, &view));
-    /* The images move when the kit adds some: room for them first. */
-    while (f->kit.images.cap < 64)
-        f->kit.images.at =
-            mem_grow(f->kit.images.at, f->kit.images.cap = 64, sizeof(struct kit_image));
     for (size_t i = 0; i < 3; i++) {
-        readers[i] = (struct reader){f, view, 2, i + 1, 0};
+        readers[i] = (struct reader){view, kit_image(&f->kit, 2)->bytes[1], i + 1, 0};
         assert_int_equal(pthread_create(&threads[i], NULL, read_on, &readers[i]), 0);
     }
     fixture_points(f, 10);
@@ -263,6 +333,7 @@ int main(void)
         STORE_TEST(a_view_keeps_its_point_while_others_are_applied),
         STORE_TEST(a_view_lives_through_a_restart_of_the_store),
         STORE_TEST(a_pinned_view_is_bit_exact_while_another_process_applies),
+        STORE_TEST(no_read_of_the_newest_point_sees_the_next_one),
         STORE_TEST(many_threads_read_one_view_while_points_come),
         STORE_TEST(an_exported_point_is_a_plain_sparse_image),
         STORE_TEST(what_is_not_there_is_said_with_what_is),
