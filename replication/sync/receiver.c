@@ -359,7 +359,13 @@ int receiver_serve(const struct receiver_host *host, struct link *link, struct l
         rc = run_op(host, link_peer(link), op, &call, &failure);
     else
         rc = err_set(&failure, ERR_UNSUPPORTED, 0, "unknown request \"%.64s\"", name);
-    if (rc < 0)
-        return link_answer_err(link, &failure, cancel, err);
-    return link_answer(link, call.result, call.payload, call.payload_len, cancel, err);
+    if (rc == 0) {
+        rc = link_answer(link, call.result, call.payload, call.payload_len, cancel, &failure);
+        if (rc == 0)
+            return 0;
+    }
+    /* Also when the answer was too long to be one: nothing of it was sent then. */
+    if (link_is_broken(link))
+        return err_set(err, failure.code, failure.sys, "%s", failure.text);
+    return link_answer_err(link, &failure, cancel, err);
 }

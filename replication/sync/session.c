@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define SOURCE_WAIT_MIN_MS 1000
-#define SOURCE_TRIES       5 /* at the interval; then by the schedule */
+#define SOURCE_SOON_MS     60000 /* at the interval for so long; then by the schedule */
 
 static const char *const state_names[SESSION_STATE_COUNT] = {
     [SESSION_COPYING] = "copying",         [SESSION_PROTECTED] = "protected",
@@ -349,7 +349,8 @@ static void fail(struct session *s, const struct err *err, bool was_working)
     if (s->blame == BLAME_SOURCE) {
         s->source_failures++;
         bool hopeless = !err_is_retryable(err->code) && s->source_failures > 1;
-        if (!hopeless && s->source_failures <= SOURCE_TRIES) {
+        bool soon = s->retry.failures == 0 || now - s->retry.first_ms < SOURCE_SOON_MS;
+        if (!hopeless && soon) {
             (void)pthread_mutex_lock(&s->lock);
             int64_t wait = s->interval_ms;
             (void)pthread_mutex_unlock(&s->lock);

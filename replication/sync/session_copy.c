@@ -121,18 +121,12 @@ static void show_done(struct session *s, size_t disk, uint64_t bytes)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
-/* The replica may be new, or have been made anew since we were here. */
 static int prepare_replica(struct session *s, struct cancel *cancel, struct err *err)
 {
     CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
     CLEANUP(source_disks_free) struct source_disks sizes = VEC_EMPTY;
     uint64_t need = 0;
 
-    if (s->info.state == STORE_EMPTY)
-        VEC_FOREACH(disk, &s->ck.disks) {
-            disk->scanned = 0;
-            disk->done = false;
-        }
     if (s->source->ops->disks(s->source, &sizes, cancel, err) < 0)
         return session_blame_source(s);
     VEC_FOREACH(disk, &sizes)
@@ -277,11 +271,23 @@ static int finish(struct session *s, struct cancel *cancel, struct err *err)
     return session_save(s, err);
 }
 
+/* The replica is new, or was made anew since we were here. */
+static void begin_again(struct session *s)
+{
+    copy_drop(s);
+    VEC_FOREACH(d, &s->ck.disks) {
+        d->scanned = 0;
+        d->done = false;
+    }
+}
+
 int copy_slice(struct session *s, struct cancel *cancel, struct err *err)
 {
     bool complete;
     size_t disk = 0;
 
+    if (s->info.state == STORE_EMPTY)
+        begin_again(s);
     while (disk < s->ck.disks.len && s->ck.disks.at[disk].done)
         disk++;
     if (disk == s->ck.disks.len)

@@ -273,8 +273,6 @@ static void a_peer_that_reads_nothing_is_left_by_the_cancel(void **state)
 static void a_peer_that_dies_in_mid_message_is_a_broken_link(void **state)
 {
     CLEANUP(sites_free) struct sites s;
-    CLEANUP(json_freep) json_t *head = json_pack("{s:s}", "op", "echo");
-    CLEANUP(fd_close) int copy = -1;
     struct link *link = NULL;
     uint8_t prefix[12] = {'m', 's', 't', '1', 0, 0, 1, 0};
 

@@ -506,6 +506,24 @@ static void a_replica_that_lost_its_points_is_not_written_to(void **state)
     assert_int_equal(s.error.code, ERR_CORRUPT);
 }
 
+static void a_replica_removed_in_mid_copy_is_copied_from_the_beginning(void **state)
+{
+    for (int turns = 2; turns < 4; turns++) {
+        CLEANUP(fixture_done) struct fixture f;
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, turns);
+        CLEANUP(mem_freep) char *replica = path_join(dir, "replica");
+
+        start(&f, dir);
+        for (int i = 0; i < turns; i++)
+            bed_turn(&f.bed);
+        assert_int_equal(bed_status(&f.bed).state, SESSION_COPYING);
+        bed_restart_replica(&f.bed);
+        EXPECT_OK(fs_remove_tree(fs_real(), replica, &err));
+        bed_turns_until(&f.bed, 1, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+}
+
 static void a_session_without_a_checkpoint_compares_with_the_replica_there_is(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -687,6 +705,7 @@ int main(void)
         TMPDIR_TEST(a_comparison_that_finds_nothing_makes_no_point),
         TMPDIR_TEST(a_promoted_replica_fences_the_session),
         TMPDIR_TEST(a_replica_that_lost_its_points_is_not_written_to),
+        TMPDIR_TEST(a_replica_removed_in_mid_copy_is_copied_from_the_beginning),
         TMPDIR_TEST(a_session_without_a_checkpoint_compares_with_the_replica_there_is),
         TMPDIR_TEST(an_unreadable_checkpoint_is_kept_and_named),
         TMPDIR_TEST(a_pause_stops_the_points_and_survives_a_restart),
