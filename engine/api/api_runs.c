@@ -25,8 +25,10 @@ static int read_spec(const struct api_request *req, struct runner_spec *ret_spec
         return err_set(err, ERR_INVALID, 0,
                        "unknown kind \"%.32s\"; hint: test, planned, unplanned or cleanup",
                        kind_name);
-    if (!plan == !machine)
+    if (plan && machine)
         return err_set(err, ERR_INVALID, 0, "name either a plan or a machine");
+    if (!plan && !machine && (kind != RUN_CLEANUP || !json_object_get(in, "of_run")))
+        return err_set(err, ERR_INVALID, 0, "name a plan or a machine");
     *ret_document = machine ? plan_document_for_machine(machine) : NULL;
     *ret_spec = (struct runner_spec){
         .plan = plan ? plan : machine,
@@ -51,7 +53,7 @@ static int start_run(struct api_request *req, json_t **ret_reply, struct err *er
         return -1;
     CLEANUP(mem_freep)
     char *detail = mem_printf("run %" PRId64 " %s", run, run_kind_name(spec.kind));
-    if (api_audit(req, "run.start", spec.plan, detail, err) < 0)
+    if (api_audit(req, "run.start", spec.plan ? spec.plan : "", detail, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I}", "run", (json_int_t)run);
     return 0;

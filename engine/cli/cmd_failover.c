@@ -18,9 +18,8 @@ static int run_cleanup(struct cli *cli, struct err *err)
     struct start start = {.kind = "cleanup", .no_wait = cli_flag(cli, "no-wait")};
     const char *text = cli_arg(cli, "WHAT");
 
-    if (str_to_u64(text, &start.of_run) && start.of_run > 0)
-        start.plan = text;
-    else if (cli_name_arg(cli, "WHAT", &start.plan, err) < 0)
+    if (!(str_to_u64(text, &start.of_run) && start.of_run > 0)
+        && cli_name_arg(cli, "WHAT", &start.plan, err) < 0)
         return -1;
     return start_run(cli, &start, err);
 }

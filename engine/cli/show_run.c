@@ -90,12 +90,26 @@ static void add_step(struct str *out, const json_t *step, int64_t now_ms, const 
     add_error(out, step, "      ");
 }
 
+/* When the last step ended. */
+static int64_t last_ms(const json_t *run)
+{
+    int64_t last = json_get_int(run, "declared_ms", 0);
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(json_object_get(run, "steps"), i, step)
+        if (json_get_int(step, "ended_ms", 0) > last)
+            last = json_get_int(step, "ended_ms", 0);
+    return last;
+}
+
 static void add_heading(struct str *out, const json_t *run, int64_t now_ms)
 {
     int64_t declared = json_get_int(run, "declared_ms", 0);
     int64_t ended = json_get_int(run, "ended_ms", 0);
     const char *reason = json_get_str(run, "reason", "");
-    int64_t took = (ended ? ended : now_ms) - declared;
+    bool active = json_get_bool(run, "active", false);
+    int64_t took = (ended ? ended : active ? now_ms : last_ms(run)) - declared;
     char text[32];
 
     str_addf(out, "Run %" PRId64 " of %s (%s): %s, %s\n", json_get_int(run, "id", 0),
@@ -209,26 +223,13 @@ static void next_line(const json_t *run, struct str *out)
     }
 }
 
-/* When the last step ended. */
-static int64_t last_ms(const json_t *run)
-{
-    int64_t last = json_get_int(run, "declared_ms", 0);
-    const json_t *step;
-    size_t i;
-
-    json_array_foreach(json_object_get(run, "steps"), i, step)
-        if (json_get_int(step, "ended_ms", 0) > last)
-            last = json_get_int(step, "ended_ms", 0);
-    return last;
-}
-
 void show_run_end(const json_t *run, struct str *out)
 {
     const json_t *report = json_object_get(run, "report");
     const json_t *step, *left;
     size_t i;
 
-    add_heading(out, run, last_ms(run));
+    add_heading(out, run, 0);
     if (!str_eq(json_get_str(run, "kind", ""), "cleanup")) {
         goal_line(report, "RTO", "rto_ms", "rto_goal_ms", out);
         goal_line(report, "RPO", "rpo_ms", "rpo_goal_ms", out);

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The real endpoints over a real state, estate, jobs and runner, with machines in memory. */
+#include "base/fs.h"
+#include "base/mem.h"
+#include "host/host.h"
+#include "state/state.h"
+#include "support/api/world.h"
+#include "support/expect.h"
+
+#define DB1                                                                                   \
+    "{\"definition\":{\"name\":\"db1\",\"memory\":\"64MiB\",\"cpus\":1,\"disks\":[{\"path\":" \
+    "\"/nowhere/db1.raw\",\"format\":\"raw\"}]}}"
+
+static void add_db1(struct api_site *site)
+{
+    api_expect(site, "POST", "/v1/machines", DB1, 200, "\"name\":\"db1\"");
+}
+
+/* --- Site and peers -------------------------------------------------------------------------- */
+
+static void the_site_says_who_it_is(void **state)
+{
+    api_expect(*state, "GET", "/v1/site", NULL, 200, "\"site\":\"paris\"");
+    api_expect(*state, "GET", "/v1", NULL, 200, "\"path\":\"/v1/machines/{name}/start\"");
+}
+
+static void no_token_is_issued_for_an_address_nobody_can_connect_to(void **state)
+{
+    api_expect(*state, "POST", "/v1/peers/token", NULL, 409, "set `advertise` in config.lua");
+}
+
+static void a_token_that_is_none_is_refused(void **state)
+{
+    struct api_site *site = *state;
+
+    (void)snprintf(site->config.advertise, sizeof(site->config.advertise), "127.0.0.1:7700");
+    api_expect(site, "POST", "/v1/peers", "{\"token\":\"hello\"}", 400, "token");
+    assert_int_equal(site->peers_changed, 0);
+}
+
+static void a_pairing_that_protects_machines_is_not_ended(void **state)
+{
+    api_site_protect(*state, "db1", "source", "protected");
+    api_expect(*state, "DELETE", "/v1/peers/lyon", NULL, 409, "muster unprotect db1");
+}
+
+static void a_change_number_of_an_earlier_daemon_is_answered_at_once(void **state)
+{
+    api_expect(*state, "GET", "/v1/events?since=999&wait_ms=60000", NULL, 200, "{\"change\":0}");
+}
+
+/* --- Machines -------------------------------------------------------------------------------- */
+
+static void a_machine_is_added_with_what_would_stop_its_start(void **state)
+{
+    api_expect(*state, "POST", "/v1/machines", DB1, 200, "disk vda: /nowhere/db1.raw is missing");
+    api_expect(*state, "GET", "/v1/machines", NULL, 200, "\"state\":\"off\"");
+    api_expect(*state, "GET", "/v1/machines/db1", NULL, 200, "\"wanted_running\":false");
+}
+
+static void a_machine_s_wrong_field_is_named(void **state)
+{
+    api_expect(*state, "POST", "/v1/machines", "{\"definition\":{\"name\":\"db1\",\"memroy\":1}}",
+               400, "did you mean 'memory'?");
+    api_expect(*state, "POST", "/v1/machines", "{\"definition\":[]}", 400, "must be a object");
+}
+
+static void a_machine_is_not_added_twice(void **state)
+{
+    add_db1(*state);
+    api_expect(*state, "POST", "/v1/machines", DB1, 409, "\"code\":\"exists\"");
+}
+
+static void a_machine_does_not_take_the_name_of_a_replica(void **state)
+{
+    api_site_protect(*state, "db1", "replica", "protected");
+    api_expect(*state, "POST", "/v1/machines", DB1, 409, "this site has a protection called db1");
+}
+
+static void a_misspelt_machine_is_answered_with_the_nearest(void **state)
+{
+    add_db1(*state);
+    api_expect(*state, "GET", "/v1/machines/db2", NULL, 404, "did you mean \\\"db1\\\"?");
+    api_expect(*state, "POST", "/v1/machines/db2/start", NULL, 404, "db1");
+    api_expect(*state, "DELETE", "/v1/machines/db2", NULL, 404, "db1");
+}
+
+static void start_and_stop_do_what_they_say_and_are_remembered(void **state)
+{
+    add_db1(*state);
+    api_expect(*state, "POST", "/v1/machines/db1/start", NULL, 200, "{}");
+    api_expect(*state, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"running\"");
+    api_expect(*state, "GET", "/v1/machines/db1", NULL, 200, "\"wanted_running\":true");
+    api_expect(*state, "DELETE", "/v1/machines/db1", NULL, 409, "machine db1 is running");
+    api_expect(*state, "POST", "/v1/machines/db1/stop", "{}", 200, "{}");
+    api_expect(*state, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"off\"");
+    api_expect(*state, "DELETE", "/v1/machines/db1", NULL, 200, "{}");
+    api_expect(*state, "GET", "/v1/machines", NULL, 200, "{\"machines\":[]}");
+}
+
+static void a_deaf_guest_is_ended_only_by_force(void **state)
+{
+    struct api_site *site = *state;
+
+    add_db1(site);
+    api_expect(site, "POST", "/v1/machines/db1/start", NULL, 200, "{}");
+    site->guest_is_deaf = true;
+    api_expect(site, "POST", "/v1/machines/db1/stop", "{\"within_ms\":1000}", 504, "--force");
+    api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"running\"");
+    api_expect(site, "POST", "/v1/machines/db1/stop", "{\"force\":true}", 200, "{}");
+    api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"off\"");
+}
+
+static void a_protected_machine_is_not_forgotten(void **state)
+{
+    add_db1(*state);
+    api_site_protect(*state, "db1", "source", "protected");
+    api_expect(*state, "DELETE", "/v1/machines/db1", NULL, 409, "muster unprotect db1");
+}
+
+/* --- Protections ----------------------------------------------------------------------------- */
+
+static void a_protection_without_a_session_has_no_point_and_says_so(void **state)
+{
+    api_site_protect(*state, "db1", "source", "protected");
+    api_expect(*state, "GET", "/v1/protections", NULL, 200, "\"durable_age_ms\":-1");
+    api_expect(*state, "GET", "/v1/protections/db1", NULL, 200, "\"health\":\"critical\"");
+}
+
+static void a_replica_that_cannot_be_read_is_critical(void **state)
+{
+    api_site_protect(*state, "db1", "replica", "protected");
+    api_expect(*state, "GET", "/v1/protections/db1", NULL, 200, "\"health\":\"critical\"");
+    api_expect(*state, "GET", "/v1/protections/db1", NULL, 200, "the replica cannot be read");
+}
+
+static void points_are_asked_for_where_they_are_kept(void **state)
+{
+    api_site_protect(*state, "db1", "source", "protected");
+    api_expect(*state, "GET", "/v1/protections/db1/points", NULL, 409, "are kept at lyon");
+    api_expect(*state, "GET", "/v1/protections/db2/points", NULL, 404, "did you mean \\\"db1\\\"?");
+}
+
+static void a_replica_is_not_paused_here(void **state)
+{
+    api_site_protect(*state, "db1", "replica", "protected");
+    api_expect(*state, "POST", "/v1/protections/db1/pause", NULL, 409, "is sent from lyon");
+    api_expect(*state, "POST", "/v1/protections/db1/retry", NULL, 409, "is sent from lyon");
+    api_expect(*state, "PUT", "/v1/protections/db1/settings", "{\"keep\":3}", 409,
+               "is sent from lyon");
+}
+
+static void settings_out_of_range_are_refused_with_the_range(void **state)
+{
+    api_site_protect(*state, "db1", "source", "protected");
+    api_expect(*state, "PUT", "/v1/protections/db1/settings", "{\"interval_ms\":999}", 400,
+               "1000 (1 s)");
+    api_expect(*state, "PUT", "/v1/protections/db1/settings", "{\"keep\":0}", 400, "1 to 10000");
+    api_expect(*state, "POST", "/v1/protections",
+               "{\"machine\":\"db1\",\"peer\":\"lyon\",\"compression\":\"lzma\"}", 400,
+               "none, zstd or lz4");
+}
+
+static void an_unknown_machine_is_not_protected(void **state)
+{
+    api_expect(*state, "POST", "/v1/protections", "{\"machine\":\"db1\",\"peer\":\"lyon\"}", 404,
+               "db1");
+    api_expect(*state, "DELETE", "/v1/protections/db1", NULL, 404, "db1");
+}
+
+static void protecting_is_a_job_that_can_be_looked_at(void **state)
+{
+    add_db1(*state);
+    api_expect(*state, "POST", "/v1/protections", "{\"machine\":\"db1\",\"peer\":\"lyon\"}", 200,
+               "{\"job\":1}");
+    api_expect(*state, "GET", "/v1/jobs/1", NULL, 200, "\"kind\":\"protect\"");
+    api_expect(*state, "GET", "/v1/jobs", NULL, 200, "\"object\":\"db1\"");
+    api_expect(*state, "GET", "/v1/jobs/2", NULL, 404, "not-found");
+    api_expect(*state, "POST", "/v1/jobs/2/cancel", NULL, 404, "not-found");
+}
+
+/* --- Plans ----------------------------------------------------------------------------------- */
+
+#define PLAN(verb, machine)                                                                      \
+    "{\"file\":\"p.lua\",\"source\":\"return plan \\\"shop\\\" {\\n  stage \\\"One\\\" {\\n    " \
+    "step \\\"Bring it up\\\" { " verb " \\\"" machine "\\\" },\\n  },\\n}\\n\"}"
+
+static void a_plan_is_loaded_checked_and_kept(void **state)
+{
+    add_db1(*state);
+    api_expect(*state, "POST", "/v1/plans", PLAN("failover", "db1"), 200, "\"name\":\"shop\"");
+    api_expect(*state, "GET", "/v1/plans", NULL, 200, "\"origin\":\"paris\"");
+    api_expect(*state, "GET", "/v1/plans/shop", NULL, 200, "Bring it up");
+    api_expect(*state, "GET", "/v1/plans/shop/runbook?kind=planned", NULL, 200, "Promote db1 here");
+    api_expect(*state, "GET", "/v1/plans/shop/runbook?kind=plannd", NULL, 400, "unknown kind");
+    api_expect(*state, "GET", "/v1/plans/shpo", NULL, 404, "did you mean \\\"shop\\\"?");
+    api_expect(*state, "DELETE", "/v1/plans/shop", NULL, 200, "{}");
+    api_expect(*state, "GET", "/v1/plans", NULL, 200, "{\"plans\":[]}");
+}
+
+static void an_unsound_plan_is_told_by_line_and_not_kept(void **state)
+{
+    add_db1(*state);
+    api_expect(*state, "POST", "/v1/plans", PLAN("failover", "db2"), 400, "p.lua:3");
+    api_expect(*state, "POST", "/v1/plans", PLAN("failovr", "db1"), 400, "p.lua:3");
+    api_expect(*state, "POST", "/v1/plans/check", PLAN("failover", "db2"), 200, "\"sound\":false");
+    api_expect(*state, "POST", "/v1/plans/check", PLAN("failover", "db2"), 200, "\"line\":3");
+    api_expect(*state, "GET", "/v1/plans", NULL, 200, "{\"plans\":[]}");
+}
+
+static void a_plan_that_never_ends_is_ended(void **state)
+{
+    struct api_site *site = *state;
+
+    site->host->limits.cpu_ms = 1000;
+    site->host->limits.wall_ms = 2000;
+    api_expect(site, "POST", "/v1/plans", "{\"source\":\"while true do end\"}", 422, "limit");
+}
+
+/* --- Runs, jobs, audit ----------------------------------------------------------------------- */
+
+static void a_run_of_nothing_is_refused(void **state)
+{
+    api_expect(*state, "POST", "/v1/runs", "{\"kind\":\"planned\"}", 400,
+               "name a plan or a machine");
+    api_expect(*state, "POST", "/v1/runs", "{\"kind\":\"dry\",\"plan\":\"shop\"}", 400,
+               "unknown kind");
+    api_expect(*state, "POST", "/v1/runs",
+               "{\"kind\":\"test\",\"plan\":\"shop\",\"machine\":\"db1\"}", 400, "either");
+    api_expect(*state, "POST", "/v1/runs", "{\"kind\":\"test\",\"plan\":\"shop\"}", 404, "shop");
+    api_expect(*state, "POST", "/v1/runs", "{\"kind\":\"test\",\"machine\":\"db1\"}", 404, "db1");
+    api_expect(*state, "POST", "/v1/runs", "{\"kind\":\"cleanup\",\"of_run\":9}", 404, "9");
+    api_expect(*state, "POST", "/v1/runs/preview", "{\"kind\":\"test\",\"machine\":\"db1\"}", 404,
+               "db1");
+}
+
+static void a_run_is_started_where_the_replica_is(void **state)
+{
+    api_site_protect(*state, "db1", "source", "protected");
+    api_expect(*state, "POST", "/v1/runs", "{\"kind\":\"planned\",\"machine\":\"db1\"}", 409,
+               "lyon");
+}
+
+static void runs_that_are_not_there_cannot_be_shown_or_decided(void **state)
+{
+    api_expect(*state, "GET", "/v1/runs", NULL, 200, "{\"runs\":[]}");
+    api_expect(*state, "GET", "/v1/runs/7", NULL, 404, "not-found");
+    api_expect(*state, "POST", "/v1/runs/7/cancel", NULL, 404, "not-found");
+    api_expect(*state, "POST", "/v1/runs/7/decide", "{\"step\":0,\"decision\":\"maybe\"}", 400,
+               "retry, skip or fail");
+    api_expect(*state, "POST", "/v1/runs/7/decide", "{\"step\":0,\"decision\":\"skip\"}", 400,
+               "with a reason");
+    api_expect(*state, "GET", "/v1/runs?limit=100000", NULL, 400, "the most is 1000");
+}
+
+static void every_change_is_in_the_audit_log_and_reading_is_not(void **state)
+{
+    add_db1(*state);
+    api_expect(*state, "GET", "/v1/machines", NULL, 200, "db1");
+    api_expect(*state, "POST", "/v1/machines/db1/start", NULL, 200, "{}");
+    api_expect(*state, "GET", "/v1/audit", NULL, 200, "\"act\":\"machine.start\"");
+    api_expect(*state, "GET", "/v1/audit/verify", NULL, 200, "{\"entries\":2}");
+    api_expect(*state, "POST", "/v1/machines/db2/start", NULL, 404, "");
+    api_expect(*state, "GET", "/v1/audit/verify", NULL, 200, "{\"entries\":2}");
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        API_TEST(the_site_says_who_it_is),
+        API_TEST(no_token_is_issued_for_an_address_nobody_can_connect_to),
+        API_TEST(a_token_that_is_none_is_refused),
+        API_TEST(a_pairing_that_protects_machines_is_not_ended),
+        API_TEST(a_change_number_of_an_earlier_daemon_is_answered_at_once),
+        API_TEST(a_machine_is_added_with_what_would_stop_its_start),
+        API_TEST(a_machine_s_wrong_field_is_named),
+        API_TEST(a_machine_is_not_added_twice),
+        API_TEST(a_machine_does_not_take_the_name_of_a_replica),
+        API_TEST(a_misspelt_machine_is_answered_with_the_nearest),
+        API_TEST(start_and_stop_do_what_they_say_and_are_remembered),
+        API_TEST(a_deaf_guest_is_ended_only_by_force),
+        API_TEST(a_protected_machine_is_not_forgotten),
+        API_TEST(a_protection_without_a_session_has_no_point_and_says_so),
+        API_TEST(a_replica_that_cannot_be_read_is_critical),
+        API_TEST(points_are_asked_for_where_they_are_kept),
+        API_TEST(a_replica_is_not_paused_here),
+        API_TEST(settings_out_of_range_are_refused_with_the_range),
+        API_TEST(an_unknown_machine_is_not_protected),
+        API_TEST(protecting_is_a_job_that_can_be_looked_at),
+        API_TEST(a_plan_is_loaded_checked_and_kept),
+        API_TEST(an_unsound_plan_is_told_by_line_and_not_kept),
+        API_TEST(a_plan_that_never_ends_is_ended),
+        API_TEST(a_run_of_nothing_is_refused),
+        API_TEST(a_run_is_started_where_the_replica_is),
+        API_TEST(runs_that_are_not_there_cannot_be_shown_or_decided),
+        API_TEST(every_change_is_in_the_audit_log_and_reading_is_not),
+    };
+
+    /* Plans are run in a child of this program, as in the real one. */
+    if (argc > 1 && strcmp(argv[1], "lua-host") == 0)
+        return host_main(argc, argv);
+    return cmocka_run_group_tests_name("endpoints", tests, NULL, NULL);
+}
