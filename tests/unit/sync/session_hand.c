@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/expect.h"
+#include "support/sync/fixture.h"
+#include "support/tmpdir.h"
+
+/* --- Whose writes count ---------------------------------------------------------------------- */
+
+static void a_promoted_replica_fences_the_session(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint64_t generation;
+    uint64_t point;
+    int64_t next;
+
+    start_protected(&f, *state);
+    struct store *store = bed_store(&f.bed);
+    EXPECT_OK(store->ops->promote(store, 1, 0, "run-1", "lyon", f.bed.config.sign_key, 1,
+                                  &generation, &point, &err));
+    bed_store_put(&f.bed);
+    uint64_t cuts = f.machine->cuts;
+    session_turn(f.bed.session, NULL, &next);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_FENCED);
+    assert_int_equal(next, CANCEL_NEVER);
+    assert_int_equal(f.machine->cuts, cuts);
+    assert_non_null(strstr(s.error.text, "generation 2"));
+    session_retry(f.bed.session);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_FENCED);
+    EXPECT_ERR(ERR_FENCED, session_sync_now(f.bed.session, false, &point, NULL, &err));
+}
+
+static void a_replica_that_lost_its_points_is_not_written_to(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/replica", (const char *)*state);
+
+    start_protected(&f, *state);
+    bed_restart_replica(&f.bed);
+    EXPECT_OK(fs_remove_tree(fs_real(), dir, &err));
+    bed_turn(&f.bed);
+    bed_turn(&f.bed);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_CRITICAL);
+    assert_int_equal(s.error.code, ERR_CORRUPT);
+}
+
+static void a_replica_removed_in_mid_copy_is_copied_from_the_beginning(void **state)
+{
+    for (int turns = 2; turns < 4; turns++) {
+        CLEANUP(fixture_done) struct fixture f;
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, turns);
+        CLEANUP(mem_freep) char *replica = path_join(dir, "replica");
+
+        start(&f, dir);
+        for (int i = 0; i < turns; i++)
+            bed_turn(&f.bed);
+        assert_int_equal(bed_status(&f.bed).state, SESSION_COPYING);
+        bed_restart_replica(&f.bed);
+        EXPECT_OK(fs_remove_tree(fs_real(), replica, &err));
+        bed_turns_until(&f.bed, 1, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+}
+
+static void a_session_without_a_checkpoint_compares_with_the_replica_there_is(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/session", (const char *)*state);
+
+    start_protected(&f, *state);
+    bed_drop_session(&f.bed);
+    EXPECT_OK(fs_remove_tree(fs_real(), dir, &err));
+    fake_write(f.machine, 0, 12345, "x", 1);
+    bed_open_session(&f.bed);
+    uint64_t before = f.bed.sent;
+    bed_turns_until(&f.bed, 2, 20);
+    assert_true(bed_replica_equals_cut(&f.bed));
+    assert_true(f.bed.sent - before < 2 * 65536);
+}
+
+static void an_unreadable_checkpoint_is_kept_and_named(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(mem_freep) char *path = mem_printf("%s/session/checkpoint", (const char *)*state);
+    struct session *session = NULL;
+
+    start_protected(&f, *state);
+    bed_drop_session(&f.bed);
+    EXPECT_OK(fs_replace_file(fs_real(), path, "{}", 2, 0600, &err));
+    f.bed.config.dir = mem_printf("%s/session", (const char *)*state);
+    EXPECT_ERR(ERR_CORRUPT, session_open(&f.bed.config, &session, &err));
+    EXPECT_TEXT(path);
+    assert_true(fs_exists(path));
+}
+
+/* --- By a person's hand ---------------------------------------------------------------------- */
+
+static void a_pause_stops_the_points_and_survives_a_restart(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t next;
+
+    start_protected(&f, *state);
+    session_pause(f.bed.session, true);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(next, CANCEL_NEVER);
+    bed_drop_session(&f.bed);
+    bed_open_session(&f.bed);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PAUSED);
+    assert_int_equal(bed_status(&f.bed).durable_point, 1);
+    session_pause(f.bed.session, false);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).durable_point, 2);
+}
+
+static void sync_now_makes_a_point_of_all_that_was_written(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint64_t point = 0;
+
+    start_protected(&f, *state);
+    fake_write_random(f.machine, &f.seed, 20);
+    EXPECT_OK(session_sync_now(f.bed.session, false, &point, NULL, &err));
+    assert_int_equal(point, 2);
+    assert_true(bed_replica_equals_cut(&f.bed));
+    assert_memory_equal(f.machine->disks[0].bytes, f.machine->disks[0].cut, two_disks[0]);
+}
+
+static void a_final_sync_wants_the_machine_shut_down_and_pauses(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint64_t point = 0;
+
+    start_protected(&f, *state);
+    EXPECT_ERR(ERR_STATE, session_sync_now(f.bed.session, true, &point, NULL, &err));
+    EXPECT_TEXT("shut the machine down");
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
+    fake_write_random(f.machine, &f.seed, 20);
+    f.machine->quiet = true;
+    EXPECT_OK(session_sync_now(f.bed.session, true, &point, NULL, &err));
+    assert_int_equal(point, 2);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PAUSED);
+    assert_memory_equal(f.machine->disks[1].bytes, f.machine->disks[1].cut, two_disks[1]);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_final_sync_of_a_machine_that_is_off_compares_first(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint64_t point = 0;
+
+    start_protected(&f, *state);
+    fake_write_random(f.machine, &f.seed, 20);
+    fake_restart(f.machine);
+    f.machine->running = false;
+    EXPECT_OK(session_sync_now(f.bed.session, true, &point, NULL, &err));
+    assert_int_equal(point, 2);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void there_is_no_sync_before_the_initial_copy(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint64_t point = 0;
+
+    start(&f, *state);
+    EXPECT_ERR(ERR_STATE, session_sync_now(f.bed.session, false, &point, NULL, &err));
+    EXPECT_TEXT("initial copy");
+}
+
+static void a_forgotten_group_tracks_nothing_and_leaves_the_replica(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/session", (const char *)*state);
+    int64_t next;
+
+    start_protected(&f, *state);
+    EXPECT_OK(session_forget(f.bed.session, NULL, &err));
+    assert_int_equal(f.machine->open, 0);
+    assert_false(fs_exists(dir));
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(next, CANCEL_NEVER);
+    assert_false(fs_exists(dir));
+    struct store *store = bed_store(&f.bed);
+    struct store_info info;
+    EXPECT_OK(store->ops->info(store, &info, &err));
+    bed_store_put(&f.bed);
+    assert_int_equal(info.durable_point, 1);
+}
+
+static void a_group_whose_machine_is_gone_can_be_forgotten(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    f.bed.no_machine = true;
+    EXPECT_OK(session_forget(f.bed.session, NULL, &err));
+}
+
+static void a_cancelled_turn_is_no_failure(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(cancel_freep) struct cancel *cancel = cancel_new(clock_real(), NULL, CANCEL_NEVER);
+    int64_t next;
+
+    start(&f, *state);
+    bed_turn(&f.bed);
+    cancel_fire(cancel);
+    session_turn(f.bed.session, cancel, &next);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_COPYING);
+    assert_int_equal(s.error.code, ERR_NONE);
+    bed_turns_until(&f.bed, 1, 20);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TMPDIR_TEST(a_promoted_replica_fences_the_session),
+        TMPDIR_TEST(a_replica_that_lost_its_points_is_not_written_to),
+        TMPDIR_TEST(a_replica_removed_in_mid_copy_is_copied_from_the_beginning),
+        TMPDIR_TEST(a_session_without_a_checkpoint_compares_with_the_replica_there_is),
+        TMPDIR_TEST(an_unreadable_checkpoint_is_kept_and_named),
+        TMPDIR_TEST(a_pause_stops_the_points_and_survives_a_restart),
+        TMPDIR_TEST(sync_now_makes_a_point_of_all_that_was_written),
+        TMPDIR_TEST(a_final_sync_wants_the_machine_shut_down_and_pauses),
+        TMPDIR_TEST(a_final_sync_of_a_machine_that_is_off_compares_first),
+        TMPDIR_TEST(there_is_no_sync_before_the_initial_copy),
+        TMPDIR_TEST(a_forgotten_group_tracks_nothing_and_leaves_the_replica),
+        TMPDIR_TEST(a_group_whose_machine_is_gone_can_be_forgotten),
+        TMPDIR_TEST(a_cancelled_turn_is_no_failure),
+    };
+    return cmocka_run_group_tests_name("session and others", tests, NULL, NULL);
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/expect.h"
+#include "support/sync/fixture.h"
+#include "support/tmpdir.h"
+
+/* --- The source ------------------------------------------------------------------------------ */
+
+static void lost_tracking_sends_only_what_differs(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_restart(f.machine);
+    fake_write(f.machine, 1, 65536 * 7 + 100, "difference", 10);
+    uint64_t before = f.bed.sent;
+    bed_turn(&f.bed);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_RESYNCING);
+    assert_non_null(strstr(s.note, "5.0 MiB"));
+    assert_non_null(strstr(s.note, "QEMU was restarted"));
+    bed_turns_until(&f.bed, 2, 10);
+    assert_true(bed_replica_equals_cut(&f.bed));
+    assert_true(f.bed.sent - before < 2 * 65536);
+    assert_string_equal(bed_status(&f.bed).note, "");
+    fake_write_random(f.machine, &f.seed, 10);
+    bed_turns_until(&f.bed, 3, 3);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_rescan_while_the_machine_writes_makes_one_consistent_point(void **state)
+{
+    for (int unordered = 0; unordered < 2; unordered++) {
+        CLEANUP(fixture_done) struct fixture f;
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, unordered);
+        start_protected(&f, dir);
+        f.machine->unordered = unordered != 0;
+        fake_write_random(f.machine, &f.seed, 30);
+        fake_restart(f.machine);
+        fake_write_random(f.machine, &f.seed, 30);
+        f.machine->on_piece = write_during_scan;
+        f.machine->on_piece_ctx = &f.seed;
+        bed_turns_until(&f.bed, 2, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+}
+
+static void a_rescan_needs_no_digests_from_the_replica_while_ours_are_good(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(mem_freep) char *copy = NULL;
+
+    start_protected(&f, *state);
+    fake_write_random(f.machine, &f.seed, 20);
+    bed_turns_until(&f.bed, 2, 3);
+    fake_restart(f.machine);
+    bed_turn(&f.bed);
+    unsigned before = f.bed.messages;
+    bed_turn(&f.bed);
+    bed_turn(&f.bed);
+    unsigned with_copy = f.bed.messages - before;
+
+    copy = mem_printf("%s/session/digests", (const char *)*state);
+    bed_turns_until(&f.bed, 3, 5);
+    EXPECT_OK(fs_real()->unlink(fs_real(), copy, &err));
+    fake_restart(f.machine);
+    bed_turn(&f.bed);
+    before = f.bed.messages;
+    bed_turn(&f.bed);
+    bed_turn(&f.bed);
+    assert_int_equal(f.bed.messages - before, with_copy + 2); /* a fetch per disk */
+    bed_turns_until(&f.bed, 4, 5);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t next;
+
+    start(&f, *state);
+    bed_turn(&f.bed);
+    fake_fail(f.machine, "scan", 3, ERR_NET);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_BACKING_OFF);
+    assert_int_equal(next, f.bed.clock.clock.now_ms(&f.bed.clock.clock) + BED_INTERVAL_MS);
+    fake_restart(f.machine);
+    fake_write_random(f.machine, &f.seed, 50);
+    uint8_t zeros[65536] = {0};
+    fake_write(f.machine, 0, 0, zeros, sizeof(zeros)); /* a hole where data was copied */
+    clock_fake_advance(&f.bed.clock, BED_INTERVAL_MS);
+    bed_turns_until(&f.bed, 1, 20);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_failing_cut_changes_nothing_and_the_next_has_it_all(void **state)
+{
+    static const char *const ops[] = {"cut", "changes", "read", "end", "pending", "inspect"};
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
+        uint64_t point = bed_status(&f.bed).durable_point;
+        fake_write_random(f.machine, &f.seed, 20);
+        fake_fail(f.machine, ops[i], 0, ERR_SPACE);
+        bed_turn(&f.bed);
+        fake_write_random(f.machine, &f.seed, 20);
+        bed_turns_until(&f.bed, point + 1, 5);
+        bed_turns_until(&f.bed, point + 2, 5);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+}
+
+static void a_source_that_stays_broken_becomes_critical(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_fail(f.machine, "cut", 0, ERR_UNSUPPORTED);
+    bed_turn(&f.bed);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_BACKING_OFF);
+    fake_fail(f.machine, "cut", 0, ERR_UNSUPPORTED);
+    bed_turn(&f.bed);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_CRITICAL);
+    assert_non_null(strstr(s.error.text, "; hint: "));
+    session_retry(f.bed.session);
+    bed_turn(&f.bed);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
+}
+
+static void a_disk_that_changed_its_size_is_refused_with_both_sizes(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t next;
+
+    start_protected(&f, *state);
+    f.machine->disks[0].size = MIB;
+    session_turn(f.bed.session, NULL, &next);
+    clock_fake_advance(&f.bed.clock, BED_INTERVAL_MS);
+    session_turn(f.bed.session, NULL, &next);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_CRITICAL);
+    assert_int_equal(next, CANCEL_NEVER);
+    assert_non_null(strstr(s.error.text, "disk0 of shop changed its size from 2097152 to 1048576"));
+    assert_non_null(strstr(s.error.text, "; hint: "));
+    assert_int_equal(s.durable_point, 1);
+}
+
+/* --- Machines that are off ------------------------------------------------------------------- */
+
+static void a_machine_that_is_off_is_copied_and_then_only_watched(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    prepare(&f, *state);
+    f.machine->running = false;
+    bed_open_session(&f.bed);
+    bed_turns_until(&f.bed, 1, 20);
+    assert_true(bed_replica_equals_cut(&f.bed));
+    int64_t seen = bed_status(&f.bed).applied_cut_ms;
+    uint64_t scanned = f.machine->scanned;
+    for (int i = 0; i < 5; i++)
+        bed_turn(&f.bed);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_PROTECTED);
+    assert_int_equal(s.durable_point, 1);
+    assert_true(s.durable_cut_ms > seen);
+    assert_int_equal(f.machine->scanned, scanned);
+}
+
+static void disks_touched_while_off_are_compared_and_sent(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    prepare(&f, *state);
+    f.machine->running = false;
+    bed_open_session(&f.bed);
+    bed_turns_until(&f.bed, 1, 20);
+    fake_write(f.machine, 0, 70000, "by hand", 7);
+    bed_turns_until(&f.bed, 2, 10);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_machine_that_was_off_is_compared_when_it_runs_again(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_write_random(f.machine, &f.seed, 20);
+    fake_restart(f.machine);
+    f.machine->running = false;
+    bed_turns_until(&f.bed, 2, 10);
+    assert_true(bed_replica_equals_cut(&f.bed));
+    bed_turn(&f.bed);
+    f.machine->running = true;
+    fake_write_random(f.machine, &f.seed, 20);
+    bed_turns_until(&f.bed, 3, 10);
+    fake_write_random(f.machine, &f.seed, 20);
+    bed_turns_until(&f.bed, 4, 10);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_machine_started_and_stopped_between_two_looks_is_compared(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    prepare(&f, *state);
+    f.machine->running = false;
+    bed_open_session(&f.bed);
+    bed_turns_until(&f.bed, 1, 20);
+    f.machine->disks[0].bytes[5] ^= 0xff; /* a block device: nothing shows that it was written */
+    session_source_changed(f.bed.session);
+    bed_turns_until(&f.bed, 2, 10);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_comparison_that_finds_nothing_makes_no_point(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_restart(f.machine);
+    f.machine->running = false;
+    fake_write_random(f.machine, &f.seed, 0);
+    for (int i = 0; i < 6; i++)
+        bed_turn(&f.bed);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_PROTECTED);
+    assert_int_equal(s.durable_point, 1);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TMPDIR_TEST(lost_tracking_sends_only_what_differs),
+        TMPDIR_TEST(a_rescan_while_the_machine_writes_makes_one_consistent_point),
+        TMPDIR_TEST(a_rescan_needs_no_digests_from_the_replica_while_ours_are_good),
+        TMPDIR_TEST(a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting),
+        TMPDIR_TEST(a_failing_cut_changes_nothing_and_the_next_has_it_all),
+        TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
+        TMPDIR_TEST(a_disk_that_changed_its_size_is_refused_with_both_sizes),
+        TMPDIR_TEST(a_machine_that_is_off_is_copied_and_then_only_watched),
+        TMPDIR_TEST(disks_touched_while_off_are_compared_and_sent),
+        TMPDIR_TEST(a_machine_that_was_off_is_compared_when_it_runs_again),
+        TMPDIR_TEST(a_machine_started_and_stopped_between_two_looks_is_compared),
+        TMPDIR_TEST(a_comparison_that_finds_nothing_makes_no_point),
+    };
+    return cmocka_run_group_tests_name("session and its source", tests, NULL, NULL);
+}
