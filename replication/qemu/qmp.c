@@ -183,7 +183,6 @@ int qmp_wait_event(struct qmp *qmp, const struct qmp_want *want, json_t **ret_ev
                    struct cancel *cancel, struct err *err)
 {
     for (;;) {
-        CLEANUP(json_freep) json_t *stale = NULL;
         json_t *event;
 
         if (qmp_take_event(qmp, want, &event, err) < 0)
@@ -203,7 +202,6 @@ int qmp_take_event(struct qmp *qmp, const struct qmp_want *want, json_t **ret_ev
     json_t *event = event_take(qmp, want);
 
     while (!event) {
-        CLEANUP(json_freep) json_t *stale = NULL;
 
         if (next_message(qmp, false, &stale, NULL, err) < 0)
             return -1;
