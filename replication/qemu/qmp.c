@@ -202,6 +202,7 @@ int qmp_take_event(struct qmp *qmp, const struct qmp_want *want, json_t **ret_ev
     json_t *event = event_take(qmp, want);
 
     while (!event) {
+        CLEANUP(json_freep) json_t *stale = NULL;
 
         if (next_message(qmp, false, &stale, NULL, err) < 0)
             return -1;
