@@ -95,11 +95,7 @@ static int run_cancel(struct cli *cli, struct err *err)
             cli_print_json(cli, reply);
         return 0;
     }
-    /* Its end is "cancelled": what was asked for, and no failure. */
-    if (watch_run(cli, id, err) < 0 && err->code != ERR_UNKNOWN)
-        return -1;
-    err_clear(err);
-    return 0;
+    return watch_cancelled_run(cli, id, err);
 }
 
 static int decide(struct cli *cli, const char *decision, struct err *err)

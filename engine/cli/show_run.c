@@ -226,20 +226,22 @@ static void next_line(const json_t *run, struct str *out)
 void show_run_end(const json_t *run, struct str *out)
 {
     const json_t *report = json_object_get(run, "report");
+    const char *state = json_get_str(run, "state", "");
     const json_t *step, *left;
     size_t i;
 
     add_heading(out, run, 0);
-    if (!str_eq(json_get_str(run, "kind", ""), "cleanup")) {
+    if (!str_eq(json_get_str(run, "kind", ""), "cleanup") && !str_eq(state, "failed")
+        && !str_eq(state, "cancelled")) {
         goal_line(report, "RTO", "rto_ms", "rto_goal_ms", out);
         goal_line(report, "RPO", "rpo_ms", "rpo_goal_ms", out);
     }
     json_array_foreach(json_object_get(run, "steps"), i, step) {
-        const char *state = json_get_str(step, "state", "");
+        const char *of = json_get_str(step, "state", "");
 
-        if (!str_eq(state, "failed") && !str_eq(state, "unknown"))
+        if (!str_eq(of, "failed") && !str_eq(of, "unknown"))
             continue;
-        str_addf(out, "  %s: %s: %s\n", state, json_get_str(step, "stage", ""),
+        str_addf(out, "  %s: %s: %s\n", of, json_get_str(step, "stage", ""),
                  json_get_str(step, "title", ""));
         add_error(out, step, "    ");
     }

@@ -283,6 +283,9 @@ static int run_end(const json_t *run, struct err *err)
         code = err_code_parse(json_get_str(step, "error_code", ""));
         break;
     }
+    if (str_eq(state, "cancelled"))
+        return err_set(err, ERR_CANCELLED, 0, "run %" PRId64 " was cancelled%s%s",
+                       json_get_int(run, "id", 0), *reason ? ": " : "", reason);
     if (is_good_end(state) && str_eq(json_get_str(run, "outcome", ""), "failed"))
         return err_set(err, code, 0, "run %" PRId64 " failed%s%s", json_get_int(run, "id", 0),
                        *reason ? ": " : "", reason);
@@ -323,7 +326,8 @@ static int check_paused(const struct cli *cli, const json_t *run, struct err *er
                    id, json_get_str(run, "reason", ""), id, id);
 }
 
-int watch_run(struct cli *cli, uint64_t id, struct err *err)
+/* `ret_run` gets the run as it was when it did nothing more. */
+static int watch_to_end(struct cli *cli, uint64_t id, json_t **ret_run, struct err *err)
 {
     CLEANUP(watch_endp) struct watch *watch = watch_begin(cli);
     CLEANUP(mem_freep) char *path = mem_printf("/v1/runs/%" PRIu64, id);
@@ -353,5 +357,22 @@ int watch_run(struct cli *cli, uint64_t id, struct err *err)
         (void)fprintf(cli->out, "\n");
         print_text(cli, &end);
     }
-    return run_end(before, err);
+    *ret_run = TAKE(before);
+    return 0;
+}
+
+int watch_run(struct cli *cli, uint64_t id, struct err *err)
+{
+    CLEANUP(json_freep) json_t *run = NULL;
+
+    return watch_to_end(cli, id, &run, err) < 0 ? -1 : run_end(run, err);
+}
+
+int watch_cancelled_run(struct cli *cli, uint64_t id, struct err *err)
+{
+    CLEANUP(json_freep) json_t *run = NULL;
+
+    if (watch_to_end(cli, id, &run, err) < 0)
+        return -1;
+    return str_eq(json_get_str(run, "state", ""), "cancelled") ? 0 : run_end(run, err);
 }

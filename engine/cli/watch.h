@@ -26,3 +26,5 @@ int64_t cli_now_ms(void);
 int watch_job(struct cli *cli, uint64_t id, struct err *err) MUST_CHECK;
 /* Until the run does nothing more; prints its report. An end that is no success is an error. */
 int watch_run(struct cli *cli, uint64_t id, struct err *err) MUST_CHECK;
+/* The same for one that was told to stop: "cancelled" is what was asked for. */
+int watch_cancelled_run(struct cli *cli, uint64_t id, struct err *err) MUST_CHECK;

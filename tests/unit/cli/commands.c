@@ -305,6 +305,23 @@ static void a_run_that_failed_ends_with_the_code_of_its_step(void **state)
                "muster: run 5 is failed\n");
 }
 
+static void a_run_that_was_told_to_stop_and_did_is_no_failure(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/runs/5/cancel", NULL, 0, "{}"},
+        {"GET /v1/runs/5", NULL, 0, RUN("cancelled", "false", "undone")},
+        {0},
+    };
+    static const struct canned too_late[] = {
+        {"POST /v1/runs/5/cancel", NULL, 0, "{}"},
+        {"GET /v1/runs/5", NULL, 0, RUN("failed", "false", "failed")},
+        {0},
+    };
+
+    expect_run(*state, canned, "run cancel 5", NULL, 0, "cancelled", "");
+    expect_run(*state, too_late, "run cancel 5", NULL, 5, "failed", "muster: run 5 is failed");
+}
+
 static void a_run_that_waits_for_a_person_does_not_hold_up_a_script(void **state)
 {
     static const struct canned canned[] = {
@@ -393,6 +410,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_yes_starts_it_and_shows_it_to_its_end),
         TMPDIR_TEST(json_never_asks),
         TMPDIR_TEST(a_run_that_failed_ends_with_the_code_of_its_step),
+        TMPDIR_TEST(a_run_that_was_told_to_stop_and_did_is_no_failure),
         TMPDIR_TEST(a_run_that_waits_for_a_person_does_not_hold_up_a_script),
         TMPDIR_TEST(failover_must_say_which_kind),
         TMPDIR_TEST(cleanup_takes_a_name_or_a_number),
