@@ -15,23 +15,44 @@
 
 /* --- The point of no return -------------------------------------------------------------------- */
 
-/* A failure that says nothing was changed. */
+/* Refusals, which come before anything is changed. Any other failure may have come after. */
 static bool surely_not_done(enum err_code code)
 {
-    return code == ERR_INVALID || code == ERR_NOT_FOUND || code == ERR_STATE || code == ERR_FENCED
-           || code == ERR_DENIED || code == ERR_CORRUPT || code == ERR_UNSUPPORTED;
+    return code == ERR_INVALID || code == ERR_NOT_FOUND || code == ERR_FENCED || code == ERR_DENIED
+           || code == ERR_UNSUPPORTED;
+}
+
+static bool row_is_past(const struct state_action *row)
+{
+    const struct verb *verb = verb_find(row->verb);
+
+    /* Retiring follows a promotion and changes nothing without one. */
+    if (!verb || verb->effect != EFFECT_DESTRUCTIVE || !verb->moves_ownership)
+        return false;
+    return !str_eq(row->state, "failed") || !surely_not_done(err_code_parse(row->error_code));
+}
+
+bool run_machine_past_return(const struct run *run, const char *machine)
+{
+    if (json_get_bool(json_object_get(run->machines, machine), "past", false))
+        return true; /* an earlier try of the same failover was */
+    VEC_FOREACH(row, &run->journal) {
+        const struct plan_task *task = &run->tasks.at[row->step];
+        const json_t *args = task->actions.at[row->action].args;
+        if (row_is_past(row) && str_eq(json_get_str(args, "group", ""), machine))
+            return true;
+    }
+    return false;
 }
 
 bool run_past_return(const struct run *run)
 {
-    VEC_FOREACH(row, &run->journal) {
-        const struct verb *verb = verb_find(row->verb);
-        if (!verb || verb->effect != EFFECT_DESTRUCTIVE)
-            continue;
-        if (str_eq(row->state, "failed") && surely_not_done(err_code_parse(row->error_code)))
-            continue;
-        return true;
-    }
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach(run->machines, machine, known)
+        if (run_machine_past_return(run, machine))
+            return true;
     return false;
 }
 

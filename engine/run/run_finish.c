@@ -198,6 +198,18 @@ static void audit_end(struct run *run)
              &err);
 }
 
+/* What the next try of the same failover must know. */
+static void keep_knowledge(struct run *run)
+{
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach(run->machines, machine, known)
+        (void)json_object_set_new(known, "past",
+                                  json_boolean(run_machine_past_return(run, machine)));
+    (void)json_object_set(run->inputs, "machines", run->machines);
+}
+
 void run_finish(struct run *run, const struct run_step *failed)
 {
     size_t errors = count_steps(run, STEP_FAILED);
@@ -215,6 +227,8 @@ void run_finish(struct run *run, const struct run_step *failed)
                                           : errors > 0 ? "succeeded-with-errors"
                                                        : "succeeded"));
     (void)json_object_set_new(run->inputs, "finished_ms", json_integer(runner_wall(run->runner)));
+    if (run_is_real(run->kind))
+        keep_knowledge(run);
     if (run->kind == RUN_TEST)
         run_move(run, RUN_CLEANUP_DUE, reason);
     else if (run->kind == RUN_CLEANUP)

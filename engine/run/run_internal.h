@@ -174,6 +174,7 @@ void run_rebuild(struct run *run);
 
 /* --- run_cancel.c ---------------------------------------------------------------------------- */
 bool run_past_return(const struct run *run);
+bool run_machine_past_return(const struct run *run, const char *machine);
 /* The next undo, or the end of the cancelling. */
 void run_undo_next(struct run *run);
 void run_undo_done(struct run *run, size_t row, int rc, const struct err *error);

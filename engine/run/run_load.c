@@ -3,10 +3,12 @@
  *
  *   {name: "lyon-12", site, call: the name verbs use (a cleanup's: its test's), document, hash,
  *    point, last_delta, of_run, outcome, finished_ms,
- *    machines: {NAME: {group, peer, run, point, generation, last_delta}}}
+ *    machines: {NAME: {group, peer, run, point, generation, last_delta; of an earlier try of the
+ *               same failover: promoted, cut_ms, past}}}
  *
  * The plan's file is never looked at again. What was learnt since (the point that was taken, the
- * generation after promotion) is in the journal's results. */
+ * generation after promotion) is in the journal's results, and added to `machines` when a real run
+ * ends. */
 #include "base/fault.h"
 #include "base/mem.h"
 #include "run/run_internal.h"

@@ -115,8 +115,8 @@ static int check_side(const struct runner *runner, const char *machine,
     return 0;
 }
 
-/* The newest real run of the machine, when it failed: its knowledge of the machine (borrowed from
- * `inputs`). */
+/* The newest real run of the machine that was not taken back, when it failed: its knowledge of the
+ * machine (borrowed from `inputs`). */
 static const json_t *unfinished(const struct state_runs *rows, const char *machine,
                                 json_t **ret_inputs)
 {
@@ -127,7 +127,7 @@ static const json_t *unfinished(const struct state_runs *rows, const char *machi
             || json_parse(row->inputs, strlen(row->inputs), &inputs, NULL) < 0)
             continue;
         const json_t *known = json_object_get(json_object_get(inputs, "machines"), machine);
-        if (!known)
+        if (!known || str_eq(row->state, "cancelled"))
             continue;
         if (!str_eq(row->state, "failed"))
             return NULL;
@@ -135,6 +135,19 @@ static const json_t *unfinished(const struct state_runs *rows, const char *machi
         return known;
     }
     return NULL;
+}
+
+/* Under the same name nothing is done twice. Once one of the tries may have promoted the machine,
+ * there is no way back for the next ones either. */
+static void inherit(json_t *known, const json_t *before)
+{
+    static const char *const keys[] = {"run", "generation", "promoted", "past", "cut_ms"};
+
+    for (size_t i = 0; before && i < ARRAY_LEN(keys); i++)
+        if (json_object_get(before, keys[i]))
+            (void)json_object_set(known, keys[i], json_object_get(before, keys[i]));
+    if (json_object_get(before, "promoted"))
+        (void)json_object_set(known, "point", json_object_get(before, "point"));
 }
 
 static int add_machine(struct runner *runner, const struct runner_spec *spec,
@@ -157,11 +170,9 @@ static int add_machine(struct runner *runner, const struct runner_spec *spec,
                               "point", (json_int_t)spec->point, "generation",
                               (json_int_t)row.generation, "last_delta", spec->last_delta);
     (void)json_object_set_new(request->machines, machine, known);
-    const json_t *before = run_is_real(spec->kind) ? unfinished(rows, machine, &inputs) : NULL;
-    if (before) {
-        (void)json_object_set(known, "run", json_object_get(before, "run"));
-        (void)json_object_set(known, "generation", json_object_get(before, "generation"));
-    }
+    if (!run_is_real(spec->kind))
+        return 0;
+    inherit(known, unfinished(rows, machine, &inputs));
     return 0;
 }
 
@@ -239,6 +250,25 @@ static int check_conflicts(struct runner *runner, enum run_kind kind, const json
     return 0;
 }
 
+/* A new failover of what is here already would promote it once more. */
+static int check_not_over(struct runner *runner, const json_t *machines, struct err *err)
+{
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach((json_t *)(uintptr_t)machines, machine, known) {
+        CLEANUP(state_protection_done) struct state_protection row = {0};
+        if (json_object_get(known, "run"))
+            continue; /* goes on with one that failed */
+        if (state_protection_get(runner->world.state, machine, &row, err) < 0)
+            return -1;
+        if (str_eq(row.state, "failed-over"))
+            return err_set(err, ERR_STATE, 0, "%s was failed over to %s already", machine,
+                           runner->world.here->name);
+    }
+    return 0;
+}
+
 /* --- The request as a whole ---------------------------------------------------------------------------- */
 
 static int check_spec(const struct runner_spec *spec, struct err *err)
@@ -289,7 +319,9 @@ int run_request_make(struct runner *runner, const struct runner_spec *spec,
     }
     if (!request->plan_name[0])
         (void)snprintf(request->plan_name, sizeof(request->plan_name), "%s", request->plan->name);
-    return check_conflicts(runner, spec->kind, request->machines, err);
+    if (check_conflicts(runner, spec->kind, request->machines, err) < 0)
+        return -1;
+    return run_is_real(spec->kind) ? check_not_over(runner, request->machines, err) : 0;
 }
 
 /* --- Starting --------------------------------------------------------------------------------------------- */

@@ -199,8 +199,11 @@ static int promote(struct estate *estate, struct store *store, const json_t *arg
         < 0)
         return -1;
     do {
-        if (store->ops->point_apply(store, &applied, NULL, cancel, err) < 0)
+        if (store->ops->point_apply(store, &applied, NULL, cancel, err) < 0) {
+            if (!err_is_retryable(err->code))
+                err->code = ERR_CORRUPT; /* never one that reads as a refusal: it is promoted */
             return err_wrap(err, "promoted to generation %" PRIu64 ", but not applied", generation);
+        }
     } while (applied != 0);
     *ret_result =
         json_pack("{s:I, s:I}", "generation", (json_int_t)generation, "point", (json_int_t)point);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The peer's site: each ask is one message on a link of its own, so that a long one (a shutdown)
- * holds up no other. */
+ * holds up no other. All of them may be asked twice, so a peer whose daemon is restarted in mid-ask
+ * is asked again. */
 #include "base/mem.h"
+#include "link/ask.h"
 #include "sites/estate_internal.h"
 #include "sites/site.h"
 
@@ -18,17 +20,11 @@ static int remote_ask(struct site *site, const char *what, const json_t *args, j
 {
     struct site_remote *remote = (struct site_remote *)site;
     const struct estate_config *config = &remote->estate->config;
-    CLEANUP(link_closep) struct link *link = NULL;
-    CLEANUP(link_msg_done) struct link_msg reply = {0};
     CLEANUP(json_freep)
     json_t *head = json_pack("{s:s, s:s, s:O?}", "op", "site.ask", "what", what, "args", args);
 
-    if (config->open_link(config->ctx, site->name, &link, cancel, err) < 0)
-        return -1;
-    if (link_call(link, head, NULL, 0, &reply, cancel, err) < 0)
-        return -1;
-    *ret_result = json_incref(reply.head);
-    return 0;
+    return link_ask(config->open_link, config->ctx, site->name, head, ret_result, config->clock,
+                    cancel, err);
 }
 
 static void remote_close(struct site *site)

@@ -7,6 +7,7 @@
 #include "support/expect.h"
 #include "support/tmpdir.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define WALL_MS   1700000000000
@@ -18,14 +19,14 @@ static int64_t tick_now(struct clock *clock)
 {
     struct clock_tick *tick = (struct clock_tick *)clock;
 
-    return tick->now += tick->step_ms;
+    return atomic_fetch_add(&tick->now, tick->step_ms) + tick->step_ms;
 }
 
 static int64_t tick_wall(struct clock *clock)
 {
     struct clock_tick *tick = (struct clock_tick *)clock;
 
-    return tick->wall_base + (tick->now += tick->step_ms);
+    return tick->wall_base + tick_now(&tick->clock);
 }
 
 void clock_tick_init(struct clock_tick *tick, int64_t wall_ms, int64_t step_ms)
@@ -210,8 +211,8 @@ int64_t run_world_start(struct run_world *world, json_t *document, enum run_kind
 {
     CLEANUP(json_freep) json_t *owned = document;
     const struct runner_spec spec = {
-        .plan = json_get_str(document, "name", "?"),
-        .document = kind == RUN_CLEANUP ? NULL : document,
+        .plan = json_get_str(owned, "name", "?"),
+        .document = kind == RUN_CLEANUP ? NULL : owned,
         .kind = kind,
         .who = "ada",
     };

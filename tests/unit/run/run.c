@@ -206,8 +206,7 @@ static void a_chosen_point_is_the_one_that_starts(void **state)
 static int try_start(struct run_world *world, json_t *document, enum run_kind kind)
 {
     CLEANUP(json_freep) json_t *owned = document;
-    const struct runner_spec spec = {
-        .plan = "shop", .document = document, .kind = kind, .who = "ada"};
+    const struct runner_spec spec = {.plan = "shop", .document = owned, .kind = kind, .who = "ada"};
     int64_t run;
 
     return runner_start(world->runner, &spec, &run, &err);
@@ -328,6 +327,19 @@ static void a_second_run_goes_on_with_a_failover_that_failed(void **state)
     assert_int_equal(done(world, "group.final-sync"), 3);
     assert_int_equal(done(world, "instance.start"), 3);
     assert_int_equal(sim_machine(world->sim_world, "db1")->generation, 2);
+}
+
+static void a_second_try_after_the_promotion_has_no_way_back_either(void **state)
+{
+    struct run_world *world = *state;
+
+    sim_fail(world->sim_world, "instance.start", "web1", 1, ERR_IO);
+    int64_t run = run_world_start(world, run_world_plan(), RUN_PLANNED);
+    assert_string_equal(run_world_settle(world, run), "failed");
+    run = run_world_start(world, run_world_plan(), RUN_PLANNED);
+    EXPECT_ERR(ERR_STATE, runner_cancel(world->runner, run, "ada", &err)); /* promoted before */
+    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    assert_int_equal(done(world, "group.promote"), 3);
 }
 
 static void one_machine_that_fails_does_not_stop_the_others_of_an_unplanned_run(void **state)
@@ -577,6 +589,7 @@ int main(void)
         RUN_TEST_CASE(nothing_to_clean_is_said),
         RUN_TEST_CASE(an_unreachable_source_stops_a_planned_failover_before_anything),
         RUN_TEST_CASE(a_second_run_goes_on_with_a_failover_that_failed),
+        RUN_TEST_CASE(a_second_try_after_the_promotion_has_no_way_back_either),
         RUN_TEST_CASE(one_machine_that_fails_does_not_stop_the_others_of_an_unplanned_run),
         RUN_TEST_CASE(an_unplanned_failover_without_any_promotion_has_failed),
         RUN_TEST_CASE(a_test_whose_step_fails_is_still_to_be_cleaned),

@@ -62,7 +62,7 @@ static int act_within(struct scene *scene, const char *verb, enum run_kind kind,
     CLEANUP(json_freep) json_t *owned = args;
     CLEANUP(cancel_freep)
     struct cancel *cancel = cancel_new(&scene->clock.clock, NULL, within_ms);
-    struct verb_call call = call_of(scene, kind, args);
+    struct verb_call call = call_of(scene, kind, owned);
     json_t *result = NULL;
     int rc = verb_find(verb)->run(&call, &result, cancel, &err);
     json_t *facts = json_object_get(json_object_get(result, "facts"), "db1");
@@ -83,7 +83,7 @@ static enum verb_answer probe(struct scene *scene, const char *verb, enum run_ki
                               json_t *args)
 {
     CLEANUP(json_freep) json_t *owned = args;
-    struct verb_call call = call_of(scene, kind, args);
+    struct verb_call call = call_of(scene, kind, owned);
     enum verb_answer answer = ANSWER_UNKNOWN;
     json_t *result = NULL;
 
@@ -96,7 +96,7 @@ static enum verb_answer probe(struct scene *scene, const char *verb, enum run_ki
 static int undo(struct scene *scene, const char *verb, enum run_kind kind, json_t *args)
 {
     CLEANUP(json_freep) json_t *owned = args;
-    struct verb_call call = call_of(scene, kind, args);
+    struct verb_call call = call_of(scene, kind, owned);
 
     return verb_find(verb)->undo(&call, NULL, &err);
 }
