@@ -91,8 +91,13 @@ const struct api_route *api_route_find(const struct api_table *tables, const cha
 }
 
 static const char *const type_names[] = {
-    [API_TEXT] = "text",   [API_NAME] = "name",     [API_NUMBER] = "number",
-    [API_BOOL] = "yes/no", [API_OBJECT] = "object",
+    [API_TEXT] = "text",    [API_NAME] = "name",     [API_NUMBER] = "number",
+    [API_BOOL] = "boolean", [API_OBJECT] = "object",
+};
+
+static const char *const type_wanted[] = {
+    [API_TEXT] = "a text",        [API_NAME] = "a name",      [API_NUMBER] = "a number, 0 or more",
+    [API_BOOL] = "true or false", [API_OBJECT] = "an object",
 };
 
 static bool type_fits(enum api_type type, const json_t *value)
@@ -140,8 +145,8 @@ int api_fields_check(const struct api_field *fields, const json_t *in, struct er
         if (!field)
             return unknown_field(fields, name, err);
         if (!type_fits(field->type, value))
-            return err_set(err, ERR_INVALID, 0, "field \"%s\" must be a %s; hint: %s", name,
-                           type_names[field->type], field->help);
+            return err_set(err, ERR_INVALID, 0, "field \"%s\" must be %s; hint: %s", name,
+                           type_wanted[field->type], field->help);
     }
     for (; fields && fields->name; fields++)
         if (fields->required && !json_object_get(in, fields->name))

@@ -62,7 +62,7 @@ static void a_machine_s_wrong_field_is_named(void **state)
 {
     api_expect(*state, "POST", "/v1/machines", "{\"definition\":{\"name\":\"db1\",\"memroy\":1}}",
                400, "did you mean 'memory'?");
-    api_expect(*state, "POST", "/v1/machines", "{\"definition\":[]}", 400, "must be a object");
+    api_expect(*state, "POST", "/v1/machines", "{\"definition\":[]}", 400, "must be an object");
 }
 
 static void a_machine_is_not_added_twice(void **state)
