@@ -7,6 +7,7 @@
  *
  * A cancel takes everything back, here and at the peer. */
 #include "base/mem.h"
+#include "link/ask.h"
 #include "run/job_kind.h"
 
 #include <inttypes.h>
@@ -187,11 +188,8 @@ static int call_peer(struct job *job, const char *peer, const json_t *ask, struc
 {
     const struct jobs_world *world = job_world(job);
     struct cancel *cancel = cancel_new(world->clock, job->base.cancel, PEER_MS);
-    CLEANUP(link_closep) struct link *link = NULL;
-    int rc = world->open_link(world->ctx, peer, &link, cancel, err);
+    int rc = link_ask(world->open_link, world->ctx, peer, ask, NULL, world->clock, cancel, err);
 
-    if (rc == 0)
-        rc = link_call(link, ask, NULL, 0, NULL, cancel, err);
     cancel_free(cancel);
     return rc;
 }

@@ -4,6 +4,7 @@
  * failed": unprotect again goes on. */
 #include "base/fs.h"
 #include "base/mem.h"
+#include "link/ask.h"
 #include "run/job_kind.h"
 
 #include <stdio.h>
@@ -54,14 +55,11 @@ int job_remove_replica(struct job *job, const char *peer, const char *group, boo
     const struct jobs_world *world = job_world(job);
     CLEANUP(cancel_freep)
     struct cancel *cancel = cancel_new(world->clock, job->base.cancel, PEER_MS);
-    CLEANUP(link_closep) struct link *link = NULL;
     CLEANUP(json_freep)
     json_t *ask =
         json_pack("{s:s, s:s, s:b}", "op", "replica.remove", "group", group, "keep", keep);
 
-    if (world->open_link(world->ctx, peer, &link, cancel, err) < 0)
-        return -1;
-    if (link_call(link, ask, NULL, 0, NULL, cancel, err) == 0)
+    if (link_ask(world->open_link, world->ctx, peer, ask, NULL, world->clock, cancel, err) == 0)
         return 0;
     if (err->code != ERR_NOT_FOUND)
         return -1;
