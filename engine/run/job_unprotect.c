@@ -7,6 +7,7 @@
 #include "link/ask.h"
 #include "run/job_kind.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #define PEER_MS              30000
@@ -188,6 +189,23 @@ const struct job_kind *job_kind_unprotect(void)
 
 /* --- Asked for --------------------------------------------------------------------------- */
 
+/* What stops the machine from being started twice would go with the protection. */
+static int refuse_retired(struct estate *estate, const struct state_protection *row,
+                          struct err *err)
+{
+    struct estate_mark mark;
+
+    if (estate_mark_read(estate, row->group, &mark, err) < 0)
+        return -1;
+    if (mark.retired)
+        return err_set(err, ERR_STATE, 0,
+                       "%s was failed over to %s (generation %" PRIu64 "): without its protection "
+                       "nothing would keep it from being started here, too; hint: --force when it "
+                       "does not run there any more",
+                       row->group, row->peer, mark.retired);
+    return 0;
+}
+
 int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
                    struct err *err)
 {
@@ -202,6 +220,8 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
                        "%s is sent here by %s; hint: unprotect it there, or --force when that "
                        "site is gone for good",
                        spec->machine, row.peer);
+    if (!replica && !spec->force && refuse_retired(world->estate, &row, err) < 0)
+        return -1;
     json_t *args = json_pack("{s:s, s:b, s:b, s:b}", "peer", row.peer, "keep", spec->keep, "force",
                              spec->force, "replica", replica);
     return job_start(jobs, job_kind_unprotect(), spec->machine, args, spec->who, ret_job, err);

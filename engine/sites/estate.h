@@ -69,6 +69,9 @@ int estate_mark_read(struct estate *estate, const char *group, struct estate_mar
 /* May the machine be started here? ERR_FENCED: its group was failed over to another site (says
  * where); ERR_STATE: a failover holds it (names the run). */
 int estate_may_start(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;
+/* Marks each group as retired whose session was fenced: its replica was promoted without us. Called
+ * now and then by any thread; `ret_noted` counts those that were not marked before. */
+int estate_note_fenced(struct estate *estate, uint32_t *ret_noted, struct err *err) MUST_CHECK;
 /* Those there are; free with free(). */
 struct estate_group *estate_group_list(struct estate *estate, size_t *ret_count);
 /* Borrowed until estate_session_put; NULL when this site does not send that group. */
