@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What a child says through the pipe. */
@@ -206,11 +207,17 @@ static _Noreturn void child_run(const struct plan *plan)
     }
     if (setsid() < 0)
         child_fail(plan, "setsid");
+    pid_t between = getpid();
     pid_t pid = fork();
     if (pid < 0)
         child_fail(plan, "fork");
     if (pid > 0)
         _exit(0);
+    /* Some programs (nbdkit in the foreground) ask to be ended with their parent as soon as they
+     * run: that must not be the process between us, which is about to end. */
+    const struct timespec moment = {.tv_nsec = 100000};
+    while (getppid() == between)
+        (void)nanosleep(&moment, NULL);
     struct report report = {.kind = REPORT_PID, .value = getpid()};
     (void)setpgid(0, 0); /* leads its group: it can be ended with all it starts */
     if (write(plan->report_fd, &report, sizeof(report)) != (ssize_t)sizeof(report))

@@ -284,6 +284,24 @@ static void a_child_dies_with_us_and_a_detached_program_does_not(void **state)
     EXPECT_OK(proc_end(&detached, 10000, NULL, &err));
 }
 
+/* As nbdkit does in the foreground. */
+static void a_detached_program_that_ends_with_its_parent_goes_on(void **state)
+{
+    struct proc_spec spec = SPEC("setpriv", "--pdeathsig", "TERM", "sleep", "100");
+    struct proc_id ids[20];
+    size_t alive = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        EXPECT_OK(proc_spawn_detached(&spec, &ids[i], &err));
+    EXPECT_OK(cancel_sleep(NULL, 100, &err));
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        alive += proc_is_alive(&ids[i]);
+        EXPECT_OK(proc_end(&ids[i], 1000, NULL, &err));
+    }
+    assert_int_equal(alive, ARRAY_LEN(ids));
+}
+
 static void who_ignores_sigterm_is_killed_after_the_grace(void **state)
 {
     CLEANUP(mem_freep) char *ready = path_join(*state, "ready");
@@ -381,6 +399,7 @@ int main(void)
         cmocka_unit_test(signals_of_ours_mean_nothing_to_the_program),
         cmocka_unit_test(a_child_is_reaped_with_its_status),
         TMPDIR_TEST(a_child_dies_with_us_and_a_detached_program_does_not),
+        cmocka_unit_test(a_detached_program_that_ends_with_its_parent_goes_on),
         TMPDIR_TEST(who_ignores_sigterm_is_killed_after_the_grace),
         cmocka_unit_test(another_process_with_the_same_pid_is_not_ours),
         TMPDIR_TEST(output_is_appended_to_the_log),
