@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "base/sink.h"
+#include "block/scan.h"
 #include "qemu/blocks.h"
 
 #include <errno.h>
@@ -80,43 +81,56 @@ static int watch(struct mirror *mirror, int fd, struct err *err)
     return 0;
 }
 
-static int start_server(struct mirror *mirror, struct cancel *cancel, struct err *err)
+/* nbdkit writes its pid file when it takes connections; its socket is there a moment before. */
+static int wait_for_server(struct mirror *mirror, const char *pid_path, const char *log,
+                           struct cancel *cancel, struct err *err)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, START_MS);
-    char *sink = mem_printf("socket=%s", mirror->sink_path);
-    char *size = mem_printf("size=%" PRIu64, mirror->config.size);
-    char *log = mem_printf("%s.log", mirror->nbd_path);
+
+    while (!fs_exists(pid_path)) {
+        if (!proc_is_alive(&mirror->server)) {
+            CLEANUP(str_free) struct str words = STR_EMPTY;
+            struct err none = ERR_EMPTY;
+            if (fs_read_file(fs_real(), log, 65536, &words, &none) < 0)
+                str_clear(&words);
+            return err_set(err, ERR_IO, 0, "disk %s: nbdkit ended: %.400s", mirror->config.disk,
+                           str_text(&words));
+        }
+        if (cancel_sleep(limit, 2, err) < 0)
+            return err_wrap(err, "disk %s: wait for nbdkit", mirror->config.disk);
+    }
+    return 0;
+}
+
+static int start_server(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(mem_freep) char *sink = mem_printf("socket=%s", mirror->sink_path);
+    CLEANUP(mem_freep) char *size = mem_printf("size=%" PRIu64, mirror->config.size);
+    CLEANUP(mem_freep) char *log = mem_printf("%s.log", mirror->nbd_path);
+    CLEANUP(mem_freep) char *pid_path = mem_printf("%s.pid", mirror->nbd_path);
     const char *const argv[] = {"nbdkit",
                                 "--foreground",
                                 "--exit-with-parent",
                                 "--unix",
                                 mirror->nbd_path,
+                                "--pidfile",
+                                pid_path,
                                 mirror->config.plugin_path,
                                 "mode=sink",
                                 sink,
                                 size,
                                 NULL};
-    struct proc_spec spec = {.argv = argv, .log_path = log};
+    const struct proc_spec spec = {.argv = argv, .log_path = log};
     int rc;
 
     (void)unlink(mirror->nbd_path);
+    (void)unlink(pid_path);
     (void)unlink(log);
     rc = proc_spawn_child(&spec, &mirror->server, err);
-    while (rc == 0 && !fs_exists(mirror->nbd_path)) {
-        if (!proc_is_alive(&mirror->server)) {
-            CLEANUP(str_free) struct str words = STR_EMPTY;
-            if (fs_read_file(fs_real(), log, 65536, &words, NULL) < 0)
-                str_clear(&words);
-            rc = err_set(err, ERR_IO, 0, "disk %s: nbdkit ended: %.400s", mirror->config.disk,
-                         str_text(&words));
-        } else if (cancel_sleep(limit, 2, err) < 0) {
-            rc = err_wrap(err, "disk %s: wait for nbdkit", mirror->config.disk);
-        }
-    }
+    if (rc == 0)
+        rc = wait_for_server(mirror, pid_path, log, cancel, err);
+    (void)unlink(pid_path);
     (void)unlink(log);
-    free(sink);
-    free(size);
-    free(log);
     return rc;
 }
 
@@ -304,6 +318,8 @@ static bool give_piece(struct mirror *mirror, struct source_piece *ret_piece)
         return false;
     if (!zero && len > PIECE_MAX)
         len = PIECE_MAX;
+    if (!zero)
+        zero = scan_is_zero(mirror->data + mirror->given, (size_t)len);
     *ret_piece = (struct source_piece){.off = record->off + mirror->given,
                                        .len = len,
                                        .zero = zero,
