@@ -36,17 +36,49 @@ char *qemu_served_file(const struct provider_instance *instance, const char *dis
 
 /* --- Finding it ---------------------------------------------------------------------------- */
 
-static bool arguments_name(pid_t pid, const char *word)
+/* Was that program told to write its pid there? Merely naming the file makes nobody ours. */
+static bool is_owner(pid_t pid, const char *pid_path)
 {
     CLEANUP(str_free) struct str text = STR_EMPTY;
     struct err gone = ERR_EMPTY;
+    const char *before = "";
     char path[64];
 
     (void)snprintf(path, sizeof(path), "/proc/%ld/cmdline", (long)pid);
     if (fs_read_file(fs_real(), path, 1 << 20, &text, &gone) < 0)
         return false;
-    for (size_t at = 0; at < text.len; at += strlen(text.ptr + at) + 1)
-        if (str_eq(text.ptr + at, word))
+    for (size_t at = 0; at < text.len; at += strlen(text.ptr + at) + 1) {
+        const char *word = text.ptr + at;
+        if (str_eq(word, pid_path) && (str_eq(before, "-pidfile") || str_eq(before, "--pidfile")))
+            return true;
+        before = word;
+    }
+    return false;
+}
+
+static bool is_ours(uint64_t pid, const char *pid_path, struct proc_id *ret_id)
+{
+    struct err gone = ERR_EMPTY;
+    struct proc_id id;
+
+    if (pid == 0 || pid > INT32_MAX || proc_identify((pid_t)pid, &id, &gone) < 0
+        || !proc_is_alive(&id) || !is_owner(id.pid, pid_path))
+        return false;
+    *ret_id = id;
+    return true;
+}
+
+/* One that was started and has not written its file yet: its starter may have been killed. */
+static bool find_by_arguments(const char *pid_path, struct proc_id *ret_id)
+{
+    CLEANUP(fs_names_free) struct fs_names names = {0};
+    struct err none = ERR_EMPTY;
+    uint64_t pid;
+
+    if (fs_list("/proc", &names, &none) < 0)
+        return false;
+    for (size_t i = 0; i < names.len; i++)
+        if (str_to_u64(names.at[i], &pid) && is_ours(pid, pid_path, ret_id))
             return true;
     return false;
 }
@@ -55,16 +87,12 @@ bool qemu_find_process(const char *pid_path, struct proc_id *ret_id)
 {
     CLEANUP(str_free) struct str text = STR_EMPTY;
     struct err gone = ERR_EMPTY;
-    struct proc_id id;
     uint64_t pid;
 
-    if (fs_read_file(fs_real(), pid_path, 64, &text, &gone) < 0
-        || !str_to_u64(str_text(&text), &pid) || pid == 0 || pid > INT32_MAX
-        || proc_identify((pid_t)pid, &id, &gone) < 0 || !proc_is_alive(&id)
-        || !arguments_name(id.pid, pid_path))
-        return false;
-    *ret_id = id;
-    return true;
+    if (fs_read_file(fs_real(), pid_path, 64, &text, &gone) == 0
+        && str_to_u64(str_text(&text), &pid))
+        return is_ours(pid, pid_path, ret_id);
+    return find_by_arguments(pid_path, ret_id);
 }
 
 bool qemu_find(const struct provider_instance *instance, struct proc_id *ret_id)

@@ -30,8 +30,9 @@ char *qemu_file(const struct provider_instance *instance, const char *name);
 char *qemu_served_file(const struct provider_instance *instance, const char *disk,
                        const char *suffix);
 
-/* The process whose pid stands in `pid_path` and whose arguments name that path: false when it is
- * gone. So a pid that was given to somebody else is never taken for ours. */
+/* The process that was told to write its pid to `pid_path`: by that file, or, before it is written,
+ * by its arguments. False when it is gone. So a pid that was given to somebody else is never taken
+ * for ours. */
 bool qemu_find_process(const char *pid_path, struct proc_id *ret_id);
 
 bool qemu_find(const struct provider_instance *instance, struct proc_id *ret_id);

@@ -13,8 +13,8 @@
 
 #define START_MS      60000
 #define LOOK_MS       10
-#define QUIT_MS       20000
-#define END_MS        10000
+#define QUIT_MS       10000 /* a disk whose server is gone may hold it up for longer */
+#define END_MS        5000
 #define AGENT_FIND_MS 3000
 #define ASK_AGAIN_MS  10000 /* a guest that is still booting ignores the power button */
 #define STATUS_MS     200

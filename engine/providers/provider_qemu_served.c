@@ -146,7 +146,17 @@ int qemu_serve(const struct provider_qemu *qemu, const struct provider_instance 
     return 0;
 }
 
-/* By what lies in run_dir, not by the instance: also what an older definition had. */
+static int end_server(const struct provider_instance *instance, const char *pid_path,
+                      struct cancel *cancel, struct err *err)
+{
+    struct proc_id id;
+
+    if (qemu_find_process(pid_path, &id) && proc_end(&id, GRACE_MS, cancel, err) < 0)
+        return err_wrap(err, "machine %s: end the server of a disk", instance->machine->name);
+    return 0;
+}
+
+/* By what lies in run_dir, too: an older definition may have had other disks. */
 int qemu_unserve(const struct provider_instance *instance, struct cancel *cancel, struct err *err)
 {
     CLEANUP(fs_names_free) struct fs_names names = {0};
@@ -155,15 +165,19 @@ int qemu_unserve(const struct provider_instance *instance, struct cancel *cancel
         return 0;
     if (fs_list(instance->run_dir, &names, err) < 0)
         return -1;
-    for (size_t i = 0; i < names.len; i++) {
-        const char *dot = strrchr(names.at[i], '.');
-        CLEANUP(mem_freep) char *path = qemu_file(instance, names.at[i]);
-        struct proc_id id;
+    for (size_t i = 0; instance->served && i < instance->served->len; i++) {
+        CLEANUP(mem_freep)
+        char *path = qemu_served_file(instance, instance->served->at[i].name, ".pid");
 
-        if (!str_starts(names.at[i], "nbd-") || !str_eq(dot, ".pid"))
-            continue;
-        if (qemu_find_process(path, &id) && proc_end(&id, GRACE_MS, cancel, err) < 0)
-            return err_wrap(err, "machine %s: end the server of a disk", instance->machine->name);
+        if (end_server(instance, path, cancel, err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < names.len; i++) {
+        CLEANUP(mem_freep) char *path = qemu_file(instance, names.at[i]);
+
+        if (str_starts(names.at[i], "nbd-") && str_eq(strrchr(names.at[i], '.'), ".pid")
+            && end_server(instance, path, cancel, err) < 0)
+            return -1;
     }
     for (size_t i = 0; i < names.len; i++) {
         CLEANUP(mem_freep) char *path = qemu_file(instance, names.at[i]);
