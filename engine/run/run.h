@@ -82,15 +82,15 @@ int runner_decide(struct runner *runner, int64_t run, size_t step, enum runner_d
 int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
 
 /* A run for people and programs (new reference):
- *   {id, plan, kind, state, reason, who, declared_ms, ended_ms, active, outcome, of_run,
- *    cancellable, past_no_return,
+ *   {id, name, plan, hash, kind, state, reason, who, declared_ms, ended_ms, active, outcome,
+ *    of_run, cancellable, past_no_return,
  *    machines: {NAME: {group, peer, point, cut_ms, generation}},
- *    steps: [{index, stage, title, state, required, started_ms, ended_ms, attempts, error,
- *             error_code, point_of_no_return,
+ *    steps: [{index, id, stage, title, state, required, on_failure, started_ms, ended_ms, attempts,
+ *             error, error_code, point_of_no_return,
  *             actions: [{verb, args, state, result, error, attempt}]}],
  *    report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers: [text], leftover_count}}
- * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone",
- *             "left-out" (not for this kind of run). `active`: something is being done, or waits
+ * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone".
+ * rto_ms, rpo_ms: -1 while they cannot be told. `within` bounds one attempt of a step. `active`: something is being done, or waits
  *             for a person's answer; a watcher may leave when it turns false. */
 int runner_get(struct runner *runner, int64_t run, json_t **ret_json, struct err *err) MUST_CHECK;
 /* Newest first, without steps; at most `limit`. */

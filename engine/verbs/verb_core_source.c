@@ -5,6 +5,8 @@
 #include "verbs/verb_help.h"
 
 #define SHUTDOWN_MS (5 * 60 * 1000)
+/* A source that swallows packets must not keep an unplanned failover waiting. */
+#define REACH_MS 15000
 
 static const struct verb_arg machine_arg[] = {
     {.name = "machine", .type = ARG_MACHINE, .required = true, .help = "The machine."},
@@ -25,7 +27,20 @@ static json_t *group_args(const struct verb_call *call)
 static int observe_group(const struct verb_call *call, json_t **ret_reply, struct cancel *cancel,
                          struct err *err)
 {
-    return site_ask(call->there, "group.observe", group_args(call), ret_reply, cancel, err);
+    int64_t within = call->kind == RUN_UNPLANNED ? REACH_MS : CANCEL_NEVER;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(call->clock, cancel, within);
+
+    return site_ask(call->there, "group.observe", group_args(call), ret_reply, limit, err);
+}
+
+/* Bounded when the source may be gone. */
+static int ask_source(const struct verb_call *call, const char *what, json_t *args,
+                      struct cancel *cancel, struct err *err)
+{
+    int64_t within = call->kind == RUN_UNPLANNED ? REACH_MS : CANCEL_NEVER;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(call->clock, cancel, within);
+
+    return site_ask(call->there, what, args, NULL, limit, err);
 }
 
 /* The source's group is held for this failover. */
@@ -211,7 +226,7 @@ static int hold_run(const struct verb_call *call, json_t **ret_result, struct ca
             result = json_pack("{s:s}", "warning", why.text);
         }
     }
-    if (site_ask(call->there, "group.hold", group_args(call), NULL, cancel, err) < 0)
+    if (ask_source(call, "group.hold", group_args(call), cancel, err) < 0)
         return verb_forgive(call, ret_result, cancel, err);
     *ret_result = result ? TAKE(result) : json_pack("{s:b}", "reached", 1);
     return 0;
@@ -275,7 +290,7 @@ static int retire_run(const struct verb_call *call, json_t **ret_result, struct 
         return err_set(err, ERR_STATE, 0, "%s was not promoted; its old machine stays", group);
     json_t *args = group_args(call);
     (void)json_object_set_new(args, "generation", json_integer((json_int_t)generation));
-    if (site_ask(call->there, "group.retire", args, NULL, cancel, err) < 0) {
+    if (ask_source(call, "group.retire", args, cancel, err) < 0) {
         (void)err_wrap(err, "%s may still run at %s", group, call->there->name);
         return verb_forgive(call, ret_result, cancel, err);
     }
