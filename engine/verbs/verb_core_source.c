@@ -205,9 +205,10 @@ const struct verb verb_core_final_sync = {
 static int last_delta(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                       struct err *err)
 {
+    CLEANUP(json_freep) json_t *source = NULL;
     const char *machine = verb_text(call, "group");
 
-    if (shut_down(call, machine, cancel, err) < 0)
+    if (observe_group(call, &source, cancel, err) < 0 || shut_down(call, machine, cancel, err) < 0)
         return err_wrap(err, "no last delta: shut down %s", machine);
     return final_sync_run(call, ret_result, cancel, err);
 }
