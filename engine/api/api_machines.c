@@ -83,7 +83,7 @@ static json_t *recovered_entry(const struct state_instance *instance)
                      definition_of(instance->definition));
 }
 
-/* Own machines first, then recovered ones; only `name` unless NULL. */
+/* Own machines first, then recovered ones, tests last; only `name` unless NULL. */
 static int entries(const struct api_world *world, const char *name, json_t **ret_list,
                    struct err *err)
 {
@@ -101,9 +101,10 @@ static int entries(const struct api_world *world, const char *name, json_t **ret
     VEC_FOREACH(machine, &machines)
         if (!name || str_eq(name, machine->name))
             (void)json_array_append_new(list, own_entry(machine));
-    VEC_FOREACH(instance, &instances)
-        if (!name || str_eq(name, instance->machine))
-            (void)json_array_append_new(list, recovered_entry(instance));
+    for (int test = 0; test <= 1; test++) /* of one name the real one first */
+        VEC_FOREACH(instance, &instances)
+            if (instance->test == (test == 1) && (!name || str_eq(name, instance->machine)))
+                (void)json_array_append_new(list, recovered_entry(instance));
     state_machines_done(&machines);
     state_instances_done(&instances);
     *ret_list = list;
@@ -282,74 +283,107 @@ static int remove_finish(struct api_request *req, const json_t *in, json_t *out,
     return 0;
 }
 
-static int get_own(struct api_request *req, const char *name, struct state_machine *ret_machine,
-                   struct err *err)
+/* The failed-over machine of that name: its run's name. "": there is none. ERR_STATE: only a test's. */
+static int recovered_run(struct api_request *req, const char *name, char *ret_run, size_t len,
+                         struct err *err)
 {
     struct state_instances instances = VEC_EMPTY;
+    char test[NAME_MAX_BYTES] = "";
 
-    if (state_machine_get(api_world_of(req)->state, name, ret_machine, err) == 0)
-        return 0;
-    if (err->code != ERR_NOT_FOUND
-        || state_instance_list(api_world_of(req)->state, &instances, err) < 0)
+    if (state_instance_list(api_world_of(req)->state, &instances, err) < 0)
         return -1;
-    err_put(err, ERR_NOT_FOUND, 0, "no machine %s", name);
-    (void)no_machine(req, name, err);
+    ret_run[0] = '\0';
     VEC_FOREACH(instance, &instances)
         if (str_eq(instance->machine, name))
-            err_put(err, ERR_STATE, 0, "%s runs here as a recovered machine of run %s; hint: %s",
-                    name, instance->run,
-                    instance->test ? "`muster cleanup` ends a test"
-                                   : "its own site has its definition");
+            (void)snprintf(instance->test ? test : ret_run, instance->test ? sizeof(test) : len,
+                           "%s", instance->run);
     state_instances_done(&instances);
-    return -1;
+    if (!ret_run[0] && test[0])
+        return err_set(err, ERR_STATE, 0,
+                       "%s is here only as the test %s; hint: `muster cleanup` ends the test, "
+                       "a new one starts from a point again",
+                       name, test);
+    return 0;
+}
+
+/* The machine to start or stop, as the work below takes it: our own one, or one failed over to
+ * here. */
+static int find_target(struct api_request *req, json_t **ret_in, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    CLEANUP(state_machine_done) struct state_machine machine = {0};
+    char run[NAME_MAX_BYTES] = "";
+
+    if (state_machine_get(api_world_of(req)->state, name, &machine, err) < 0) {
+        if (err->code != ERR_NOT_FOUND)
+            return -1;
+        err_clear(err);
+        if (recovered_run(req, name, run, sizeof(run), err) < 0)
+            return -1;
+        if (!run[0])
+            return no_machine(req, name, err);
+    }
+    *ret_in = json_pack("{s:s, s:s}", "name", name, "run", run);
+    return 0;
 }
 
 static int remove_machine(struct api_request *req, json_t **ret_reply, struct err *err)
 {
     const char *name = api_param(req, "name");
-    CLEANUP(state_machine_done) struct state_machine machine = {0};
     CLEANUP(state_protection_done) struct state_protection protection = {0};
+    CLEANUP(json_freep) json_t *in = NULL;
 
     (void)ret_reply;
-    if (get_own(req, name, &machine, err) < 0)
+    if (find_target(req, &in, err) < 0)
         return -1;
+    if (*json_get_str(in, "run", ""))
+        return err_set(err, ERR_STATE, 0,
+                       "%s was failed over to here by %s; hint: `muster machine stop %s` ends it",
+                       name, json_get_str(in, "run", ""), name);
     if (state_protection_get(api_world_of(req)->state, name, &protection, err) == 0)
         return err_set(err, ERR_STATE, 0,
                        "machine %s is protected to %s; hint: `muster unprotect %s` first", name,
                        protection.peer, name);
     if (err->code != ERR_NOT_FOUND)
         return -1;
-    return api_defer(req, json_pack("{s:s}", "name", name), OBSERVE_MS, state_work, remove_finish);
+    return api_defer(req, TAKE(in), OBSERVE_MS, state_work, remove_finish);
 }
 
 /* --- Starting and stopping ----------------------------------------------------------------- */
 
+/* What is asked of the machine: `{name, run, force, within_ms}`, run "" for one of our own. */
+static int tell_machine(const struct api_world *world, const json_t *in, const char *verb,
+                        struct cancel *cancel, struct err *err)
+{
+    const char *run = json_get_str(in, "run", "");
+    CLEANUP(mem_freep) char *what = mem_printf("%s.%s", *run ? "instance" : "machine", verb);
+
+    return api_ask_here(world, what,
+                        json_pack("{s:s, s:s, s:I}", "machine", json_get_str(in, "name", ""), "run",
+                                  run, "within_ms",
+                                  (json_int_t)json_get_u64(in, "within_ms", SHUTDOWN_MS)),
+                        NULL, cancel, err);
+}
+
 static int start_work(const struct api_world *world, const json_t *in, json_t **ret_out,
                       struct cancel *cancel, struct err *err)
 {
-    const char *name = json_get_str(in, "name", "");
-
     (void)ret_out;
-    if (estate_may_start(world->estate, name, err) < 0)
+    if (!*json_get_str(in, "run", "")
+        && estate_may_start(world->estate, json_get_str(in, "name", ""), err) < 0)
         return -1;
-    return api_ask_here(world, "machine.start", json_pack("{s:s, s:s}", "machine", name, "run", ""),
-                        NULL, cancel, err);
+    return tell_machine(world, in, "start", cancel, err);
 }
 
 static int stop_work(const struct api_world *world, const json_t *in, json_t **ret_out,
                      struct cancel *cancel, struct err *err)
 {
     const char *name = json_get_str(in, "name", "");
-    bool force = json_get_bool(in, "force", false);
     uint64_t within_ms = json_get_u64(in, "within_ms", SHUTDOWN_MS);
 
     (void)ret_out;
-    if (!force
-        && api_ask_here(
-               world, "machine.shutdown",
-               json_pack("{s:s, s:I}", "machine", name, "within_ms", (json_int_t)within_ms), NULL,
-               cancel, err)
-               < 0) {
+    if (!json_get_bool(in, "force", false)
+        && tell_machine(world, in, "shutdown", cancel, err) < 0) {
         if (err->code == ERR_TIMEOUT && !strstr(err->text, "; hint: "))
             return err_set(err, ERR_TIMEOUT, 0,
                            "the guest of %s did not shut down within %" PRIu64
@@ -357,22 +391,24 @@ static int stop_work(const struct api_world *world, const json_t *in, json_t **r
                            name, within_ms / 1000, name);
         return -1;
     }
-    return api_ask_here(world, "machine.stop", json_pack("{s:s}", "machine", name), NULL, cancel,
-                        err);
+    return tell_machine(world, in, "stop", cancel, err);
 }
 
-/* What a person wants is kept once it is so. */
+/* What a person wants of our own machine is kept once it is so; a recovered one is never started by
+ * itself. */
 static int want(struct api_request *req, const json_t *in, bool running, struct err *err)
 {
     const struct api_world *world = api_world_of(req);
     const char *name = json_get_str(in, "name", "");
     CLEANUP(state_machine_done) struct state_machine machine = {0};
 
-    if (state_machine_get(world->state, name, &machine, err) < 0)
-        return -1;
-    machine.wanted_running = running;
-    if (state_machine_put(world->state, &machine, err) < 0)
-        return -1;
+    if (!*json_get_str(in, "run", "")) {
+        if (state_machine_get(world->state, name, &machine, err) < 0)
+            return -1;
+        machine.wanted_running = running;
+        if (state_machine_put(world->state, &machine, err) < 0)
+            return -1;
+    }
     return api_audit(req, running ? "machine.start" : "machine.stop", name,
                      json_get_bool(in, "force", false) ? "force" : NULL, err);
 }
@@ -395,29 +431,28 @@ static int stop_finish(struct api_request *req, const json_t *in, json_t *out, j
 
 static int start_machine(struct api_request *req, json_t **ret_reply, struct err *err)
 {
-    CLEANUP(state_machine_done) struct state_machine machine = {0};
+    json_t *in;
 
     (void)ret_reply;
-    if (get_own(req, api_param(req, "name"), &machine, err) < 0)
+    if (find_target(req, &in, err) < 0)
         return -1;
-    return api_defer(req, json_pack("{s:s}", "name", machine.name), START_MS, start_work,
-                     start_finish);
+    return api_defer(req, in, START_MS, start_work, start_finish);
 }
 
 static int stop_machine(struct api_request *req, json_t **ret_reply, struct err *err)
 {
-    CLEANUP(state_machine_done) struct state_machine machine = {0};
     uint64_t within_ms = json_get_u64(api_in(req), "within_ms", SHUTDOWN_MS);
+    bool force = json_get_bool(api_in(req), "force", false);
     json_t *in;
 
     (void)ret_reply;
     if (within_ms > SHUTDOWN_MAX)
         return err_set(err, ERR_INVALID, 0, "within_ms is %" PRIu64 ", the most is %d", within_ms,
                        SHUTDOWN_MAX);
-    if (get_own(req, api_param(req, "name"), &machine, err) < 0)
+    if (find_target(req, &in, err) < 0)
         return -1;
-    in = json_pack("{s:s, s:b, s:I}", "name", machine.name, "force",
-                   json_get_bool(api_in(req), "force", false), "within_ms", (json_int_t)within_ms);
+    (void)json_object_set_new(in, "force", json_boolean(force));
+    (void)json_object_set_new(in, "within_ms", json_integer((json_int_t)within_ms));
     return api_defer(req, in, (int64_t)within_ms + STOP_MS, stop_work, stop_finish);
 }
 
@@ -445,9 +480,13 @@ const struct api_route *api_routes_machines(void)
         {"DELETE", "/v1/machines/{name}", remove_machine,
          "Forgets a machine that is off and not protected; its disks stay.", "`{}`", NULL},
         {"POST", "/v1/machines/{name}/start", start_machine,
-         "Starts a machine; refused when its group was failed over to another site.", "`{}`", NULL},
+         "Starts a machine, also one that was failed over to here, as it was; refused when its group "
+         "was failed over to another site, and for a test.",
+         "`{}`", NULL},
         {"POST", "/v1/machines/{name}/stop", stop_machine,
-         "Shuts the guest down, then ends the machine.", "`{}`", stop_fields},
+         "Shuts the guest down, then ends the machine; one that was failed over to here keeps its "
+         "disks.",
+         "`{}`", stop_fields},
         {0},
     };
 

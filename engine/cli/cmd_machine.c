@@ -199,13 +199,15 @@ const struct cmd *cmds_machine(void)
         },
         {
             .words = "machine start",
-            .help = "Starts a machine; refused when it was failed over.",
+            .help = "Starts a machine.",
+            .about = "Where a machine was failed over to, it starts as it was: from the same point, "
+                     "with what it wrote since. Where it was failed over from, it is refused.",
             .args = {{"NAME", false, "the machine"}},
             .run = run_start,
         },
         {
             .words = "machine stop",
-            .help = "Shuts the guest down, then ends the machine.",
+            .help = "Shuts the guest down, then ends the machine; its disks stay.",
             .args = {{"NAME", false, "the machine"}},
             .options = {{"force", NULL, "end it like a power cut, without asking the guest"},
                         {"within", "DURATION", "how long the guest may take to shut down; 120s"}},

@@ -55,7 +55,11 @@ void site_close(struct site *site); /* NULL is fine */
  *   "net.create"         {run}                      -> {netns}  the test's isolated network
  *   "net.observe"        {run}                      -> {netns, exists, complete}
  *   "net.remove"         {run}                      -> {}
- *   "instance.start"     {machine, group, run, test, point} -> {}  view + overlay + machine
+ *   "instance.start"     {machine, group, run, test, point} -> {}  view + overlay + machine; without
+ *                                                      a point: the one that is there, as it is
+ *   "instance.shutdown"  {machine, run, within_ms}   -> {}       guest off, process kept
+ *   "instance.stop"      {machine, run}              -> {}       process and server gone; the
+ *                                                      overlay stays
  *   "instance.observe"   {machine, run, test}       -> {state, exists, and when it was started:
  *                                                      run_dir, netns, definition}
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone

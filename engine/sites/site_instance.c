@@ -256,7 +256,7 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
         return -1;
     estate_machine_lock(estate, named.lock);
     int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
-    if (rc < 0 && err->code == ERR_NOT_FOUND) {
+    if (rc < 0 && err->code == ERR_NOT_FOUND && json_object_get(args, "point")) {
         err_clear(err);
         rc = make(estate, args, &instance, err);
         CRASH_POINT("instance.made");
@@ -267,6 +267,47 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
     }
     estate_machine_unlock(estate, named.lock);
     return rc;
+}
+
+typedef int instance_fn(struct provider *provider, const struct provider_instance *view,
+                        struct cancel *cancel, struct err *err);
+
+/* Runs the function on one that is there, with its lock held. */
+static int with_instance(struct estate *estate, const json_t *args, instance_fn *fn,
+                         struct cancel *cancel, struct err *err)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct named named;
+
+    machine_init(&instance.machine);
+    if (named_get(args, &named, err) < 0)
+        return -1;
+    estate_machine_lock(estate, named.lock);
+    int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
+    if (rc == 0) {
+        struct provider_instance view = site_instance_view(&instance);
+        rc = fn(estate_provider(estate), &view, cancel, err);
+    }
+    estate_machine_unlock(estate, named.lock);
+    return rc;
+}
+
+int ask_instance_shutdown(struct estate *estate, const json_t *args, json_t **ret_result,
+                          struct cancel *cancel, struct err *err)
+{
+    int64_t within = (int64_t)json_get_u64(args, "within_ms", INT64_MAX);
+    CLEANUP(cancel_freep)
+    struct cancel *limit = cancel_new(estate_clock(estate), cancel, within);
+
+    (void)ret_result;
+    return with_instance(estate, args, estate_provider(estate)->shutdown, limit, err);
+}
+
+int ask_instance_stop(struct estate *estate, const json_t *args, json_t **ret_result,
+                      struct cancel *cancel, struct err *err)
+{
+    (void)ret_result;
+    return with_instance(estate, args, estate_provider(estate)->stop, cancel, err);
 }
 
 int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret_result,

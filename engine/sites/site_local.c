@@ -27,6 +27,8 @@ static const struct site_ask_row table[] = {
     {"net.observe", ask_net_observe, false},
     {"net.remove", ask_net_remove, false},
     {"instance.start", ask_instance_start, false},
+    {"instance.shutdown", ask_instance_shutdown, false},
+    {"instance.stop", ask_instance_stop, false},
     {"instance.observe", ask_instance_observe, false},
     {"instance.remove", ask_instance_remove, false},
     {"instance.leftovers", ask_instance_leftovers, false},

@@ -23,7 +23,8 @@ site_ask_fn ask_machine_observe, ask_machine_shutdown, ask_machine_start, ask_ma
 site_ask_fn ask_group_final_sync, ask_group_hold, ask_group_release, ask_group_retire;
 site_ask_fn ask_group_observe, ask_group_pin, ask_group_unpin, ask_group_promote;
 site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
-site_ask_fn ask_instance_start, ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
+site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
+site_ask_fn ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;
 
 #define SITE_NETNS_BYTES (NAME_MAX_BYTES + 32)

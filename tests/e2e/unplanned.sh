@@ -34,6 +34,23 @@ check "at least the $floor records of the durable point are there" test "$(field
 wait_new_records lyon db1
 ok "db1 writes new records at lyon"
 
+# The recovered machine is stopped and started by command, with its disks as they were.
+off() { q "$1" machine show "$2" --json | grep -Eq '"state": ?"off"'; }
+before=$(acked lyon db1)
+q lyon machine stop db1 --force > /dev/null
+check "db1 is off at lyon" off lyon db1
+kill_daemon lyon
+demo_serve lyon
+check "a restart of the daemon starts nothing" off lyon db1
+check "no process serves its disk" test -z "$(pgrep -f "$work/lyon/instances" || true)"
+q lyon machine start db1 > /dev/null
+wait_console lyon db1 'RECORDS '
+line=$(records lyon db1)
+check "db1 is whole: $line" whole "$line"
+check "what it had acknowledged, $before, is there" test "$(field "$line" last)" -ge "$before"
+wait_new_records lyon db1
+ok "db1 writes on"
+
 # The old primary comes back and is refused.
 demo_serve paris
 q paris machine start db1

@@ -148,9 +148,15 @@ static int fake_repair(struct provider *provider, const struct provider_instance
                        uint32_t *ret_repaired, struct cancel *cancel, struct err *err)
 {
     struct provider_fake *fake = (struct provider_fake *)provider;
-    enum instance_state state = INSTANCE_RUNNING;
+    enum instance_state state;
 
     (void)cancel;
+    *ret_repaired = 0;
+    if (locked(provider, instance, do_observe, &state, err) < 0)
+        return -1;
+    if (state != INSTANCE_IO_ERROR)
+        return 0;
+    state = INSTANCE_RUNNING;
     *ret_repaired = 1;
     fake->repairs++;
     return locked(provider, instance, do_set, &state, err);

@@ -111,6 +111,54 @@ static void a_deaf_guest_is_ended_only_by_force(void **state)
     api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"off\"");
 }
 
+/* db1 as a run would have recovered it here. */
+static void recover_db1(struct api_site *site, const char *run, bool test)
+{
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/instances/%s-db1", site->dir, run);
+    CLEANUP(mem_freep) char *path = path_join(dir, "instance.json");
+    CLEANUP(mem_freep)
+    char *text = mem_printf("{\"run\":\"%s\",\"machine\":\"db1\",\"group\":\"db1\",\"test\":%s,"
+                            "\"point\":3,\"netns\":\"\",%s",
+                            run, test ? "true" : "false", &DB1[1]);
+    char run_text[64], machine[] = "db1", definition[] = "{}", netns[] = "";
+    struct state_instance row = {.run = run_text,
+                                 .machine = machine,
+                                 .test = test,
+                                 .definition = definition,
+                                 .group = machine,
+                                 .point = 3,
+                                 .run_dir = dir,
+                                 .netns = netns};
+
+    (void)snprintf(run_text, sizeof(run_text), "%s", run);
+    EXPECT_OK(fs_make_dirs(fs_real(), dir, 0700, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), path, text, strlen(text), 0600, &err));
+    EXPECT_OK(state_instance_put(site->state, &row, &err));
+}
+
+static void a_machine_that_was_failed_over_to_here_is_stopped_and_started(void **state)
+{
+    struct api_site *site = *state;
+
+    recover_db1(site, "paris-4", false);
+    recover_db1(site, "paris-3", true);
+    api_expect(site, "POST", "/v1/machines/db1/start", NULL, 200, "{}");
+    api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"run\":\"paris-4\"");
+    api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"running\"");
+    site->guest_is_deaf = true;
+    api_expect(site, "POST", "/v1/machines/db1/stop", "{\"within_ms\":1000}", 504, "--force");
+    api_expect(site, "POST", "/v1/machines/db1/stop", "{\"force\":true}", 200, "{}");
+    api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"off\"");
+    api_expect(site, "GET", "/v1/audit", NULL, 200, "\"act\":\"machine.stop\"");
+}
+
+static void a_test_s_machine_is_neither_started_nor_stopped_by_hand(void **state)
+{
+    recover_db1(*state, "paris-3", true);
+    api_expect(*state, "POST", "/v1/machines/db1/start", NULL, 409, "`muster cleanup` ends");
+    api_expect(*state, "POST", "/v1/machines/db1/stop", "{}", 409, "only as the test paris-3");
+}
+
 static void a_protected_machine_is_not_forgotten(void **state)
 {
     add_db1(*state);
@@ -279,6 +327,8 @@ int main(int argc, char **argv)
         API_TEST(a_misspelt_machine_is_answered_with_the_nearest),
         API_TEST(start_and_stop_do_what_they_say_and_are_remembered),
         API_TEST(a_deaf_guest_is_ended_only_by_force),
+        API_TEST(a_machine_that_was_failed_over_to_here_is_stopped_and_started),
+        API_TEST(a_test_s_machine_is_neither_started_nor_stopped_by_hand),
         API_TEST(a_protected_machine_is_not_forgotten),
         API_TEST(a_protection_without_a_session_has_no_point_and_says_so),
         API_TEST(a_replica_that_cannot_be_read_is_critical),

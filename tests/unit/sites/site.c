@@ -78,6 +78,52 @@ static void the_real_machine_starts_paused_and_then_runs(void **state)
     assert_string_equal(machine->network, "bridge lan");
 }
 
+static json_t *instance_args(const char *run)
+{
+    return json_pack("{s:s, s:s}", "machine", "db1", "run", run);
+}
+
+static void a_recovered_machine_that_was_stopped_starts_from_what_it_wrote(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/lyon/instances/lyon-4-db1", e->root);
+
+    tell(e->at_lyon, "instance.start", start_args("lyon-4", false, 2));
+    tell(e->at_lyon, "instance.shutdown", instance_args("lyon-4"));
+    tell(e->at_lyon, "instance.stop", instance_args("lyon-4"));
+    const struct fake_machine *machine = provider_fake_find(&e->fake, "lyon-4-db1");
+    assert_int_equal(machine->state, INSTANCE_OFF);
+    assert_true(fs_exists(dir));
+    tell(e->at_lyon, "instance.start", instance_args("lyon-4"));
+    assert_int_equal(machine->state, INSTANCE_RUNNING);
+    assert_int_equal(machine->starts, 2);
+    assert_int_equal(machine->point, 2);
+    assert_non_null(strstr(machine->overlay, "instances/lyon-4-db1/vda.qcow2"));
+}
+
+static void a_recovered_machine_that_is_gone_is_not_made_anew(void **state)
+{
+    struct estates *e = *state;
+
+    EXPECT_ERR(ERR_NOT_FOUND,
+               site_ask(e->at_lyon, "instance.start", instance_args("lyon-4"), NULL, NULL, &err));
+    EXPECT_ERR(ERR_NOT_FOUND,
+               site_ask(e->at_lyon, "instance.stop", instance_args("lyon-4"), NULL, NULL, &err));
+    assert_null(provider_fake_find(&e->fake, "lyon-4-db1"));
+}
+
+static void a_recovered_machine_that_is_off_stays_off_over_a_restart(void **state)
+{
+    struct estates *e = *state;
+    uint32_t repaired;
+
+    tell(e->at_lyon, "instance.start", start_args("lyon-4", false, 2));
+    tell(e->at_lyon, "instance.stop", instance_args("lyon-4"));
+    EXPECT_OK(estate_repair(e->lyon, &repaired, NULL, &err));
+    assert_int_equal(repaired, 0);
+    assert_int_equal(provider_fake_find(&e->fake, "lyon-4-db1")->state, INSTANCE_OFF);
+}
+
 static void a_point_that_is_not_there_starts_nothing(void **state)
 {
     struct estates *e = *state;
@@ -365,6 +411,9 @@ int main(void)
         ESTATES_TEST(starting_twice_starts_once),
         ESTATES_TEST(a_start_that_failed_is_taken_up_again),
         ESTATES_TEST(the_real_machine_starts_paused_and_then_runs),
+        ESTATES_TEST(a_recovered_machine_that_was_stopped_starts_from_what_it_wrote),
+        ESTATES_TEST(a_recovered_machine_that_is_gone_is_not_made_anew),
+        ESTATES_TEST(a_recovered_machine_that_is_off_stays_off_over_a_restart),
         ESTATES_TEST(a_point_that_is_not_there_starts_nothing),
         ESTATES_TEST(removing_leaves_no_folder_and_can_be_repeated),
         ESTATES_TEST(what_a_test_leaves_is_listed),
