@@ -58,6 +58,46 @@ static int with_own(struct estate *estate, const json_t *args, own_fn *fn, struc
     return rc;
 }
 
+/* The machine was started or stopped: replication looks at its disks anew, and at once. */
+static void tell_session(struct estate *estate, const char *group)
+{
+    struct session *session = estate_session_get(estate, group);
+
+    if (!session)
+        return;
+    session_source_changed(session);
+    if (estate->config.scheduler)
+        scheduler_kick(estate->config.scheduler, session);
+    estate_session_put(estate, group);
+}
+
+/* As with_own, for what starts or ends a machine's process: its session learns of it, but not when
+ * nothing changed, since disks that nothing tracks are compared as a whole then. */
+static int change_own(struct estate *estate, const json_t *args, own_fn *fn, struct cancel *cancel,
+                      struct err *err)
+{
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(own_done) struct own own = {0};
+    enum instance_state before;
+    enum instance_state after;
+    struct err unseen = ERR_EMPTY;
+
+    machine_init(&own.machine);
+    if (own_get(estate, args, &own, err) < 0)
+        return -1;
+    struct provider_instance view = own_view(&own);
+    estate_machine_lock(estate, own.machine.name);
+    int rc = provider->observe(provider, &view, &before, cancel, err);
+    if (rc == 0)
+        rc = fn(provider, &view, cancel, err);
+    bool same = rc == 0 && provider->observe(provider, &view, &after, cancel, &unseen) == 0
+                && after == before;
+    estate_machine_unlock(estate, own.machine.name);
+    if (!same)
+        tell_session(estate, own.machine.name);
+    return rc;
+}
+
 int ask_machine_observe(struct estate *estate, const json_t *args, json_t **ret_result,
                         struct cancel *cancel, struct err *err)
 {
@@ -126,7 +166,7 @@ int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_re
     (void)ret_result;
     if (estate_may_start(estate, json_get_str(args, "machine", ""), err) < 0)
         return -1;
-    return with_own(estate, args, start, cancel, err);
+    return change_own(estate, args, start, cancel, err);
 }
 
 static int stop(struct provider *provider, const struct provider_instance *instance,
@@ -139,7 +179,7 @@ int ask_machine_stop(struct estate *estate, const json_t *args, json_t **ret_res
                      struct cancel *cancel, struct err *err)
 {
     (void)ret_result;
-    return with_own(estate, args, stop, cancel, err);
+    return change_own(estate, args, stop, cancel, err);
 }
 
 /* --- The group's session -------------------------------------------------------------------- */
@@ -298,7 +338,7 @@ int ask_group_retire(struct estate *estate, const json_t *args, json_t **ret_res
     if (rc < 0)
         return -1;
     CLEANUP(json_freep) json_t *machine = json_pack("{s:s}", "machine", group);
-    if (with_own(estate, machine, stop, cancel, err) < 0)
+    if (change_own(estate, machine, stop, cancel, err) < 0)
         return err_wrap(err, "stop the old %s", group);
     estate_tell(estate, group, "retired", generation);
     return 0;

@@ -407,7 +407,8 @@ static bool may_run(struct session *s)
         s->due_ms = session_now(s);
     }
     enum session_state state = s->status.state;
-    bool looks = s->look_again;
+    bool looks = s->look_asked;
+    s->look_asked = false;
     (void)pthread_mutex_unlock(&s->lock);
 
     if (idle) {
@@ -453,6 +454,7 @@ void session_source_changed(struct session *session)
 {
     (void)pthread_mutex_lock(&session->lock);
     session->look_again = true;
+    session->look_asked = true;
     (void)pthread_mutex_unlock(&session->lock);
 }
 

@@ -41,7 +41,8 @@ struct session {
     uint64_t keep;
     bool paused;
     bool retry_asked;
-    bool look_again; /* the machine was started or stopped */
+    bool look_again; /* the machine was started or stopped: its source is opened anew */
+    bool look_asked; /* the same, until a turn was begun for it */
     bool forgotten;
 
     /* In a turn. */

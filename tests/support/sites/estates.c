@@ -52,6 +52,7 @@ static int open_link(void *ctx, const char *peer, struct link **ret_link, struct
     struct transport *there;
 
     (void)cancel;
+    e->links_asked++;
     if (e->unreachable || strcmp(peer, "paris") != 0)
         return err_set(ret_err, ERR_NET, 0, "%s cannot be reached", peer);
     join(e);

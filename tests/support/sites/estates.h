@@ -17,6 +17,7 @@ struct estates {
     struct site *at_lyon;
     struct site *paris_from_lyon; /* by link */
     bool unreachable;
+    unsigned links_asked;
     char told[64]; /* what paris last said about its group */
     pthread_t server;
     bool serving;

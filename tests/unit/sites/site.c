@@ -348,6 +348,32 @@ static void shutdown_keeps_the_process_and_start_brings_it_back(void **state)
     assert_int_equal(provider_fake_find(&e->fake, "machines/db1")->state, INSTANCE_RUNNING);
 }
 
+/* How often db1's session has tried to work, after one more turn. */
+static unsigned tries_of_db1(struct estates *e)
+{
+    struct session *session = estate_session_get(e->paris, "db1");
+    int64_t next_ms;
+
+    session_turn(session, NULL, &next_ms);
+    estate_session_put(e->paris, "db1");
+    return e->links_asked;
+}
+
+static void replication_learns_at_once_of_a_start_and_a_stop_and_of_nothing_else(void **state)
+{
+    struct estates *e = *state;
+
+    assert_int_equal(tries_of_db1(e), 1); /* its peer is away: it waits a minute */
+    assert_int_equal(tries_of_db1(e), 1);
+    tell(e->at_paris, "machine.start", machine_args("lyon-4"));
+    assert_int_equal(tries_of_db1(e), 2);
+    assert_int_equal(tries_of_db1(e), 2);
+    tell(e->at_paris, "machine.start", machine_args("lyon-4")); /* it runs already */
+    assert_int_equal(tries_of_db1(e), 2);
+    tell(e->at_paris, "machine.stop", machine_args("lyon-4"));
+    assert_int_equal(tries_of_db1(e), 3);
+}
+
 static void a_last_delta_without_an_initial_copy_is_refused(void **state)
 {
     struct estates *e = *state;
@@ -430,6 +456,7 @@ int main(void)
         ESTATES_TEST(a_held_machine_is_not_started),
         ESTATES_TEST(a_retired_machine_is_stopped_and_never_starts_again),
         ESTATES_TEST(shutdown_keeps_the_process_and_start_brings_it_back),
+        ESTATES_TEST(replication_learns_at_once_of_a_start_and_a_stop_and_of_nothing_else),
         ESTATES_TEST(a_last_delta_without_an_initial_copy_is_refused),
         ESTATES_TEST(a_peer_asks_for_the_safe_core),
         ESTATES_TEST(a_peer_may_ask_for_nothing_else),
