@@ -10,10 +10,10 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SINK_MAGIC        0x4b4e5353u /* "SSNK" */
+#define SINK_MAGIC        0x4b4e5353U /* "SSNK" */
 #define SINK_RECORD_BYTES 24
 #define SINK_ANSWER_BYTES 4
-#define SINK_DATA_MAX     (64u * 1024u * 1024u) /* nbdkit's own bound on a request */
+#define SINK_DATA_MAX     (64U * 1024U * 1024U) /* nbdkit's own bound on a request */
 
 enum sink_kind {
     SINK_DATA = 1,  /* `len` bytes for `off` follow */

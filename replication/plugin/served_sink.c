@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -27,26 +26,18 @@ static int gone(int sys, struct err *err)
     return err_set(err, ERR_NET, sys ? sys : EPIPE, "the receiver of the mirror is gone");
 }
 
-static int send_all(int fd, struct iovec *parts, size_t count, struct err *err)
+static int send_all(int fd, const void *bytes, size_t len, int flags, struct err *err)
 {
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+    const uint8_t *at = bytes;
 
-    while (message.msg_iovlen > 0) {
-        ssize_t n = sendmsg(fd, &message, MSG_NOSIGNAL);
+    while (len > 0) {
+        ssize_t n = send(fd, at, len, flags | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return gone(errno, err);
-        size_t left = (size_t)n;
-        while (message.msg_iovlen > 0 && left >= message.msg_iov->iov_len) {
-            left -= message.msg_iov->iov_len;
-            message.msg_iov++;
-            message.msg_iovlen--;
-        }
-        if (message.msg_iovlen > 0) {
-            message.msg_iov->iov_base = (char *)message.msg_iov->iov_base + left;
-            message.msg_iov->iov_len -= left;
-        }
+        at += n;
+        len -= (size_t)n;
     }
     return 0;
 }
@@ -76,12 +67,10 @@ static int pass_on(struct sink *sink, enum sink_kind kind, uint64_t off, uint64_
     uint8_t head[SINK_RECORD_BYTES];
 
     sink_put(head, &record);
-    /* sendmsg wants its parts writable, and leaves them alone. */
-    struct iovec parts[2] = {{head, sizeof(head)},
-                             {(void *)(uintptr_t)bytes, bytes ? (size_t)len : 0}};
-
     (void)pthread_mutex_lock(&sink->lock);
-    int rc = send_all(sink->fd, parts, bytes ? 2 : 1, err);
+    int rc = send_all(sink->fd, head, sizeof(head), bytes ? MSG_MORE : 0, err);
+    if (rc == 0 && bytes)
+        rc = send_all(sink->fd, bytes, (size_t)len, 0, err);
     if (rc == 0)
         rc = get_answer(sink->fd, err);
     (void)pthread_mutex_unlock(&sink->lock);
@@ -146,22 +135,34 @@ static const struct disk_ops sink_ops = {
     .close = disk_close,
 };
 
+static int connect_to(const char *path, int *ret_fd, struct err *err)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+
+    if (strlen(path) >= sizeof(at.sun_path))
+        return err_set(err, ERR_INVALID, 0, "%s: too long for a socket", path);
+    memcpy(at.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at)) < 0) {
+        int sys = errno;
+        fd_close(&fd);
+        return err_set(err, ERR_NET, sys, "%s: connect", path);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
 int served_sink_open(const struct plugin_settings *settings, const struct disk_ops **ret_ops,
                      void **ret_disk, struct err *err)
 {
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd;
 
-    if (strlen(settings->socket) >= sizeof(at.sun_path))
-        return err_set(err, ERR_INVALID, 0, "%s: too long for a socket", settings->socket);
-    memcpy(at.sun_path, settings->socket, strlen(settings->socket));
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at)) < 0)
-        return err_set(err, ERR_NET, errno, "%s: connect", settings->socket);
+    if (connect_to(settings->socket, &fd, err) < 0)
+        return -1;
     struct sink *sink = mem_new(struct sink);
     sink->size = settings->size;
-    (void)pthread_mutex_init(&sink->lock, NULL);
     sink->fd = fd;
-    fd = -1;
+    (void)pthread_mutex_init(&sink->lock, NULL);
     *ret_ops = &sink_ops;
     *ret_disk = sink;
     return 0;

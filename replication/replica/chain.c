@@ -23,8 +23,8 @@
 #include <sys/stat.h>
 
 #define MAGIC      UINT64_C(0x314e494843545355)
-#define VERSION    1u
-#define BOOT_BYTES 40u
+#define VERSION    1U
+#define BOOT_BYTES 40U
 
 struct slot {
     _Atomic uint64_t head;

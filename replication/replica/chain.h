@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define CHAIN_FILE       "chain"
-#define CHAIN_POINTS_MAX 16384u
+#define CHAIN_POINTS_MAX 16384U
 
 VEC_DEFINE(chain_points, uint64_t)
 

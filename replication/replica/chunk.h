@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHUNK_BYTES 65536u
+#define CHUNK_BYTES 65536U
 
 /* Chunks of a disk of `size` bytes, and the bytes of one of them. */
 uint64_t chunk_count(uint64_t size);

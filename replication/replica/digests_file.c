@@ -12,10 +12,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAGIC        "MUSTDIG1"
-#define VERSION      1u
-#define PAGE_BYTES   4096u
-#define HEADER_BYTES 28u
+#define MAGIC        UINT64_C(0x314749445453554d) /* "MUSTDIG1" */
+#define VERSION      1U
+#define PAGE_BYTES   4096U
+#define HEADER_BYTES 28U
 
 static uint64_t file_size(uint64_t disk_size)
 {
@@ -25,7 +25,7 @@ static uint64_t file_size(uint64_t disk_size)
 static void put_header(uint8_t ret_bytes[HEADER_BYTES], uint64_t disk_size)
 {
     memset(ret_bytes, 0, HEADER_BYTES);
-    memcpy(ret_bytes, MAGIC, 8);
+    put_u64(ret_bytes, MAGIC);
     put_u32(ret_bytes + 8, VERSION);
     put_u64(ret_bytes + 16, disk_size);
     put_u32(ret_bytes + 24, crc32c(0, ret_bytes, 24));

@@ -27,11 +27,11 @@
 #include <string.h>
 #include <zstd.h>
 
-#define MAGIC        0x4d52464du
+#define MAGIC        0x4d52464dU
 #define HEADER_BYTES FRAME_HEADER_BYTES
-#define EXTENT_BYTES 16u
+#define EXTENT_BYTES 16U
 #define ZERO_BIT     (UINT64_C(1) << 63)
-#define UNIT         512u
+#define UNIT         512U
 #define ZSTD_LEVEL   1
 #define BUFFER_BYTES (FRAME_EXTENTS_MAX * EXTENT_BYTES + FRAME_PAYLOAD_MAX)
 
@@ -130,6 +130,7 @@ static void put_extents(uint8_t *to, const struct extent *extents, size_t count)
     }
 }
 
+/* NOLINTNEXTLINE(readability-function-size): two arrays in, one out, and no state in between */
 void frame_seal(struct frame_coder *coder, uint64_t number, const struct extent *extents,
                 size_t extent_count, const void *payload, size_t payload_len, void *ret_frame,
                 size_t *ret_len)
@@ -237,7 +238,7 @@ static const uint8_t *unpack(struct frame_coder *coder, const struct header *h,
 {
     if (h->compression == COMPRESSION_NONE)
         return len == h->payload_len ? stored : NULL;
-    uint8_t *to = room(&coder->payload, &coder->payload_cap, h->payload_len + 1u);
+    uint8_t *to = room(&coder->payload, &coder->payload_cap, h->payload_len + 1U);
     if (h->compression == COMPRESSION_LZ4) {
         int n =
             LZ4_decompress_safe((const char *)stored, (char *)to, (int)len, (int)h->payload_len);
@@ -258,7 +259,7 @@ int frame_open(struct frame_coder *coder, uint64_t number, const void *frame, si
 
     if (get_header(at, len, number, &h, err) < 0)
         return -1;
-    uint8_t *plain = room(&coder->plain, &coder->plain_cap, h.sealed_len + 1u);
+    uint8_t *plain = room(&coder->plain, &coder->plain_cap, h.sealed_len + 1U);
     if (sealer_open(coder->sealer, number, at, HEADER_BYTES, at + HEADER_BYTES, h.sealed_len,
                     at + HEADER_BYTES + h.sealed_len, plain, err)
         < 0)

@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FRAME_PAYLOAD_MAX (1024u * 1024u)
-#define FRAME_EXTENTS_MAX 4096u
+#define FRAME_PAYLOAD_MAX ((size_t)1024 * 1024)
+#define FRAME_EXTENTS_MAX ((size_t)4096)
 /* No sealed frame is longer: header + extents + payload that did not compress + tag. */
-#define FRAME_SEALED_MAX (FRAME_PAYLOAD_MAX + FRAME_EXTENTS_MAX * 24u + 4096u)
+#define FRAME_SEALED_MAX (FRAME_PAYLOAD_MAX + FRAME_EXTENTS_MAX * 24 + 4096)
 
 enum compression { COMPRESSION_NONE, COMPRESSION_ZSTD, COMPRESSION_LZ4 };
 
@@ -39,7 +39,7 @@ void frame_seal(struct frame_coder *coder, uint64_t number, const struct extent 
 
 /* Bytes of the sealed frame that begins here, told from its first FRAME_HEADER_BYTES; 0 when these
  * are not the beginning of a frame. At most FRAME_SEALED_MAX. */
-#define FRAME_HEADER_BYTES 32u
+#define FRAME_HEADER_BYTES 32U
 size_t frame_sealed_len(const void *bytes, size_t len);
 
 /* Opens it again: extents and payload stay owned by the coder until the next call. Any byte may

@@ -20,9 +20,9 @@
 #include <string.h>
 
 #define FORMAT        1
-#define TEXT_MAX      (16u * 1024u * 1024u)
-#define DISKS_MAX     1024u
-#define SEGMENTS_MAX  65536u
+#define TEXT_MAX      ((size_t)16 * 1024 * 1024)
+#define DISKS_MAX     1024U
+#define SEGMENTS_MAX  65536U
 #define DISK_SIZE_MAX (UINT64_C(1) << 60)
 
 static const char *const consistency_names[] = {"crash", "application"};
@@ -136,7 +136,7 @@ static int get_name(const json_t *obj, const char *key, char ret_name[NAME_MAX_B
     if (!text || !str_is_name(text))
         return wrong(key, err);
     memset(ret_name, 0, NAME_MAX_BYTES);
-    memcpy(ret_name, text, strlen(text));
+    memcpy(ret_name, text, strlen(text) + 1);
     return 0;
 }
 

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RECORD_MAX (64u * 1024u * 1024u)
-#define LAST_BYTES 16u /* "crc32c XXXXXXXX\n" */
+#define RECORD_MAX ((size_t)64 * 1024 * 1024)
+#define LAST_BYTES 16U /* "crc32c XXXXXXXX\n" */
 
 static void last_line(const char *text, size_t len, char ret_line[LAST_BYTES + 1])
 {

@@ -26,18 +26,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HEADER_MAGIC "MUSTSEG1"
-#define FOOTER_MAGIC "MUSTEND1"
-#define MAGIC_BYTES  8
-#define VERSION      1u
-#define READ_BYTES   (1024u * 1024u)
+#define HEADER_MAGIC UINT64_C(0x314745535453554d) /* "MUSTSEG1" */
+#define FOOTER_MAGIC UINT64_C(0x31444e455453554d) /* "MUSTEND1" */
+#define VERSION      1U
+#define READ_BYTES   ((size_t)1024 * 1024)
 
 void segment_header_put(uint8_t ret_bytes[SEGMENT_HEADER_BYTES], const struct segment_head *head)
 {
     uint8_t *at = ret_bytes;
 
     memset(at, 0, SEGMENT_HEADER_BYTES);
-    memcpy(at, HEADER_MAGIC, MAGIC_BYTES);
+    put_u64(at, HEADER_MAGIC);
     put_u32(at + 8, VERSION);
     put_u32(at + 12, (uint32_t)head->compression);
     memcpy(at + 16, head->group, strnlen(head->group, NAME_MAX_BYTES - 1));
@@ -55,7 +54,7 @@ static int header_get(const uint8_t *at, const char *path, struct segment_head *
 {
     struct segment_head head = {0};
 
-    if (memcmp(at, HEADER_MAGIC, MAGIC_BYTES) != 0)
+    if (get_u64(at) != HEADER_MAGIC)
         return err_set(err, ERR_CORRUPT, 0, "%s: not a segment", path);
     if (get_u32(at + 252) != crc32c(0, at, 252))
         return err_set(err, ERR_CORRUPT, 0, "%s: damaged header", path);
@@ -82,7 +81,7 @@ void segment_footer_put(uint8_t ret_bytes[SEGMENT_FOOTER_BYTES],
     uint8_t *at = ret_bytes;
 
     memset(at, 0, SEGMENT_FOOTER_BYTES);
-    memcpy(at, FOOTER_MAGIC, MAGIC_BYTES);
+    put_u64(at, FOOTER_MAGIC);
     put_u64(at + 8, footer->index_off);
     put_u64(at + 16, footer->frame_count);
     put_u64(at + 24, footer->extent_count);
@@ -98,7 +97,7 @@ static int footer_get(const uint8_t *at, const char *path, uint64_t size,
 {
     uint64_t end = size - SEGMENT_FOOTER_BYTES;
 
-    if (memcmp(at, FOOTER_MAGIC, MAGIC_BYTES) != 0 || get_u32(at + 124) != crc32c(0, at, 124))
+    if (get_u64(at) != FOOTER_MAGIC || get_u32(at + 124) != crc32c(0, at, 124))
         return err_set(err, ERR_CORRUPT, 0, "%s: no valid footer after %" PRIu64 " bytes", path,
                        end);
     struct segment_footer footer = {

@@ -5,9 +5,9 @@
 
 #include "replica/segment.h"
 
-#define SEGMENT_HEADER_BYTES 256u
-#define SEGMENT_FOOTER_BYTES 128u
-#define SEGMENT_ENTRY_BYTES  32u
+#define SEGMENT_HEADER_BYTES 256U
+#define SEGMENT_FOOTER_BYTES 128U
+#define SEGMENT_ENTRY_BYTES  32U
 
 struct segment_footer {
     uint64_t index_off;

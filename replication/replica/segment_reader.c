@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define UNIT     512u
+#define UNIT     512U
 #define ZERO_BIT (UINT64_C(1) << 63)
 
 struct segment_reader {

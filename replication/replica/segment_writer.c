@@ -10,8 +10,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define BLOCK_BYTES 4096u
-#define UNIT        512u
+#define BLOCK_BYTES 4096U
+#define UNIT        512U
 #define ZERO_BIT    (UINT64_C(1) << 63)
 
 struct entry {

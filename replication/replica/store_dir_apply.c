@@ -21,7 +21,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define RUN_CHUNKS 256u /* digests written in one go */
+#define RUN_CHUNKS 256U /* digests written in one go */
 
 VEC_DEFINE(changes, struct dir_change)
 
@@ -166,8 +166,8 @@ static int save_undo(struct apply *a, size_t i, struct err *err)
 
     if (fs_exists(path)) /* from before a cut; head may be changed already */
         return undo_open(path, &complete, err);
-    if (undo_writer_open(d->fs, path, &d->key, disk->name, disk->size, d->applied, &writer, err)
-        < 0)
+    const struct undo_head head = {disk->name, disk->size, d->applied};
+    if (undo_writer_open(d->fs, path, &head, &d->key, &writer, err) < 0)
         return -1;
     VEC_FOREACH(chunk, &a->chunks[i]) {
         size_t len = chunk_len(disk->size, *chunk);

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WINDOW_CHUNKS 1024u /* digests looked at in one go */
+#define WINDOW_CHUNKS 1024U /* digests looked at in one go */
 
 struct dir_disk *dir_disk_find(const struct store_dir *d, const char *name, struct err *err)
 {
@@ -250,7 +250,7 @@ int store_dir_base_begin(struct store *store, const struct store_disks *disks, u
 
 static void set_known(struct dir_disk *disk, uint64_t chunk, bool known)
 {
-    uint8_t bit = (uint8_t)(1u << (chunk % 8));
+    uint8_t bit = (uint8_t)(1U << (chunk % 8));
 
     if (known)
         disk->known[chunk / 8] |= bit;
@@ -334,6 +334,7 @@ static int reopen_copy(struct store_dir *d, struct err *err)
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the seam's signature */
 int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
                          enum compression compression, uint64_t number, const void *frame,
                          size_t len, struct err *err)

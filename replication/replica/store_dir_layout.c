@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NUMBER_DIGITS 20u
+#define NUMBER_DIGITS 20U
 #define TMP           ".tmp"
 
 static const char *const files[] = {

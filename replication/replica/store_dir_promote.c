@@ -13,7 +13,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define TOKEN_MAX 200u
+#define TOKEN_MAX 200U
 
 struct promotion {
     char *token;
@@ -118,57 +118,64 @@ int dir_promotion_finish(struct store_dir *d, struct err *err)
     return p.token ? finish(d, &p, err) : 0;
 }
 
-static int make_manifest(struct store_dir *d, const struct dir_point *chosen, const char *site,
-                         const uint8_t sign[SIGN_KEY_BYTES], int64_t wall_ms,
-                         struct manifest *ret_manifest, struct err *err)
-{
-    struct manifest *m = ret_manifest;
+/* What was asked for. */
+struct request {
+    uint64_t expected;
+    uint64_t point;
+    const char *token;
+    const char *site;
+    const uint8_t *sign;
+    int64_t wall_ms;
+};
 
+static int make_manifest(struct store_dir *d, const struct dir_point *chosen,
+                         const struct request *request, struct manifest *m, struct err *err)
+{
     /* Machines, disks and consistency are the chosen point's. */
     if (dir_manifest_read(d, chosen->point, m, NULL, err) < 0)
         return -1;
     VEC_FOREACH(disk, &m->disks)
         manifest_segments_clear(&disk->segments);
     memset(m->site, 0, sizeof(m->site));
-    memcpy(m->site, site, strlen(site));
+    memcpy(m->site, request->site, strlen(request->site) + 1);
     m->generation = d->generation + 1;
     m->point = dir_point_newest(d)->point + 1;
     m->parent = chosen->hash;
     m->promotion = true;
-    m->cut_wall_ms = wall_ms;
+    m->cut_wall_ms = request->wall_ms;
     m->stall_us = 0;
-    manifest_sign(m, sign);
+    manifest_sign(m, request->sign);
     return 0;
 }
 
-static int check_request(const struct store_dir *d, uint64_t expected, const char *token,
-                         const char *site, int64_t wall_ms, struct err *err)
+static int check_request(const struct store_dir *d, const struct request *request, struct err *err)
 {
-    if (!str_is_name(site) || wall_ms < 0 || token[0] == '\0' || strlen(token) > TOKEN_MAX)
+    if (!str_is_name(request->site) || request->wall_ms < 0 || request->token[0] == '\0'
+        || strlen(request->token) > TOKEN_MAX)
         return err_set(err, ERR_INVALID, 0,
                        "%s: a promotion needs a site's name, a time and a token of 1 to %u bytes",
                        d->group, TOKEN_MAX);
-    if (d->generation != expected)
+    if (d->generation != request->expected)
         return err_set(err, ERR_FENCED, 0,
                        "%s is at generation %" PRIu64 ", the promotion is for %" PRIu64, d->group,
-                       d->generation, expected);
+                       d->generation, request->expected);
     if (d->points.len == 0)
         return err_set(err, ERR_STATE, 0, "%s has no point to promote yet", d->group);
     return 0;
 }
 
-static int promote(struct store_dir *d, uint64_t point, const char *token, const char *site,
-                   const uint8_t sign[SIGN_KEY_BYTES], int64_t wall_ms, struct promotion *p,
+static int promote(struct store_dir *d, const struct request *request, struct promotion *p,
                    struct err *err)
 {
-    if (apply_all(d, err) < 0)
+    if (check_request(d, request, err) < 0 || apply_all(d, err) < 0)
         return -1;
-    const struct dir_point *chosen = dir_point_find(d, point ? point : d->applied);
+    const struct dir_point *chosen =
+        dir_point_find(d, request->point ? request->point : d->applied);
     if (!chosen)
-        return dir_no_point(d, point, err);
-    if (make_manifest(d, chosen, site, sign, wall_ms, &p->manifest, err) < 0)
+        return dir_no_point(d, request->point, err);
+    if (make_manifest(d, chosen, request, &p->manifest, err) < 0)
         return -1;
-    p->token = mem_strdup(token);
+    p->token = mem_strdup(request->token);
     p->text = manifest_text(&p->manifest);
     p->chosen = chosen->point;
     p->generation = p->manifest.generation;
@@ -178,26 +185,24 @@ static int promote(struct store_dir *d, uint64_t point, const char *token, const
     return finish(d, p, err);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the seam's signature */
 int store_dir_promote(struct store *store, uint64_t expected, uint64_t point, const char *token,
                       const char *site, const uint8_t sign[SIGN_KEY_BYTES], int64_t wall_ms,
                       uint64_t *ret_generation, uint64_t *ret_point, struct err *err)
 {
     struct store_dir *d = store_dir_of(store);
+    const struct request request = {expected, point, token, site, sign, wall_ms};
     CLEANUP(promotion_done) struct promotion last = {0};
     CLEANUP(promotion_done) struct promotion fresh = {0};
-    const struct promotion *p = &last;
+    struct promotion *p = &last;
 
     if (guard_fs_check(&d->guard, err) < 0 || load(d, &last, err) < 0)
         return -1;
-    if (last.token && str_eq(last.token, token)) {
-        if (finish(d, &last, err) < 0)
-            return err_wrap(err, "promote %s", d->group);
-    } else {
-        if (check_request(d, expected, token, site, wall_ms, err) < 0
-            || promote(d, point, token, site, sign, wall_ms, &fresh, err) < 0)
-            return err_wrap(err, "promote %s", d->group);
+    bool again = last.token && str_eq(last.token, token);
+    if (!again)
         p = &fresh;
-    }
+    if ((again ? finish(d, p, err) : promote(d, &request, p, err)) < 0)
+        return err_wrap(err, "promote %s", d->group);
     *ret_generation = p->generation;
     *ret_point = p->chosen;
     return 0;

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define OPEN_MAX 16u /* segments coming in at a time, each an open file */
+#define OPEN_MAX 16U /* segments coming in at a time, each an open file */
 
 static int file_size(const char *path, uint64_t *ret_size, struct err *err)
 {

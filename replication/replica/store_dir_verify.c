@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define WINDOW_CHUNKS 1024u
+#define WINDOW_CHUNKS 1024U
 
 static int verify_chunk(struct store_dir *d, const struct dir_disk *disk, uint64_t chunk,
                         const struct digest *want, struct err *err)

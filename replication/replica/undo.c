@@ -23,15 +23,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define HEADER_MAGIC  "MUSTUND1"
-#define FOOTER_MAGIC  "MUSTUNDE"
-#define VERSION       1u
-#define HEADER_BYTES  256u
-#define FOOTER_BYTES  64u
-#define ROW_BYTES     24u
-#define NAME_BYTES    64u
-#define RECORD_MAX    (CHUNK_BYTES + 256u)
-#define BATCH_BYTES   (1024u * 1024u)
+#define HEADER_MAGIC  UINT64_C(0x31444e555453554d) /* "MUSTUND1" */
+#define FOOTER_MAGIC  UINT64_C(0x45444e555453554d) /* "MUSTUNDE" */
+#define VERSION       1U
+#define HEADER_BYTES  256U
+#define FOOTER_BYTES  64U
+#define ROW_BYTES     24U
+#define NAME_BYTES    64U
+#define RECORD_MAX    (CHUNK_BYTES + 256U)
+#define BATCH_BYTES   ((size_t)1024 * 1024)
 #define COMPRESSED_BY COMPRESSION_LZ4 /* pre-images stand in the way of the apply: fast counts */
 
 VEC_DEFINE(undo_rows, struct undo_row)
@@ -66,22 +66,21 @@ static int flush_batch(struct undo_writer *w, struct err *err)
     return 0;
 }
 
-static void put_header(uint8_t ret_bytes[HEADER_BYTES], const struct uuid *uuid, const char *disk,
-                       uint64_t disk_size, uint64_t point)
+static void put_header(uint8_t ret_bytes[HEADER_BYTES], const struct undo_head *head,
+                       const struct uuid *uuid)
 {
     memset(ret_bytes, 0, HEADER_BYTES);
-    memcpy(ret_bytes, HEADER_MAGIC, 8);
+    put_u64(ret_bytes, HEADER_MAGIC);
     put_u32(ret_bytes + 8, VERSION);
-    put_u64(ret_bytes + 16, point);
-    put_u64(ret_bytes + 24, disk_size);
+    put_u64(ret_bytes + 16, head->point);
+    put_u64(ret_bytes + 24, head->disk_size);
     memcpy(ret_bytes + 32, uuid->bytes, UUID_BYTES);
-    memcpy(ret_bytes + 48, disk, strnlen(disk, NAME_BYTES - 1));
+    memcpy(ret_bytes + 48, head->disk, strnlen(head->disk, NAME_BYTES - 1));
     put_u32(ret_bytes + 252, crc32c(0, ret_bytes, 252));
 }
 
-int undo_writer_open(struct fs *fs, const char *path, const struct key *group_key, const char *disk,
-                     uint64_t disk_size, uint64_t point, struct undo_writer **ret_writer,
-                     struct err *err)
+int undo_writer_open(struct fs *fs, const char *path, const struct undo_head *head,
+                     const struct key *group_key, struct undo_writer **ret_writer, struct err *err)
 {
     CLEANUP(undo_writer_freep) struct undo_writer *w = mem_new(struct undo_writer);
     struct uuid uuid;
@@ -97,7 +96,7 @@ int undo_writer_open(struct fs *fs, const char *path, const struct key *group_ke
         return -1;
     if (fs->open(fs, w->tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, &w->fd, err) < 0)
         return -1;
-    put_header(w->batch, &uuid, disk, disk_size, point);
+    put_header(w->batch, head, &uuid);
     w->batch_len = HEADER_BYTES;
     *ret_writer = TAKE(w);
     return 0;
@@ -140,7 +139,7 @@ static int write_table(struct undo_writer *w, struct err *err)
         put_u32(to + 20, row->crc);
     }
     uint8_t *footer = bytes + table_len;
-    memcpy(footer, FOOTER_MAGIC, 8);
+    put_u64(footer, FOOTER_MAGIC);
     put_u64(footer + 8, w->written);
     put_u64(footer + 16, w->rows.len);
     put_u32(footer + 24, crc32c(0, bytes, table_len));
@@ -204,7 +203,7 @@ static int read_header(struct undo *u, struct err *err)
 
     if (fs->pread(fs, u->fd, header, sizeof(header), 0, err) < 0)
         return -1;
-    if (memcmp(header, HEADER_MAGIC, 8) != 0 || get_u32(header + 252) != crc32c(0, header, 252))
+    if (get_u64(header) != HEADER_MAGIC || get_u32(header + 252) != crc32c(0, header, 252))
         return damaged(u->path, "header", err);
     if (get_u32(header + 8) != VERSION)
         return err_set(err, ERR_UNSUPPORTED, 0, "%s: version %u, this build reads %u", u->path,
@@ -246,7 +245,7 @@ static int read_table(struct undo *u, struct err *err)
         return -1;
     uint64_t table_off = get_u64(footer + 8);
     uint64_t count = get_u64(footer + 16);
-    if (memcmp(footer, FOOTER_MAGIC, 8) != 0 || get_u32(footer + 60) != crc32c(0, footer, 60)
+    if (get_u64(footer) != FOOTER_MAGIC || get_u32(footer + 60) != crc32c(0, footer, 60)
         || table_off < HEADER_BYTES || table_off > end || (end - table_off) % ROW_BYTES
         || (end - table_off) / ROW_BYTES != count)
         return damaged(u->path, "footer", err);

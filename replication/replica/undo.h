@@ -11,11 +11,16 @@
 
 #include <stdint.h>
 
+struct undo_head {
+    const char *disk;
+    uint64_t disk_size;
+    uint64_t point;
+};
 struct undo_writer;
-/* Starts PATH.tmp for `disk`, of `disk_size` bytes, at `point`. */
-int undo_writer_open(struct fs *fs, const char *path, const struct key *group_key, const char *disk,
-                     uint64_t disk_size, uint64_t point, struct undo_writer **ret_writer,
-                     struct err *err) MUST_CHECK;
+/* Starts PATH.tmp. */
+int undo_writer_open(struct fs *fs, const char *path, const struct undo_head *head,
+                     const struct key *group_key, struct undo_writer **ret_writer, struct err *err)
+    MUST_CHECK;
 /* The chunk's bytes as they were, `chunk` ascending; a shorter last chunk as it is. */
 int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *bytes, size_t len,
                     struct err *err) MUST_CHECK;

@@ -28,15 +28,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CODERS      8u
-#define CHUNKS_KEPT 32u
-#define RUN_CHUNKS  16u /* read from head in one go */
+#define CODERS      8U
+#define CHUNKS_KEPT 32U
+#define RUN_CHUNKS  16U /* read from head in one go */
 
 struct view_file {
     uint64_t point;
     struct uuid uuid;
 };
 VEC_DEFINE(view_files, struct view_file)
+
+/* Where a chunk's old content is. */
+struct old_place {
+    struct view_place place;
+    struct view_file file;
+};
 
 struct coder_slot {
     uint32_t file_plus_1;
@@ -192,25 +198,26 @@ static int coder_of(struct view *v, uint32_t file, const struct uuid *uuid, cons
     return 0;
 }
 
-static int read_record(struct view *v, uint64_t chunk, const struct view_place *place,
-                       const struct view_file *file, uint8_t *buf, struct err *err)
+static int read_record(struct view *v, uint64_t chunk, const struct old_place *old, uint8_t *buf,
+                       struct err *err)
 {
-    CLEANUP(mem_freep) char *path = undo_path(v, file->point);
-    const struct undo_row row = {chunk, place->pos, place->len, place->crc};
+    CLEANUP(mem_freep) char *path = undo_path(v, old->file.point);
+    const struct undo_row row = {chunk, old->place.pos, old->place.len, old->place.crc};
     struct coder_slot *slot;
 
-    if (coder_of(v, place->file, &file->uuid, path, &slot, err) < 0)
+    if (coder_of(v, old->place.file, &old->file.uuid, path, &slot, err) < 0)
         return -1;
     slot->used = ++v->clock;
     return undo_record_read(slot->fd, path, slot->coder, &row, v->size, buf, err);
 }
 
-/* A chunk's old content through the kept ones: a chunk's place never changes once it has one. */
-static int read_old(struct view *v, uint64_t chunk, const struct view_place *place,
-                    const struct view_file *file, size_t skip, void *buf, size_t len,
-                    struct err *err)
+/* Part of a chunk's old content through the kept ones: a chunk's place never changes once it has
+ * one. */
+static int read_old(struct view *v, uint64_t off, const struct old_place *old, void *buf,
+                    size_t len, struct err *err)
 {
     struct chunk_slot *slot = &v->kept[0];
+    uint64_t chunk = off / CHUNK_BYTES;
 
     for (size_t i = 0; i < CHUNKS_KEPT; i++) {
         if (v->kept[i].chunk_plus_1 == chunk + 1) {
@@ -224,12 +231,12 @@ static int read_old(struct view *v, uint64_t chunk, const struct view_place *pla
         slot->chunk_plus_1 = 0;
         if (!slot->bytes)
             slot->bytes = mem_grow(NULL, CHUNK_BYTES, 1);
-        if (read_record(v, chunk, place, file, slot->bytes, err) < 0)
+        if (read_record(v, chunk, old, slot->bytes, err) < 0)
             return -1;
         slot->chunk_plus_1 = chunk + 1;
     }
     slot->used = ++v->clock;
-    memcpy(buf, slot->bytes + skip, len);
+    memcpy(buf, slot->bytes + off % CHUNK_BYTES, len);
     return 0;
 }
 
@@ -238,9 +245,8 @@ static int read_old(struct view *v, uint64_t chunk, const struct view_place *pla
 /* What one look at the map says about the beginning of a range. */
 struct piece {
     size_t len;
-    bool old; /* from the undo file; else from head */
-    struct view_place place;
-    struct view_file file;
+    bool is_old; /* from the undo file; else from head */
+    struct old_place old;
     uint64_t seq;
 };
 
@@ -255,9 +261,8 @@ static int look_up(struct view *v, uint64_t off, size_t len, struct piece *ret_p
         return -1;
     const struct view_place *place = view_map_find(v->map, chunk);
     if (place) {
-        piece.old = true;
-        piece.place = *place;
-        piece.file = v->files.at[place->file];
+        piece.is_old = true;
+        piece.old = (struct old_place){*place, v->files.at[place->file]};
     } else {
         uint64_t last = chunk + RUN_CHUNKS;
         for (chunk++; chunk < last && end < off + len && !view_map_find(v->map, chunk); chunk++)
@@ -279,7 +284,7 @@ static int read_piece(struct view *v, uint64_t off, uint8_t *buf, size_t len, si
     if (look_up(v, off, len, &piece, err) < 0)
         return -1;
     *ret_done = piece.len;
-    if (!piece.old) {
+    if (!piece.is_old) {
         if (fs->pread(fs, v->head, buf, piece.len, off, err) < 0)
             return -1;
         if (chain_seq(v->chain) != piece.seq)
@@ -287,8 +292,7 @@ static int read_piece(struct view *v, uint64_t off, uint8_t *buf, size_t len, si
         return 0;
     }
     (void)pthread_mutex_lock(&v->record_lock);
-    int rc = read_old(v, off / CHUNK_BYTES, &piece.place, &piece.file, off % CHUNK_BYTES, buf,
-                      piece.len, err);
+    int rc = read_old(v, off, &piece.old, buf, piece.len, err);
     (void)pthread_mutex_unlock(&v->record_lock);
     return rc;
 }

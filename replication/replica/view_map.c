@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#define FIRST_SLOTS 1024u
+#define FIRST_SLOTS 1024U
 
 struct slot {
     uint64_t chunk_plus_1; /* 0: free */

@@ -19,17 +19,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SIZE           (1u * 1024u * 1024u) /* of each of the two disks */
-#define SMALL_SIZE     (256u * 1024u)
-#define DEFAULT_CUTS   2000u
-#define RECUT_ONE_IN   9u /* has no divisor in common with the losses */
-#define LOSS_COUNT     4u
+#define SIZE           (1U * 1024U * 1024U) /* of each of the two disks */
+#define SMALL_SIZE     (256U * 1024U)
+#define DEFAULT_CUTS   2000U
+#define RECUT_ONE_IN   9U /* has no divisor in common with the losses */
+#define LOSS_COUNT     4U
 #define TOKEN_NEWEST   "run-1/promote"
 #define TOKEN_OLDER    "run-2/promote"
-#define FIRST_CHOSEN   12u
-#define PROMOTED_FIRST 13u
-#define CHOSEN_OLDER   13u /* two points after it are rolled back */
-#define PROMOTED_OLDER 16u
+#define FIRST_CHOSEN   12U
+#define PROMOTED_FIRST 13U
+#define CHOSEN_OLDER   13U /* two points after it are rolled back */
+#define PROMOTED_OLDER 16U
 
 struct history {
     struct kit kit;
@@ -283,7 +283,7 @@ static void recut(const struct history *h, const char *root, uint64_t seed,
     open_and_check(h, root, &now, fs_record_fs(recovery));
     size_t count = fs_record_count(recovery);
     if (seed % 2)
-        cut(h, recovery, (size_t)(seed * 2654435761u % (count + 1)), loss, seed, promised, false);
+        cut(h, recovery, (size_t)(seed * 2654435761U % (count + 1)), loss, seed, promised, false);
     else
         cut(h, recovery, count, loss, seed, &now, false);
     fs_record_free(recovery);

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SIZE (1024u * 1024u)
+#define SIZE (1024U * 1024U)
 
 static void must(int rc, const struct err *err)
 {

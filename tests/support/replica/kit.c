@@ -8,8 +8,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define BLOCK       4096u
-#define FRAME_BYTES (256u * 1024u)
+#define BLOCK       4096U
+#define FRAME_BYTES (256U * 1024U)
 
 uint64_t kit_random(struct kit *kit, uint64_t below)
 {
@@ -29,7 +29,7 @@ static void init_disks(struct kit *kit, uint64_t size)
         struct kit_disk *disk = &kit->disks[i];
         memcpy(disk->name, names[i], strlen(names[i]) + 1);
         /* The second one ends within a chunk. */
-        disk->size = size + i * 5u * BLOCK;
+        disk->size = size + i * 5U * BLOCK;
         disk->bytes = mem_alloc(disk->size, 1);
         disk->dirty = mem_alloc(disk->size / BLOCK, 1);
     }

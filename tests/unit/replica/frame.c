@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#define PAYLOAD 20480u
+#define PAYLOAD 20480U
 
 static const struct extent some[] = {
     {4096, 4096, false}, {65536, 1048576, true}, {2097152, 16384, false}};
@@ -121,10 +121,10 @@ static void no_flipped_bit_gets_through(void **state)
 
     seal(f, COMPRESSION_ZSTD, 3);
     for (size_t i = 0; i < f->len; i++) {
-        f->frame[i] ^= (uint8_t)(1u << (i % 8));
+        f->frame[i] ^= (uint8_t)(1U << (i % 8));
         assert_int_equal(open_frame(f, 3, f->frame, f->len), -1);
         assert_int_equal(err.code, ERR_CORRUPT);
-        f->frame[i] ^= (uint8_t)(1u << (i % 8));
+        f->frame[i] ^= (uint8_t)(1U << (i % 8));
     }
     assert_int_equal(open_frame(f, 3, f->frame, f->len), 0);
 }

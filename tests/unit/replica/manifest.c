@@ -24,7 +24,7 @@ static void fill(struct manifest *m)
     m->consistency = CONSISTENCY_APPLICATION;
     struct manifest_disk *disk = manifest_disks_push(&m->disks);
     memcpy(disk->name, "web1.vda", 9);
-    disk->size = 1u << 30;
+    disk->size = 1U << 30;
     struct manifest_segment *segment = manifest_segments_push(&disk->segments);
     uuid_new(&segment->uuid);
     memset(segment->root.bytes, 0xcd, SHA256_BYTES);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DISK (16u * 1024u * 1024u)
+#define DISK (16U * 1024U * 1024U)
 
 static struct key key;
 
@@ -50,14 +50,14 @@ static uint8_t *text_of(size_t len)
 static struct segment_info write_one(const char *path)
 {
     CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
-    CLEANUP(mem_freep) uint8_t *bytes = text_of(4u << 20);
+    CLEANUP(mem_freep) uint8_t *bytes = text_of(4U << 20);
     struct segment_head head = head_of();
     struct segment_info info;
 
     memset(bytes + 8192, 0, 65536);
     EXPECT_OK(segment_writer_open(fs_real(), path, &head, &key, &writer, &err));
-    EXPECT_OK(segment_writer_data(writer, 1u << 20, bytes, 4u << 20, &err));
-    EXPECT_OK(segment_writer_zero(writer, 12u << 20, 1u << 20, &err));
+    EXPECT_OK(segment_writer_data(writer, 1U << 20, bytes, 4U << 20, &err));
+    EXPECT_OK(segment_writer_zero(writer, 12U << 20, 1U << 20, &err));
     EXPECT_OK(segment_writer_finish(writer, &info, &err));
     return info;
 }
@@ -68,13 +68,13 @@ static void a_segment_gives_back_what_was_written(void **dir)
     CLEANUP(segment_reader_freep) struct segment_reader *reader = NULL;
     CLEANUP(mem_freep) uint8_t *want = mem_alloc(DISK, 1);
     CLEANUP(mem_freep) uint8_t *have = mem_alloc(DISK, 1);
-    CLEANUP(mem_freep) uint8_t *bytes = text_of(4u << 20);
+    CLEANUP(mem_freep) uint8_t *bytes = text_of(4U << 20);
     struct frame_view view;
     uint64_t zeros = 0;
 
     struct segment_info info = write_one(path);
-    memcpy(want + (1u << 20), bytes, 4u << 20);
-    memset(want + (1u << 20) + 8192, 0, 65536);
+    memcpy(want + (1U << 20), bytes, 4U << 20);
+    memset(want + (1U << 20) + 8192, 0, 65536);
     EXPECT_OK(segment_reader_open(path, &key, &reader, &err));
     for (;;) {
         EXPECT_OK(segment_reader_next(reader, &view, &err));
@@ -91,9 +91,9 @@ static void a_segment_gives_back_what_was_written(void **dir)
         }
     }
     assert_memory_equal(have, want, DISK);
-    assert_int_equal(zeros, 65536 + (1u << 20));
+    assert_int_equal(zeros, 65536 + (1U << 20));
     assert_int_equal(info.zero_bytes, zeros);
-    assert_int_equal(info.data_bytes, (4u << 20) - 65536);
+    assert_int_equal(info.data_bytes, (4U << 20) - 65536);
     assert_int_equal(segment_reader_head(reader)->point, 17);
     assert_string_equal(segment_reader_head(reader)->disk, "vda");
 }
@@ -102,12 +102,12 @@ static void blocks_of_zeros_do_not_travel(void **dir)
 {
     CLEANUP(mem_freep) char *path = path_in(*dir);
     CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
-    CLEANUP(mem_freep) uint8_t *zeros = mem_alloc(4u << 20, 1);
+    CLEANUP(mem_freep) uint8_t *zeros = mem_alloc(4U << 20, 1);
     struct segment_head head = head_of();
     struct segment_info info;
 
     EXPECT_OK(segment_writer_open(fs_real(), path, &head, &key, &writer, &err));
-    EXPECT_OK(segment_writer_data(writer, 0, zeros, 4u << 20, &err));
+    EXPECT_OK(segment_writer_data(writer, 0, zeros, 4U << 20, &err));
     EXPECT_OK(segment_writer_finish(writer, &info, &err));
     assert_int_equal(info.data_bytes, 0);
     assert_int_equal(info.extent_count, 1);
@@ -162,14 +162,14 @@ static void a_segment_that_was_not_finished_leaves_nothing(void **dir)
 static void a_full_disk_is_said_and_leaves_nothing(void **dir)
 {
     CLEANUP(mem_freep) char *path = path_in(*dir);
-    CLEANUP(mem_freep) uint8_t *bytes = text_of(2u << 20);
+    CLEANUP(mem_freep) uint8_t *bytes = text_of(2U << 20);
     CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
     struct segment_writer *writer;
     struct segment_head head = head_of();
 
     EXPECT_OK(segment_writer_open(fs_real(), path, &head, &key, &writer, &err));
     fault_arm("fs.pwrite", 0, ENOSPC);
-    EXPECT_ERR(ERR_SPACE, segment_writer_data(writer, 0, bytes, 2u << 20, &err));
+    EXPECT_ERR(ERR_SPACE, segment_writer_data(writer, 0, bytes, 2U << 20, &err));
     fault_clear();
     segment_writer_free(writer);
     EXPECT_OK(fs_list(*dir, &names, &err));

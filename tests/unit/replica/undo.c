@@ -12,9 +12,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DISK (40u * CHUNK_BYTES + 4096u)
+#define DISK (40U * CHUNK_BYTES + 4096U)
 
 static struct key key;
+static const struct undo_head head = {"vda", DISK, 7};
 
 static void chunk_of(uint64_t chunk, uint8_t *ret_bytes)
 {
@@ -31,7 +32,7 @@ static char *write_one(const char *dir)
     CLEANUP(undo_writer_freep) struct undo_writer *writer = NULL;
     uint8_t bytes[CHUNK_BYTES];
 
-    EXPECT_OK(undo_writer_open(fs_real(), path, &key, "vda", DISK, 7, &writer, &err));
+    EXPECT_OK(undo_writer_open(fs_real(), path, &head, &key, &writer, &err));
     for (size_t i = 0; i < ARRAY_LEN(saved); i++) {
         chunk_of(saved[i], bytes);
         EXPECT_OK(undo_writer_add(writer, saved[i], bytes, chunk_len(DISK, saved[i]), &err));
@@ -74,7 +75,7 @@ static void an_unfinished_file_does_not_stay(void **dir)
     CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
     struct undo_writer *writer;
 
-    EXPECT_OK(undo_writer_open(fs_real(), path, &key, "vda", DISK, 7, &writer, &err));
+    EXPECT_OK(undo_writer_open(fs_real(), path, &head, &key, &writer, &err));
     undo_writer_free(writer);
     EXPECT_OK(fs_list(*dir, &names, &err));
     assert_int_equal(names.len, 0);
@@ -85,7 +86,7 @@ static void a_file_that_could_not_be_synced_is_not_there(void **dir)
     CLEANUP(mem_freep) char *path = path_join(*dir, "7");
     CLEANUP(undo_writer_freep) struct undo_writer *writer = NULL;
 
-    EXPECT_OK(undo_writer_open(fs_real(), path, &key, "vda", DISK, 7, &writer, &err));
+    EXPECT_OK(undo_writer_open(fs_real(), path, &head, &key, &writer, &err));
     fault_arm("fs.sync", 0, EIO);
     EXPECT_ERR(ERR_IO, undo_writer_finish(writer, &err));
     fault_clear();
