@@ -22,11 +22,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CLUSTER    (64u << 10)
-#define PIECE_MAX  (512u << 10)
-#define SLOTS      16
-#define STATUS_MAX (UINT64_C(1) << 31)
-#define CONNECT_MS 30000
+#define CLUSTER        (64u << 10)
+#define PIECE_MAX      (512u << 10)
+#define SLOTS          16
+#define STATUS_MAX     (UINT64_C(1) << 31)
+#define CONNECT_MS     30000
+#define ENDING_LOOKS   40
+#define ENDING_LOOK_MS 5
 
 struct slot {
     uint8_t *buf; /* PIECE_MAX */
@@ -131,10 +133,18 @@ static int server_ended(struct nbd_image *image, struct err *err)
 
 static int lost(struct nbd_image *image, const char *what, struct err *err)
 {
-    if (!proc_is_alive(&image->server))
-        return server_ended(image, err);
-    return err_set(err, ERR_IO, nbd_get_errno(), "disk %s: %s %s: %s", image->name, what,
-                   image->path, nbd_get_error());
+    struct err none = ERR_EMPTY;
+
+    /* libnbd's words before ours; then a server that is ending gets the time to say why. */
+    err_put(err, ERR_IO, nbd_get_errno(), "disk %s: %s %s: %s", image->name, what, image->path,
+            nbd_get_error());
+    for (int i = 0; i < ENDING_LOOKS; i++) {
+        if (!proc_is_alive(&image->server))
+            return server_ended(image, err);
+        if (cancel_sleep(NULL, ENDING_LOOK_MS, &none) < 0)
+            break;
+    }
+    return -1;
 }
 
 /* Waits for the server and lets libnbd take one step. */

@@ -165,7 +165,7 @@ static void a_machine_lives_as_it_is_told(void **unused)
     EXPECT_ERR(ERR_STATE, provider->resume(provider, &instance, cancel, &err));
     EXPECT_OK(provider->shutdown(provider, &instance, cancel, &err));
     EXPECT_OK(provider->start(provider, &instance, false, cancel, &err));
-    while (count_lines("RECORDS") < 2)
+    while (count_lines("generation=") < 2)
         EXPECT_OK(cancel_sleep(cancel, 20, &err));
     assert_int_equal(count_lines("missing=0 damaged=0"), 2);
     assert_int_equal(observed(), INSTANCE_RUNNING);
