@@ -104,6 +104,7 @@ uint64_t runner_changes(const struct runner *runner);
  *   {plan, kind, machines: [{machine, group, peer, durable_point, durable_age_ms, applied_point,
  *    applied_age_ms, point, loss_bound_ms, peer_answers}], loss_bound_ms, steps: [title],
  *    warnings: [text]}
+ * ERR_NET: planned, and a peer does not answer (names it, and what to do).
  * loss_bound_ms: the age of the point a run would use; what was written after it is lost. 0 for
  * planned. Ages are by this site's clock. */
 struct runner_preview;

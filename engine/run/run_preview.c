@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PEER_MS 5000
 
@@ -110,18 +111,45 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
             : json_get_u64(seen, preview->kind == RUN_TEST ? "applied_point" : "durable_point", 0);
     (void)json_object_set_new(machine, "point", json_integer((json_int_t)point));
     (void)json_object_set_new(machine, "loss_bound_ms", json_integer(loss_bound(preview, seen)));
+    return machine;
+}
+
+static int refuse_planned(const char *name, const struct site *there, struct err *why,
+                          struct err *err)
+{
+    char *hint = strstr(why->text, "; hint: ");
+
+    if (hint)
+        *hint = '\0';
+    return err_set(err, err_is_retryable(why->code) ? ERR_NET : why->code, 0,
+                   "a planned failover of %s needs both sites, and %s does not answer: %s; hint: "
+                   "bring %s back, or use what is here: `muster failover NAME --unplanned`, "
+                   "`muster run PLAN --kind unplanned`",
+                   name, there->name, why->text, there->name);
+}
+
+/* Nobody is asked whether to start what cannot work. A failover that was cut after the promotion
+ * goes on without its peer. */
+static int ask_peer(const struct runner_preview *preview, const char *name, const json_t *known,
+                    struct site *there, json_t *machine, json_t *warnings, struct cancel *cancel,
+                    struct err *err)
+{
+    struct err why = ERR_EMPTY;
     bool answers = peer_answers(preview, there, known, &why, cancel);
+
     (void)json_object_set_new(machine, "peer_answers", json_boolean(answers));
-    if (!answers && preview->kind == RUN_PLANNED)
-        warn(warnings, mem_printf("a planned failover of %s needs both sites: %s", name, why.text));
-    else if (!answers && preview->kind == RUN_UNPLANNED)
+    if (cancel_check(cancel, err) < 0)
+        return -1;
+    if (!answers && preview->kind == RUN_PLANNED && !json_object_get(known, "promoted"))
+        return refuse_planned(name, there, &why, err);
+    if (!answers && preview->kind == RUN_UNPLANNED)
         warn(warnings, mem_printf("%s does not answer: %s may still run there; only its network can"
                                   " stop it until the sites meet again (%s)",
                                   there->name, name, why.text));
-    else if (preview->kind == RUN_UNPLANNED)
+    else if (answers && preview->kind == RUN_UNPLANNED)
         warn(warnings, mem_printf("%s answers: a planned failover of %s would lose nothing",
                                   there->name, name));
-    return machine;
+    return 0;
 }
 
 int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct cancel *cancel,
@@ -139,8 +167,12 @@ int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct
             return -1;
         if (preview->kind == RUN_CLEANUP)
             continue;
-        json_t *machine =
-            ask_machine(preview, name, known, preview->there[count++], warnings, cancel);
+        struct site *there = preview->there[count++];
+        json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
+        if (ask_peer(preview, name, known, there, machine, warnings, cancel, err) < 0) {
+            json_decref(machine);
+            return -1;
+        }
         int64_t bound = json_integer_value(json_object_get(machine, "loss_bound_ms"));
         worst = bound < 0 || worst < 0 ? -1 : bound > worst ? bound : worst;
         (void)json_array_append_new(machines, machine);

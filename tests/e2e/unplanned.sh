@@ -25,6 +25,7 @@ case $answer in
 esac
 check "saying no changed nothing" test -z "$(ls "$work/lyon/instances" 2> /dev/null)"
 refused 5 "both sites" lyon failover db1 --planned --yes
+check "no run was started for it" test "$(q lyon run list | grep -c planned || true)" = 0
 
 q lyon failover db1 --unplanned --yes
 wait_console lyon db1 'RECORDS '

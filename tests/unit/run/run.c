@@ -558,6 +558,22 @@ static void the_preview_warns_when_the_peer_is_silent(void **state)
     assert_non_null(strstr(warning, "may still run there"));
 }
 
+static void a_planned_failover_is_not_even_offered_when_the_peer_is_silent(void **state)
+{
+    struct run_world *world = *state;
+    CLEANUP(json_freep) json_t *document = run_world_plan();
+    const struct runner_spec spec = {.plan = "shop", .document = document, .kind = RUN_PLANNED};
+    struct runner_preview *what;
+    json_t *json = NULL;
+
+    world->sim_world->unreachable = true;
+    EXPECT_OK(runner_preview_begin(world->runner, &spec, &what, &err));
+    EXPECT_ERR(ERR_NET, runner_preview_ask(what, &json, NULL, &err));
+    EXPECT_TEXT("paris does not answer");
+    EXPECT_TEXT("--unplanned");
+    runner_preview_free(what);
+}
+
 static void the_preview_of_a_point_that_is_not_there_says_so(void **state)
 {
     CLEANUP(json_freep) json_t *json = preview(*state, RUN_UNPLANNED, 99);
@@ -604,6 +620,7 @@ int main(void)
         RUN_TEST_CASE(the_list_has_the_newest_first),
         RUN_TEST_CASE(the_preview_names_the_possible_loss),
         RUN_TEST_CASE(the_preview_warns_when_the_peer_is_silent),
+        RUN_TEST_CASE(a_planned_failover_is_not_even_offered_when_the_peer_is_silent),
         RUN_TEST_CASE(the_preview_of_a_point_that_is_not_there_says_so),
     };
 
