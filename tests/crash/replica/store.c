@@ -21,7 +21,6 @@
 
 #define SIZE           (1U * 1024U * 1024U) /* of each of the two disks */
 #define SMALL_SIZE     (256U * 1024U)
-#define DEFAULT_CUTS   2000U
 #define RECUT_ONE_IN   9U /* has no divisor in common with the losses */
 #define LOSS_COUNT     4U
 #define TOKEN_NEWEST   "run-1/promote"
@@ -30,6 +29,17 @@
 #define PROMOTED_FIRST 13U
 #define CHOSEN_OLDER   13U /* two points after it are rolled back */
 #define PROMOTED_OLDER 16U
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+/* A sanitizer takes ten times as long, and looks for other faults than the order of writes. */
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer) \
+    || __has_feature(thread_sanitizer)
+#define DEFAULT_CUTS 200U
+#else
+#define DEFAULT_CUTS 2000U
+#endif
 
 struct history {
     struct kit kit;
