@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "replica/bytes.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
@@ -129,7 +130,7 @@ int segment_ends_read(int fd, const char *path, struct segment_head *ret_head,
     struct stat st;
 
     if (fstat(fd, &st) < 0)
-        return err_set(err, ERR_IO, 0, "%s: stat", path);
+        return err_set(err, ERR_IO, errno, "%s: stat", path);
     uint64_t size = (uint64_t)st.st_size;
     if (size < sizeof(header) + sizeof(footer))
         return err_set(err, ERR_CORRUPT, 0, "%s: %" PRIu64 " bytes are no segment", path, size);
