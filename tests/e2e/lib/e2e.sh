@@ -20,6 +20,11 @@ no() {
     exit 1
 }
 
+# What the demo's helpers give up with.
+fail() {
+    no "$@"
+}
+
 check() { # WHAT COMMAND...
     what=$1
     shift
