@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "daemon/daemon_internal.h"
+#include "link/identity.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -186,6 +187,27 @@ static int make_dirs(const struct daemon *daemon, struct err *err)
     return 0;
 }
 
+/* Peers know a site by the name in its certificate: under another they would all refuse it. */
+static int check_name(const struct daemon *daemon, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = path_join(daemon->identity_dir, IDENTITY_SITE_CRT);
+    char name[IDENTITY_NAME_BYTES] = "";
+    X509 *cert = NULL;
+
+    if (identity_read_cert(path, &cert, err) < 0)
+        return -1;
+    bool named = identity_cert_name(cert, name);
+    X509_free(cert);
+    if (!named)
+        return err_set(err, ERR_CORRUPT, 0, "%s: no certificate of a site", path);
+    if (!str_eq(name, daemon->config.site))
+        return err_set(err, ERR_INVALID, 0,
+                       "config.lua: site: \"%s\", but %s is of site \"%s\"; hint: write site = "
+                       "\"%s\", or make a new site in another directory",
+                       daemon->config.site, path, name, name);
+    return 0;
+}
+
 static int open_durable(struct daemon *daemon, struct err *err)
 {
     CLEANUP(mem_freep) char *lock = path_join(daemon->config.dir, "lock");
@@ -196,7 +218,7 @@ static int open_durable(struct daemon *daemon, struct err *err)
     if (fs_lock(lock, &daemon->lock_fd, err) < 0)
         return err_wrap(err, "site %s has a daemon already", daemon->config.site);
     daemon->identity_dir = path_join(daemon->config.dir, CLI_IDENTITY_DIR);
-    if (state_open(state, &daemon->state, err) < 0
+    if (check_name(daemon, err) < 0 || state_open(state, &daemon->state, err) < 0
         || peers_new(daemon->identity_dir, &daemon->peers, err) < 0)
         return -1;
     return pair_sign_key(daemon->identity_dir, daemon->sign_private, daemon->sign_public, err);

@@ -256,6 +256,21 @@ static void a_misspelt_field_stops_the_start_with_file_and_line(void **base)
     expect_log(&site, place);
 }
 
+static void a_site_of_another_name_than_its_certificate_does_not_start(void **base)
+{
+    struct served site;
+    char line[256];
+    int status;
+
+    site_init(&site, *base, "paris");
+    write_text(site.config, "return { site = \"rome\", address = \"127.0.0.1:0\" }\n");
+    serve(&site, line, sizeof(line));
+    assert_string_equal(line, "");
+    assert_int_equal(waitpid(site.pid, &status, 0), site.pid);
+    expect_log(&site, "refused: [invalid] config.lua: site: \"rome\"");
+    expect_log(&site, "is of site \"paris\"; hint: write site = \"paris\"");
+}
+
 static void a_pairing_works_without_a_restart(void **base)
 {
     struct served paris;
@@ -380,6 +395,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_second_daemon_on_a_directory_is_refused_with_the_pid_of_the_first),
         TMPDIR_TEST(a_killed_daemon_starts_again_on_what_it_left),
         TMPDIR_TEST(a_misspelt_field_stops_the_start_with_file_and_line),
+        TMPDIR_TEST(a_site_of_another_name_than_its_certificate_does_not_start),
         TMPDIR_TEST(a_pairing_works_without_a_restart),
         TMPDIR_TEST(a_replica_that_was_made_is_there_after_a_kill),
         TMPDIR_TEST(a_kept_replica_is_in_the_way_until_it_is_removed_there),
