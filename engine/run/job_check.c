@@ -92,6 +92,9 @@ static void PRINTF_LIKE(2, 3) problem(struct check *check, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
+    /* The provider and we look at the same disks: what both see is said once. */
+    if (strstr(str_text(&check->problems), text))
+        return;
     str_addf(&check->problems, "%s(%zu) %s", check->count ? "; " : "", check->count + 1, text);
     check->count++;
 }

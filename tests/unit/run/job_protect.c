@@ -197,7 +197,8 @@ static void every_prerequisite_that_fails_is_named(void **dir)
 
     set_up(&f, *dir);
     put_machine(&f, "/nowhere/disk.raw", "raw");
-    f.provider_says = "no such qemu\nkvm is not usable\n";
+    f.provider_says =
+        "disk vda: /nowhere/disk.raw: No such file or directory\nno such qemu\nkvm is not usable\n";
     f.peer_away = true;
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
