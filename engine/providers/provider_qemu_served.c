@@ -37,10 +37,13 @@ static int server_ended(const struct provider_served_disk *disk, const char *log
 }
 
 /* nbdkit writes its pid file when it is ready for connections. */
-static int wait_ready(const struct provider_served_disk *disk, const struct proc_id *id,
-                      const char *pid_path, const char *log, struct cancel *cancel, struct err *err)
+static int wait_ready(const struct provider_instance *instance,
+                      const struct provider_served_disk *disk, const struct proc_id *id,
+                      struct cancel *cancel, struct err *err)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, START_MS);
+    CLEANUP(mem_freep) char *pid_path = qemu_served_file(instance, disk->name, ".pid");
+    CLEANUP(mem_freep) char *log = qemu_served_file(instance, disk->name, ".log");
 
     while (!fs_exists(pid_path)) {
         if (!proc_is_alive(id))
@@ -52,7 +55,7 @@ static int wait_ready(const struct provider_served_disk *disk, const struct proc
 }
 
 static int start_server(const struct provider_qemu *qemu, const struct provider_instance *instance,
-                        const struct provider_served_disk *disk, struct cancel *cancel,
+                        const struct provider_served_disk *disk, struct proc_id *ret_id,
                         struct err *err)
 {
     CLEANUP(mem_freep) char *socket = qemu_served_file(instance, disk->name, "");
@@ -66,18 +69,17 @@ static int start_server(const struct provider_qemu *qemu, const struct provider_
         "nbdkit",          "--foreground", "--readonly", "--unix", socket, "--pidfile", pid_path,
         qemu->plugin_path, "mode=view",    dir,          name,     point,  key,         NULL};
     const struct proc_spec spec = {.argv = argv, .log_path = log};
-    struct proc_id id;
 
     (void)unlink(pid_path);
     (void)unlink(socket);
     (void)unlink(log);
-    if (proc_spawn_detached(&spec, &id, err) < 0) {
+    if (proc_spawn_detached(&spec, ret_id, err) < 0) {
         if (err && err->code == ERR_NOT_FOUND && fs_exists(log))
             return server_ended(disk, log, err);
         return err_wrap(err, "disk %s", disk->name);
     }
     CRASH_POINT("provider.server-spawned");
-    return wait_ready(disk, &id, pid_path, log, cancel, err);
+    return 0;
 }
 
 /* --- Overlays ------------------------------------------------------------------------------ */
@@ -135,11 +137,13 @@ int qemu_serve(const struct provider_qemu *qemu, const struct provider_instance 
         struct proc_id id;
 
         if (!qemu_find_process(pid_path, &id)) {
-            if (start_server(qemu, instance, disk, cancel, err) < 0)
+            if (start_server(qemu, instance, disk, &id, err) < 0)
                 return err_wrap(err, "machine %s", instance->machine->name);
             started++;
         }
-        if (need_overlay(instance, disk, err) < 0)
+        /* One that is there may have been started by a daemon that was killed just then. */
+        if (wait_ready(instance, disk, &id, cancel, err) < 0
+            || need_overlay(instance, disk, err) < 0)
             return err_wrap(err, "machine %s", instance->machine->name);
     }
     *ret_started = started;
