@@ -11,6 +11,24 @@
 #define LIST_LIMIT 50
 #define LIST_MAX   1000
 
+/* A machine's definition does not change while it is protected: what its replica was made with. */
+static bool has_agent(const struct api_request *req, const char *machine)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    CLEANUP(json_freep) json_t *settings = NULL;
+    struct err ignored = ERR_EMPTY;
+    const json_t *name;
+    size_t i;
+
+    if (state_protection_get(api_world_of(req)->state, machine, &row, &ignored) < 0
+        || json_parse(row.settings, strlen(row.settings), &settings, &ignored) < 0)
+        return false;
+    json_array_foreach(json_object_get(settings, "agents"), i, name)
+        if (str_eq(json_string_value(name), machine))
+            return true;
+    return false;
+}
+
 /* What the body asks for. `ret_document` owns what spec->document borrows. */
 static int read_spec(const struct api_request *req, struct runner_spec *ret_spec,
                      json_t **ret_document, struct err *err)
@@ -29,7 +47,7 @@ static int read_spec(const struct api_request *req, struct runner_spec *ret_spec
         return err_set(err, ERR_INVALID, 0, "name either a plan or a machine");
     if (!plan && !machine && (kind != RUN_CLEANUP || !json_object_get(in, "of_run")))
         return err_set(err, ERR_INVALID, 0, "name a plan or a machine");
-    *ret_document = machine ? plan_document_for_machine(machine) : NULL;
+    *ret_document = machine ? plan_document_for_machine(machine, has_agent(req, machine)) : NULL;
     *ret_spec = (struct runner_spec){
         .plan = plan ? plan : machine,
         .document = *ret_document,

@@ -70,7 +70,9 @@ const struct cmd *cmds_failover(void)
         {
             .words = "failover",
             .help = "Moves a machine to this site.",
-            .about = "Says what may be lost, and asks before it starts.",
+            .about =
+                "Says what may be lost, and asks before it starts. Waits for the guest agent of "
+                "a machine that has one, 5 minutes at most.",
             .args = {{"NAME", false, "the machine"}},
             .options = {{"planned", NULL,
                          "both sites work: shut down, last delta; nothing is lost"},

@@ -110,14 +110,19 @@ static json_t *create_settings(const struct ask *ask)
                                          "disks"};
     json_t *settings = json_object();
     json_t *machines = json_array();
+    json_t *agents = json_array();
     const char *name;
     json_t *definition;
 
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         (void)json_object_set(settings, fields[i], json_object_get(ask->head, fields[i]));
-    json_object_foreach(json_object_get(ask->head, "machines"), name, definition)
+    json_object_foreach(json_object_get(ask->head, "machines"), name, definition) {
         (void)json_array_append_new(machines, json_string(name));
+        if (json_get_bool(definition, "agent", false))
+            (void)json_array_append_new(agents, json_string(name));
+    }
     (void)json_object_set_new(settings, "machines", machines);
+    (void)json_object_set_new(settings, "agents", agents);
     return settings;
 }
 

@@ -168,9 +168,10 @@ int plan_expand(const struct plan *plan, const struct plan_world *world, enum ru
 
 /* Machines that a run of this kind brings up, in order: new reference, array of names. */
 json_t *plan_machines(const struct plan *plan, enum run_kind kind);
-/* The plan that fails over one machine and waits for nothing, for `muster failover` without a
- * plan of one's own: a document for plan_from_document (new reference). */
-json_t *plan_document_for_machine(const char *machine);
+/* The plan that fails over one machine, for `muster failover` without a plan of one's own: a
+ * document for plan_from_document (new reference). With an agent it waits until that answers, 5
+ * minutes at most; else for nothing. */
+json_t *plan_document_for_machine(const char *machine, bool agent);
 
 /* --- The runbook ------------------------------------------------------------------------------
  * For people to follow by hand if need be. Text: numbered stages and steps, what each verb does,

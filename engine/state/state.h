@@ -49,7 +49,8 @@ struct state_protection {
     char *role;     /* "source" or "replica" */
     char *state;    /* the machine's state of DESIGN 5.3: "enabling", "initial-copy", "protected",
                       "failing-over", "failed-over", "disabling", ... */
-    char *settings; /* JSON: interval_ms, keep, compression, machines [names] */
+    char *settings; /* JSON: interval_ms, keep, compression, machines [names]; of a replica also
+                       agents [names of those that have one] */
     uint64_t generation;
     int64_t since_ms; /* when `state` was entered */
 };

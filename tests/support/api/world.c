@@ -368,7 +368,7 @@ void api_site_protect(struct api_site *site, const char *name, const char *role,
         .role = mem_strdup(role),
         .state = mem_strdup(state),
         .settings = mem_strdup("{\"interval_ms\":1000,\"keep\":5,\"compression\":\"zstd\","
-                               "\"machines\":[]}"),
+                               "\"machines\":[],\"agents\":[\"web1\"]}"),
         .generation = 1,
         .since_ms = 1000,
     };

@@ -289,6 +289,21 @@ static void a_run_is_started_where_the_replica_is(void **state)
                "lyon");
 }
 
+static void a_machine_with_an_agent_is_waited_for(void **state)
+{
+    CLEANUP(json_freep) json_t *preview = NULL;
+
+    api_site_protect(*state, "web1", "replica", "protected"); /* has one, db1 has not */
+    api_site_protect(*state, "db1", "replica", "protected");
+    api_expect(*state, "POST", "/v1/runs/preview", "{\"kind\":\"test\",\"machine\":\"web1\"}", 200,
+               "Wait until web1 is up");
+    assert_int_equal(api_ask(*state, "POST", "/v1/runs/preview",
+                             "{\"kind\":\"test\",\"machine\":\"db1\"}", &preview),
+                     200);
+    CLEANUP(mem_freep) char *text = json_text(preview);
+    assert_null(strstr(text, "Wait until"));
+}
+
 static void runs_that_are_not_there_cannot_be_shown_or_decided(void **state)
 {
     api_expect(*state, "GET", "/v1/runs", NULL, 200, "{\"runs\":[]}");
@@ -342,6 +357,7 @@ int main(int argc, char **argv)
         API_TEST(a_plan_that_never_ends_is_ended),
         API_TEST(a_run_of_nothing_is_refused),
         API_TEST(a_run_is_started_where_the_replica_is),
+        API_TEST(a_machine_with_an_agent_is_waited_for),
         API_TEST(runs_that_are_not_there_cannot_be_shown_or_decided),
         API_TEST(every_change_is_in_the_audit_log_and_reading_is_not),
     };

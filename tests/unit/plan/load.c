@@ -186,7 +186,7 @@ static void a_damaged_document_is_refused(void **state)
 
 static void the_plan_for_one_machine_is_a_plan(void **state)
 {
-    CLEANUP(json_freep) json_t *document = plan_document_for_machine("web1");
+    CLEANUP(json_freep) json_t *document = plan_document_for_machine("web1", false);
     CLEANUP(plan_freep) struct plan *plan = NULL;
 
     (void)state;
@@ -195,6 +195,17 @@ static void the_plan_for_one_machine_is_a_plan(void **state)
     assert_string_equal(plan->steps.at[0].title, "Bring up web1");
     CLEANUP(json_freep) json_t *machines = plan_machines(plan, RUN_UNPLANNED);
     assert_int_equal(json_array_size(machines), 1);
+}
+
+static void the_plan_for_one_machine_with_an_agent_ends_with_its_being_up(void **state)
+{
+    CLEANUP(json_freep) json_t *document = plan_document_for_machine("web1", true);
+    CLEANUP(plan_freep) struct plan *plan = NULL;
+
+    (void)state;
+    EXPECT_OK(plan_from_document(plan_world_for_test(), "web1", document, &plan, NULL, &err));
+    assert_int_equal(plan->steps.len, 2);
+    assert_string_equal(plan->steps.at[1].title, "Wait until web1 is up");
 }
 
 /* --- Mistakes ------------------------------------------------------------------------------- */
@@ -523,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_stored_document_gives_the_same_plan),
         cmocka_unit_test(a_damaged_document_is_refused),
         cmocka_unit_test(the_plan_for_one_machine_is_a_plan),
+        cmocka_unit_test(the_plan_for_one_machine_with_an_agent_ends_with_its_being_up),
         cmocka_unit_test(an_unknown_verb_is_told_with_its_line),
         cmocka_unit_test(an_unknown_machine_names_the_nearest),
         cmocka_unit_test(a_misspelt_field_is_told_where_it_stands),

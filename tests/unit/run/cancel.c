@@ -100,7 +100,7 @@ static void a_promotion_that_was_refused_is_no_point_of_no_return(void **state)
     struct run_world *world = *state;
 
     sim_fail(world->sim_world, "group.promote", "db1", 1, ERR_FENCED);
-    int64_t run = run_world_start(world, plan_document_for_machine("db1"), RUN_PLANNED);
+    int64_t run = run_world_start(world, plan_document_for_machine("db1", false), RUN_PLANNED);
     assert_string_equal(run_world_settle(world, run), "failed");
     EXPECT_OK(runner_cancel(world->runner, run, "ada", &err));
     assert_string_equal(run_world_settle(world, run), "cancelled");
@@ -136,7 +136,7 @@ static void a_test_that_cannot_be_taken_back_is_to_be_cleaned(void **state)
 static void a_source_that_stays_away_keeps_the_undo_for_later(void **state)
 {
     struct run_world *world = *state;
-    int64_t run = run_world_start(world, plan_document_for_machine("db1"), RUN_PLANNED);
+    int64_t run = run_world_start(world, plan_document_for_machine("db1", false), RUN_PLANNED);
 
     turn_until(world, run, "Shut down db1", "done");
     world->sim_world->unreachable = true;

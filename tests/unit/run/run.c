@@ -251,7 +251,7 @@ static void a_test_does_not_block_a_real_failover(void **state)
 
 static void an_unknown_machine_is_refused(void **state)
 {
-    EXPECT_ERR(ERR_NOT_FOUND, try_start(*state, plan_document_for_machine("db9"), RUN_TEST));
+    EXPECT_ERR(ERR_NOT_FOUND, try_start(*state, plan_document_for_machine("db9", false), RUN_TEST));
     EXPECT_TEXT("lyon holds no replica of \"db9\"");
 }
 
@@ -278,7 +278,7 @@ static void the_wrong_site_names_the_right_one(void **state)
     };
 
     EXPECT_OK(state_protection_put(world->state, &row, &err));
-    EXPECT_ERR(ERR_STATE, try_start(world, plan_document_for_machine("db1"), RUN_TEST));
+    EXPECT_ERR(ERR_STATE, try_start(world, plan_document_for_machine("db1", false), RUN_TEST));
     EXPECT_TEXT("run this at rome");
 }
 
@@ -363,7 +363,7 @@ static void an_unplanned_failover_without_any_promotion_has_failed(void **state)
     struct run_world *world = *state;
 
     sim_fail(world->sim_world, "group.promote", "", 9, ERR_CORRUPT);
-    int64_t run = run_world_start(world, plan_document_for_machine("db1"), RUN_UNPLANNED);
+    int64_t run = run_world_start(world, plan_document_for_machine("db1", false), RUN_UNPLANNED);
     assert_string_equal(run_world_settle(world, run), "failed");
     assert_outcome(world, run, "failed");
 }
@@ -522,6 +522,30 @@ static void the_list_has_the_newest_first(void **state)
     assert_int_equal(json_get_u64(json_array_get(list, 0), "of_run", 0), test);
 }
 
+static void a_failover_of_a_machine_with_an_agent_lasts_until_it_is_up(void **state)
+{
+    struct run_world *world = *state;
+
+    world->sim_world->boot_ms = 20000;
+    int64_t run = run_world_start(world, plan_document_for_machine("db1", true), RUN_UNPLANNED);
+    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    CLEANUP(json_freep) json_t *json = run_world_get(world, run);
+    assert_string_equal(run_world_step(json, "Wait until db1 is up"), "done");
+    assert_true(json_get_u64(json_object_get(json, "report"), "rto_ms", 0) >= 20000);
+}
+
+static void a_machine_whose_agent_keeps_silent_is_failed_over_all_the_same(void **state)
+{
+    struct run_world *world = *state;
+
+    world->sim_world->boot_ms = 3600000;
+    int64_t run = run_world_start(world, plan_document_for_machine("db1", true), RUN_UNPLANNED);
+    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    CLEANUP(json_freep) json_t *json = run_world_get(world, run);
+    assert_string_equal(run_world_step(json, "Wait until db1 is up"), "failed");
+    assert_string_equal(json_get_str(json, "outcome", ""), "succeeded-with-errors");
+}
+
 static json_t *preview(struct run_world *world, enum run_kind kind, uint64_t point)
 {
     CLEANUP(json_freep) json_t *document = run_world_plan();
@@ -618,6 +642,8 @@ int main(void)
         RUN_TEST_CASE(a_paused_step_is_failed_on_demand),
         RUN_TEST_CASE(watchers_hear_of_each_change),
         RUN_TEST_CASE(the_list_has_the_newest_first),
+        RUN_TEST_CASE(a_failover_of_a_machine_with_an_agent_lasts_until_it_is_up),
+        RUN_TEST_CASE(a_machine_whose_agent_keeps_silent_is_failed_over_all_the_same),
         RUN_TEST_CASE(the_preview_names_the_possible_loss),
         RUN_TEST_CASE(the_preview_warns_when_the_peer_is_silent),
         RUN_TEST_CASE(a_planned_failover_is_not_even_offered_when_the_peer_is_silent),
