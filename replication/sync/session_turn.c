@@ -69,8 +69,10 @@ static int check_generation(const struct session *s, struct err *err)
 
 static int check_chain(const struct session *s, struct err *err)
 {
-    const char *hint = "hint: if the replica was restored or replaced, unprotect the machine and "
-                       "protect it again: what is there is compared, only differences travel";
+    const char *hint =
+        "hint: if it was restored from a copy, stop the daemon here, move the group's "
+        "checkpoint away and start it: disks are compared, differences travel; else "
+        "unprotect the machine and protect it again: that is a full copy";
 
     if (s->ck.phase != PHASE_DELTA && s->ck.phase != PHASE_RESYNC)
         return 0;
@@ -144,9 +146,9 @@ static int size_changed(const struct session *s, const struct source_disks *disk
         if (then->size != now->size)
             return err_set(err, ERR_STATE, 0,
                            "disk %s of %s changed its size from %" PRIu64 " to %" PRIu64
-                           " bytes; hint: unprotect the machine, remove its replica at %s, and "
-                           "protect it again",
-                           now->name, s->config.group, then->size, now->size, s->config.peer);
+                           " bytes; hint: unprotect the machine and protect it again: that is a "
+                           "full copy",
+                           now->name, s->config.group, then->size, now->size);
     }
     if (disks->len != s->ck.disks.len)
         return err_set(err, ERR_STATE, 0,

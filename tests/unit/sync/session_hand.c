@@ -43,6 +43,8 @@ static void a_replica_that_lost_its_points_is_not_written_to(void **state)
     struct session_status s = bed_status(&f.bed);
     assert_int_equal(s.state, SESSION_CRITICAL);
     assert_int_equal(s.error.code, ERR_CORRUPT);
+    /* Unprotecting removes what is there: nobody is told that it would be compared. */
+    assert_non_null(strstr(s.error.text, "protect it again: that is a full copy"));
 }
 
 static void a_replica_removed_in_mid_copy_is_copied_from_the_beginning(void **state)
