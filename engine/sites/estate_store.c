@@ -91,8 +91,14 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
         .group = replica->group,
     };
 
-    if (estate_key_read(estate, replica->group, &config.group_key, err) < 0)
-        return -1;
+    if (estate_key_read(estate, replica->group, &config.group_key, err) < 0) {
+        if (err->code != ERR_NOT_FOUND)
+            return -1;
+        return err_set(err, ERR_CORRUPT, 0,
+                       "its key keys/%s.key at %s is gone; hint: restore it from a backup of the "
+                       "site; without it unprotect the machine and protect it again",
+                       replica->group, estate->site);
+    }
     memcpy(config.writer_key, replica->writer_key, sizeof(config.writer_key));
     int rc = store_dir_open(&config, ret_store, err);
     key_wipe(&config.group_key);

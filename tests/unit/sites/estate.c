@@ -7,6 +7,7 @@
 #include "support/sites/estates.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void a_machine_that_is_not_there_is_named_with_the_nearest(void **state)
 {
@@ -127,6 +128,46 @@ static void a_mark_that_cannot_be_read_is_not_taken_for_none(void **state)
     EXPECT_ERR(ERR_CORRUPT, estate_may_start(e->paris, "db1", &err));
 }
 
+/* The answer to a sender's first question, through a link. */
+static json_t *answer_of_lyon(struct estates *e)
+{
+    CLEANUP(json_freep)
+    json_t *ask = json_pack("{s:s, s:s}", "op", "store.info", "group", "db1");
+    CLEANUP(link_msg_done) struct link_msg asked = {0};
+    CLEANUP(link_msg_done) struct link_msg answer = {0};
+    CLEANUP(link_closep) struct link *ours = NULL;
+    CLEANUP(link_closep) struct link *theirs = NULL;
+    struct transport *a;
+    struct transport *b;
+
+    transport_pair(65536, &a, &b);
+    ours = link_new(a, "lyon");
+    theirs = link_new(b, "paris");
+    EXPECT_OK(link_send(ours, ask, NULL, 0, NULL, &err));
+    EXPECT_OK(link_recv(theirs, &asked, NULL, &err));
+    EXPECT_OK(receiver_serve(estate_receiver_host(e->lyon), theirs, &asked, NULL, &err));
+    EXPECT_OK(link_recv(ours, &answer, NULL, &err));
+    return json_incref(json_object_get(answer.head, "error"));
+}
+
+static void a_sender_is_told_what_is_wrong_with_the_replica_s_key(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *path = estate_key_path(e->lyon, "db1");
+    struct store *store;
+
+    EXPECT_OK(estate_store_get(e->lyon, "db1", &store, &err));
+    estate_store_put(e->lyon, "db1", store, true); /* to be opened anew */
+    assert_int_equal(chmod(path, 0644), 0);
+    CLEANUP(json_freep) json_t *open_to_all = answer_of_lyon(e);
+    assert_string_equal(json_get_str(open_to_all, "code", ""), "denied");
+    assert_non_null(strstr(json_get_str(open_to_all, "text", ""), "chmod 600"));
+    assert_int_equal(unlink(path), 0);
+    CLEANUP(json_freep) json_t *gone = answer_of_lyon(e);
+    assert_string_equal(json_get_str(gone, "code", ""), "corrupt");
+    assert_non_null(strstr(json_get_str(gone, "text", ""), "its key keys/db1.key at lyon is gone"));
+}
+
 static void what_one_site_sends_and_holds_is_listed(void **state)
 {
     struct estates *e = *state;
@@ -156,6 +197,7 @@ int main(void)
         ESTATES_TEST(a_replica_that_was_removed_is_gone),
         ESTATES_TEST(a_session_starts_paused_when_a_failover_holds_it),
         ESTATES_TEST(a_mark_that_cannot_be_read_is_not_taken_for_none),
+        ESTATES_TEST(a_sender_is_told_what_is_wrong_with_the_replica_s_key),
         ESTATES_TEST(what_one_site_sends_and_holds_is_listed),
     };
 
