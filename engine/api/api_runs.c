@@ -177,7 +177,7 @@ const struct api_route *api_routes_runs(void)
         {0},
     };
     static const struct api_field decide_fields[] = {
-        {"step", API_NUMBER, true, "which step, counted from 0"},
+        {"step", API_NUMBER, true, "which step, its `index`: counted from 0"},
         {"decision", API_TEXT, true, "`retry`, `skip` (taken as done) or `fail`"},
         {"reason", API_TEXT, false, "why; needed to skip"},
         {0},

@@ -151,7 +151,8 @@ static int run_add(struct cli *cli, struct err *err)
     (void)fprintf(cli->out, "Plan %s added (%.12s)", json_get_str(reply, "name", ""),
                   json_get_str(reply, "hash", ""));
     json_array_foreach(json_object_get(reply, "copies"), i, copy)
-        (void)fprintf(cli->out, "%s%s", i ? ", " : "; copied to ", json_get_str(copy, "peer", ""));
+        (void)fprintf(cli->out, "%s%s", i ? ", " : "; being copied to ",
+                      json_get_str(copy, "peer", ""));
     (void)fprintf(cli->out, "\n");
     return 0;
 }

@@ -112,8 +112,10 @@ static int decide(struct cli *cli, const char *decision, struct err *err)
         return cli_usage(
             cli, err, "--step N is missing; hint: `muster run show %" PRIu64 "` shows what waits",
             id);
-    body = json_pack("{s:I, s:s, s:s}", "step", (json_int_t)step, "decision", decision, "reason",
-                     reason ? reason : "");
+    if (step == 0)
+        return cli_usage(cli, err, "--step 0: steps count from 1");
+    body = json_pack("{s:I, s:s, s:s}", "step", (json_int_t)step - 1, "decision", decision,
+                     "reason", reason ? reason : "");
     path = mem_printf("/v1/runs/%" PRIu64 "/decide", id);
     if (client_call(cli, "POST", path, body, &reply, err) < 0)
         return -1;
@@ -183,14 +185,14 @@ const struct cmd *cmds_run(void)
             .words = "run retry",
             .help = "Does a step of a paused run again.",
             .args = {{"RUN", false, "the run's number"}},
-            .options = {{"step", "N", "which step, counted from 0"}},
+            .options = {{"step", "N", "which step, counted from 1"}},
             .run = run_retry,
         },
         {
             .words = "run skip",
             .help = "Takes a step of a paused run as done.",
             .args = {{"RUN", false, "the run's number"}},
-            .options = {{"step", "N", "which step, counted from 0"},
+            .options = {{"step", "N", "which step, counted from 1"},
                         {"reason", "TEXT", "why; it is kept with the run"}},
             .run = run_skip,
         },
@@ -198,7 +200,7 @@ const struct cmd *cmds_run(void)
             .words = "run fail",
             .help = "Takes a step of a paused run as failed.",
             .args = {{"RUN", false, "the run's number"}},
-            .options = {{"step", "N", "which step, counted from 0"},
+            .options = {{"step", "N", "which step, counted from 1"},
                         {"reason", "TEXT", "why; it is kept with the run"}},
             .run = run_fail,
         },

@@ -355,6 +355,18 @@ static void cleanup_takes_a_name_or_a_number(void **state)
     expect_run(*state, by_number, "cleanup 5 --no-wait", NULL, 0, "Run 6 has begun", "");
 }
 
+static void steps_count_from_1(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/runs/7/decide", "\"step\":0", 409,
+         "{\"error\":{\"code\":\"state\",\"message\":\"step 1 is done\"}}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "run retry 7 --step 1", NULL, 4, "", "step 1 is done");
+    expect_run(*state, nothing, "run retry 7 --step 0", NULL, 2, "", "steps count from 1");
+}
+
 /* --- Plans -------------------------------------------------------------------------------------- */
 
 static void each_problem_of_a_plan_is_told_with_its_line(void **state)
@@ -374,6 +386,21 @@ static void each_problem_of_a_plan_is_told_with_its_line(void **state)
 
     write_file(*state, "p.lua", "return plan \"one\" {}\n");
     expect_run(*state, canned, words, NULL, 1, want, "p.lua: 1 error\n");
+}
+
+static void a_plan_s_copies_are_not_said_to_be_there_yet(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/plans/check", NULL, 0, "{\"sound\":true,\"problems\":[]}"},
+        {"POST /v1/plans", NULL, 0,
+         "{\"name\":\"shop\",\"hash\":\"1234\",\"copies\":[{\"peer\":\"lyon\",\"job\":4}]}"},
+        {0},
+    };
+    CLEANUP(mem_freep) char *words = mem_printf("plan add %s/p.lua", (char *)*state);
+
+    write_file(*state, "p.lua", "return plan \"shop\" {}\n");
+    expect_run(*state, canned, words, NULL, 0, "Plan shop added (1234); being copied to lyon\n",
+               "");
 }
 
 static void json_output_is_what_the_api_answered(void **state)
@@ -415,6 +442,8 @@ int main(int argc, char **argv)
         TMPDIR_TEST(failover_must_say_which_kind),
         TMPDIR_TEST(cleanup_takes_a_name_or_a_number),
         TMPDIR_TEST(each_problem_of_a_plan_is_told_with_its_line),
+        TMPDIR_TEST(steps_count_from_1),
+        TMPDIR_TEST(a_plan_s_copies_are_not_said_to_be_there_yet),
         TMPDIR_TEST(json_output_is_what_the_api_answered),
     };
 
