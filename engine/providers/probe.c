@@ -92,13 +92,13 @@ static int reach(const char *netns, const union probe_address *address, struct c
     uint32_t bits = ntohl(address->v4.sin_addr.s_addr);
     uint32_t own = (bits & 0xff) == 254 ? 253 : 254;
     char text[32];
-    const char *const argv[] = {"ip", "-n", netns, "addr", "replace", text, "dev", "br0", NULL};
+    const char *const argv[] = {"ip", "addr", "replace", text, "dev", "br0", NULL};
 
     if (!netns[0] || address->any.sa_family != AF_INET || (bits >> 24) == 127)
         return 0;
     (void)snprintf(text, sizeof(text), "%u.%u.%u.%u/24", bits >> 24, bits >> 16 & 0xff,
                    bits >> 8 & 0xff, own);
-    return proc_must(argv, cancel, err);
+    return proc_must_in(netns, argv, cancel, err);
 }
 
 /* 1 connected, 0 not; -1 only when the cancel ended it for good. */

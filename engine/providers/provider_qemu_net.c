@@ -30,9 +30,8 @@ bool qemu_tap_name(const struct provider_instance *instance, size_t nic,
 
 static bool tap_exists(const char *netns, const char *tap, struct cancel *cancel)
 {
-    const char *const here[] = {"ip", "link", "show", tap, NULL};
-    const char *const there[] = {"ip", "-n", netns, "link", "show", tap, NULL};
-    const struct proc_spec spec = {.argv = netns[0] ? there : here};
+    const char *const argv[] = {"ip", "link", "show", tap, NULL};
+    const struct proc_spec spec = {.argv = argv, .netns = netns[0] ? netns : NULL};
     CLEANUP(str_free) struct str output = STR_EMPTY;
     struct err unknown = ERR_EMPTY;
     int status = 1;
@@ -47,13 +46,9 @@ static int ip(const struct provider_instance *instance, const char *const *words
     const char *argv[16] = {"ip"};
     size_t argc = 1;
 
-    if (instance->netns[0]) {
-        argv[argc++] = "-n";
-        argv[argc++] = instance->netns;
-    }
     while (*words && argc < ARRAY_LEN(argv) - 1)
         argv[argc++] = *words++;
-    return proc_must(argv, cancel, err);
+    return proc_must_in(instance->netns[0] ? instance->netns : NULL, argv, cancel, err);
 }
 
 static int tap_remove(const struct provider_instance *instance, const char *tap,

@@ -28,8 +28,8 @@ static bool netns_exists(const char *netns)
 
 static bool bridge_exists(const char *netns)
 {
-    const char *const argv[] = {"ip", "-n", netns, "link", "show", "br0", NULL};
-    const struct proc_spec spec = {.argv = argv};
+    const char *const argv[] = {"ip", "link", "show", "br0", NULL};
+    const struct proc_spec spec = {.argv = argv, .netns = netns};
     CLEANUP(str_free) struct str output = STR_EMPTY;
     struct err ignored = ERR_EMPTY;
     int status = 1;
@@ -40,15 +40,16 @@ static bool bridge_exists(const char *netns)
 int testnet_create(const char *netns, struct err *err)
 {
     const char *const add[] = {"ip", "netns", "add", netns, NULL};
-    const char *const lo[] = {"ip", "-n", netns, "link", "set", "lo", "up", NULL};
-    const char *const bridge[] = {"ip", "-n", netns, "link", "add", "br0", "type", "bridge", NULL};
-    const char *const up[] = {"ip", "-n", netns, "link", "set", "br0", "up", NULL};
+    const char *const lo[] = {"ip", "link", "set", "lo", "up", NULL};
+    const char *const bridge[] = {"ip", "link", "add", "br0", "type", "bridge", NULL};
+    const char *const up[] = {"ip", "link", "set", "br0", "up", NULL};
 
     if (check_name(netns, err) < 0)
         return -1;
-    if ((!netns_exists(netns) && proc_must(add, NULL, err) < 0) || proc_must(lo, NULL, err) < 0
-        || (!bridge_exists(netns) && proc_must(bridge, NULL, err) < 0)
-        || proc_must(up, NULL, err) < 0)
+    if ((!netns_exists(netns) && proc_must(add, NULL, err) < 0)
+        || proc_must_in(netns, lo, NULL, err) < 0
+        || (!bridge_exists(netns) && proc_must_in(netns, bridge, NULL, err) < 0)
+        || proc_must_in(netns, up, NULL, err) < 0)
         return err_wrap(err, "make test network %s", netns);
     return 0;
 }

@@ -120,8 +120,13 @@ static const char *last_line(char *text)
 
 int proc_must(const char *const *argv, struct cancel *cancel, struct err *err)
 {
+    return proc_must_in(NULL, argv, cancel, err);
+}
+
+int proc_must_in(const char *netns, const char *const *argv, struct cancel *cancel, struct err *err)
+{
     CLEANUP(str_free) struct str output = STR_EMPTY;
-    struct proc_spec spec = {.argv = argv};
+    struct proc_spec spec = {.argv = argv, .netns = netns};
     int status;
 
     if (proc_run(&spec, 1 << 16, &output, &status, cancel, err) < 0)
