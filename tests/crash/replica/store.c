@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SIZE           (1U * 1024U * 1024U) /* of each of the two disks */
+#define SIZE           ((uint64_t)512 * 1024) /* of each of the two disks */
 #define SMALL_SIZE     (256U * 1024U)
 #define RECUT_ONE_IN   9U /* has no divisor in common with the losses */
 #define LOSS_COUNT     4U
@@ -85,7 +85,7 @@ static void apply(struct history *h)
 static void points(struct history *h, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        commit(h, 24);
+        commit(h, 8);
         apply(h);
     }
 }
@@ -120,8 +120,8 @@ static void live(struct history *h)
     EXPECT_OK(kit_copy(&h->kit, h->store, &err));
     mark(h, "copied", 0);
     points(h, 3);
-    commit(h, 10); /* two points are durable before either is applied */
-    commit(h, 10);
+    commit(h, 5); /* two points are durable before either is applied */
+    commit(h, 5);
     apply(h);
     apply(h);
     EXPECT_OK(h->store->ops->pin(h->store, 4, "drill", &pinned, &err));
