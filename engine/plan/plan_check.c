@@ -42,9 +42,9 @@ bool plan_machine_of(const struct verb_arg *arg, const char *value, char *ret_na
         (void)snprintf(ret_name, HOST_BYTES, "%s", value);
         return true;
     }
-    /* A name with a dot is one of the world outside. */
-    return arg->type == ARG_ADDRESS && split_address(value, ret_name) && !strchr(ret_name, '.')
-           && inet_pton(AF_INET6, ret_name, ip) != 1;
+    /* Nothing is looked up: what is no numeric address is a machine, or a mistake. */
+    return arg->type == ARG_ADDRESS && split_address(value, ret_name)
+           && inet_pton(AF_INET, ret_name, ip) != 1 && inet_pton(AF_INET6, ret_name, ip) != 1;
 }
 
 static bool is_among(const char *word, const char *const *words)
@@ -59,7 +59,9 @@ static void check_machine(const struct value_check *c, const char *machine)
 {
     const char *const *machines = c->b->world->machines;
     const char *outside =
-        c->arg->type == ARG_ADDRESS ? "; hint: a host outside is written with its domain" : "";
+        c->arg->type == ARG_ADDRESS
+            ? "; hint: other hosts are written by address, names are not looked up: \"10.0.0.5:5432\""
+            : "";
 
     if (c->arg->type == ARG_MACHINE && !str_is_name(machine)) {
         plan_error(c->b, &c->at, "%s: %s: \"%s\" is not a machine's name", c->action->verb->name,

@@ -378,8 +378,7 @@ static void arguments_are_checked_by_the_verbs_table(void **state)
 
 static void addresses_outside_are_allowed(void **state)
 {
-    static const char *const addresses[] = {"10.0.0.5:80", "[2001:db8::1]:443",
-                                            "mail.example.com:25"};
+    static const char *const addresses[] = {"10.0.0.5:80", "[2001:db8::1]:443"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(addresses); i++) {
@@ -389,6 +388,14 @@ static void addresses_outside_are_allowed(void **state)
         CLEANUP(plan_freep) struct plan *plan = load(text);
         assert_int_equal(plan->steps.len, 2);
     }
+}
+
+static void a_name_of_a_host_outside_is_refused_with_what_to_write(void **state)
+{
+    (void)state;
+    refused(HEAD UP
+            "    step \"W\" { wait_until {\n      tcp = \"mail.example.com:25\" } },\n" TAIL,
+            "unknown machine 'mail.example.com'; hint: other hosts are written by address");
 }
 
 static void values_by_site_cover_the_sites(void **state)
@@ -545,6 +552,7 @@ int main(void)
         cmocka_unit_test(what_is_returned_must_be_a_plan),
         cmocka_unit_test(arguments_are_checked_by_the_verbs_table),
         cmocka_unit_test(addresses_outside_are_allowed),
+        cmocka_unit_test(a_name_of_a_host_outside_is_refused_with_what_to_write),
         cmocka_unit_test(values_by_site_cover_the_sites),
         cmocka_unit_test(durations_and_names_are_checked),
         cmocka_unit_test(a_machine_failed_over_twice_is_an_error),
