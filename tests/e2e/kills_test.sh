@@ -73,6 +73,19 @@ drill_killed lyon instance.observe lyon run.committed:4
 drill_killed lyon run.result:3 lyon run.committed:1
 drill_killed lyon run.state:2 lyon run.state:1
 
+# The daemon is back before what it started is up.
+mkdir "$work/slow"
+for program in nbdkit qemu-system-x86_64; do
+    printf '#!/bin/sh\nsleep 1\nexec %s "$@"\n' "$(command -v "$program")" > "$work/slow/$program"
+    chmod +x "$work/slow/$program"
+done
+quick=$PATH
+PATH=$work/slow:$PATH
+drill_killed lyon provider.server-spawned:1 lyon run.committed:1
+drill_killed lyon provider.server-spawned:2 lyon run.committed:1
+drill_killed lyon provider.spawned lyon run.committed:1
+PATH=$quick
+
 # Replication is in the middle of something when the test is asked for.
 drill_killed paris sync.cut:2 paris sync.commit:2
 drill_killed lyon replica.apply-head:2 lyon receiver.commit:2

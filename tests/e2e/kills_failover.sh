@@ -1,0 +1,160 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Either daemon killed with SIGKILL in each stage of a planned and of an unplanned failover, again and
+# again in the same run: it goes on to its end by itself, promotes once, starts one machine, and loses
+# nothing that it promised to keep.
+. "$(dirname "$0")/lib/e2e.sh"
+. tests/e2e/lib/kills.sh
+
+e2e_two_sites
+
+boot() { # MACHINE NUMBER: without waiting for its guest
+    demo_machine "$1" "$2" raw
+    q paris machine add "$work/$1.lua" > /dev/null
+    q paris machine start "$1" > /dev/null
+}
+
+protected() { # MACHINE
+    wait_console paris "$1" 'ACKED [0-9]'
+    q paris protect "$1" --to lyon --interval 1s --keep 1000 > /dev/null
+    wait_points lyon "$1" 2
+    remember_points "$1"
+}
+
+# failover_killed KIND MACHINE SITE POINT...: one run, its site killed at one point after the other; each
+# restart is a recovery from the last kill, too. `run` is its number.
+failover_killed() {
+    kind=$1
+    machine=$2
+    victim=$3
+    shift 3
+    point=
+    for next in "$@"; do
+        [ -z "$point" ] || died "$victim" "$point"
+        arm "$victim" "$next"
+        if [ -z "$point" ]; then
+            # shellcheck disable=SC2086
+            q lyon failover "$machine" $kind --yes > "$work/run.log" 2>&1 &
+            command=$!
+        else
+            ok "$kind of $machine: $victim killed at $point"
+        fi
+        point=$next
+    done
+    died "$victim" "$point"
+    revive "$victim"
+    ok "$kind of $machine: $victim killed at $point"
+    wait "$command" || no "'failover $machine $kind' did not end well: $(tail -20 "$work/run.log")"
+    run=$(newest_run)
+}
+
+# Promoted once, started once, and the other side is out.
+failed_over() { # MACHINE
+    [ "$(run_text "$run" outcome)" = succeeded ] || no "run $run: $(q lyon run show "$run")"
+    each_effect_once "$run"
+    ok "$1: run $run did each step once"
+    one_instance "$run" "$1" 1
+    ok "$1: one machine at lyon"
+    points_are_kept "$1"
+    promotions=$(q lyon --json points "$1" | grep -o '"promotion":true' | wc -l)
+    check "$1: promoted once, no point lost" test "$promotions" = 1
+    wait_console lyon "$1" 'RECORDS '
+    line=$(records lyon "$1")
+    whole "$line" || no "$1 is damaged: $line"
+    ok "$1 is whole: $line"
+}
+
+fenced_at_paris() { # MACHINE
+    pgrep -f "$work/paris/machines/$1/qemu.pid" > /dev/null && no "$1 still runs at paris"
+    wait_for 30 "paris to say that $1 was failed over" paris_says "$1" '"failed-over"'
+    if q paris machine start "$1" > "$work/start.log" 2>&1; then
+        no "$1 was started at paris after it was failed over"
+    fi
+    ok "$1: paris says that it was failed over, and does not start it: $(head -1 "$work/start.log")"
+}
+
+paris_says() {
+    q paris --json status "$1" | grep -q "$2"
+}
+
+lost_nothing() { # MACHINE
+    line=$(records lyon "$1")
+    last=$(acked paris "$1")
+    check "$1 lost nothing: acknowledged $last, found $(field "$line" last)" \
+        test "$(field "$line" last)" = "$last"
+    check "$1: source and replica are identical" cmp "$work/$1-1.raw" "$work/lyon/replicas/$1/vda/head.raw"
+}
+
+ended_at_lyon() { # MACHINE
+    kill -9 "$(machine_pid lyon "$1")"
+}
+
+# --- Planned -----------------------------------------------------------------------------------
+
+boot k1 1
+boot k2 2
+protected k1
+before=$(newest_run)
+arm lyon run.declared
+q lyon failover k1 --planned --yes > "$work/run.log" 2>&1 && no "a run was told of that is not durable"
+died lyon run.declared
+revive lyon
+check "lyon killed before the run was durable: there is no run" test "$(newest_run)" = "$before"
+check "k1 was not touched" kill -0 "$(machine_pid paris k1)"
+points_go_on k1
+
+# Step by step: shut down, last changes, promote, retire, bring up.
+failover_killed --planned k1 lyon run.state:1 run.intent run.committed run.result \
+    run.intent run.committed:2 run.result \
+    run.intent run.committed:2 replica.promote-record replica.promote-manifest \
+    replica.promote-generation group.promote group.pin run.result \
+    run.intent run.committed:2 run.result \
+    run.intent run.committed:2 instance.made provider.server-spawned provider.overlay \
+    instance.started instance.start instance.observe run.result run.state
+failed_over k1
+fenced_at_paris k1
+lost_nothing k1
+ended_at_lyon k1
+
+boot k3 3
+protected k2
+failover_killed --planned k2 paris machine.shutdown source.held sync.outbox group.final-sync \
+    source.fenced provider.ended group.retire
+failed_over k2
+fenced_at_paris k2
+lost_nothing k2
+ended_at_lyon k2
+
+# --- Unplanned ---------------------------------------------------------------------------------
+
+# Paris can be reached, and is killed when it is asked.
+boot k4 4
+protected k3
+failover_killed "--unplanned --last-delta" k3 paris machine.shutdown source.synced group.final-sync \
+    group.hold source.fenced group.retire
+failed_over k3
+fenced_at_paris k3
+lost_nothing k3
+ended_at_lyon k3
+
+# Paris is gone: hold, promote, retire, bring up.
+protected k4
+floor=$(acked paris k4)
+points_go_on k4 2
+qemu=$(machine_pid paris k4)
+kill_daemon paris
+kill -9 "$qemu"
+remember_points k4
+failover_killed --unplanned k4 lyon run.intent run.committed run.result \
+    run.intent run.committed:2 replica.promote-record group.promote run.result \
+    run.intent run.committed:2 run.result \
+    run.intent run.committed:2 instance.made provider.spawned instance.start \
+    run.result run.state
+failed_over k4
+check "at least the $floor records of the durable point are there" test "$(field "$line" last)" -ge "$floor"
+revive paris
+fenced_at_paris k4
+for site in paris lyon; do
+    check "the audit log of $site verifies" q "$site" audit verify
+done
+e2e_done
