@@ -418,6 +418,8 @@ static bool may_run(struct session *s)
     }
     if (retry || (looks && state != SESSION_CRITICAL && state != SESSION_FENCED)) {
         retry_reset(&s->retry);
+        /* A fresh start: the link that is still open may be one to a daemon that is no more. */
+        s->instant_used = false;
         s->source_failures = 0;
         s->waits_interval = false;
         s->due_ms = session_now(s);

@@ -193,6 +193,29 @@ static void a_person_can_have_it_tried_at_once(void **state)
     assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
 }
 
+/* Else a peer that comes back with the link of its former daemon still open is waited for. */
+static void a_link_that_breaks_after_a_retry_by_hand_is_tried_at_once_again(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct clock *clock = &f.bed.clock.clock;
+    int64_t next;
+
+    start_protected(&f, *state);
+    f.bed.unreachable = true;
+    f.bed.break_link = true;
+    session_turn(f.bed.session, NULL, &next);
+    session_turn(f.bed.session, NULL, &next);
+    f.bed.unreachable = false;
+    f.bed.cut_next = MIB / 16;
+    fake_write_random(f.machine, &f.seed, 100);
+    session_retry(f.bed.session);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).error.code, ERR_NET);
+    assert_int_equal(next, clock->now_ms(clock));
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +230,7 @@ int main(void)
         TMPDIR_TEST(a_replica_that_restarts_is_gone_on_with),
         TMPDIR_TEST(an_unreachable_replica_is_tried_by_the_schedule),
         TMPDIR_TEST(a_person_can_have_it_tried_at_once),
+        TMPDIR_TEST(a_link_that_breaks_after_a_retry_by_hand_is_tried_at_once_again),
     };
     return cmocka_run_group_tests_name("session", tests, NULL, NULL);
 }
