@@ -79,6 +79,9 @@ struct provider_qemu_config {
     const char *qemu_path;   /* "qemu-system-x86_64" */
     const char *plugin_path; /* nbdkit-muster-plugin.so */
     struct clock *clock;
+    /* How long a guest's read waits for a served disk's server before the machine is stopped with
+     * INSTANCE_IO_ERROR; 0: 30 s. Meanwhile the monitor may wait, too. */
+    uint32_t reconnect_s;
 };
 struct provider *provider_qemu_new(const struct provider_qemu_config *config);
 void provider_free(struct provider *provider);

@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ANSWER_MS 10000 /* a living QEMU answers within this time */
-#define LOOK_MS   10
+#define RECONNECT_S 30
+#define ANSWER_MS   10000 /* a living QEMU answers within this time */
+#define LOOK_MS     10
 
 const char *instance_state_name(enum instance_state state)
 {
@@ -285,6 +286,7 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
                                                                            : "qemu-system-x86_64");
     qemu->plugin_path = mem_strdup(config->plugin_path ? config->plugin_path : "");
     qemu->clock = config->clock ? config->clock : clock_real();
+    qemu->reconnect_s = config->reconnect_s ? config->reconnect_s : RECONNECT_S;
     return &qemu->base;
 }
 

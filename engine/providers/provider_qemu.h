@@ -17,6 +17,7 @@ struct provider_qemu {
     char *qemu_path;
     char *plugin_path;
     struct clock *clock;
+    uint32_t reconnect_s;
 };
 
 static inline struct provider_qemu *provider_qemu(struct provider *provider)

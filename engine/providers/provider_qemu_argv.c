@@ -6,7 +6,7 @@
  *
  * (diskN lets a stream run on overlayN beside them. It must be a node that QEMU knows for a filter:
  * a raw one hides that what overlayN lacks is in pointN, and a full mirror takes it for zeros.) It
- * and waits for its server when that dies: first in the NBD node (RECONNECT_S), then stopped by
+ * and waits for its server when that dies: first in the NBD node (reconnect-delay), then stopped by
  * its error, until `repair`. Disks that are served have no iothread: the NBD client of some QEMUs
  * does not survive a reconnect in one. */
 #include "providers/provider_qemu.h"
@@ -18,8 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define RECONNECT_S 30
-#define NO_LIMIT    "nolimit"
+#define NO_LIMIT "nolimit"
 
 void qemu_argv_done(struct qemu_argv *argv)
 {
@@ -85,7 +84,8 @@ static json_t *own_disk(const struct machine_disk *disk, const char *node)
                      "filename", disk->path);
 }
 
-static json_t *served_disk(const struct provider_instance *instance, size_t i, const char *node)
+static json_t *served_disk(const struct provider_qemu *qemu,
+                           const struct provider_instance *instance, size_t i, const char *node)
 {
     const struct provider_served_disk *disk = &instance->served->at[i];
     CLEANUP(mem_freep) char *socket = qemu_served_file(instance, disk->name, "");
@@ -97,7 +97,7 @@ static json_t *served_disk(const struct provider_instance *instance, size_t i, c
     (void)snprintf(server, sizeof(server), "server%zu", i);
     nbd = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}, s:s, s:i}", "driver", "nbd", "node-name", server,
                     "read-only", 1, "server", "type", "unix", "path", socket, "export", "",
-                    "reconnect-delay", RECONNECT_S);
+                    "reconnect-delay", (int)qemu->reconnect_s);
     return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:b, s:o}}}",
                      "driver", "throttle", "node-name", node, "throttle-group", NO_LIMIT, "file",
                      "driver", "qcow2", "node-name", overlay, "file", "driver", "file", "filename",
@@ -105,7 +105,8 @@ static json_t *served_disk(const struct provider_instance *instance, size_t i, c
                      "file", nbd);
 }
 
-static void add_disk(struct qemu_argv *argv, const struct provider_instance *instance, size_t i)
+static void add_disk(struct qemu_argv *argv, const struct provider_qemu *qemu,
+                     const struct provider_instance *instance, size_t i)
 {
     CLEANUP(json_freep) json_t *blockdev = NULL;
     bool iothread = instance->machine->disks.at[i].iothread && !instance->served;
@@ -113,7 +114,7 @@ static void add_disk(struct qemu_argv *argv, const struct provider_instance *ins
     char own_thread[40] = "";
 
     qemu_node(i, node);
-    blockdev = instance->served ? served_disk(instance, i, node)
+    blockdev = instance->served ? served_disk(qemu, instance, i, node)
                                 : own_disk(&instance->machine->disks.at[i], node);
     if (iothread) {
         add_pair(argv, "-object", mem_printf("iothread,id=thread%zu", i));
@@ -207,7 +208,7 @@ void qemu_argv_make(const struct provider_qemu *qemu, const struct provider_inst
     if (instance->served)
         add_pair(&argv, "-object", mem_strdup("throttle-group,id=" NO_LIMIT));
     for (size_t i = 0; i < machine->disks.len; i++)
-        add_disk(&argv, instance, i);
+        add_disk(&argv, qemu, instance, i);
     for (size_t i = 0; i < machine->nics.len; i++)
         add_nic(&argv, instance, i);
     if (paused)

@@ -84,6 +84,7 @@ static int start(void **state)
         .qemu_path = "qemu-system-x86_64",
         .plugin_path = MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so",
         .clock = clock_real(),
+        .reconnect_s = 5,
     };
 
     if (tmpdir_setup(state) < 0)
@@ -179,6 +180,33 @@ static uint32_t repair(void)
     return repaired;
 }
 
+static void wait_state(enum instance_state wanted)
+{
+    enum instance_state state;
+
+    for (;;) {
+        EXPECT_OK(provider->observe(provider, &instance, &state, cancel, &err));
+        if (state == wanted)
+            return;
+        EXPECT_OK(cancel_sleep(cancel, 50, &err));
+    }
+}
+
+/* As the daemon does: QEMU reconnects when it tries again, seconds later, and until then every read
+ * stops the machine anew. */
+static void repair_until_it_runs(void)
+{
+    enum instance_state state;
+    int good = 0;
+
+    while (good < 10) {
+        (void)repair();
+        EXPECT_OK(cancel_sleep(cancel, 200, &err));
+        EXPECT_OK(provider->observe(provider, &instance, &state, cancel, &err));
+        good = state == INSTANCE_RUNNING ? good + 1 : 0;
+    }
+}
+
 static void a_recovered_machine_survives_its_servers(void **unused)
 {
     CLEANUP(mem_freep) char *agent_path = path_join(run_dir, "agent");
@@ -201,6 +229,14 @@ static void a_recovered_machine_survives_its_servers(void **unused)
     kill_server(1);
     assert_int_equal(repair(), 2);
     pid = begin_reading(agent, "/dev/vdb");
+    wait_read(agent, pid);
+
+    /* So it does when the server stays away for so long that the machine is stopped. */
+    kill_server(1);
+    pid = begin_reading(agent, "/dev/vdb");
+    wait_state(INSTANCE_IO_ERROR);
+    assert_int_equal(repair(), 1);
+    repair_until_it_runs();
     wait_read(agent, pid);
     acked = wait_acked(20);
 

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 static struct provider_qemu qemu = {.qemu_path = (char[]){"qemu-system-x86_64"},
-                                    .plugin_path = (char[]){"/lib/plugin.so"}};
+                                    .plugin_path = (char[]){"/lib/plugin.so"},
+                                    .reconnect_s = 30};
 
 /* One option per line: each word that begins with "-" begins one. */
 static char *lines_of(const struct provider_instance *instance, bool paused)
