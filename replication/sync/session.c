@@ -374,7 +374,8 @@ static void fail(struct session *s, const struct err *err, bool was_working)
 int session_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
                 struct err *err)
 {
-    bool was_working = s->link && s->remote.proven;
+    /* Open since an earlier turn: when it breaks, its peer may long be back under another. */
+    bool was_working = s->link != NULL;
     struct err ended;
 
     s->started_ms = session_now(s);
