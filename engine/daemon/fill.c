@@ -6,6 +6,7 @@
 #include "daemon/daemon_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static int fill_machine(struct daemon *daemon, const struct state_machine *row, struct err *err)
 {
@@ -35,6 +36,31 @@ static int fill_source(struct daemon *daemon, const struct state_protection *row
     return estate_group_add(daemon->estate, &group, err);
 }
 
+/* The row follows the mark of a failover: a daemon that was killed in between has written only that
+ * one. */
+static int follow_mark(struct daemon *daemon, struct state_protection *row, struct err *err)
+{
+    const char *state = row->state;
+    struct estate_mark mark;
+
+    if (estate_mark_read(daemon->estate, row->group, &mark, err) < 0)
+        return -1;
+    if (mark.retired)
+        state = "failed-over";
+    else if (mark.held[0])
+        state = "failing-over";
+    else if (str_eq(state, "failing-over"))
+        state = "protected";
+    if (str_eq(state, row->state))
+        return 0;
+    log_info("daemon", "group=%s was=%s state=%s", row->group, row->state, state);
+    char *copy = mem_strdup(state);
+    free(row->state);
+    row->state = copy;
+    row->since_ms = daemon->clock->wall_ms(daemon->clock);
+    return state_protection_put(daemon->state, row, err);
+}
+
 static int fill_replica(struct daemon *daemon, const struct state_protection *row, struct err *err)
 {
     CLEANUP(json_freep) json_t *settings = NULL;
@@ -58,7 +84,7 @@ static bool is_sent(const struct state_protection *row)
     return !str_starts(row->state, "enabling") && !str_starts(row->state, "disabling");
 }
 
-static void fill_protection(struct daemon *daemon, const struct state_protection *row)
+static void fill_protection(struct daemon *daemon, struct state_protection *row)
 {
     struct err err = ERR_EMPTY;
     int rc = 0;
@@ -66,7 +92,7 @@ static void fill_protection(struct daemon *daemon, const struct state_protection
     if (str_eq(row->role, "replica"))
         rc = fill_replica(daemon, row, &err);
     else if (is_sent(row))
-        rc = fill_source(daemon, row, &err);
+        rc = follow_mark(daemon, row, &err) < 0 ? -1 : fill_source(daemon, row, &err);
     if (rc < 0)
         log_error("daemon", "left out group=%s role=%s error=\"%s\"", row->group, row->role,
                   err.text);

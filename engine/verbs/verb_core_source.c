@@ -43,6 +43,13 @@ static int ask_source(const struct verb_call *call, const char *what, json_t *ar
     return site_ask(call->there, what, args, NULL, limit, err);
 }
 
+static int observe_machine(const struct verb_call *call, const char *machine, json_t **ret_reply,
+                           struct cancel *cancel, struct err *err)
+{
+    return site_ask(call->there, "machine.observe", json_pack("{s:s}", "machine", machine),
+                    ret_reply, cancel, err);
+}
+
 /* The source's group is held for this failover. */
 static bool is_held(const struct verb_call *call, const json_t *group)
 {
@@ -78,9 +85,7 @@ static int shutdown_probe(const struct verb_call *call, enum verb_answer *ret_an
 {
     CLEANUP(json_freep) json_t *seen = NULL;
 
-    if (site_ask(call->there, "machine.observe",
-                 json_pack("{s:s}", "machine", verb_text(call, "machine")), &seen, cancel, err)
-        < 0)
+    if (observe_machine(call, verb_text(call, "machine"), &seen, cancel, err) < 0)
         return -1;
     const char *state = json_get_str(seen, "state", "?");
     *ret_answer = str_eq(state, "shutdown") || str_eq(state, "off") ? ANSWER_DONE : ANSWER_NOT_DONE;
@@ -299,21 +304,39 @@ static int retire_run(const struct verb_call *call, json_t **ret_result, struct 
     return 0;
 }
 
+/* Marked first, ended then: the other side may have been cut in between. */
+static int is_retired(const struct verb_call *call, bool *ret_retired, struct cancel *cancel,
+                      struct err *err)
+{
+    CLEANUP(json_freep) json_t *source = NULL;
+    CLEANUP(json_freep) json_t *seen = NULL;
+    uint64_t generation = promoted_generation(call);
+
+    *ret_retired = false;
+    if (observe_group(call, &source, cancel, err) < 0)
+        return -1;
+    if (generation == 0 || json_get_u64(source, "retired", 0) < generation)
+        return 0;
+    if (observe_machine(call, verb_text(call, "group"), &seen, cancel, err) < 0)
+        return -1;
+    *ret_retired = str_eq(json_get_str(seen, "state", "?"), "off");
+    return 0;
+}
+
 static int retire_probe(const struct verb_call *call, enum verb_answer *ret_answer,
                         json_t **ret_result, struct cancel *cancel, struct err *err)
 {
-    CLEANUP(json_freep) json_t *source = NULL;
-    uint64_t generation = promoted_generation(call);
+    bool retired;
 
     *ret_answer = ANSWER_NOT_DONE;
-    if (observe_group(call, &source, cancel, err) < 0) {
+    if (is_retired(call, &retired, cancel, err) < 0) {
         if (call->kind == RUN_UNPLANNED && err_is_retryable(err->code)) {
             err_clear(err);
             return 0;
         }
         return -1;
     }
-    if (generation == 0 || json_get_u64(source, "retired", 0) < generation)
+    if (!retired)
         return 0;
     *ret_answer = ANSWER_DONE;
     *ret_result = json_pack("{s:b}", "reached", 1);

@@ -303,6 +303,22 @@ static void each_step_of_the_core_is_found_done(void **state)
     assert_int_equal(probe(scene, "core_retire", RUN_PLANNED, group()), ANSWER_DONE);
 }
 
+static void a_machine_that_was_marked_but_still_runs_is_not_retired(void **state)
+{
+    struct scene *scene = *state;
+    struct sim_machine *db1 = sim_machine(&scene->world, "db1");
+
+    EXPECT_OK(act(scene, "core_shutdown", RUN_PLANNED, machine()));
+    EXPECT_OK(act(scene, "core_final_sync", RUN_PLANNED, group()));
+    EXPECT_OK(act(scene, "core_promote", RUN_PLANNED, group()));
+    db1->retired = 2; /* and then the daemon there was killed */
+    db1->state = INSTANCE_RUNNING;
+    assert_int_equal(probe(scene, "core_retire", RUN_PLANNED, group()), ANSWER_NOT_DONE);
+    EXPECT_OK(act(scene, "core_retire", RUN_PLANNED, group()));
+    assert_int_equal(db1->state, INSTANCE_OFF);
+    assert_int_equal(probe(scene, "core_retire", RUN_PLANNED, group()), ANSWER_DONE);
+}
+
 static void a_promotion_by_somebody_else_is_not_ours(void **state)
 {
     struct scene *scene = *state;
@@ -424,6 +440,7 @@ int main(void)
         VERB_TEST(a_bad_duration_is_refused),
         VERB_TEST(the_planned_core_moves_a_machine),
         VERB_TEST(each_step_of_the_core_is_found_done),
+        VERB_TEST(a_machine_that_was_marked_but_still_runs_is_not_retired),
         VERB_TEST(a_promotion_by_somebody_else_is_not_ours),
         VERB_TEST(undoing_the_planned_core_gives_the_machine_back),
         VERB_TEST(a_replica_behind_the_last_delta_is_not_believed),
