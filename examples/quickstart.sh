@@ -89,7 +89,6 @@ heading "Promised and measured"
 verdict=0
 demo_table || verdict=1
 demo_end
-demo_leftovers
 finished=$(date +%s)
 note "Took $((finished - prepared)) s, and $((prepared - began)) s for packages and build."
 exit "$verdict"

@@ -63,6 +63,10 @@ kernel_package() {
 }
 
 kernel=$(kernel_package)
+if [ -z "$kernel" ]; then
+    apt-get -qq update >&2 # a system whose package lists were never fetched, or removed
+    kernel=$(kernel_package)
+fi
 [ -n "$kernel" ] || {
     echo "no package linux-image-cloud-amd64; hint: apt-get update" >&2
     exit 1

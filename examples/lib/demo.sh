@@ -235,16 +235,27 @@ demo_table() {
     return "$kept"
 }
 
-# What is left of a test: processes, namespaces, sockets, overlays that bear the sites' names.
+# The network namespaces that this demo's tests made, by what their runs wrote down.
+demo_spaces() {
+    for run in $(q lyon --json run list | grep -o '"id":[0-9]*' | cut -d: -f2); do
+        q lyon --json run show "$run" | grep -o 'muster-t-[a-z0-9.-]*'
+    done | sort -u
+}
+
+# Fails when a test left anything: its network, folders of its machines, their processes.
 demo_leftovers() {
     left=
-    for dir in "$work"/*/instances/*; do
-        [ ! -e "$dir" ] || case $dir in */instances/*) [ "${1:-}" = all ] && left="$left $dir" ;; esac
+    for space in $(demo_spaces); do
+        ! ip netns list | grep -q "^$space\b" || left="$left namespace:$space"
     done
-    spaces=$(ip netns list 2> /dev/null | grep -c "^muster-t-.*" || true)
-    note "test namespaces left: $spaces"
-    [ "$spaces" = 0 ] || fail "a test's network was left behind: $(ip netns list)"
+    for dir in "$work"/lyon/instances/*; do
+        [ ! -e "$dir" ] || left="$left $dir"
+    done
+    for pid in $(pgrep -f "$work/lyon/instances" || true); do
+        left="$left process:$pid"
+    done
     [ -z "$left" ] || fail "left behind:$left"
+    note "Networks, folders and processes left: none. (Made and removed: $(demo_spaces | tr '\n' ' '))"
 }
 
 # Ends daemons and machines, removes the folder. Safe to call twice.

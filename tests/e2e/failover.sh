@@ -24,14 +24,16 @@ done
 wait_points lyon db1 $((before + 2))
 wait_points lyon web1 $((before_web + 2))
 ok "points went on arriving while the test ran"
-check "a test namespace exists" test "$(ip netns list | grep -c muster-t)" -ge 1
+space=$(demo_spaces)
+check "the test has a network namespace: $space" test -e "/run/netns/$space"
 dirs=$(ls -d "$work"/lyon/instances/*)
 q lyon cleanup shop
 for dir in $dirs; do
     check "$(basename "$dir") is gone" test ! -e "$dir"
 done
 check "no process of the test is left" test -z "$(pgrep -f "$work/lyon/instances" || true)"
-check "no namespace is left" test "$(ip netns list | grep -c muster-t || true)" = 0
+check "no namespace is left" test "$(ip netns list | grep -c "^$space" || true)" = 0
+check "nothing is left" demo_leftovers
 
 # Planned failover: nothing is lost.
 q lyon run shop --kind planned --yes
