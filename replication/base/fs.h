@@ -63,6 +63,14 @@ int fs_lock(const char *path, int *ret_fd, struct err *err) MUST_CHECK;
 int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *err) MUST_CHECK;
 
 void fd_close(int *fd); /* for CLEANUP; -1 is fine */
+/* Its value; *fd becomes -1, so that its cleanup does nothing. */
+static inline int fd_take(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
 /* "DIR/NAME" in malloc'ed memory. */
 char *path_join(const char *dir, const char *name);
 
