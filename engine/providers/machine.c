@@ -10,11 +10,11 @@
 
 #define MEMORY_MIN (16ULL << 20)
 #define MEMORY_MAX (64ULL << 40)
-#define CPUS_MAX   1024u
-#define DISKS_MAX  26u /* vda .. vdz */
-#define NICS_MAX   16u
+#define CPUS_MAX   1024U
+#define DISKS_MAX  26U /* vda .. vdz */
+#define NICS_MAX   16U
 /* A node's name in QEMU has at most 31 bytes, and ours begin with "disk-". */
-#define DISK_NAME_MAX 24u
+#define DISK_NAME_MAX 24U
 
 static const char *const fields[] = {"name",     "memory", "cpus",  "kernel", "initrd", "cmdline",
                                      "firmware", "accel",  "agent", "disks",  "nics",   NULL};

@@ -249,6 +249,7 @@ static int resting_source(const struct provider_instance *instance, const char *
     return source_file_open(disks, machine->disks.len, work_dir, ret_source, err);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the seam's signature */
 static int qemu_open_source(struct provider *provider, const struct provider_instance *instance,
                             const char *group, uint64_t generation, const char *work_dir,
                             struct source **ret_source, struct cancel *cancel, struct err *err)

@@ -16,7 +16,7 @@
 #include <linux/kvm.h>
 
 #define CPUID_ENTRIES    128
-#define CPUID_1_ECX_SSE3 1u
+#define CPUID_1_ECX_SSE3 1U
 #define AGENT_MS         5000
 
 /* --- KVM ----------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@
 bool qemu_tap_name(const struct provider_instance *instance, size_t nic,
                    char ret_name[QEMU_TAP_BYTES])
 {
-    uint32_t hash = 2166136261u; /* FNV-1a */
+    uint32_t hash = 2166136261U; /* FNV-1a */
 
     if (!str_starts(instance->machine->nics.at[nic].network, BRIDGE))
         return false;
@@ -23,7 +23,7 @@ bool qemu_tap_name(const struct provider_instance *instance, size_t nic,
     if (instance->isolated && !instance->netns[0])
         return false;
     for (const char *p = instance->run_dir; *p; p++)
-        hash = (hash ^ (uint8_t)*p) * 16777619u;
+        hash = (hash ^ (uint8_t)*p) * 16777619U;
     (void)snprintf(ret_name, QEMU_TAP_BYTES, "mt%08" PRIx32 "-%u", hash, (unsigned)nic % 100);
     return true;
 }

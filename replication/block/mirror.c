@@ -32,7 +32,10 @@
 #define START_MS     30000
 
 struct mirror {
-    struct mirror_config config; /* disk, node, tag: copies */
+    char *disk;
+    char *node;
+    char *plugin_path;
+    uint64_t size;
     struct qmp *qmp;
     char job[64];
     char target[BLOCKS_NODE_BYTES];
@@ -67,8 +70,7 @@ static int listen_at(const char *path, int *ret_fd, struct err *err)
     (void)unlink(path);
     if (fd < 0 || bind(fd, (const struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 4) < 0)
         return err_set(err, ERR_IO, errno, "listen on %s", path);
-    *ret_fd = fd;
-    fd = -1;
+    *ret_fd = fd_take(&fd);
     return 0;
 }
 
@@ -77,7 +79,7 @@ static int watch(struct mirror *mirror, int fd, struct err *err)
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
 
     if (epoll_ctl(mirror->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-        return err_set(err, ERR_IO, errno, "disk %s: epoll", mirror->config.disk);
+        return err_set(err, ERR_IO, errno, "disk %s: epoll", mirror->disk);
     return 0;
 }
 
@@ -93,11 +95,11 @@ static int wait_for_server(struct mirror *mirror, const char *pid_path, const ch
             struct err none = ERR_EMPTY;
             if (fs_read_file(fs_real(), log, 65536, &words, &none) < 0)
                 str_clear(&words);
-            return err_set(err, ERR_IO, 0, "disk %s: nbdkit ended: %.400s", mirror->config.disk,
+            return err_set(err, ERR_IO, 0, "disk %s: nbdkit ended: %.400s", mirror->disk,
                            str_text(&words));
         }
         if (cancel_sleep(limit, 2, err) < 0)
-            return err_wrap(err, "disk %s: wait for nbdkit", mirror->config.disk);
+            return err_wrap(err, "disk %s: wait for nbdkit", mirror->disk);
     }
     return 0;
 }
@@ -105,7 +107,7 @@ static int wait_for_server(struct mirror *mirror, const char *pid_path, const ch
 static int start_server(struct mirror *mirror, struct cancel *cancel, struct err *err)
 {
     CLEANUP(mem_freep) char *sink = mem_printf("socket=%s", mirror->sink_path);
-    CLEANUP(mem_freep) char *size = mem_printf("size=%" PRIu64, mirror->config.size);
+    CLEANUP(mem_freep) char *size = mem_printf("size=%" PRIu64, mirror->size);
     CLEANUP(mem_freep) char *log = mem_printf("%s.log", mirror->nbd_path);
     CLEANUP(mem_freep) char *pid_path = mem_printf("%s.pid", mirror->nbd_path);
     const char *const argv[] = {"nbdkit",
@@ -115,7 +117,7 @@ static int start_server(struct mirror *mirror, struct cancel *cancel, struct err
                                 mirror->nbd_path,
                                 "--pidfile",
                                 pid_path,
-                                mirror->config.plugin_path,
+                                mirror->plugin_path,
                                 "mode=sink",
                                 sink,
                                 size,
@@ -141,30 +143,30 @@ static int start_job(struct mirror *mirror, struct cancel *cancel, struct err *e
                                "export", "", "reconnect-delay", 0);
 
     if (blocks_add(mirror->qmp, target, cancel, err) < 0)
-        return err_wrap(err, "disk %s", mirror->config.disk);
+        return err_wrap(err, "disk %s", mirror->disk);
     mirror->has_target = true;
     if (qmp_command(mirror->qmp, "blockdev-mirror",
                     json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "job-id", mirror->job,
-                              "device", mirror->config.node, "target", mirror->target, "sync",
-                              "full", "copy-mode", "background", "on-target-error", "report",
-                              "granularity", (int)CHUNK, "buf-size", BUFFER_BYTES),
+                              "device", mirror->node, "target", mirror->target, "sync", "full",
+                              "copy-mode", "background", "on-target-error", "report", "granularity",
+                              (int)CHUNK, "buf-size", BUFFER_BYTES),
                     NULL, cancel, err)
         < 0)
-        return err_wrap(err, "disk %s", mirror->config.disk);
+        return err_wrap(err, "disk %s", mirror->disk);
     mirror->running = true;
     return 0;
 }
 
 static int mirror_start(struct mirror *mirror, struct cancel *cancel, struct err *err)
 {
-    uint64_t chunks = (mirror->config.size + CHUNK - 1) / CHUNK;
+    uint64_t chunks = (mirror->size + CHUNK - 1) / CHUNK;
 
     mirror->seen = mem_try_alloc((size_t)(chunks / 8 + 1), "blocks seen by the mirror", err);
     if (!mirror->seen || listen_at(mirror->sink_path, &mirror->listener, err) < 0)
         return -1;
     mirror->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (mirror->epoll < 0)
-        return err_set(err, ERR_IO, errno, "disk %s: epoll", mirror->config.disk);
+        return err_set(err, ERR_IO, errno, "disk %s: epoll", mirror->disk);
     if (watch(mirror, mirror->listener, err) < 0 || watch(mirror, qmp_fd(mirror->qmp), err) < 0)
         return -1;
     qmp_drop_events(mirror->qmp);
@@ -176,10 +178,10 @@ int mirror_open(const struct mirror_config *config, struct qmp *qmp, struct mirr
 {
     struct mirror *mirror = mem_new(struct mirror);
 
-    mirror->config = *config;
-    mirror->config.disk = mem_strdup(config->disk);
-    mirror->config.node = mem_strdup(config->node);
-    mirror->config.plugin_path = mem_strdup(config->plugin_path);
+    mirror->disk = mem_strdup(config->disk);
+    mirror->node = mem_strdup(config->node);
+    mirror->plugin_path = mem_strdup(config->plugin_path);
+    mirror->size = config->size;
     mirror->qmp = qmp;
     mirror->listener = mirror->conn = mirror->epoll = -1;
     (void)snprintf(mirror->job, sizeof(mirror->job), "%s-mirror", config->tag);
@@ -215,9 +217,9 @@ void mirror_close(struct mirror *mirror)
     (void)unlink(mirror->nbd_path);
     free(mirror->sink_path);
     free(mirror->nbd_path);
-    free((void *)(uintptr_t)mirror->config.disk);
-    free((void *)(uintptr_t)mirror->config.node);
-    free((void *)(uintptr_t)mirror->config.plugin_path);
+    free(mirror->disk);
+    free(mirror->node);
+    free(mirror->plugin_path);
     free(mirror->data);
     free(mirror->seen);
     free(mirror);
@@ -227,7 +229,7 @@ void mirror_close(struct mirror *mirror)
 
 static int sink_gone(struct mirror *mirror, struct err *err)
 {
-    return err_set(err, ERR_IO, 0, "disk %s: the mirror's sink closed", mirror->config.disk);
+    return err_set(err, ERR_IO, 0, "disk %s: the mirror's sink closed", mirror->disk);
 }
 
 /* Reads what there is, up to `len` bytes in all: 1 when they are there, 0 when not yet. */
@@ -262,10 +264,10 @@ static int receive_record(struct mirror *mirror, struct err *err)
         rc = receive(mirror, mirror->head, &mirror->head_len, SINK_RECORD_BYTES, err);
         if (rc <= 0)
             return rc;
-        if (!sink_get(mirror->head, &mirror->record) || mirror->record.off > mirror->config.size
-            || mirror->record.len > mirror->config.size - mirror->record.off)
+        if (!sink_get(mirror->head, &mirror->record) || mirror->record.off > mirror->size
+            || mirror->record.len > mirror->size - mirror->record.off)
             return err_set(err, ERR_PROTOCOL, 0, "disk %s: the mirror's sink sent no record",
-                           mirror->config.disk);
+                           mirror->disk);
         mirror->data_len = 0;
         mirror->given = 0;
     }
@@ -301,7 +303,7 @@ static void note_seen(struct mirror *mirror)
     uint64_t end = (mirror->record.off + mirror->record.len + CHUNK - 1) / CHUNK;
 
     for (uint64_t i = first; i < end; i++) {
-        uint8_t bit = (uint8_t)(1u << (i % 8));
+        uint8_t bit = (uint8_t)(1U << (i % 8));
         mirror->came_round |= (mirror->seen[i / 8] & bit) != 0;
         mirror->seen[i / 8] |= bit;
     }
@@ -357,11 +359,10 @@ static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err 
         mirror->running = false;
         why = json_get_str(json_object_get(has_ended, "data"), "error", NULL);
         if (why)
-            return err_set(err, ERR_IO, 0, "disk %s: the mirror failed: %s", mirror->config.disk,
-                           why);
+            return err_set(err, ERR_IO, 0, "disk %s: the mirror failed: %s", mirror->disk, why);
         if (!mirror->ending)
             return err_set(err, ERR_CANCELLED, 0, "disk %s: somebody cancelled the mirror",
-                           mirror->config.disk);
+                           mirror->disk);
         return 0;
     }
     if (qmp_take_event(mirror->qmp, &ready, &is_ready, err) < 0)
@@ -384,7 +385,7 @@ int mirror_next(struct mirror *mirror, struct source_piece *ret_piece, struct ca
         if (look_at_job(mirror, cancel, err) < 0)
             return -1;
         if (!mirror->running) {
-            *ret_piece = (struct source_piece){.off = mirror->config.size};
+            *ret_piece = (struct source_piece){.off = mirror->size};
             return 0;
         }
         rc = receive_record(mirror, err);
@@ -394,6 +395,6 @@ int mirror_next(struct mirror *mirror, struct source_piece *ret_piece, struct ca
         if (mirror->whole && mirror->record.kind == SINK_DATA)
             note_seen(mirror);
         if (!mirror->whole && cancel_poll(cancel, mirror->epoll, POLLIN, err) < 0)
-            return err_wrap(err, "disk %s: mirror", mirror->config.disk);
+            return err_wrap(err, "disk %s: mirror", mirror->disk);
     }
 }

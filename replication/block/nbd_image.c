@@ -22,8 +22,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CLUSTER        (64u << 10)
-#define PIECE_MAX      (512u << 10)
+#define CLUSTER        (64U << 10)
+#define PIECE_MAX      (512U << 10)
 #define SLOTS          16
 #define STATUS_MAX     (UINT64_C(1) << 31)
 #define CONNECT_MS     30000
@@ -147,6 +147,13 @@ static int lost(struct nbd_image *image, const char *what, struct err *err)
     return -1;
 }
 
+/* After a cancel in the middle of a question the connection is of no more use. */
+static int broke_off(const struct nbd_image *image, struct err *err)
+{
+    return err_set(err, ERR_STATE, 0, "disk %s: %s: reading broke off before", image->name,
+                   image->path);
+}
+
 /* Waits for the server and lets libnbd take one step. */
 static int nbd_step(struct nbd_image *image, struct cancel *cancel, struct err *err)
 {
@@ -180,10 +187,9 @@ static int wait_for_socket(struct nbd_image *image, struct cancel *cancel, struc
 
         if (connect(fd, (const struct sockaddr *)&at, sizeof(at)) == 0) {
             /* libnbd takes the descriptor over, also when it fails */
-            int given = fd;
-            fd = -1;
-            return nbd_aio_connect_socket(image->nbd, given) < 0 ? lost(image, "connect to", err)
-                                                                 : 0;
+            return nbd_aio_connect_socket(image->nbd, fd_take(&fd)) < 0
+                       ? lost(image, "connect to", err)
+                       : 0;
         }
         if (!proc_is_alive(&image->server))
             return server_ended(image, err);
@@ -270,38 +276,48 @@ static int on_extents_done(void *data, int *error)
     return 1;
 }
 
+/* Asks about [collector->start, collector->end) and waits for the answer. */
+static int ask_extents(struct nbd_image *image, struct collector *collector, struct cancel *cancel,
+                       struct err *err)
+{
+    nbd_extent_callback each = {.callback = on_extents, .user_data = collector};
+    nbd_completion_callback end = {.callback = on_extents_done, .user_data = collector};
+
+    collector->done = false;
+    collector->upto = collector->start;
+    if (nbd_aio_block_status(image->nbd, collector->end - collector->start, collector->start, each,
+                             end, 0)
+        < 0)
+        return lost(image, "ask about the blocks of", err);
+    while (!collector->done) {
+        if (nbd_step(image, cancel, err) < 0) {
+            nbd_close(TAKE(image->nbd)); /* so that nobody calls back into `collector` */
+            return -1;
+        }
+    }
+    if (collector->error || collector->upto <= collector->start)
+        return err_set(err, ERR_IO, collector->error, "disk %s: %s: blocks at %llu", image->name,
+                       image->path, (unsigned long long)collector->start);
+    return 0;
+}
+
 int nbd_image_extents(struct nbd_image *image, uint64_t from, uint64_t to,
                       struct source_extents *extents, struct cancel *cancel, struct err *err)
 {
     struct collector collector = {
         .context = image->context, .bitmap = image->bitmap, .extents = extents};
 
+    if (!image->nbd)
+        return broke_off(image, err);
     if (nbd_can_meta_context(image->nbd, image->context) != 1) {
         add_extent(extents, from, to - from); /* a server that knows nothing: all is data */
         return 0;
     }
-    while (from < to) {
-        uint64_t len = to - from < STATUS_MAX ? to - from : STATUS_MAX;
-
-        collector.done = false;
-        collector.start = collector.upto = from;
-        collector.end = from + len;
-        if (nbd_aio_block_status(
-                image->nbd, len, from,
-                (nbd_extent_callback){.callback = on_extents, .user_data = &collector},
-                (nbd_completion_callback){.callback = on_extents_done, .user_data = &collector}, 0)
-            < 0)
-            return lost(image, "ask about the blocks of", err);
-        while (!collector.done) {
-            if (nbd_step(image, cancel, err) < 0) {
-                nbd_close(TAKE(image->nbd)); /* so that nobody calls back into `collector` */
-                return -1;
-            }
-        }
-        if (collector.error || collector.upto <= from)
-            return err_set(err, ERR_IO, collector.error, "disk %s: %s: blocks at %llu", image->name,
-                           image->path, (unsigned long long)from);
-        from = collector.upto;
+    for (; from < to; from = collector.upto) {
+        collector.start = from;
+        collector.end = to - from < STATUS_MAX ? to : from + STATUS_MAX;
+        if (ask_extents(image, &collector, cancel, err) < 0)
+            return -1;
     }
     return 0;
 }
@@ -435,8 +451,7 @@ int nbd_image_read(struct nbd_image *image, uint64_t off, void *buf, size_t len,
     uint8_t *to = buf;
 
     if (!image->nbd)
-        return err_set(err, ERR_STATE, 0, "disk %s: %s: reading broke off before", image->name,
-                       image->path);
+        return broke_off(image, err);
     if (off > image->size || len > image->size - off)
         return err_set(err, ERR_INVALID, 0, "disk %s: read of %zu bytes at %llu, but it has %llu",
                        image->name, len, (unsigned long long)off, (unsigned long long)image->size);

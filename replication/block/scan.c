@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define UNIT      (UINT64_C(64) << 10)
-#define PIECE_MAX (1u << 20)
+#define PIECE_MAX (1U << 20)
 /* How far an image is asked about its blocks at a time. */
 #define WINDOW (UINT64_C(1) << 30)
 

@@ -299,10 +299,10 @@ static const struct source_ops qemu_ops = {
 /* FNV-1a: only to tell a few groups apart. */
 static void make_tag(const char *group, char *ret_tag, size_t len)
 {
-    uint32_t hash = 2166136261u;
+    uint32_t hash = 2166136261U;
 
     for (; *group; group++)
-        hash = (hash ^ (uint8_t)*group) * 16777619u;
+        hash = (hash ^ (uint8_t)*group) * 16777619U;
     (void)snprintf(ret_tag, len, "muster-%08" PRIx32, hash);
 }
 
@@ -331,7 +331,7 @@ static int learn_sizes(struct source_qemu *qemu, struct cancel *cancel, struct e
 
     if (qemu_disks(&qemu->base, &disks, cancel, err) < 0)
         return -1;
-    for (size_t i = 0; i < qemu->disk_count; i++)
+    for (size_t i = 0; i < qemu->disk_count && i < disks.len; i++)
         qemu->disks[i].size = disks.at[i].size;
     return 0;
 }

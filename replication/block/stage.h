@@ -11,7 +11,7 @@
 /* QEMU copies units of this size, whatever the map's granularity. */
 #define STAGE_CLUSTER   (UINT64_C(64) << 10)
 #define STAGE_DISK_MAX  (UINT64_C(1) << 50)
-#define STAGE_MAP_BLOCK 4096u
+#define STAGE_MAP_BLOCK 4096U
 
 /* The most a staging file can take when `dirty_bytes` are marked in a 4 KiB map. */
 uint64_t stage_room(uint64_t disk_size, uint64_t dirty_bytes);

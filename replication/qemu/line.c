@@ -41,8 +41,7 @@ int line_connect(const char *path, struct line_socket **ret_socket, struct cance
             return err_wrap(err, "connect to %s", path);
     }
     *ret_socket = mem_new(struct line_socket);
-    (*ret_socket)->fd = fd;
-    fd = -1;
+    (*ret_socket)->fd = fd_take(&fd);
     return 0;
 }
 
@@ -71,7 +70,12 @@ static ssize_t send_some(int to, const char *bytes, size_t len, int fd)
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {0};
-    struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len};
+    /* sendmsg wants its parts writable, and leaves them alone. */
+    union {
+        const char *ours;
+        void *theirs;
+    } base = {.ours = bytes};
+    struct iovec part = {.iov_base = base.theirs, .iov_len = len};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
     if (fd >= 0) {

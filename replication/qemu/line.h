@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 /* The longest line taken; a longer one is ERR_PROTOCOL. */
-#define LINE_MAX_BYTES (16u << 20)
+#define LINE_MAX_BYTES (16U << 20)
 
 struct line_socket;
 /* ERR_NET: nothing listens there. ERR_INVALID: the path is too long for a socket. */
