@@ -188,6 +188,43 @@ static void each_cut_is_one_instant_and_the_last_one_is_the_disk(void **unused)
     EXPECT_OK(proc_must(compare, NULL, &err));
 }
 
+/* A link slower than the guest: the mirror would never be equal to the disk. */
+static void a_disk_written_faster_than_it_is_copied_is_copied_all_the_same(void **unused)
+{
+    const char *const compare[] = {"qemu-img", "compare", "-q",      "-f",       "raw",
+                                   "-F",       "qcow2",   copies[1], qcow2_path, NULL};
+    struct source_piece piece;
+    unsigned pieces = 0;
+    bool ordered;
+
+    (void)unused;
+    (void)snprintf(machine.cmdline, sizeof(machine.cmdline),
+                   "console=ttyS0 quiet writer.mode=span writer.span=8");
+    EXPECT_OK(provider->start(provider, &instance, false, cancel, &err));
+    while (provider->console_has(provider, &instance, "SPAN", &err) != 1)
+        EXPECT_OK(cancel_sleep(cancel, 20, &err));
+    open_source();
+    EXPECT_OK(source->ops->track(source, 1, cancel, &err));
+    (void)source_apply_scan(source, "vdb", copies[1], cancel);
+    EXPECT_OK(source->ops->scan_begin(source, "vdb", 0, &ordered, cancel, &err));
+    for (piece.len = 1; piece.len > 0; pieces++) {
+        EXPECT_OK(source->ops->scan_next(source, &piece, cancel, &err));
+        EXPECT_OK(cancel_sleep(cancel, 20, &err));
+        if (pieces > 2000)
+            fail_msg("it goes round and round");
+    }
+    source->ops->scan_end(source);
+    print_message("%u pieces\n", pieces);
+
+    EXPECT_OK(provider->shutdown(provider, &instance, cancel, &err));
+    cut(2);
+    (void)source_apply_changes(source, "vdb", copies[1], cancel);
+    end(true);
+    source_closep(&source);
+    EXPECT_OK(provider->stop(provider, &instance, cancel, &err));
+    EXPECT_OK(proc_must(compare, NULL, &err));
+}
+
 static void kill_machine(void)
 {
     CLEANUP(str_free) struct str text = STR_EMPTY;
@@ -232,6 +269,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         MACHINE_TEST(each_cut_is_one_instant_and_the_last_one_is_the_disk),
+        MACHINE_TEST(a_disk_written_faster_than_it_is_copied_is_copied_all_the_same),
         MACHINE_TEST(a_machine_that_is_killed_is_not_tracked_any_more),
     };
     return cmocka_run_group_tests_name("source_qemu", tests, NULL, NULL);

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "qemu/blocks.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "support/expect.h"
+#include "support/qemu/fake_qmp.h"
+#include "support/tmpdir.h"
+
+#include <stdlib.h>
+
+static struct fake_qmp *fake;
+static struct qmp *qmp;
+static struct cancel *cancel;
+
+static void connect_to(const char *dir, char *(*answer)(void *ctx, const json_t *command))
+{
+    char *path = path_join(dir, "qmp");
+    struct fake_qmp_config config = {.path = path, .answer = answer};
+
+    cancel = cancel_new(NULL, NULL, 20000);
+    fake = fake_qmp_new(&config);
+    EXPECT_OK(qmp_open(path, clock_real(), &qmp, cancel, &err));
+    free(path);
+}
+
+static int disconnect(void **state)
+{
+    qmp_closep(&qmp);
+    fake_qmp_free(fake);
+    fake = NULL;
+    cancel_freep(&cancel);
+    return tmpdir_teardown(state);
+}
+
+static bool is(const json_t *command, const char *name)
+{
+    return str_eq(json_get_str(command, "execute", ""), name);
+}
+
+static char *some_nodes(void *ctx, const json_t *command)
+{
+    (void)ctx;
+    if (!is(command, "query-named-block-nodes"))
+        return fake_qmp_ok();
+    return fake_qmp_say(
+        "{\"id\": @ID, \"return\": [{\"node-name\": \"d0\", \"image\": {\"virtual-size\": 1024, "
+        "\"actual-size\": 512}, \"dirty-bitmaps\": [{\"name\": \"a\", \"granularity\": 4096, "
+        "\"count\": 8192, \"recording\": true, \"busy\": false}, {\"granularity\": 65536}, "
+        "{\"name\": \"b\", \"inconsistent\": true, \"busy\": true, \"recording\": false}]}, "
+        "{\"node-name\": \"a-name-of-more-than-thirty-one-bytes\"}, {\"image\": {}}, "
+        "{\"node-name\": \"d1\"}]}");
+}
+
+static void nodes_and_their_bitmaps_are_listed(void **dir)
+{
+    CLEANUP(blocks_nodes_done) struct blocks_nodes nodes = VEC_EMPTY;
+    const struct blocks_node *node;
+
+    connect_to(*dir, some_nodes);
+    EXPECT_OK(blocks_list(qmp, &nodes, cancel, &err));
+    assert_int_equal(nodes.len, 2);
+    node = blocks_find(&nodes, "d0");
+    assert_non_null(node);
+    assert_int_equal(node->size, 1024);
+    assert_int_equal(node->actual_bytes, 512);
+    assert_int_equal(node->bitmaps.len, 2);
+    assert_int_equal(blocks_find_bitmap(node, "a")->count, 8192);
+    assert_true(blocks_find_bitmap(node, "a")->recording);
+    assert_true(blocks_find_bitmap(node, "b")->inconsistent);
+    assert_null(blocks_find_bitmap(node, "c"));
+    assert_null(blocks_find(&nodes, "d2"));
+}
+
+static void an_empty_transaction_is_not_sent(void **dir)
+{
+    connect_to(*dir, some_nodes);
+    EXPECT_OK(blocks_transaction(qmp, json_array(), cancel, &err));
+    assert_int_equal(fake_qmp_count(fake, "transaction"), 0);
+}
+
+static char *jobs_that_end(void *ctx, const json_t *command)
+{
+    (void)ctx;
+    if (is(command, "transaction"))
+        return fake_qmp_say(
+            "{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"bad\", \"error\": "
+            "\"No space left on device\"}}\n"
+            "{\"event\": \"BLOCK_JOB_CANCELLED\", \"data\": {\"device\": \"gone\"}}\n"
+            "{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"good\"}}\n"
+            "{\"return\": {}, \"id\": @ID}");
+    if (is(command, "block-job-cancel"))
+        return fake_qmp_say("{\"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no job\"}, "
+                            "\"id\": @ID}");
+    if (is(command, "query-jobs"))
+        return fake_qmp_say("{\"return\": [{\"id\": \"other\", \"current-progress\": 1, "
+                            "\"total-progress\": 2}], \"id\": @ID}");
+    return fake_qmp_ok();
+}
+
+static void a_jobs_end_is_what_its_event_says(void **dir)
+{
+    connect_to(*dir, jobs_that_end);
+    EXPECT_OK(blocks_transaction(qmp, json_pack("[{}]"), cancel, &err));
+    EXPECT_OK(blocks_wait_job(qmp, "good", cancel, &err));
+    EXPECT_ERR(ERR_IO, blocks_wait_job(qmp, "bad", cancel, &err));
+    EXPECT_TEXT("No space left");
+    EXPECT_ERR(ERR_CANCELLED, blocks_wait_job(qmp, "gone", cancel, &err));
+}
+
+static void cancelling_a_job_that_is_gone_is_fine(void **dir)
+{
+    connect_to(*dir, jobs_that_end);
+    EXPECT_OK(blocks_cancel_job(qmp, "mine", cancel, &err));
+}
+
+static void a_job_that_does_not_end_is_given_up_with_the_cancel(void **dir)
+{
+    CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 300);
+
+    connect_to(*dir, jobs_that_end);
+    EXPECT_ERR(ERR_TIMEOUT, blocks_cancel_job(qmp, "other", soon, &err));
+}
+
+#define BLOCKS_TEST(f) cmocka_unit_test_setup_teardown(f, tmpdir_setup, disconnect)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BLOCKS_TEST(nodes_and_their_bitmaps_are_listed),
+        BLOCKS_TEST(an_empty_transaction_is_not_sent),
+        BLOCKS_TEST(a_jobs_end_is_what_its_event_says),
+        BLOCKS_TEST(cancelling_a_job_that_is_gone_is_fine),
+        BLOCKS_TEST(a_job_that_does_not_end_is_given_up_with_the_cancel),
+    };
+    return cmocka_run_group_tests_name("blocks", tests, NULL, NULL);
+}
