@@ -238,7 +238,7 @@ demo_table() {
 # The network namespaces that this demo's tests made, by what their runs wrote down.
 demo_spaces() {
     for run in $(q lyon --json run list | grep -o '"id":[0-9]*' | cut -d: -f2); do
-        q lyon --json run show "$run" | grep -o 'muster-t-[a-z0-9.-]*'
+        q lyon --json run show "$run" | grep -o 'muster-t-[a-z0-9.-]*' || true
     done | sort -u
 }
 
