@@ -233,6 +233,10 @@ void session_give(struct session *s)
 {
     uint64_t one = 1;
 
+    (void)pthread_mutex_lock(&s->lock);
+    if (s->paused && s->status.error.code == ERR_NONE)
+        s->status.state = SESSION_PAUSED;
+    (void)pthread_mutex_unlock(&s->lock);
     if (write(s->turn_fd, &one, sizeof(one)) != (ssize_t)sizeof(one))
         abort(); /* nobody else has it */
 }
@@ -470,6 +474,13 @@ void session_set_interval(struct session *session, int64_t interval_ms, uint64_t
 }
 
 /* A pause survives a restart: a daemon that comes back in the middle of a failover must not send. */
+static bool turn_is_free(const struct session *s)
+{
+    struct pollfd poller = {.fd = s->turn_fd, .events = POLLIN};
+
+    return poll(&poller, 1, 0) == 1;
+}
+
 void session_pause(struct session *session, bool paused)
 {
     CLEANUP(mem_freep) char *path = paused_path(session);
@@ -481,7 +492,9 @@ void session_pause(struct session *session, bool paused)
     bool changed = session->paused != paused;
     session->paused = paused;
     if (changed && paused) {
-        session->status.state = SESSION_PAUSED;
+        /* A turn under way still makes its point; it says "paused" when it has ended. */
+        if (turn_is_free(session))
+            session->status.state = SESSION_PAUSED;
         rc = fs_replace_file(fs, path, "", 0, 0600, &err);
     } else if (changed) {
         rc = fs->unlink(fs, path, &err);

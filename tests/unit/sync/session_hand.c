@@ -117,6 +117,35 @@ static void a_pause_stops_the_points_and_survives_a_restart(void **state)
     assert_int_equal(bed_status(&f.bed).durable_point, 2);
 }
 
+/* What a session says of itself when it is paused in the middle of making a point. */
+static enum session_state seen_in_the_middle;
+
+static json_t *pause_in_the_middle(void *ctx)
+{
+    struct bed *bed = ctx;
+
+    session_pause(bed->session, true);
+    seen_in_the_middle = bed_status(bed).state;
+    return json_object();
+}
+
+static void a_pause_is_not_shown_while_a_point_is_still_on_its_way(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t next;
+
+    start_protected(&f, *state);
+    bed_drop_session(&f.bed);
+    f.bed.config.machines = pause_in_the_middle;
+    bed_open_session(&f.bed);
+    seen_in_the_middle = SESSION_PAUSED;
+    fake_write_random(f.machine, &f.seed, 20);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_not_equal(seen_in_the_middle, SESSION_PAUSED);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PAUSED);
+    assert_int_equal(bed_status(&f.bed).applied_point, 2);
+}
+
 static void sync_now_makes_a_point_of_all_that_was_written(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -227,6 +256,7 @@ int main(void)
         TMPDIR_TEST(a_session_without_a_checkpoint_compares_with_the_replica_there_is),
         TMPDIR_TEST(an_unreadable_checkpoint_is_kept_and_named),
         TMPDIR_TEST(a_pause_stops_the_points_and_survives_a_restart),
+        TMPDIR_TEST(a_pause_is_not_shown_while_a_point_is_still_on_its_way),
         TMPDIR_TEST(sync_now_makes_a_point_of_all_that_was_written),
         TMPDIR_TEST(a_final_sync_wants_the_machine_shut_down_and_pauses),
         TMPDIR_TEST(a_final_sync_of_a_machine_that_is_off_compares_first),
