@@ -60,7 +60,7 @@ run_ctest() { # DIR WHAT CTEST-OPTIONS...
     what=$2
     shift 2
     started=$(date +%s)
-    ctest --test-dir "$dir" --output-on-failure --no-tests=error --timeout 600 "$@"
+    ctest --test-dir "$dir" --output-on-failure --no-tests=error "$@"
     summary="$summary
   $what: $(($(date +%s) - started)) s"
 }
