@@ -200,8 +200,9 @@ const struct cmd *cmds_machine(void)
         {
             .words = "machine start",
             .help = "Starts a machine.",
-            .about = "Where a machine was failed over to, it starts as it was: from the same point, "
-                     "with what it wrote since. Where it was failed over from, it is refused.",
+            .about =
+                "Where a machine was failed over to, it starts as it was: from the same point, "
+                "with what it wrote since. Where it was failed over from, it is refused.",
             .args = {{"NAME", false, "the machine"}},
             .run = run_start,
         },

@@ -48,6 +48,32 @@ failover_killed() {
     run=$(newest_run)
 }
 
+# both_killed KIND MACHINE POINT...: one run; paris dies at one point after the other, and lyon, which
+# waits for its answer, with it.
+both_killed() {
+    kind=$1
+    machine=$2
+    shift 2
+    arm paris "$1"
+    # shellcheck disable=SC2086
+    q lyon failover "$machine" $kind --yes > "$work/run.log" 2>&1 &
+    command=$!
+    while [ $# -gt 0 ]; do
+        died paris "$1"
+        kill_daemon lyon
+        ok "$kind of $machine: paris killed at $1, and lyon with it"
+        shift
+        if [ $# -gt 0 ]; then
+            arm paris "$1"
+        else
+            revive paris
+        fi
+        revive lyon
+    done
+    wait "$command" || no "'failover $machine $kind' did not end well: $(tail -20 "$work/run.log")"
+    run=$(newest_run)
+}
+
 # Promoted once, started once, and the other side is out.
 failed_over() { # MACHINE
     [ "$(run_text "$run" outcome)" = succeeded ] || no "run $run: $(q lyon run show "$run")"
@@ -116,8 +142,40 @@ fenced_at_paris k1
 lost_nothing k1
 ended_at_lyon k1
 
-boot k3 3
+boot k5 5
 protected k2
+
+# Taken back half-way, and killed in that.
+arm paris group.final-sync
+q lyon failover k2 --planned --yes > "$work/run.log" 2>&1 &
+command=$!
+died paris group.final-sync
+run=$(newest_run)
+q lyon run cancel "$run" --no-wait > /dev/null
+arm paris group.release
+died paris group.release
+arm lyon run.result
+revive paris
+died lyon run.result
+arm lyon run.result:2
+died lyon run.result
+arm paris machine.start
+revive lyon
+died paris machine.start
+revive paris
+q lyon run watch "$run" > "$work/run.log" 2>&1 || true
+wait "$command" 2> /dev/null || true
+check "cancelled, and either killed in that: run $run is cancelled" \
+    test "$(run_text "$run" state)" = cancelled
+wait_console paris k2 'ACKED [0-9]'
+line=$(records paris k2)
+check "k2 is back at paris and lost nothing: $line" whole "$line"
+points_go_on k2 2
+wait_for 30 "paris to say that k2 is protected" paris_says k2 '"protected"'
+ok "its points go on"
+
+boot k3 3
+remember_points k2
 failover_killed --planned k2 paris machine.shutdown source.held sync.outbox group.final-sync \
     source.fenced provider.ended group.retire
 failed_over k2
@@ -125,7 +183,26 @@ fenced_at_paris k2
 lost_nothing k2
 ended_at_lyon k2
 
+# The power of both sites fails together.
+boot k6 6
+protected k5
+both_killed --planned k5 machine.shutdown source.held group.final-sync provider.ended
+failed_over k5
+fenced_at_paris k5
+lost_nothing k5
+ended_at_lyon k5
+
 # --- Unplanned ---------------------------------------------------------------------------------
+
+# Both fail together while the old machine runs: it must not go on beside the new one.
+protected k6
+floor=$(acked paris k6)
+points_go_on k6 2
+both_killed --unplanned k6 group.hold source.fenced provider.ended
+failed_over k6
+fenced_at_paris k6
+check "k6 has at least the $floor records of a durable point" test "$(field "$line" last)" -ge "$floor"
+ended_at_lyon k6
 
 # Paris can be reached, and is killed when it is asked.
 boot k4 4
@@ -137,21 +214,27 @@ fenced_at_paris k3
 lost_nothing k3
 ended_at_lyon k3
 
-# Paris is gone: hold, promote, retire, bring up.
+# Paris is gone: hold, promote an older point, to which head goes back, retire, bring up.
 protected k4
 floor=$(acked paris k4)
 points_go_on k4 2
+older=$(newest_point lyon k4)
+points_go_on k4 4
 qemu=$(machine_pid paris k4)
 kill_daemon paris
 kill -9 "$qemu"
+written=$(acked paris k4)
 remember_points k4
-failover_killed --unplanned k4 lyon run.intent run.committed run.result \
-    run.intent run.committed:2 replica.promote-record group.promote run.result \
+failover_killed "--unplanned --point $older" k4 lyon run.intent run.committed run.result \
+    run.intent run.committed:2 replica.promote-record replica.promote-generation \
+    replica.apply-intent replica.apply-undo replica.apply-written replica.apply-head \
+    group.promote run.result \
     run.intent run.committed:2 run.result \
     run.intent run.committed:2 instance.made provider.spawned instance.start \
     run.result run.state
 failed_over k4
-check "at least the $floor records of the durable point are there" test "$(field "$line" last)" -ge "$floor"
+check "k4 is at the older point, with at least $floor records" test "$(field "$line" last)" -ge "$floor"
+check "and with less than the $written it had acknowledged" test "$(field "$line" last)" -lt "$written"
 revive paris
 fenced_at_paris k4
 for site in paris lyon; do

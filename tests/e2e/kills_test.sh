@@ -12,6 +12,22 @@ q paris protect db1 --to lyon --interval 1s --keep 1000 > /dev/null
 wait_points lyon db1 2
 spaces=
 
+# One that is over when the copy runs, so that many fit into some minutes; one that looks at it.
+printf 'return plan "drill" { stage "Machine" { step "Bring it up" { failover "db1" } } }\n' \
+    > "$work/drill.lua"
+cat > "$work/look.lua" << 'EOT'
+return plan "look" {
+  stage "Machine" {
+    step "Bring it up" { failover "db1" },
+    step "Wait for its writer" { wait_until { console = "db1", line = "RECORDS", within = "3m" } },
+    step "Look at its agent" { wait_until { agent = "db1", within = "2m" } },
+  },
+}
+EOT
+for plan in drill look; do
+    q lyon plan add "$work/$plan.lua" > /dev/null
+done
+
 test_is_up() { # RUN
     [ "$(run_text "$1" state)" = cleanup-due ] && [ "$(run_text "$1" outcome)" = succeeded ] ||
         no "test $1 is $(run_text "$1" state), $(run_text "$1" outcome): $(q lyon run show "$1")"
@@ -23,7 +39,6 @@ test_is_up() { # RUN
 }
 
 boots_whole() { # RUN
-    wait_console lyon db1 'RECORDS '
     line=$(records lyon db1)
     whole "$line" || no "test $1 found a damaged disk: $line"
 }
@@ -35,15 +50,16 @@ cleanup_is_done() { # CLEANUP TEST
     no_instance_left db1
 }
 
-# drill_killed SITE POINT SITE POINT [boots]: a test and its cleanup, and where each is killed.
+# drill_killed SITE POINT SITE POINT [PLAN]: a test and its cleanup, and where each is killed.
 drill_killed() {
+    plan=${5:-drill}
     remember_points db1
-    killed_run "$1" "$2" test-failover db1
+    killed_run "$1" "$2" run "$plan" --kind test
     test=$run
     test_is_up "$test"
-    [ "${5:-}" != boots ] || boots_whole "$test"
+    [ "$plan" = drill ] || boots_whole "$test"
     ok "test: $1 killed at $2, it goes on, once"
-    killed_run "$3" "$4" cleanup db1
+    killed_run "$3" "$4" cleanup "$plan"
     cleanup_is_done "$run" "$test"
     points_go_on db1
     ok "cleanup: $3 killed at $4, nothing is left"
@@ -66,12 +82,50 @@ drill_killed lyon provider.server-spawned:1 lyon run.result:3
 drill_killed lyon provider.overlay:1 lyon run.intent:4
 drill_killed lyon provider.server-spawned:2 lyon instance.leftovers
 drill_killed lyon provider.overlay:2 lyon run.result:4
-drill_killed lyon provider.spawned lyon run.state:2 boots
+drill_killed lyon provider.spawned lyon run.state:2 look
 drill_killed lyon instance.started lyon run.committed:2
-drill_killed lyon instance.start lyon run.committed:3 boots
+drill_killed lyon instance.start lyon run.committed:3 look
 drill_killed lyon instance.observe lyon run.committed:4
 drill_killed lyon run.result:3 lyon run.committed:1
 drill_killed lyon run.state:2 lyon run.state:1
+
+drill_killed lyon probe.console lyon run.committed:4 look
+
+# Cancelled while it waits for what never comes; taken back piece by piece.
+cat > "$work/never.lua" << 'EOT'
+return plan "never" {
+  stage "Machine" {
+    step "Bring it up" { failover "db1" },
+    step "Wait for ever" { wait_until { console = "db1", line = "NO SUCH LINE", within = "1h" } },
+  },
+}
+EOT
+q lyon plan add "$work/never.lua" > /dev/null
+waits() { run_json "$run" | grep -q '"state":"running","title":"Wait for ever"'; }
+cancel_killed() { # POINT...
+    remember_points db1
+    q lyon run never --kind test --no-wait > /dev/null
+    run=$(newest_run)
+    wait_for 60 "run $run to wait" waits
+    space=$(run_json "$run" | grep -o '"netns":"[^"]*"' | head -1 | cut -d'"' -f4)
+    spaces="$spaces $space"
+    arm lyon "$1"
+    q lyon run cancel "$run" --no-wait > "$work/run.log" 2>&1 || true
+    while [ $# -gt 1 ]; do
+        died lyon "$1"
+        shift
+        arm lyon "$1"
+    done
+    died lyon "$1"
+    revive lyon
+    q lyon run watch "$run" > "$work/run.log" 2>&1 || true
+    [ "$(run_text "$run" state)" = cancelled ] || no "run $run is $(run_text "$run" state)"
+    no_instance_left db1
+    points_go_on db1
+}
+cancel_killed provider.ended instance.stopped instance.remove run.result run.result:2 net.remove \
+    run.result run.committed group.unpin run.result run.state
+ok "cancelled: lyon killed in each part of taking it back, nothing is left"
 
 # The daemon is back before what it started is up.
 mkdir "$work/slow"

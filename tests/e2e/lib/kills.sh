@@ -28,9 +28,9 @@ is_dead() {
     ! is_alive "$1"
 }
 
-# died SITE POINT: by its own hand, within a minute; neither by an assertion nor by itself.
+# died SITE POINT: by its own hand; neither by an assertion nor by itself.
 died() {
-    wait_for "${3:-60}" "the daemon of $1 to pass $2" is_dead "$1"
+    wait_for 180 "the daemon of $1 to pass $2" is_dead "$1"
     eval "pid=\$pid_$1"
     code=0
     wait "$pid" 2> /dev/null || code=$?
