@@ -237,6 +237,41 @@ check "k4 is at the older point, with at least $floor records" test "$(field "$l
 check "and with less than the $written it had acknowledged" test "$(field "$line" last)" -lt "$written"
 revive paris
 fenced_at_paris k4
+ended_at_lyon k4
+
+# Each stage alone, in a run of its own.
+alone() { # KIND SITE POINT...
+    kind=$1
+    victim=$2
+    shift 2
+    for point in "$@"; do
+        number=$((number + 1))
+        boot "a$number" $((number % 9 + 1))
+        protected "a$number"
+        failover_killed "$kind" "a$number" "$victim" "$point"
+        failed_over "a$number"
+        fenced_at_paris "a$number"
+        case $kind in --unplanned) ;; *) lost_nothing "a$number" ;; esac
+        ended_at_lyon "a$number"
+    done
+}
+
+if all_kills; then
+    number=0
+    alone --planned lyon run.state run.intent:1 run.intent:2 run.intent:3 run.intent:4 run.intent:5 \
+        run.committed:1 run.committed:2 run.committed:3 run.committed:4 run.committed:5 \
+        run.result:1 run.result:2 run.result:3 run.result:4 run.result:5 replica.promote-record \
+        replica.promote-manifest replica.promote-generation replica.apply-head group.promote \
+        group.pin instance.made provider.server-spawned provider.overlay provider.spawned \
+        instance.started instance.start run.state:2
+    alone --planned paris machine.shutdown source.held sync.intent sync.cut sync.sealed sync.outbox \
+        sync.sent sync.commit sync.durable sync.end sync.apply sync.prune source.synced \
+        group.final-sync source.fenced provider.ended group.retire
+    alone --unplanned lyon run.intent:2 run.committed:1 run.committed:2 run.committed:3 run.result:1 \
+        run.result:2 run.result:3 replica.promote-record instance.start
+    alone --unplanned paris source.held group.hold source.fenced provider.ended group.retire
+    alone "--unplanned --last-delta" paris machine.shutdown sync.cut sync.commit group.final-sync
+fi
 for site in paris lyon; do
     check "the audit log of $site verifies" q "$site" audit verify
 done

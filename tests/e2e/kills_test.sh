@@ -91,6 +91,14 @@ drill_killed lyon run.state:2 lyon run.state:1
 
 drill_killed lyon probe.console lyon run.committed:4 look
 
+if all_kills; then
+    for first in run.intent:2 run.committed:3 provider.server-spawned:2 instance.start run.result:3; do
+        for second in run.intent:1 provider.ended instance.remove group.unpin net.remove; do
+            drill_killed lyon "$first" lyon "$second" look
+        done
+    done
+fi
+
 # Cancelled while it waits for what never comes; taken back piece by piece.
 cat > "$work/never.lua" << 'EOT'
 return plan "never" {
