@@ -241,23 +241,23 @@ ended_at_lyon k4
 
 # Each stage alone, in a run of its own.
 alone() { # KIND SITE POINT...
-    kind=$1
-    victim=$2
+    alone_kind=$1
+    alone_site=$2
     shift 2
-    for point in "$@"; do
-        number=$((number + 1))
-        boot "a$number" $((number % 9 + 1))
-        protected "a$number"
-        failover_killed "$kind" "a$number" "$victim" "$point"
-        failed_over "a$number"
-        fenced_at_paris "a$number"
-        case $kind in --unplanned) ;; *) lost_nothing "a$number" ;; esac
-        ended_at_lyon "a$number"
+    for alone_point in "$@"; do
+        alone=$((alone + 1))
+        boot "a$alone" $((alone % 9 + 1))
+        protected "a$alone"
+        failover_killed "$alone_kind" "a$alone" "$alone_site" "$alone_point"
+        failed_over "a$alone"
+        fenced_at_paris "a$alone"
+        [ "$alone_kind" = --unplanned ] || lost_nothing "a$alone"
+        ended_at_lyon "a$alone"
     done
 }
 
 if all_kills; then
-    number=0
+    alone=0
     alone --planned lyon run.state run.intent:1 run.intent:2 run.intent:3 run.intent:4 run.intent:5 \
         run.committed:1 run.committed:2 run.committed:3 run.committed:4 run.committed:5 \
         run.result:1 run.result:2 run.result:3 run.result:4 run.result:5 replica.promote-record \
