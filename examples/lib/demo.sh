@@ -272,7 +272,10 @@ demo_end() {
     # Machines and served disks outlive the daemons: each has its pid in its folder.
     find "$work" -name '*.pid' 2> /dev/null | while read -r file; do
         read -r pid rest < "$file" || continue
-        tr '\0' ' ' < "/proc/$pid/cmdline" 2> /dev/null | grep -qF "$work" && kill -9 "$pid" 2> /dev/null
+        # Its number may be another's by now, or nobody's.
+        if { tr '\0' ' ' < "/proc/$pid/cmdline"; } 2> /dev/null | grep -qF "$work"; then
+            kill -9 "$pid" 2> /dev/null || true
+        fi
     done
     if [ -n "${KEEP:-}" ]; then
         note "kept: $work"
