@@ -3,6 +3,7 @@
  * An idle thread stays; there are only as many as were ever needed at once. */
 #include "core/pool.h"
 
+#include "base/background.h"
 #include "base/mem.h"
 
 #include <assert.h>
@@ -19,6 +20,7 @@ struct job_list {
 struct pool {
     struct loop *loop;
     unsigned max_threads; /* 0: inline */
+    bool background;
     pthread_t *threads;
     unsigned thread_count;
     pthread_mutex_t lock; /* guards all below */
@@ -82,6 +84,8 @@ static void *thread_main(void *ctx)
 {
     struct pool *pool = ctx;
 
+    if (pool->background)
+        background_thread();
     lock(pool);
     for (;;) {
         struct pool_job *job = list_take(&pool->queued);
@@ -115,6 +119,14 @@ struct pool *pool_new(struct loop *loop, unsigned max_threads)
     if (pthread_mutex_init(&pool->lock, NULL) != 0 || pthread_cond_init(&pool->work, NULL) != 0
         || pthread_cond_init(&pool->ends, NULL) != 0)
         abort();
+    return pool;
+}
+
+struct pool *pool_new_background(struct loop *loop, unsigned max_threads)
+{
+    struct pool *pool = pool_new(loop, max_threads);
+
+    pool->background = true;
     return pool;
 }
 

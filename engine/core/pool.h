@@ -18,6 +18,8 @@ struct pool_job {
 
 /* Threads are started as jobs need them, at most `max_threads`. */
 struct pool *pool_new(struct loop *loop, unsigned max_threads);
+/* The same; its threads give way to all others of the host (base/background.h). */
+struct pool *pool_new_background(struct loop *loop, unsigned max_threads);
 /* Runs each job at once, in pool_submit; `done` still arrives by the loop: for simulation. */
 struct pool *pool_new_inline(struct loop *loop);
 void pool_submit(struct pool *pool, struct pool_job *job);

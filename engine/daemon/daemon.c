@@ -360,7 +360,8 @@ static void wind_down(struct daemon *daemon)
     if (daemon->runner)
         runner_stop(daemon->runner);
     while ((daemon->pool && pool_busy(daemon->pool) > 0)
-           || (daemon->link_pool && pool_busy(daemon->link_pool) > 0)) {
+           || (daemon->link_pool && pool_busy(daemon->link_pool) > 0)
+           || (daemon->data_pool && pool_busy(daemon->data_pool) > 0)) {
         (void)loop_step(daemon->loop, STEP_MS);
         if (daemon->clock->now_ms(daemon->clock) < until)
             continue;
@@ -377,7 +378,8 @@ static void daemon_done(struct daemon *daemon)
         wind_down(daemon);
     runner_free(daemon->runner);
     jobs_free(daemon->jobs);
-    pool_free(daemon->link_pool);
+    pool_free(daemon->link_pool); /* first: a link may move on to the next */
+    pool_free(daemon->data_pool);
     pool_free(daemon->pool);
     site_close(daemon->here);
     peers_free(daemon->peers);

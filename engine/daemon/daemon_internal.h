@@ -27,6 +27,7 @@ struct daemon {
     struct loop *loop;
     struct pool *pool;      /* verbs, jobs, requests */
     struct pool *link_pool; /* one thread per inbound link */
+    struct pool *data_pool; /* one per inbound link that carries a session; they give way */
     struct cancel *stop;    /* fired when the daemon is to end; parent of what links wait by */
     struct peers *peers;    /* any thread */
     struct scheduler *scheduler;

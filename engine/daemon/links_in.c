@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Inbound connections: accepted on the loop, served by a thread of their own until the peer goes or
  * the daemon ends. Who it is, the certificate says; what a link may ask, the rooms that answer
- * check for each message. */
+ * check for each message. A link that turns out to carry a session's data moves to a thread that
+ * gives way to machines; what may start one stays where it is. */
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -19,6 +20,9 @@ struct inbound {
     struct pool_job base; /* first */
     struct daemon *daemon;
     int fd;
+    struct link *link;
+    bool data;            /* it carries a session's data: for data_pool */
+    struct link_msg next; /* read, not yet served */
 };
 
 static int serve_message(struct daemon *daemon, struct link *link, struct link_msg *msg,
@@ -33,21 +37,32 @@ static int serve_message(struct daemon *daemon, struct link *link, struct link_m
     return daemon_peer_op(daemon, link, msg, daemon->stop, err);
 }
 
-/* Until the link is over; how it ended is no news. */
-static void serve_site(struct daemon *daemon, struct link *link)
+/* Until the link is over, or has to move; how it ended is no news. */
+static void serve_site(struct inbound *inbound)
 {
+    struct daemon *daemon = inbound->daemon;
+    struct link *link = inbound->link;
+    bool moved = inbound->data;
     struct err err = ERR_EMPTY;
     int rc = 0;
 
-    log_debug("daemon", "link from peer=%s", link_peer(link));
-    daemon_peer_is_here(daemon, link_peer(link));
     while (rc == 0) {
-        CLEANUP(link_msg_done) struct link_msg msg = {0};
-        rc = link_recv(link, &msg, daemon->stop, &err);
+        if (!moved)
+            rc = link_recv(link, &inbound->next, daemon->stop, &err);
+        moved = false;
+        if (rc == 0 && !inbound->data
+            && receiver_knows(json_get_str(inbound->next.head, "op", ""))) {
+            inbound->data = true;
+            return;
+        }
         if (rc == 0)
-            rc = serve_message(daemon, link, &msg, &err);
+            rc = serve_message(daemon, link, &inbound->next, &err);
+        link_msg_done(&inbound->next);
+        inbound->next = (struct link_msg){0};
     }
     log_debug("daemon", "link over peer=%s reason=\"%s\"", link_peer(link), err.text);
+    link_close(link);
+    inbound->link = NULL;
 }
 
 static int paired(struct daemon *daemon, void *ctx, struct err *err)
@@ -79,17 +94,38 @@ static void run(struct pool_job *base)
     struct err err = ERR_EMPTY;
     int fd = inbound->fd;
 
-    if (peers_accept(daemon->peers, fd, &kind, &link, daemon->stop, &err) < 0)
+    if (peers_accept(daemon->peers, fd, &kind, &link, daemon->stop, &err) < 0) {
         log_warn("daemon", "connection refused error=\"%s\"", err.text);
-    else if (kind == TLS_PAIR)
+    } else if (kind == TLS_PAIR) {
         serve_pairing(daemon, link);
-    else
-        serve_site(daemon, link);
+    } else {
+        log_debug("daemon", "link from peer=%s", link_peer(link));
+        daemon_peer_is_here(daemon, link_peer(link));
+        inbound->link = TAKE(link);
+        serve_site(inbound);
+    }
+}
+
+static void run_data(struct pool_job *base)
+{
+    serve_site((struct inbound *)base);
 }
 
 static void done(struct pool_job *base)
 {
-    free(base);
+    struct inbound *inbound = (struct inbound *)base;
+
+    if (inbound->link) {
+        base->run = run_data;
+        pool_submit(inbound->daemon->data_pool, base);
+    } else {
+        free(inbound);
+    }
+}
+
+static bool is_full(struct daemon *daemon)
+{
+    return pool_busy(daemon->link_pool) + pool_busy(daemon->data_pool) >= LINKS_MAX;
 }
 
 static void on_connect(void *ctx, uint32_t events)
@@ -101,7 +137,7 @@ static void on_connect(void *ctx, uint32_t events)
         int fd = accept4(daemon->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0)
             return;
-        bool full = pool_busy(daemon->link_pool) >= LINKS_MAX;
+        bool full = is_full(daemon);
         if (full && !daemon->links_full_said)
             log_warn("daemon", "connections turned away, there are %d", LINKS_MAX);
         daemon->links_full_said = full;
@@ -110,7 +146,7 @@ static void on_connect(void *ctx, uint32_t events)
             continue;
         }
         struct inbound *inbound = mem_new(struct inbound);
-        *inbound = (struct inbound){{.run = run, .done = done}, daemon, fd};
+        *inbound = (struct inbound){.base = {.run = run, .done = done}, .daemon = daemon, .fd = fd};
         pool_submit(daemon->link_pool, &inbound->base);
     }
 }
@@ -120,6 +156,7 @@ int daemon_listen(struct daemon *daemon, struct err *err)
     if (tls_listen(daemon->config.address, &daemon->listen_fd, err) < 0)
         return err_wrap(err, "the port for peers");
     daemon->link_pool = pool_new(daemon->loop, LINKS_MAX);
+    daemon->data_pool = pool_new_background(daemon->loop, LINKS_MAX);
     loop_watch(daemon->loop, daemon->listen_fd, EPOLLIN, on_connect, daemon);
     return 0;
 }

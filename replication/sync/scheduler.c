@@ -4,6 +4,7 @@
  * more to do take turns. Whoever changes a due time wakes all that wait, and they look anew. */
 #include "sync/scheduler.h"
 
+#include "base/background.h"
 #include "base/mem.h"
 
 #include <pthread.h>
@@ -106,6 +107,7 @@ static void *serve(void *arg)
 {
     struct scheduler *sch = arg;
 
+    background_thread();
     (void)pthread_mutex_lock(&sch->lock);
     while (!sch->ending) {
         struct entry *next = first_due(sch);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/pool.h"
 
+#include "base/background.h"
 #include "base/mem.h"
 #include "support/expect.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 struct test_job {
     struct pool_job base;
@@ -174,6 +177,44 @@ static void an_inline_pool_runs_at_once_and_ends_by_the_loop(void **state)
     tear_down(&f);
 }
 
+struct nice_job {
+    struct pool_job base;
+    int nice;
+    bool done;
+};
+
+static void run_nice(struct pool_job *base)
+{
+    ((struct nice_job *)base)->nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+}
+
+static void done_nice(struct pool_job *base)
+{
+    ((struct nice_job *)base)->done = true;
+}
+
+static int nice_in(struct pool *pool, struct loop *loop)
+{
+    struct nice_job job = {.base = {.run = run_nice, .done = done_nice}};
+
+    pool_submit(pool, &job.base);
+    while (!job.done)
+        (void)loop_step(loop, 1000);
+    pool_free(pool);
+    return job.nice;
+}
+
+static void the_threads_of_a_background_pool_give_way(void **state)
+{
+    struct loop *loop = loop_new(clock_real());
+    int ordinary = nice_in(pool_new(loop, 1), loop);
+    int background = nice_in(pool_new_background(loop, 1), loop);
+
+    (void)state;
+    assert_int_equal(background, ordinary + BACKGROUND_NICE > 19 ? 19 : ordinary + BACKGROUND_NICE);
+    loop_free(loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +223,7 @@ int main(void)
         cmocka_unit_test(a_blocked_job_does_not_hold_up_the_next_one),
         cmocka_unit_test(freeing_the_pool_loses_no_job),
         cmocka_unit_test(an_inline_pool_runs_at_once_and_ends_by_the_loop),
+        cmocka_unit_test(the_threads_of_a_background_pool_give_way),
     };
     return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
 }
