@@ -40,8 +40,6 @@ struct nbd_image {
     char *name;
     char *path;
     char *socket;
-    char *context; /* of its bits; the allocation when there is no bitmap */
-    bool bitmap;
     struct proc_id server; /* pid 0: none */
     char *log;
     struct nbd_handle *nbd;
@@ -58,24 +56,14 @@ int nbd_image_start(const struct nbd_image_config *config, struct nbd_image **re
                     struct err *err)
 {
     const char *argv[] = {"qemu-nbd", "--read-only",  "--persistent", "--format", config->format,
-                          "--socket", config->socket, NULL,           NULL,       NULL,
-                          NULL};
-    size_t argc = 7;
+                          "--socket", config->socket, config->path,   NULL};
     CLEANUP(nbd_image_closep) struct nbd_image *image = mem_new(struct nbd_image);
     struct proc_spec spec = {.argv = argv};
 
     image->name = mem_strdup(config->name);
     image->path = mem_strdup(config->path);
     image->socket = mem_strdup(config->socket);
-    image->bitmap = config->bitmap != NULL;
-    image->context = config->bitmap ? mem_printf("qemu:dirty-bitmap:%s", config->bitmap)
-                                    : mem_strdup(LIBNBD_CONTEXT_BASE_ALLOCATION);
     image->log = mem_printf("%s.log", config->socket);
-    if (config->bitmap) {
-        argv[argc++] = "--bitmap";
-        argv[argc++] = config->bitmap;
-    }
-    argv[argc] = config->path;
     if (strlen(config->socket) >= sizeof(((struct sockaddr_un *)0)->sun_path))
         return err_set(err, ERR_INVALID, 0,
                        "%s: too long for a socket; hint: use a shorter work folder",
@@ -104,7 +92,6 @@ void nbd_image_close(struct nbd_image *image)
     free(image->name);
     free(image->path);
     free(image->socket);
-    free(image->context);
     free(image->log);
     free(image);
 }
@@ -204,7 +191,7 @@ int nbd_image_connect(struct nbd_image *image, struct cancel *cancel, struct err
     int64_t size;
 
     image->nbd = nbd_create();
-    if (!image->nbd || nbd_add_meta_context(image->nbd, image->context) < 0)
+    if (!image->nbd || nbd_add_meta_context(image->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0)
         return lost(image, "connect to", err);
     if (wait_for_socket(image, limit, err) < 0)
         return -1;
@@ -214,9 +201,6 @@ int nbd_image_connect(struct nbd_image *image, struct cancel *cancel, struct err
     size = nbd_aio_is_ready(image->nbd) > 0 ? nbd_get_size(image->nbd) : -1;
     if (size < 0)
         return lost(image, "connect to", err);
-    if (image->bitmap && nbd_can_meta_context(image->nbd, image->context) != 1)
-        return err_set(err, ERR_PROTOCOL, 0, "disk %s: %s is not served with %s", image->name,
-                       image->path, image->context);
     image->size = (uint64_t)size;
     return 0;
 }
@@ -229,8 +213,6 @@ uint64_t nbd_image_size(const struct nbd_image *image)
 /* --- Extents ------------------------------------------------------------------------------- */
 
 struct collector {
-    const char *context;
-    bool bitmap;
     struct source_extents *extents;
     uint64_t start, end; /* asked for */
     uint64_t upto;       /* told so far */
@@ -254,12 +236,11 @@ static int on_extents(void *data, const char *context, uint64_t off, uint32_t *e
     struct collector *to = data;
 
     (void)error;
-    if (strcmp(context, to->context) != 0)
+    if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0)
         return 0;
     for (size_t i = 0; i + 1 < count && off < to->end; i += 2) {
         uint64_t len = entries[i] < to->end - off ? entries[i] : to->end - off;
-        bool marked = to->bitmap ? entries[i + 1] & 1 : !(entries[i + 1] & LIBNBD_STATE_ZERO);
-        if (marked && len)
+        if (!(entries[i + 1] & LIBNBD_STATE_ZERO) && len)
             add_extent(to->extents, off, len);
         off += len;
     }
@@ -304,12 +285,11 @@ static int ask_extents(struct nbd_image *image, struct collector *collector, str
 int nbd_image_extents(struct nbd_image *image, uint64_t from, uint64_t to,
                       struct source_extents *extents, struct cancel *cancel, struct err *err)
 {
-    struct collector collector = {
-        .context = image->context, .bitmap = image->bitmap, .extents = extents};
+    struct collector collector = {.extents = extents};
 
     if (!image->nbd)
         return broke_off(image, err);
-    if (nbd_can_meta_context(image->nbd, image->context) != 1) {
+    if (nbd_can_meta_context(image->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) != 1) {
         add_extent(extents, from, to - from); /* a server that knows nothing: all is data */
         return 0;
     }

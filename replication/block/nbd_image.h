@@ -11,7 +11,6 @@ struct nbd_image_config {
     const char *name; /* for messages */
     const char *path;
     const char *format;
-    const char *bitmap; /* a bitmap kept in the image whose bits are wanted; NULL */
     const char *socket; /* made, and removed by close */
 };
 /* Starts the server without waiting for it, so that several start side by side. */
@@ -23,8 +22,7 @@ void nbd_image_close(struct nbd_image *image); /* NULL is fine */
 void nbd_image_closep(struct nbd_image **image);
 
 uint64_t nbd_image_size(const struct nbd_image *image);
-/* The marked blocks of the bitmap in [from, to), ascending, joined where they touch; without a
- * bitmap what is not known to be zero. Appended. `to` must be a multiple of 64 KiB or the end. */
+/* What is not known to be zero in [from, to), ascending, joined where it touches. Appended. `to` must be a multiple of 64 KiB or the end. */
 int nbd_image_extents(struct nbd_image *image, uint64_t from, uint64_t to,
                       struct source_extents *extents, struct cancel *cancel, struct err *err)
     MUST_CHECK;

@@ -96,7 +96,7 @@ int source_qemu_clear(struct source_qemu *qemu, struct cancel *cancel, struct er
 {
     qemu->staged = false;
     for (size_t i = 0; i < qemu->disk_count; i++) {
-        nbd_image_close(TAKE(qemu->disks[i].staged));
+        stage_reader_close(TAKE(qemu->disks[i].staged));
         qemu->disks[i].stage_room = 0;
     }
     if (clear_jobs(qemu, cancel, err) < 0 || clear_nodes(qemu, cancel, err) < 0)
@@ -267,7 +267,7 @@ static void qemu_close(struct source *source)
 
     qemu_scan_end(source);
     for (size_t i = 0; i < qemu->disk_count; i++) {
-        nbd_image_close(qemu->disks[i].staged);
+        stage_reader_close(qemu->disks[i].staged);
         free(qemu->disks[i].path);
         free(qemu->disks[i].stage_path);
     }

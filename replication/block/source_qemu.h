@@ -5,9 +5,9 @@
 
 #include "block/maps.h"
 #include "block/mirror.h"
-#include "block/nbd_image.h"
 #include "block/scan.h"
 #include "block/source.h"
+#include "block/stage_reader.h"
 #include "qemu/blocks.h"
 
 struct source_qemu_disk_state {
@@ -18,8 +18,8 @@ struct source_qemu_disk_state {
     uint64_t size;
     char stage_node[BLOCKS_NODE_BYTES];
     char *stage_path;
-    uint64_t stage_room;      /* reserved */
-    struct nbd_image *staged; /* after a cut, unless nothing changed */
+    uint64_t stage_room;         /* reserved */
+    struct stage_reader *staged; /* after a cut, unless nothing changed */
 };
 
 struct source_qemu {

@@ -4,7 +4,7 @@
  *   room reserved, staging nodes added
  *   ONE transaction over all disks: map N added, map N-1 frozen, N-1's blocks copied aside
  *   jobs ended, 4 KiB maps put into the staging files, nodes removed: the files are ours
- *   read through qemu-nbd; then N-1 is dropped (delivered) or merged into N (not)
+ *   read by us (stage_reader); then N-1 is dropped (delivered) or merged into N (not)
  *
  * Until `end`, map N-1 stays in QEMU: whatever breaks off in between loses nothing. */
 #include "block/source_qemu.h"
@@ -154,24 +154,16 @@ static int take_over(struct source_qemu *qemu, uint64_t frozen, struct cancel *c
     return 0;
 }
 
-/* Starts all servers at once; each is waited for when its disk is first asked about. */
-static int serve(struct source_qemu *qemu, const struct blocks_nodes *nodes, uint64_t frozen,
-                 struct err *err)
+static int open_staged(struct source_qemu *qemu, const struct blocks_nodes *nodes, uint64_t frozen,
+                       struct err *err)
 {
     for (size_t i = 0; i < qemu->disk_count; i++) {
         struct source_qemu_disk_state *disk = &qemu->disks[i];
-        char *socket;
-        int rc;
 
         if (map_count(qemu, nodes, i, frozen) == 0)
             continue; /* nothing changed on this disk */
-        socket = mem_printf("%s/stage-%zu.sock", qemu->work_dir, i);
-        rc = nbd_image_start(
-            &(struct nbd_image_config){disk->name, disk->stage_path, "qcow2", EXACT_MAP, socket},
-            &disk->staged, err);
-        free(socket);
-        if (rc < 0)
-            return -1;
+        if (stage_reader_open(disk->stage_path, EXACT_MAP, disk->size, &disk->staged, err) < 0)
+            return err_wrap(err, "disk %s", disk->name);
     }
     qemu->staged = true;
     return 0;
@@ -187,7 +179,7 @@ static int copy_aside(struct source_qemu *qemu, uint64_t frozen, struct cancel *
         return err_set(err, ERR_IO, fault, "copy the changed blocks aside");
     if (blocks_list(qemu->qmp, &nodes, cancel, err) < 0 || grow_room(qemu, &nodes, frozen, err) < 0
         || wait_jobs(qemu, cancel, err) < 0 || take_over(qemu, frozen, cancel, err) < 0
-        || serve(qemu, &nodes, frozen, err) < 0)
+        || open_staged(qemu, &nodes, frozen, err) < 0)
         return -1;
     return 0;
 }
@@ -228,19 +220,12 @@ int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *r
 /* --- Reading ------------------------------------------------------------------------------- */
 
 static int staged_disk(struct source_qemu *qemu, const char *name,
-                       struct source_qemu_disk_state **ret_disk, struct cancel *cancel,
-                       struct err *err)
+                       struct source_qemu_disk_state **ret_disk, struct err *err)
 {
-    struct source_qemu_disk_state *disk;
-
-    if (source_qemu_find(qemu, name, &disk, err) < 0)
+    if (source_qemu_find(qemu, name, ret_disk, err) < 0)
         return -1;
     if (!qemu->staged)
         return err_set(err, ERR_STATE, 0, "group %s: no cut is staged", qemu->group);
-    if (disk->staged && nbd_image_size(disk->staged) == 0
-        && nbd_image_connect(disk->staged, cancel, err) < 0)
-        return -1;
-    *ret_disk = disk;
     return 0;
 }
 
@@ -249,14 +234,11 @@ int source_qemu_changes(struct source *source, const char *name, struct source_e
 {
     struct source_qemu_disk_state *disk;
 
-    if (staged_disk(source_qemu(source), name, &disk, cancel, err) < 0)
+    if (cancel_check(cancel, err) < 0 || staged_disk(source_qemu(source), name, &disk, err) < 0)
         return -1;
     source_extents_clear(ret_extents);
-    if (!disk->staged)
-        return 0;
-    if (nbd_image_extents(disk->staged, 0, disk->size, ret_extents, cancel, err) < 0)
-        return -1;
-    nbd_image_plan(disk->staged, ret_extents);
+    if (disk->staged && stage_reader_changes(disk->staged, ret_extents, err) < 0)
+        return err_wrap(err, "disk %s", disk->name);
     return 0;
 }
 
@@ -265,11 +247,13 @@ int source_qemu_read(struct source *source, const char *name, uint64_t off, void
 {
     struct source_qemu_disk_state *disk;
 
-    if (staged_disk(source_qemu(source), name, &disk, cancel, err) < 0)
+    if (cancel_check(cancel, err) < 0 || staged_disk(source_qemu(source), name, &disk, err) < 0)
         return -1;
     if (!disk->staged)
         return err_set(err, ERR_INVALID, 0, "disk %s: nothing changed in it", name);
-    return nbd_image_read(disk->staged, off, buf, len, cancel, err);
+    if (stage_reader_read(disk->staged, off, buf, len, err) < 0)
+        return err_wrap(err, "disk %s", disk->name);
+    return 0;
 }
 
 /* --- End ----------------------------------------------------------------------------------- */
