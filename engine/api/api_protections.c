@@ -121,49 +121,56 @@ static int show_protection(struct api_request *req, json_t **ret_reply, struct e
 
 /* --- Points -------------------------------------------------------------------------------- */
 
-static json_t *point_json(const struct store_point *point, int64_t now)
+/* The peer's answer, with what it is about; a hint that is there already is a better one. */
+static int not_answered(const char *name, const char *peer, struct err *err)
 {
-    static const char *const names[] = {
-        [CONSISTENCY_CRASH] = "crash",
-        [CONSISTENCY_APPLICATION] = "application",
-    };
-    /* Received says when it was safe; what it holds is as old as its cut. The worse one counts. */
-    int64_t age = now
-                  - (point->cut_wall_ms < point->received_wall_ms ? point->cut_wall_ms
-                                                                  : point->received_wall_ms);
-    char hash[65];
+    const struct err cause = *err;
 
-    str_hex(&point->hash, sizeof(point->hash), hash);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:s}", "point",
-                     (json_int_t)point->point, "generation", (json_int_t)point->generation,
-                     "cut_ms", (json_int_t)point->cut_wall_ms, "received_ms",
-                     (json_int_t)point->received_wall_ms, "age_ms", (json_int_t)(age > 0 ? age : 0),
-                     "consistency", names[point->consistency], "applied", point->applied, "pinned",
-                     point->pinned, "promotion", point->promotion, "label", point->label, "bytes",
-                     (json_int_t)point->bytes, "hash", hash);
+    if (strstr(cause.text, "; hint: "))
+        return err_wrap(err, "the points of %s are kept at %s", name, peer);
+    return err_set(err, cause.code, 0,
+                   "the points of %s are kept at %s: %.700s; hint: try again when %s answers, or "
+                   "ask there: `muster points %s`",
+                   name, peer, cause.text, peer, name);
 }
 
+/* All pages, as one list. */
+static int all_points(struct site *site, const char *name, json_t *ret_points,
+                      struct cancel *cancel, struct err *err)
+{
+    uint64_t before = 0;
+    bool more = true;
+
+    while (more) {
+        CLEANUP(json_freep) json_t *page = NULL;
+
+        if (site_ask(site, "group.points",
+                     json_pack("{s:s, s:I}", "group", name, "before", (json_int_t)before), &page,
+                     cancel, err)
+            < 0)
+            return -1;
+        const json_t *points = json_object_get(page, "points");
+        (void)json_array_extend(ret_points, json_object_get(page, "points"));
+        before = json_get_u64(json_array_get(points, json_array_size(points) - 1), "point", 0);
+        more = json_get_bool(page, "more", false) && before > 0;
+    }
+    return 0;
+}
+
+/* Where the replica is: here, or at the peer, which says the same in the same words. */
 static int points_work(const struct api_world *world, const json_t *in, json_t **ret_out,
                        struct cancel *cancel, struct err *err)
 {
     const char *name = json_get_str(in, "name", "");
-    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
-    struct store *store;
-    json_t *list;
-    int rc;
+    const char *peer = json_get_str(in, "peer", "");
+    CLEANUP(json_freep) json_t *points = json_array();
+    CLEANUP(site_closep)
+    struct site *site =
+        *peer ? site_remote_new(world->estate, peer) : site_local_new(world->estate);
 
-    (void)cancel;
-    if (estate_store_get(world->estate, name, &store, err) < 0)
-        return -1;
-    rc = store->ops->points(store, &points, err);
-    estate_store_put(world->estate, name, store, rc < 0);
-    if (rc < 0)
-        return -1;
-    list = json_array();
-    for (size_t i = points.len; i > 0; i--)
-        (void)json_array_append_new(
-            list, point_json(&points.at[i - 1], world->clock->wall_ms(world->clock)));
-    *ret_out = json_pack("{s:s, s:o}", "name", name, "points", list);
+    if (all_points(site, name, points, cancel, err) < 0)
+        return *peer ? not_answered(name, peer, err) : -1;
+    *ret_out = json_pack("{s:s, s:O}", "name", name, "points", points);
     return 0;
 }
 
@@ -174,11 +181,9 @@ static int list_points(struct api_request *req, json_t **ret_reply, struct err *
     (void)ret_reply;
     if (need_protection(api_world_of(req), api_param(req, "name"), &row, err) < 0)
         return -1;
-    if (!str_eq(row.role, "replica"))
-        return err_set(err, ERR_STATE, 0,
-                       "the points of %s are kept at %s; hint: ask there: `muster points %s`",
-                       row.group, row.peer, row.group);
-    return api_defer(req, json_pack("{s:s}", "name", row.group), OBSERVE_MS, points_work, NULL);
+    bool here = str_eq(row.role, "replica");
+    return api_defer(req, json_pack("{s:s, s:s}", "name", row.group, "peer", here ? "" : row.peer),
+                     OBSERVE_MS, points_work, NULL);
 }
 
 /* --- Protecting ---------------------------------------------------------------------------- */
@@ -409,9 +414,9 @@ const struct api_route *api_routes_protections(void)
         {"DELETE", "/v1/protections/{name}", unprotect, "Ends a protection.", "`{job}`",
          unprotect_fields},
         {"GET", "/v1/protections/{name}/points", list_points,
-         "Lists the points of a replica kept here, newest first.",
+         "Lists the points of a replica, newest first; at the site that sends it, its peer is asked.",
          "`{name, points: [{point, generation, cut_ms, received_ms, age_ms, consistency, applied, "
-         "pinned, promotion, label, bytes, hash}]}`; ages by this site's clock",
+         "pinned, promotion, label, bytes, hash}]}`; ages by the clock of the site that keeps them",
          NULL},
         {"POST", "/v1/protections/{name}/retry", retry, "Tries again now, whatever stopped it.",
          "`{}`", NULL},

@@ -114,7 +114,8 @@ const struct cmd *cmds_status(void)
         },
         {
             .words = "points",
-            .help = "Lists the points of a replica that is kept here, newest first.",
+            .help = "Lists the points of a machine's replica, newest first.",
+            .about = "At the site that sends the machine, the one that keeps its replica is asked.",
             .args = {{"NAME", false, "the machine"}},
             .run = run_points,
         },

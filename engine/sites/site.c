@@ -25,3 +25,9 @@ void site_close(struct site *site)
     if (site)
         site->ops->close(site);
 }
+
+void site_closep(struct site **site)
+{
+    site_close(*site);
+    *site = NULL;
+}

@@ -22,7 +22,8 @@ struct site {
 /* `args` is stolen (json_pack it in the call); `ret_result` may be NULL. */
 int site_ask(struct site *site, const char *what, json_t *args, json_t **ret_result,
              struct cancel *cancel, struct err *err) MUST_CHECK;
-void site_close(struct site *site); /* NULL is fine */
+void site_close(struct site *site);   /* NULL is fine */
+void site_closep(struct site **site); /* for CLEANUP */
 
 /* What there is to ask. Machines are named; a group is named after its machine until groups of
  * several machines exist. `run` makes names unique and repeats harmless. Those marked * may be
@@ -49,6 +50,11 @@ void site_close(struct site *site); /* NULL is fine */
  *                                                      and asked (`point`)}
  *                                                      `pinned`: {point, cut_ms} of that run
  *  recovery side
+ *   "group.points"     * {group, before}            -> {points: [{point, generation, cut_ms,
+ *                                                      received_ms, age_ms, consistency, applied,
+ *                                                      pinned, promotion, label, bytes, hash}],
+ *                                                      more}  newest first, those below `before`
+ *                                                      (0: all), some 1000 at a time
  *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest
  *   "group.unpin"        {group, run}               -> {}
  *   "group.promote"      {group, point, run, expected} -> {generation, point}

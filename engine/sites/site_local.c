@@ -20,6 +20,7 @@ static const struct site_ask_row table[] = {
     {"group.release", ask_group_release, true},
     {"group.retire", ask_group_retire, true},
     {"group.observe", ask_group_observe, true},
+    {"group.points", ask_group_points, true},
     {"group.pin", ask_group_pin, false},
     {"group.unpin", ask_group_unpin, false},
     {"group.promote", ask_group_promote, false},

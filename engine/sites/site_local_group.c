@@ -126,6 +126,61 @@ int ask_group_observe(struct estate *estate, const json_t *args, json_t **ret_re
     return rc;
 }
 
+static json_t *whole_point_json(const struct store_point *point, int64_t now_ms)
+{
+    static const char *const names[] = {
+        [CONSISTENCY_CRASH] = "crash",
+        [CONSISTENCY_APPLICATION] = "application",
+    };
+    char hash[65];
+
+    str_hex(&point->hash, sizeof(point->hash), hash);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:s}", "point",
+        (json_int_t)point->point, "generation", (json_int_t)point->generation, "cut_ms",
+        (json_int_t)point->cut_wall_ms, "received_ms", (json_int_t)point->received_wall_ms,
+        "age_ms", (json_int_t)age_ms(point, now_ms), "consistency", names[point->consistency],
+        "applied", point->applied, "pinned", point->pinned, "promotion", point->promotion, "label",
+        point->label, "bytes", (json_int_t)point->bytes, "hash", hash);
+}
+
+/* A page of them: all that may be kept would not fit a message. */
+static json_t *points_page(const struct store_points *points, uint64_t before, int64_t now_ms)
+{
+    json_t *list = json_array();
+    bool more = false;
+
+    for (size_t i = points->len; i > 0 && !more; i--) {
+        const struct store_point *point = &points->at[i - 1];
+
+        if (before && point->point >= before)
+            continue;
+        more = json_array_size(list) == SITE_POINTS_PAGE;
+        if (!more)
+            (void)json_array_append_new(list, whole_point_json(point, now_ms));
+    }
+    return json_pack("{s:o, s:b}", "points", list, "more", more);
+}
+
+int ask_group_points(struct estate *estate, const json_t *args, json_t **ret_result,
+                     struct cancel *cancel, struct err *err)
+{
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    struct clock *clock = estate_clock(estate);
+    const char *group;
+    struct store *store;
+
+    (void)cancel;
+    if (json_need_str(args, "group", "ask", &group, err) < 0
+        || estate_store_get(estate, group, &store, err) < 0)
+        return -1;
+    int rc = store->ops->points(store, &points, err);
+    estate_store_put(estate, group, store, rc < 0);
+    if (rc == 0)
+        *ret_result = points_page(&points, json_get_u64(args, "before", 0), clock->wall_ms(clock));
+    return rc;
+}
+
 static int pin(struct store *store, uint64_t wanted, const char *run, json_t **ret_result,
                struct err *err)
 {

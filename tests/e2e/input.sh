@@ -151,7 +151,11 @@ q paris protect m1 --to lyon --interval 1s > /dev/null
 refused 4 "m1 is protected to lyon already" paris protect m1 --to lyon
 refused 4 "\`muster unprotect m1\` first" paris machine remove m1
 refused 4 "m1 is protected between this site and lyon" paris site pair remove lyon
-refused 4 "kept at lyon" paris points m1
+ageless() { q "$1" --json points m1 | sed 's/"age_ms":[0-9]*//g'; }
+same_points() { test "$(ageless paris)" = "$(ageless lyon)"; }
+wait_for 20 "both sites to tell the same points" same_points
+check "and not none" test -n "$(ageless paris | grep '"point":1,')"
+check "in the same columns" test "$(q paris points m1 | head -1)" = "$(q lyon points m1 | head -1)"
 refused 4 "run this at lyon" paris failover m1 --planned --yes
 refused 4 "run this at lyon" paris test-failover m1
 refused 3 'lyon holds no replica of "nope"' lyon failover nope --unplanned --yes
@@ -248,6 +252,8 @@ impostor() { # DIRECTORY NAME TEXT
     rm -rf "${work:?}/$1"
 }
 kill_daemon lyon
+refused 5 "the points of m1 are kept at lyon: " paris points m1
+refused 5 "ask there: \`muster points m1\`" paris points m1
 impostor other lyon 'is not by the authority that site "paris" pinned for it'
 impostor rome rome 'this is site "rome", not "lyon"'
 demo_serve lyon

@@ -139,13 +139,51 @@ static int open_source(struct provider *provider, const struct provider_instance
 
 /* --- The site ------------------------------------------------------------------------------ */
 
-static int no_link(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
-                   struct err *failure)
+static void *peer_serve(void *ctx)
 {
-    (void)ctx;
-    (void)ret_link;
+    struct api_site *site = ctx;
+    struct link_msg msg = {0};
+    struct err failure = ERR_EMPTY;
+
+    while (link_recv(site->peer_link, &msg, NULL, &failure) == 0) {
+        int rc = site_serve(site->peer, site->peer_link, &msg, NULL, &failure);
+
+        link_msg_done(&msg);
+        if (rc < 0)
+            break;
+    }
+    link_close(site->peer_link);
+    return NULL;
+}
+
+void api_site_peer_done(struct api_site *site)
+{
+    if (site->peer_serves)
+        (void)pthread_join(site->peer_thread, NULL);
+    site->peer_serves = false;
+    site->peer = NULL;
+}
+
+static int peer_link(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
+                     struct err *failure)
+{
+    struct api_site *site = ctx;
+    struct transport *here;
+    struct transport *there;
+
     (void)cancel;
-    return err_set(failure, ERR_NOT_FOUND, 0, "not paired with %s", peer);
+    if (site->peer_is_away)
+        return err_set(failure, ERR_NET, 0, "%s cannot be reached", peer);
+    if (!site->peer)
+        return err_set(failure, ERR_NOT_FOUND, 0, "not paired with %s", peer);
+    struct estate *estate = site->peer;
+    api_site_peer_done(site); /* the one before */
+    site->peer = estate;
+    transport_pair(1U << 16, &here, &there);
+    site->peer_link = link_new(there, "paris");
+    site->peer_serves = pthread_create(&site->peer_thread, NULL, peer_serve, site) == 0;
+    *ret_link = link_new(here, peer);
+    return 0;
 }
 
 static struct site *no_peer(void *ctx, const char *name)
@@ -179,7 +217,7 @@ static void open_world(struct api_site *site)
         .provider = &site->provider,
         .scheduler = site->scheduler = scheduler_new(clock_real(), 1),
         .ctx = site,
-        .open_link = no_link,
+        .open_link = peer_link,
     };
 
     EXPECT_OK(state_open(state, &site->state, &err));
@@ -202,7 +240,7 @@ static void open_world(struct api_site *site)
         .site = "paris",
         .dir = site->dir,
         .ctx = site,
-        .open_link = no_link,
+        .open_link = peer_link,
     });
 }
 
@@ -269,6 +307,7 @@ int api_site_teardown(void **state)
     api_stop(site->api);
     while (pool_busy(site->pool) || loop_step(site->loop, 0))
         (void)loop_step(site->loop, 5);
+    api_site_peer_done(site);
     jobs_free(site->jobs);
     runner_free(site->runner);
     site_close(site->here);

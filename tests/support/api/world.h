@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "providers/provider.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #define API_WORLD_MACHINES 8
@@ -34,12 +35,20 @@ struct api_site {
     } machines[API_WORLD_MACHINES];
     bool guest_is_deaf; /* shutdown ends in ERR_TIMEOUT */
     int peers_changed;
+    struct estate *peer; /* what a link to lyon reaches; NULL: not paired */
+    bool peer_is_away;   /* instead: ERR_NET */
+    struct link *peer_link;
+    pthread_t peer_thread;
+    bool peer_serves;
 };
 
 /* cmocka fixtures: *state is a struct api_site called "paris". */
 int api_site_setup(void **state);
 int api_site_teardown(void **state);
 #define API_TEST(f) cmocka_unit_test_setup_teardown(f, api_site_setup, api_site_teardown)
+
+/* What serves links to the peer has ended; the peer's estate may go. */
+void api_site_peer_done(struct api_site *site);
 
 /* One request; the status, and the answer as JSON (new reference). */
 int api_ask(struct api_site *site, const char *method, const char *path, const char *body,

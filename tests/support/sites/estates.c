@@ -28,7 +28,7 @@ static void *serve(void *ctx)
     struct err failure = ERR_EMPTY;
 
     while (link_recv(e->server_link, &msg, NULL, &failure) == 0) {
-        int rc = site_serve(e->paris, e->server_link, &msg, NULL, &failure);
+        int rc = site_serve(e->server, e->server_link, &msg, NULL, &failure);
         link_msg_done(&msg);
         if (rc < 0)
             break;
@@ -40,7 +40,7 @@ static void *serve(void *ctx)
 static void join(struct estates *e)
 {
     if (e->serving)
-        (void)pthread_join(e->server, NULL);
+        (void)pthread_join(e->server_thread, NULL);
     e->serving = false;
 }
 
@@ -53,12 +53,14 @@ static int open_link(void *ctx, const char *peer, struct link **ret_link, struct
 
     (void)cancel;
     e->links_asked++;
-    if (e->unreachable || strcmp(peer, "paris") != 0)
+    bool paris = strcmp(peer, "paris") == 0;
+    if (e->unreachable || (!paris && !e->lyon_answers))
         return err_set(ret_err, ERR_NET, 0, "%s cannot be reached", peer);
     join(e);
     transport_pair(WINDOW, &here, &there);
-    e->server_link = link_new(there, "lyon");
-    e->serving = pthread_create(&e->server, NULL, serve, e) == 0;
+    e->server = paris ? e->paris : e->lyon;
+    e->server_link = link_new(there, paris ? "lyon" : "paris");
+    e->serving = pthread_create(&e->server_thread, NULL, serve, e) == 0;
     *ret_link = link_new(here, peer);
     return 0;
 }
@@ -170,6 +172,7 @@ static void fill_lyon(struct estates *e, json_t *networks)
     store_disks_free(&disks);
     e->at_lyon = site_local_new(e->lyon);
     e->paris_from_lyon = site_remote_new(e->lyon, "paris");
+    e->lyon_from_paris = site_remote_new(e->paris, "lyon");
 }
 
 int estates_setup(void **state)
@@ -210,6 +213,7 @@ int estates_teardown(void **state)
     close_paris(e);
     site_close(e->at_lyon);
     site_close(e->paris_from_lyon);
+    site_close(e->lyon_from_paris);
     estate_free(e->lyon);
     provider_fake_done(&e->fake);
     free(e);

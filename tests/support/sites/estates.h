@@ -16,10 +16,13 @@ struct estates {
     struct site *at_paris; /* its own */
     struct site *at_lyon;
     struct site *paris_from_lyon; /* by link */
+    struct site *lyon_from_paris; /* by link; not after a restart of paris */
     bool unreachable;
+    bool lyon_answers; /* links of paris, sessions' too, reach lyon */
     unsigned links_asked;
     char told[64]; /* what paris last said about its group */
-    pthread_t server;
+    pthread_t server_thread;
+    struct estate *server;
     bool serving;
     struct link *server_link;
 };

@@ -6,6 +6,7 @@
 #include "state/state.h"
 #include "support/api/world.h"
 #include "support/expect.h"
+#include "support/sites/estates.h"
 
 #define DB1                                                                                   \
     "{\"definition\":{\"name\":\"db1\",\"memory\":\"64MiB\",\"cpus\":1,\"disks\":[{\"path\":" \
@@ -182,11 +183,39 @@ static void a_replica_that_cannot_be_read_is_critical(void **state)
     api_expect(*state, "GET", "/v1/protections/db1", NULL, 200, "the replica cannot be read");
 }
 
-static void points_are_asked_for_where_they_are_kept(void **state)
+static void points_kept_at_the_peer_are_told_as_the_peer_tells_them(void **state)
 {
-    api_site_protect(*state, "db1", "source", "protected");
-    api_expect(*state, "GET", "/v1/protections/db1/points", NULL, 409, "are kept at lyon");
-    api_expect(*state, "GET", "/v1/protections/db2/points", NULL, 404, "did you mean \\\"db1\\\"?");
+    struct api_site *site = *state;
+    CLEANUP(json_freep) json_t *answer = NULL;
+    void *fixture;
+
+    assert_int_equal(estates_setup(&fixture), 0);
+    struct estates *sites = fixture;
+    CLEANUP(json_freep)
+    json_t *there = estates_ask(sites->at_lyon, "group.points", json_pack("{s:s}", "group", "db1"));
+    site->peer = sites->lyon;
+    api_site_protect(site, "db1", "source", "protected");
+    assert_int_equal(api_ask(site, "GET", "/v1/protections/db1/points", NULL, &answer), 200);
+    const json_t *points = json_object_get(answer, "points");
+    assert_int_equal(json_array_size(points), 3);
+    assert_true(json_equal(points, json_object_get(there, "points")));
+    api_site_peer_done(site);
+    assert_int_equal(estates_teardown(&fixture), 0);
+}
+
+static void points_that_cannot_be_asked_for_are_said_to_be_where_they_are(void **state)
+{
+    struct api_site *site = *state;
+
+    api_site_protect(site, "db1", "source", "protected");
+    api_expect(site, "GET", "/v1/protections/db1/points", NULL, 404,
+               "the points of db1 are kept at lyon: not paired with lyon");
+    site->peer_is_away = true;
+    api_expect(site, "GET", "/v1/protections/db1/points", NULL, 502,
+               "the points of db1 are kept at lyon: lyon cannot be reached");
+    api_expect(site, "GET", "/v1/protections/db1/points", NULL, 502,
+               "try again when lyon answers, or ask there: `muster points db1`");
+    api_expect(site, "GET", "/v1/protections/db2/points", NULL, 404, "did you mean \\\"db1\\\"?");
 }
 
 static void a_replica_is_not_paused_here(void **state)
@@ -347,7 +376,8 @@ int main(int argc, char **argv)
         API_TEST(a_protected_machine_is_not_forgotten),
         API_TEST(a_protection_without_a_session_has_no_point_and_says_so),
         API_TEST(a_replica_that_cannot_be_read_is_critical),
-        API_TEST(points_are_asked_for_where_they_are_kept),
+        API_TEST(points_kept_at_the_peer_are_told_as_the_peer_tells_them),
+        API_TEST(points_that_cannot_be_asked_for_are_said_to_be_where_they_are),
         API_TEST(a_replica_is_not_paused_here),
         API_TEST(settings_out_of_range_are_refused_with_the_range),
         API_TEST(an_unknown_machine_is_not_protected),

@@ -242,6 +242,43 @@ static void a_replica_tells_its_points_and_their_age(void **state)
     assert_true(json_is_null(json_object_get(seen, "pinned")));
 }
 
+static json_t *points_args(int before)
+{
+    return json_pack("{s:s, s:i}", "group", "db1", "before", before);
+}
+
+static uint64_t point_at(const json_t *answer, size_t index)
+{
+    return json_get_u64(json_array_get(json_object_get(answer, "points"), index), "point", 0);
+}
+
+static void points_are_listed_newest_first_and_below_a_number(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(json_freep) json_t *all = estates_ask(e->at_lyon, "group.points", points_args(0));
+    CLEANUP(json_freep) json_t *older = estates_ask(e->at_lyon, "group.points", points_args(3));
+
+    assert_int_equal(json_array_size(json_object_get(all, "points")), 3);
+    assert_int_equal(point_at(all, 0), 3);
+    assert_int_equal(point_at(all, 2), 1);
+    assert_false(json_get_bool(all, "more", true));
+    assert_int_equal(json_array_size(json_object_get(older, "points")), 2);
+    assert_int_equal(point_at(older, 0), 2);
+}
+
+static void both_sites_tell_the_same_points(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(json_freep) json_t *here = estates_ask(e->at_lyon, "group.points", points_args(0));
+
+    e->lyon_answers = true;
+    CLEANUP(json_freep)
+    json_t *there = estates_ask(e->lyon_from_paris, "group.points", points_args(0));
+    assert_true(json_equal(here, there));
+    EXPECT_ERR(ERR_NOT_FOUND,
+               site_ask(e->at_paris, "group.points", points_args(0), NULL, NULL, &err));
+}
+
 static void a_pin_names_its_point(void **state)
 {
     struct estates *e = *state;
@@ -449,6 +486,8 @@ int main(void)
         ESTATES_TEST(probes_tell_what_the_provider_says),
         ESTATES_TEST(a_machine_that_was_not_started_cannot_be_probed),
         ESTATES_TEST(a_replica_tells_its_points_and_their_age),
+        ESTATES_TEST(points_are_listed_newest_first_and_below_a_number),
+        ESTATES_TEST(both_sites_tell_the_same_points),
         ESTATES_TEST(a_pin_names_its_point),
         ESTATES_TEST(promoting_twice_by_one_run_raises_once),
         ESTATES_TEST(a_hold_survives_a_restart_and_ends_with_its_release),
