@@ -10,10 +10,7 @@
 
 #include <inttypes.h>
 
-#define OBSERVE_MS      10000
-#define INTERVAL_MIN_MS 1000
-#define INTERVAL_MAX_MS (24 * 3600 * 1000)
-#define KEEP_MAX        10000
+#define OBSERVE_MS 10000
 
 /* --- Listing ------------------------------------------------------------------------------- */
 
@@ -188,21 +185,6 @@ static int list_points(struct api_request *req, json_t **ret_reply, struct err *
 
 /* --- Protecting ---------------------------------------------------------------------------- */
 
-static int check_settings(const json_t *in, struct err *err)
-{
-    uint64_t interval_ms = json_get_u64(in, "interval_ms", INTERVAL_MIN_MS);
-    uint64_t keep = json_get_u64(in, "keep", 1);
-
-    if (interval_ms < INTERVAL_MIN_MS || interval_ms > INTERVAL_MAX_MS)
-        return err_set(err, ERR_INVALID, 0,
-                       "interval_ms is %" PRIu64 "; hint: 1000 (1 s) to %d (24 h)", interval_ms,
-                       INTERVAL_MAX_MS);
-    if (keep < 1 || keep > KEEP_MAX)
-        return err_set(err, ERR_INVALID, 0, "keep is %" PRIu64 "; hint: 1 to %d points", keep,
-                       KEEP_MAX);
-    return 0;
-}
-
 static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
 {
     const json_t *in = api_in(req);
@@ -215,7 +197,7 @@ static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
     };
     int64_t job;
 
-    if (check_settings(in, err) < 0
+    if (job_settings_check(in, err) < 0
         || job_compression_parse(json_get_str(in, "compression", "zstd"), &spec.compression, err)
                < 0
         || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0
@@ -332,29 +314,16 @@ static int resume_protection(struct api_request *req, json_t **ret_reply, struct
     return set_paused(req, false, err);
 }
 
-static int put_settings(const struct api_request *req, struct state_protection *row,
-                        int64_t interval_ms, uint64_t keep, struct err *err)
-{
-    CLEANUP(json_freep) json_t *settings = NULL;
-
-    if (json_parse(row->settings, strlen(row->settings), &settings, err) < 0)
-        return err_wrap(err, "settings of %s", row->group);
-    (void)json_object_set_new(settings, "interval_ms", json_integer((json_int_t)interval_ms));
-    (void)json_object_set_new(settings, "keep", json_integer((json_int_t)keep));
-    free(row->settings);
-    row->settings = json_text(settings);
-    return state_protection_put(api_world_of(req)->state, row, err);
-}
-
 static int change_settings(struct api_request *req, json_t **ret_reply, struct err *err)
 {
     const char *name = api_param(req, "name");
     CLEANUP(state_protection_done) struct state_protection row = {0};
     struct job_settings settings;
     struct session *session;
+    int64_t job = 0;
     int rc;
 
-    if (check_settings(api_in(req), err) < 0)
+    if (job_settings_check(api_in(req), err) < 0)
         return -1;
     session = need_session(req, name, &row, err);
     if (!session)
@@ -364,15 +333,19 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
         settings.interval_ms =
             (int64_t)json_get_u64(api_in(req), "interval_ms", (uint64_t)settings.interval_ms);
         settings.keep = json_get_u64(api_in(req), "keep", settings.keep);
-        rc = put_settings(req, &row, settings.interval_ms, settings.keep, err);
+        rc = job_settings_change(&row.settings, settings.interval_ms, settings.keep, err);
     }
+    if (rc == 0)
+        rc = state_protection_put(api_world_of(req)->state, &row, err);
+    if (rc == 0)
+        rc = jobs_copy_settings(api_world_of(req)->jobs, name, row.peer, api_who(req), &job, err);
     if (rc == 0)
         session_set_interval(session, settings.interval_ms, settings.keep);
     done_with(req, name, session);
     if (rc < 0 || api_audit(req, "settings", name, row.settings, err) < 0)
         return -1;
-    *ret_reply = json_pack("{s:I, s:I}", "interval_ms", (json_int_t)settings.interval_ms, "keep",
-                           (json_int_t)settings.keep);
+    *ret_reply = json_pack("{s:I, s:I, s:I}", "interval_ms", (json_int_t)settings.interval_ms,
+                           "keep", (json_int_t)settings.keep, "job", (json_int_t)job);
     return 0;
 }
 
@@ -425,7 +398,8 @@ const struct api_route *api_routes_protections(void)
         {"POST", "/v1/protections/{name}/resume", resume_protection, "Makes points again.", "`{}`",
          NULL},
         {"PUT", "/v1/protections/{name}/settings", change_settings,
-         "Changes how often points are made and how many are kept.", "`{interval_ms, keep}`",
+         "Changes how often points are made and how many are kept.",
+         "`{interval_ms, keep, job}`; that job tells the peer, as soon as it answers",
          settings_fields},
         {0},
     };

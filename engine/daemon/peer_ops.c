@@ -6,6 +6,7 @@
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
  *                    generation, interval_ms, keep, compression} -> {}   repeating it is fine
  *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
+ *   replica.settings {group, interval_ms, keep}  -> {}
  *   replica.remove  {group, keep}             -> {}   a kept one stays as it is, and readable
  *   plan.put        {name, source, hash, origin} -> {}  loaded and checked here too
  *
@@ -17,6 +18,7 @@
 #include "daemon/daemon_internal.h"
 #include "plan/plan.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 struct ask {
@@ -255,6 +257,38 @@ static int replica_state(struct ask *ask, struct err *err)
     return daemon_on_loop(ask->daemon, state_row, ask, err);
 }
 
+static int settings_row(struct daemon *daemon, void *ctx, struct err *err)
+{
+    const struct ask *ask = ctx;
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct job_settings have;
+
+    if (own_row(daemon, ask, &row, err) < 0 || job_settings_parse(row.settings, &have, err) < 0)
+        return -1;
+    const struct job_settings told = {
+        .interval_ms = (int64_t)json_get_u64(ask->head, "interval_ms", (uint64_t)have.interval_ms),
+        .keep = json_get_u64(ask->head, "keep", have.keep),
+    };
+    if (told.interval_ms == have.interval_ms && told.keep == have.keep)
+        return 0;
+    if (job_settings_change(&row.settings, told.interval_ms, told.keep, err) < 0
+        || state_protection_put(daemon->state, &row, err) < 0)
+        return -1;
+    log_info("daemon", "replica settings group=%s interval_ms=%" PRId64 " keep=%" PRIu64,
+             ask->group, told.interval_ms, told.keep);
+    CLEANUP(mem_freep)
+    char *detail = mem_printf("{\"interval_ms\":%" PRId64 ",\"keep\":%" PRIu64 "}",
+                              told.interval_ms, told.keep);
+    return audit(daemon, ask, "replica.change", ask->group, detail, err);
+}
+
+static int replica_settings(struct ask *ask, struct err *err)
+{
+    if (job_settings_check(ask->head, err) < 0)
+        return err_wrap(err, "replica.settings");
+    return daemon_on_loop(ask->daemon, settings_row, ask, err);
+}
+
 static int check_row(struct daemon *daemon, void *ctx, struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
@@ -353,6 +387,7 @@ static int answer(struct ask *ask, struct err *err)
         {"replica.check", replica_check},
         {"replica.create", replica_create},
         {"replica.state", replica_state},
+        {"replica.settings", replica_settings},
         {"replica.remove", replica_remove},
         {"plan.put", plan_put},
     };

@@ -50,6 +50,9 @@ int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
 /* What a protection's row keeps as JSON, at both sides:
  *   {interval_ms, keep, compression: "none"|"zstd"|"lz4", machines: [name]}
  * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. */
+#define JOB_INTERVAL_MIN_MS 1000
+#define JOB_INTERVAL_MAX_MS (24 * 3600 * 1000)
+#define JOB_KEEP_MAX        10000
 struct job_settings {
     int64_t interval_ms;
     uint64_t keep;
@@ -57,6 +60,12 @@ struct job_settings {
 };
 int job_settings_parse(const char *json, struct job_settings *ret_settings, struct err *err)
     MUST_CHECK;
+/* The JSON of a row with another interval and number; what else it holds stays. `*settings` is
+ * owned by the row and is replaced. */
+int job_settings_change(char **settings, int64_t interval_ms, uint64_t keep, struct err *err)
+    MUST_CHECK;
+/* `in`'s interval_ms and keep are in their ranges, or not there. ERR_INVALID says the range. */
+int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 const char *job_compression_name(enum compression compression);
 int job_compression_parse(const char *name, enum compression *ret_compression, struct err *err)
     MUST_CHECK;
@@ -95,6 +104,11 @@ int job_remove_local_replica(struct estate *estate, const char *group, struct er
 /* Gives a stored plan to a peer; tries again until the peer is there. */
 int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,
                    int64_t *ret_job, struct err *err) MUST_CHECK;
+
+/* Tells the peer that keeps its replica the settings of a group whose row was changed; tries again
+ * until the peer is there, over restarts. What is sent is what the row says by then. */
+int jobs_copy_settings(struct jobs *jobs, const char *group, const char *peer, const char *who,
+                       int64_t *ret_job, struct err *err) MUST_CHECK;
 
 /* Stops it and takes back what it did. ERR_NOT_FOUND; ERR_STATE: it has ended. */
 int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err) MUST_CHECK;

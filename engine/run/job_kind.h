@@ -37,6 +37,7 @@ struct job_kind {
 const struct job_kind *job_kind_protect(void);
 const struct job_kind *job_kind_unprotect(void);
 const struct job_kind *job_kind_copy_plan(void);
+const struct job_kind *job_kind_copy_settings(void);
 
 struct job_progress {
     uint64_t done;

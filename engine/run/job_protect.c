@@ -60,6 +60,7 @@ static int load(struct job *job, struct err *err)
                                  &group->compression, err);
 }
 
+/* As the job was told; from then on the row has the say: its settings may be changed. */
 static int put_protection(struct job *job, const char *state, struct err *err)
 {
     const struct jobs_world *world = job_world(job);
@@ -212,7 +213,7 @@ static int copy_begin(struct job *job, struct err *err)
 {
     if (load(job, err) < 0)
         return -1;
-    return put_protection(job, "initial-copy", err);
+    return job_protection_state(job, job->object, "initial-copy", err);
 }
 
 /* ERR_STATE: the session ended up where only a person can help. */
@@ -294,7 +295,7 @@ static int finalize_begin(struct job *job, struct err *err)
 {
     if (load(job, err) < 0)
         return -1;
-    return put_protection(job, "finalizing", err);
+    return job_protection_state(job, job->object, "finalizing", err);
 }
 
 /* The peer is told, so that its row says the same. It may be away for a while. */
@@ -350,7 +351,7 @@ static int undo(struct job *job, struct err *err)
 static int settle_row(struct job *job, const struct err *failure, struct err *err)
 {
     if (!failure)
-        return put_protection(job, "protected", err);
+        return job_protection_state(job, job->object, "protected", err);
     if (job->undoing && !job->undo_failed)
         return job_protection_remove(job, job->object, err);
     if (job->task == TASK_CHECK)

@@ -251,7 +251,14 @@ impostor() { # DIRECTORY NAME TEXT
     eval "kill_daemon $1"
     rm -rf "${work:?}/$1"
 }
+interval_is() { test "$(q "$1" --json status m1 | grep -o '"interval_ms":[0-9]*')" = "\"interval_ms\":$2"; }
+q paris settings m1 --interval 2s > /dev/null
+check "the change counts at paris" interval_is paris 2000
+wait_for 20 "lyon to judge by the new interval" interval_is lyon 2000
 kill_daemon lyon
+q paris settings m1 --interval 1s > /dev/null
+kill_daemon paris
+demo_serve paris
 refused 5 "the points of m1 are kept at lyon: " paris points m1
 refused 5 "ask there: \`muster points m1\`" paris points m1
 impostor other lyon 'is not by the authority that site "paris" pinned for it'
@@ -261,6 +268,7 @@ printf changed | dd of="$work/m1.raw" conv=notrunc status=none
 before=$(newest_point lyon m1)
 q paris retry m1 > /dev/null
 wait_points lyon m1 $((before + 1))
+wait_for 30 "lyon to hear what was changed without it" interval_is lyon 1000
 check "the real lyon has it all" cmp "$work/m1.raw" "$work/lyon/replicas/m1/vda/head.raw"
 q paris unprotect m1 > /dev/null
 refused 3 'no protection of "m1"' paris unprotect m1

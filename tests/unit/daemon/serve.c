@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "host/host.h"
 #include "link/tls.h"
+#include "state/state.h"
 #include "support/expect.h"
 #include "support/tmpdir.h"
 
@@ -329,6 +330,42 @@ static void a_kept_replica_is_in_the_way_until_it_is_removed_there(void **base)
     (void)end(&lyon, SIGKILL);
 }
 
+static json_t *settings_db1(int interval_ms, int keep)
+{
+    return json_pack("{s:s, s:s, s:i, s:i}", "op", "replica.settings", "group", "db1",
+                     "interval_ms", interval_ms, "keep", keep);
+}
+
+static void a_replica_follows_its_source_s_settings_and_keeps_the_rest(void **base)
+{
+    struct served paris;
+    struct served lyon;
+    struct state *state;
+    struct state_protection row = {0};
+    struct link *link;
+
+    two_sites(&paris, &lyon, *base);
+    link = connect_as(&paris, &lyon, "lyon");
+    assert_int_equal(ask(link, settings_db1(60000, 7), NULL), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(ask(link, create_db1(key_a), NULL), 0);
+    assert_int_equal(ask(link, settings_db1(10, 7), NULL), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    EXPECT_TEXT("1000 (1 s) to 86400000 (24 h)");
+    assert_int_equal(ask(link, settings_db1(60000, 7), NULL), 0);
+    assert_int_equal(ask(link, settings_db1(60000, 7), NULL), 0); /* again is fine */
+    link_close(link);
+    (void)end(&lyon, SIGKILL);
+    CLEANUP(mem_freep) char *path = path_join(lyon.dir, "state.db");
+    EXPECT_OK(state_open(path, &state, &err));
+    EXPECT_OK(state_protection_get(state, "db1", &row, &err));
+    assert_non_null(strstr(row.settings, "\"interval_ms\":60000"));
+    assert_non_null(strstr(row.settings, "\"keep\":7"));
+    assert_non_null(strstr(row.settings, key_a));
+    state_protection_done(&row);
+    state_close(state);
+}
+
 static void what_a_peer_may_not_ask_is_refused_with_a_reason(void **base)
 {
     struct served paris;
@@ -399,6 +436,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_pairing_works_without_a_restart),
         TMPDIR_TEST(a_replica_that_was_made_is_there_after_a_kill),
         TMPDIR_TEST(a_kept_replica_is_in_the_way_until_it_is_removed_there),
+        TMPDIR_TEST(a_replica_follows_its_source_s_settings_and_keeps_the_rest),
         TMPDIR_TEST(what_a_peer_may_not_ask_is_refused_with_a_reason),
         TMPDIR_TEST(a_stranger_gets_no_link),
         TMPDIR_TEST(a_link_that_waits_does_not_hold_up_the_stop),

@@ -301,6 +301,32 @@ static void a_key_is_kept_private_and_survives_a_second_try(void **dir)
     tear_down(&f);
 }
 
+static void settings_changed_during_the_copy_stay(void **dir)
+{
+    struct fixture f;
+    struct state_protection row;
+    struct job_settings settings;
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    assert_int_equal(protect(&f, "lyon", &id), 0);
+    settle(&f);
+    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_OK(job_settings_change(&row.settings, 60000, 7, &err));
+    EXPECT_OK(state_protection_put(f.state, &row, &err));
+    state_protection_done(&row);
+    EXPECT_OK(jobs_take_up(f.jobs, &err)); /* with the copy, as after a crash */
+    settle(&f);
+    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    assert_string_equal(row.state, "initial-copy");
+    EXPECT_OK(job_settings_parse(row.settings, &settings, &err));
+    assert_int_equal(settings.interval_ms, 60000);
+    assert_int_equal(settings.keep, 7);
+    state_protection_done(&row);
+    tear_down(&f);
+}
+
 static void a_peer_that_refuses_leaves_nothing_here(void **dir)
 {
     struct fixture f;
@@ -415,6 +441,7 @@ int main(void)
         TMPDIR_TEST(a_clock_that_is_apart_is_a_warning_and_no_obstacle),
         TMPDIR_TEST(the_peer_gets_keys_sizes_and_the_machine),
         TMPDIR_TEST(a_key_is_kept_private_and_survives_a_second_try),
+        TMPDIR_TEST(settings_changed_during_the_copy_stay),
         TMPDIR_TEST(a_peer_that_refuses_leaves_nothing_here),
         TMPDIR_TEST(unprotecting_what_is_not_protected_is_refused),
         TMPDIR_TEST(a_replica_is_unprotected_where_it_is_sent_from),
