@@ -77,8 +77,8 @@ int job_remove_key(struct estate *estate, const char *group, struct err *err)
     return fs_real()->unlink(fs_real(), path, err);
 }
 
-/* Pins belong to runs whose machines read their disks from the replica. A store that is damaged
- * beyond opening has none to lose. */
+/* Pins belong to runs whose machines read their disks from the replica. A store that cannot be opened
+ * (damaged, or its key is gone) cannot say; what those machines have on disk can, see below. */
 static int check_unpinned(struct estate *estate, const char *group, struct err *err)
 {
     CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
@@ -107,7 +107,7 @@ int job_remove_local_replica(struct estate *estate, const char *group, struct er
 {
     CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, group);
 
-    if (check_unpinned(estate, group, err) < 0)
+    if (estate_check_unused(estate, group, err) < 0 || check_unpinned(estate, group, err) < 0)
         return -1;
     estate_replica_remove(estate, group);
     if (fs_exists(dir) && store_dir_remove(fs_real(), dir, err) < 0)
@@ -220,6 +220,8 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
                        "%s is sent here by %s; hint: unprotect it there, or --force when that "
                        "site is gone for good",
                        spec->machine, row.peer);
+    if (replica && estate_check_unused(world->estate, row.group, err) < 0)
+        return -1; /* with or without --force: and its state stays as it is */
     if (!replica && !spec->force && refuse_retired(world->estate, &row, err) < 0)
         return -1;
     json_t *args = json_pack("{s:s, s:b, s:b, s:b}", "peer", row.peer, "keep", spec->keep, "force",

@@ -116,6 +116,10 @@ struct clock *estate_clock(struct estate *estate);
 int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *cancel,
                   struct err *err) MUST_CHECK;
 
+/* 0 when no recovered machine here reads its disks from the replica of `group`. ERR_STATE: one does,
+ * running or not (its run is named); ERR_CORRUPT: a machine's file cannot be read, so nobody knows. */
+int estate_check_unused(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
+
 /* The local site over an estate; the remote one over a peer's link; both as `struct site`. */
 struct site;
 struct site *site_local_new(struct estate *estate);

@@ -366,6 +366,48 @@ int ask_instance_remove(struct estate *estate, const json_t *args, json_t **ret_
     return rc;
 }
 
+/* --- Whose disks they are ------------------------------------------------------------------- */
+
+static int check_other(const char *dir, const char *group, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    CLEANUP(json_freep) json_t *json = NULL;
+
+    if (fs_read_file(fs_real(), path, FILE_MAX_BYTES, &text, err) < 0) {
+        if (err->code != ERR_NOT_FOUND)
+            return -1;
+        err_clear(err); /* nothing was started in it yet */
+        return 0;
+    }
+    if (json_parse(str_text(&text), text.len, &json, err) < 0)
+        return err_wrap(err, "%s", path);
+    if (!str_eq(json_get_str(json, "group", ""), group))
+        return 0;
+    return err_set(err, ERR_STATE, 0,
+                   "the replica of %s is in use: run %s started %s from it (%s)%s", group,
+                   json_get_str(json, "run", "?"), json_get_str(json, "machine", "?"), dir,
+                   json_get_bool(json, "test", false) ? "; hint: `muster cleanup` that run first"
+                                                      : "; its disks would go with it");
+}
+
+int estate_check_unused(struct estate *estate, const char *group, struct err *err)
+{
+    CLEANUP(mem_freep) char *folder = path_join(estate->dir, "instances");
+    CLEANUP(fs_names_free) struct fs_names names = {0};
+
+    if (!fs_exists(folder))
+        return 0;
+    if (fs_list(folder, &names, err) < 0)
+        return -1;
+    for (size_t i = 0; i < names.len; i++) {
+        CLEANUP(mem_freep) char *dir = path_join(folder, names.at[i]);
+        if (check_other(dir, group, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* --- Repair --------------------------------------------------------------------------------- */
 
 static int repair_one(struct estate *estate, const char *dir, uint32_t *repaired,

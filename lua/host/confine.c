@@ -104,8 +104,9 @@ static int allow_mmap(scmp_filter_ctx filter)
 static int allow(scmp_filter_ctx filter, int fd)
 {
     static const int always[] = {
-        SCMP_SYS(brk),        SCMP_SYS(munmap), SCMP_SYS(mremap),       SCMP_SYS(madvise),
-        SCMP_SYS(exit_group), SCMP_SYS(exit),   SCMP_SYS(rt_sigreturn),
+        SCMP_SYS(brk),          SCMP_SYS(munmap),     SCMP_SYS(mremap),
+        SCMP_SYS(madvise),      SCMP_SYS(exit_group), SCMP_SYS(exit),
+        SCMP_SYS(rt_sigreturn), SCMP_SYS(sysinfo), /* glibc's qsort asks how much memory there is */
     };
     static const int on_socket[] = {
         SCMP_SYS(read),

@@ -231,6 +231,24 @@ static void addresses_are_not_to_be_had(void **state)
     data_gives("return { ('%%p %5.1f'):format(1) }", "[\"%p   1.0\"]");
 }
 
+/* More keys than the C library sorts on its stack. */
+static void large_tables_come_back_too(void **state)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct host host = host_for_test();
+    CLEANUP(mem_freep) char *json = NULL;
+
+    (void)state;
+    EXPECT_OK(run_with(&host, HOST_DATA,
+                       "local t = {}; for i = 1, 2000 do t['key' .. i] = i end; return t", &json));
+    assert_non_null(strstr(json, "\"key2000\":2000"));
+    str_add(&text, "return plan 'p' {");
+    for (int i = 0; i < 500; i++)
+        str_addf(&text, " step 's%d' { failover 'm%d' },", i, i);
+    str_add(&text, " }");
+    EXPECT_OK(run_with(&host, HOST_PLAN, str_text(&text), NULL));
+}
+
 static void sorting_is_stable_and_asks_no_clock(void **state)
 {
     (void)state;
@@ -413,6 +431,7 @@ int main(void)
         cmocka_unit_test(an_own_error_is_told_with_its_line),
         cmocka_unit_test(nothing_differs_from_load_to_load),
         cmocka_unit_test(addresses_are_not_to_be_had),
+        cmocka_unit_test(large_tables_come_back_too),
         cmocka_unit_test(sorting_is_stable_and_asks_no_clock),
         cmocka_unit_test(a_loop_that_never_ends_is_killed),
         cmocka_unit_test(a_pattern_that_never_ends_is_killed),

@@ -387,6 +387,35 @@ static void a_replica_is_unprotected_where_it_is_sent_from(void **dir)
     tear_down(&f);
 }
 
+/* Also when the store cannot be opened, and so cannot say that a run pinned it. */
+static void a_replica_that_a_machine_runs_from_is_kept_even_when_forced(void **dir)
+{
+    struct fixture f;
+    const struct job_unprotect spec = {.machine = "db1", .who = "ann", .force = true};
+    CLEANUP(mem_freep) char *instance = path_join(*dir, "instances/lyon-1-db1");
+    CLEANUP(mem_freep) char *file = path_join(instance, "instance.json");
+    CLEANUP(mem_freep) char *replica = path_join(*dir, "replicas/db1");
+    const char text[] = "{\"run\":\"lyon-1\",\"machine\":\"db1\",\"group\":\"db1\"}";
+    struct state_protection row;
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_row(&f, (char[]){"replica"}, (char[]){"failed-over"});
+    EXPECT_OK(fs_make_dirs(fs_real(), replica, 0700, &err));
+    EXPECT_OK(fs_make_dirs(fs_real(), instance, 0700, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), file, text, strlen(text), 0600, &err));
+    EXPECT_ERR(ERR_STATE, jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_TEXT("run lyon-1 started db1 from it");
+    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    assert_string_equal(row.state, "failed-over");
+    state_protection_done(&row);
+    assert_true(fs_exists(replica));
+    EXPECT_OK(fs_replace_file(fs_real(), file, "{", 1, 0600, &err));
+    EXPECT_ERR(ERR_INVALID, jobs_unprotect(f.jobs, &spec, &id, &err));
+    assert_true(fs_exists(replica));
+    tear_down(&f);
+}
+
 static void an_unreachable_peer_holds_unprotect_up_unless_forced(void **dir)
 {
     struct fixture f;
@@ -445,6 +474,7 @@ int main(void)
         TMPDIR_TEST(a_peer_that_refuses_leaves_nothing_here),
         TMPDIR_TEST(unprotecting_what_is_not_protected_is_refused),
         TMPDIR_TEST(a_replica_is_unprotected_where_it_is_sent_from),
+        TMPDIR_TEST(a_replica_that_a_machine_runs_from_is_kept_even_when_forced),
         TMPDIR_TEST(an_unreachable_peer_holds_unprotect_up_unless_forced),
         TMPDIR_TEST(a_qcow2_disk_has_the_size_its_header_says),
     };
