@@ -5,8 +5,7 @@
 
 #include <inttypes.h>
 
-#define AUDIT_LIMIT     200
-#define AUDIT_LIMIT_MAX 10000
+#define AUDIT_LIMIT 200
 
 static int list_jobs(struct api_request *req, json_t **ret_reply, struct err *err)
 {
@@ -61,9 +60,9 @@ static int list_audit(struct api_request *req, json_t **ret_reply, struct err *e
     uint64_t limit = json_get_u64(api_in(req), "limit", AUDIT_LIMIT);
     json_t *entries;
 
-    if (limit > AUDIT_LIMIT_MAX)
+    if (limit > STATE_AUDIT_LIST_MAX)
         return err_set(err, ERR_INVALID, 0, "limit is %" PRIu64 ", the most is %d", limit,
-                       AUDIT_LIMIT_MAX);
+                       STATE_AUDIT_LIST_MAX);
     if (state_audit_list(api_world_of(req)->state, (size_t)limit, &entries, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:o}", "entries", entries);

@@ -10,11 +10,10 @@
 
 #include <inttypes.h>
 
-#define OBSERVE_MS   10000
-#define START_MS     120000
-#define SHUTDOWN_MS  120000
-#define SHUTDOWN_MAX 3600000
-#define STOP_MS      60000
+#define OBSERVE_MS  10000
+#define START_MS    120000
+#define SHUTDOWN_MS 120000
+#define STOP_MS     60000
 
 /* --- Listing ------------------------------------------------------------------------------- */
 
@@ -446,9 +445,9 @@ static int stop_machine(struct api_request *req, json_t **ret_reply, struct err 
     json_t *in;
 
     (void)ret_reply;
-    if (within_ms > SHUTDOWN_MAX)
+    if (within_ms > SITE_WITHIN_MAX_MS)
         return err_set(err, ERR_INVALID, 0, "within_ms is %" PRIu64 ", the most is %d", within_ms,
-                       SHUTDOWN_MAX);
+                       SITE_WITHIN_MAX_MS);
     if (find_target(req, &in, err) < 0)
         return -1;
     (void)json_object_set_new(in, "force", json_boolean(force));
@@ -464,7 +463,8 @@ const struct api_route *api_routes_machines(void)
     };
     static const struct api_field stop_fields[] = {
         {"force", API_BOOL, false, "end it like a power cut, without asking the guest"},
-        {"within_ms", API_NUMBER, false, "how long the guest may take to shut down; 120000"},
+        {"within_ms", API_NUMBER, false,
+         "how long the guest may take to shut down, at most 3600000; 120000"},
         {0},
     };
     static const struct api_route routes[] = {

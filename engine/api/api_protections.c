@@ -354,8 +354,8 @@ const struct api_route *api_routes_protections(void)
     static const struct api_field protect_fields[] = {
         {"machine", API_NAME, true, "a machine of this site"},
         {"peer", API_NAME, true, "the paired site that is to keep its replica"},
-        {"interval_ms", API_NUMBER, false, "from point to point, 1000 or more; 15000"},
-        {"keep", API_NUMBER, false, "how many points the replica keeps; 24"},
+        {"interval_ms", API_NUMBER, false, "from point to point, 1000 to 86400000; 15000"},
+        {"keep", API_NUMBER, false, "how many points the replica keeps, 1 to 10000; 24"},
         {"compression", API_TEXT, false, "`none`, `zstd` or `lz4`; `zstd`"},
         {0},
     };
@@ -365,8 +365,8 @@ const struct api_route *api_routes_protections(void)
         {0},
     };
     static const struct api_field settings_fields[] = {
-        {"interval_ms", API_NUMBER, false, "from point to point, 1000 or more"},
-        {"keep", API_NUMBER, false, "how many points the replica keeps"},
+        {"interval_ms", API_NUMBER, false, "from point to point, 1000 to 86400000"},
+        {"keep", API_NUMBER, false, "how many points the replica keeps, 1 to 10000"},
         {0},
     };
     static const struct api_route routes[] = {

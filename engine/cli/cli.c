@@ -6,6 +6,7 @@
 #include "cli/client.h"
 #include "cli/cmd.h"
 
+#include <inttypes.h>
 #include <langinfo.h>
 #include <locale.h>
 #include <string.h>
@@ -63,17 +64,28 @@ bool cli_flag(const struct cli *cli, const char *name)
     return cli_option(cli, name) != NULL;
 }
 
-int cli_name_arg(struct cli *cli, const char *name, const char **ret_name, struct err *err)
+static int take_name(struct cli *cli, const char *what, const char *text, const char **ret_name,
+                     struct err *err)
 {
-    const char *text = cli_arg(cli, name);
-
     if (!text || !str_is_name(text))
         return cli_usage(cli, err,
                          "%s: \"%.80s\" is no name; hint: 1 to 63 of a-z 0-9 . _ -, beginning with "
                          "a letter or digit",
-                         name, text ? text : "");
+                         what, text ? text : "");
     *ret_name = text;
     return 0;
+}
+
+int cli_name_arg(struct cli *cli, const char *name, const char **ret_name, struct err *err)
+{
+    return take_name(cli, name, cli_arg(cli, name), ret_name, err);
+}
+
+int cli_name_option(struct cli *cli, const char *name, const char **ret_name, struct err *err)
+{
+    CLEANUP(mem_freep) char *what = mem_printf("--%s", name);
+
+    return cli_flag(cli, name) ? take_name(cli, what, cli_option(cli, name), ret_name, err) : 0;
 }
 
 int cli_id_arg(struct cli *cli, const char *name, uint64_t *ret_id, struct err *err)
@@ -85,25 +97,79 @@ int cli_id_arg(struct cli *cli, const char *name, uint64_t *ret_id, struct err *
     return 0;
 }
 
-int cli_number_option(struct cli *cli, const char *name, uint64_t *ret_value, struct err *err)
+int cli_number_option(struct cli *cli, const char *name, uint64_t min, uint64_t max,
+                      uint64_t *ret_value, struct err *err)
 {
+    CLEANUP(mem_freep)
+    char *range = max < INT64_MAX ? mem_printf("%" PRIu64 " to %" PRIu64, min, max)
+                                  : mem_printf("%" PRIu64 " or more", min);
     const char *text = cli_option(cli, name);
+    uint64_t value;
 
-    if (text && (!str_to_u64(text, ret_value) || *ret_value > INT64_MAX))
-        return cli_usage(cli, err, "--%s: \"%.80s\" is no number", name, text);
+    if (!text)
+        return 0;
+    if (!str_to_u64(text, &value))
+        return cli_usage(cli, err, "--%s: \"%.80s\" is no number; hint: %s", name, text, range);
+    if (value < min || value > max)
+        return cli_usage(cli, err, "--%s: %.80s is out of range; hint: %s", name, text, range);
+    *ret_value = value;
     return 0;
 }
 
-int cli_duration_option(struct cli *cli, const char *name, int64_t *ret_ms, struct err *err)
+/* As it is typed: "90s", "24h". */
+static void typed_duration(int64_t ms, char *ret_text, size_t len)
+{
+    static const struct {
+        int64_t ms;
+        const char *unit;
+    } units[] = {{3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
+    size_t i = 0;
+
+    while (ms % units[i].ms != 0)
+        i++;
+    (void)snprintf(ret_text, len, "%" PRId64 "%s", ms / units[i].ms, units[i].unit);
+}
+
+int cli_duration_option(struct cli *cli, const char *name, int64_t min_ms, int64_t max_ms,
+                        int64_t *ret_ms, struct err *err)
 {
     const char *text = cli_option(cli, name);
+    char min[32], max[32];
+    int64_t ms;
 
-    if (text && !str_to_ms(text, ret_ms))
+    if (!text)
+        return 0;
+    typed_duration(min_ms, min, sizeof(min));
+    typed_duration(max_ms, max, sizeof(max));
+    if (!str_to_ms(text, &ms))
         return cli_usage(cli, err,
-                         "--%s: \"%.80s\" is no duration; hint: a number with its unit: 500ms, 5s, "
-                         "15m, 1h",
-                         name, text);
+                         "--%s: \"%.80s\" is no duration; hint: %s to %s, a number with its unit: "
+                         "500ms, 5s, 15m, 1h",
+                         name, text, min, max);
+    if (ms < min_ms || ms > max_ms)
+        return cli_usage(cli, err, "--%s: %.80s is out of range; hint: %s to %s", name, text, min,
+                         max);
+    *ret_ms = ms;
     return 0;
+}
+
+int cli_word_option(struct cli *cli, const char *name, const char *const *words,
+                    const char **ret_word, struct err *err)
+{
+    CLEANUP(str_free) struct str known = STR_EMPTY;
+    const char *text = cli_option(cli, name);
+
+    for (size_t i = 0; text && words[i]; i++) {
+        if (str_eq(text, words[i])) {
+            *ret_word = text;
+            return 0;
+        }
+        str_addf(&known, "%s%s", i == 0 ? "" : words[i + 1] ? ", " : " or ", words[i]);
+    }
+    if (!text)
+        return 0;
+    return cli_usage(cli, err, "--%s: \"%.80s\" is unknown; hint: %s", name, text,
+                     str_text(&known));
 }
 
 bool cli_confirm(struct cli *cli, const char *question)

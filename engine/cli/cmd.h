@@ -88,13 +88,20 @@ bool cli_flag(const struct cli *cli, const char *name);
 #define cli_usage(cli, err, ...) \
     ((cli)->usage_error = true, err_set((err), ERR_INVALID, 0, __VA_ARGS__))
 
-/* Arguments as what they stand for; wrong ones are usage errors. Absent options leave `ret` alone. */
+/* Arguments as what they stand for; wrong ones are usage errors that name the option, what it was
+ * given and what may be. Absent options leave `ret` alone. */
 int cli_name_arg(struct cli *cli, const char *name, const char **ret_name, struct err *err)
     MUST_CHECK;
 int cli_id_arg(struct cli *cli, const char *name, uint64_t *ret_id, struct err *err) MUST_CHECK;
-int cli_number_option(struct cli *cli, const char *name, uint64_t *ret_value, struct err *err)
-    MUST_CHECK;
-int cli_duration_option(struct cli *cli, const char *name, int64_t *ret_ms, struct err *err)
+/* `max` INT64_MAX: no bound worth naming. */
+int cli_number_option(struct cli *cli, const char *name, uint64_t min, uint64_t max,
+                      uint64_t *ret_value, struct err *err) MUST_CHECK;
+int cli_duration_option(struct cli *cli, const char *name, int64_t min_ms, int64_t max_ms,
+                        int64_t *ret_ms, struct err *err) MUST_CHECK;
+/* One of `words` (ends with NULL). */
+int cli_word_option(struct cli *cli, const char *name, const char *const *words,
+                    const char **ret_word, struct err *err) MUST_CHECK;
+int cli_name_option(struct cli *cli, const char *name, const char **ret_name, struct err *err)
     MUST_CHECK;
 
 /* Prints "QUESTION [yes/no] " and reads a line; true for "yes" (or "y") only. */

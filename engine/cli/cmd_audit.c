@@ -3,6 +3,7 @@
 #include "cli/cmd.h"
 #include "cli/show.h"
 #include "cli/table.h"
+#include "state/state.h"
 
 #include <inttypes.h>
 
@@ -12,7 +13,7 @@ static int run_audit(struct cli *cli, struct err *err)
     CLEANUP(str_free) struct str out = STR_EMPTY;
     uint64_t limit = 50;
 
-    if (cli_number_option(cli, "limit", &limit, err) < 0
+    if (cli_number_option(cli, "limit", 1, STATE_AUDIT_LIST_MAX, &limit, err) < 0
         || client_get(cli, &reply, err, "/v1/audit?limit=%" PRIu64, limit) < 0)
         return -1;
     if (cli->json) {
@@ -44,7 +45,7 @@ const struct cmd *cmds_audit(void)
         {
             .words = "audit",
             .help = "Lists who did what, newest last.",
-            .options = {{"limit", "N", "how many; 50"}},
+            .options = {{"limit", "N", "how many, 1 to 10000; 50"}},
             .run = run_audit,
         },
         {

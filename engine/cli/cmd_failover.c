@@ -7,7 +7,7 @@ static int run_test_failover(struct cli *cli, struct err *err)
     struct start start = {.kind = "test", .no_wait = cli_flag(cli, "no-wait")};
 
     if (cli_name_arg(cli, "NAME", &start.machine, err) < 0
-        || cli_number_option(cli, "point", &start.point, err) < 0)
+        || cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
         return -1;
     return start_run(cli, &start, err);
 }
@@ -35,7 +35,7 @@ static int run_failover(struct cli *cli, struct err *err)
     };
 
     if (cli_name_arg(cli, "NAME", &start.machine, err) < 0
-        || cli_number_option(cli, "point", &start.point, err) < 0)
+        || cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
         return -1;
     if (planned == cli_flag(cli, "unplanned"))
         return cli_usage(cli, err,

@@ -6,6 +6,7 @@
 #include "cli/table.h"
 #include "host/host.h"
 #include "providers/machine.h"
+#include "sites/site.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -157,7 +158,7 @@ static int run_stop(struct cli *cli, struct err *err)
     int64_t within_ms = 0;
     json_t *body;
 
-    if (cli_duration_option(cli, "within", &within_ms, err) < 0)
+    if (cli_duration_option(cli, "within", 1000, SITE_WITHIN_MAX_MS, &within_ms, err) < 0)
         return -1;
     body = json_pack("{s:b}", "force", cli_flag(cli, "force"));
     if (within_ms)
@@ -211,7 +212,8 @@ const struct cmd *cmds_machine(void)
             .help = "Shuts the guest down, then ends the machine; its disks stay.",
             .args = {{"NAME", false, "the machine"}},
             .options = {{"force", NULL, "end it like a power cut, without asking the guest"},
-                        {"within", "DURATION", "how long the guest may take to shut down; 120s"}},
+                        {"within", "DURATION",
+                         "how long the guest may take to shut down, 1s to 1h; 120s"}},
             .run = run_stop,
         },
         {

@@ -4,6 +4,7 @@
 #include "cli/cmd.h"
 #include "cli/table.h"
 #include "cli/watch.h"
+#include "sites/estate.h"
 
 #include <inttypes.h>
 
@@ -22,19 +23,31 @@ static int follow(struct cli *cli, const json_t *reply, struct err *err)
     return 0;
 }
 
+static int take_settings(struct cli *cli, int64_t *ret_interval_ms, uint64_t *ret_keep,
+                         struct err *err)
+{
+    if (cli_duration_option(cli, "interval", ESTATE_INTERVAL_MIN_MS, ESTATE_INTERVAL_MAX_MS,
+                            ret_interval_ms, err)
+        < 0)
+        return -1;
+    return cli_number_option(cli, "keep", 1, ESTATE_KEEP_MAX, ret_keep, err);
+}
+
 static int run_protect(struct cli *cli, struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
     CLEANUP(json_freep) json_t *body = json_object();
-    const char *peer = cli_option(cli, "to");
-    const char *compression = cli_option(cli, "compression");
+    static const char *const compressions[] = {"none", "zstd", "lz4", NULL};
+    const char *peer = NULL;
+    const char *compression = NULL;
     int64_t interval_ms = 0;
     uint64_t keep = 0;
     const char *name;
 
     if (cli_name_arg(cli, "NAME", &name, err) < 0
-        || cli_duration_option(cli, "interval", &interval_ms, err) < 0
-        || cli_number_option(cli, "keep", &keep, err) < 0)
+        || take_settings(cli, &interval_ms, &keep, err) < 0
+        || cli_name_option(cli, "to", &peer, err) < 0
+        || cli_word_option(cli, "compression", compressions, &compression, err) < 0)
         return -1;
     if (!peer)
         return cli_usage(cli, err, "--to SITE is missing; hint: muster protect %s --to SITE", name);
@@ -120,8 +133,7 @@ static int run_settings(struct cli *cli, struct err *err)
     char text[32];
 
     if (cli_name_arg(cli, "NAME", &name, err) < 0
-        || cli_duration_option(cli, "interval", &interval_ms, err) < 0
-        || cli_number_option(cli, "keep", &keep, err) < 0)
+        || take_settings(cli, &interval_ms, &keep, err) < 0)
         return -1;
     if (cli_flag(cli, "interval"))
         (void)json_object_set_new(body, "interval_ms", json_integer((json_int_t)interval_ms));
@@ -150,8 +162,8 @@ const struct cmd *cmds_protect(void)
                      "first point and shows the progress.",
             .args = {{"NAME", false, "the machine"}},
             .options = {{"to", "SITE", "the paired site that keeps the replica"},
-                        {"interval", "DURATION", "from point to point, 1s or more; 15s"},
-                        {"keep", "N", "how many points the replica keeps; 24"},
+                        {"interval", "DURATION", "from point to point, 1s to 24h; 15s"},
+                        {"keep", "N", "how many points the replica keeps, 1 to 10000; 24"},
                         {"compression", "HOW", "none, zstd or lz4; zstd"},
                         {"no-wait", NULL, "do not wait for the job"}},
             .examples = {"protect db1 --to lyon --interval 5s"},
@@ -188,8 +200,8 @@ const struct cmd *cmds_protect(void)
             .words = "settings",
             .help = "Changes how often points are made, and how many are kept.",
             .args = {{"NAME", false, "the machine"}},
-            .options = {{"interval", "DURATION", "from point to point, 1s or more"},
-                        {"keep", "N", "how many points the replica keeps"}},
+            .options = {{"interval", "DURATION", "from point to point, 1s to 24h"},
+                        {"keep", "N", "how many points the replica keeps, 1 to 10000"}},
             .examples = {"settings db1 --interval 1s"},
             .run = run_settings,
         },

@@ -18,7 +18,7 @@ static int run_run(struct cli *cli, struct err *err)
     };
 
     if (cli_name_arg(cli, "PLAN", &start.plan, err) < 0
-        || cli_number_option(cli, "point", &start.point, err) < 0)
+        || cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
         return -1;
     if (!start.kind)
         return cli_usage(cli, err, "--kind is missing; hint: test, planned or unplanned");
@@ -106,14 +106,15 @@ static int decide(struct cli *cli, const char *decision, struct err *err)
     uint64_t id, step = 0;
     json_t *body;
 
-    if (cli_id_arg(cli, "RUN", &id, err) < 0 || cli_number_option(cli, "step", &step, err) < 0)
+    if (cli_id_arg(cli, "RUN", &id, err) < 0
+        || cli_number_option(cli, "step", 1, INT64_MAX, &step, err) < 0)
         return -1;
     if (!cli_flag(cli, "step"))
         return cli_usage(
             cli, err, "--step N is missing; hint: `muster run show %" PRIu64 "` shows what waits",
             id);
-    if (step == 0)
-        return cli_usage(cli, err, "--step 0: steps count from 1");
+    if (str_eq(decision, "skip") && (!reason || !*reason))
+        return cli_usage(cli, err, "--reason TEXT is missing: a step is skipped with a reason");
     body = json_pack("{s:I, s:s, s:s}", "step", (json_int_t)step - 1, "decision", decision,
                      "reason", reason ? reason : "");
     path = mem_printf("/v1/runs/%" PRIu64 "/decide", id);

@@ -11,9 +11,9 @@ static int run_serve(struct cli *cli, struct err *err)
     CLEANUP(mem_freep) char *path = cli_config_path(cli);
     uint64_t ready_fd = UINT64_MAX;
 
-    if (cli_number_option(cli, "ready-fd", &ready_fd, err) < 0)
+    if (cli_number_option(cli, "ready-fd", 0, INT_MAX, &ready_fd, err) < 0)
         return -1;
-    if (ready_fd != UINT64_MAX && (ready_fd > INT_MAX || fcntl((int)ready_fd, F_GETFD) < 0))
+    if (ready_fd != UINT64_MAX && fcntl((int)ready_fd, F_GETFD) < 0)
         return cli_usage(cli, err, "--ready-fd: %s is no open descriptor",
                          cli_option(cli, "ready-fd"));
     if (!fs_exists(path))

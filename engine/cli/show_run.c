@@ -21,6 +21,7 @@ static const struct {
     {"waiting", "·", ".", "2"},  {"running", "▸", ">", "1"}, {"retrying", "↻", "~", "33"},
     {"done", "✓", "+", "32"},    {"failed", "✗", "x", "31"}, {"skipped", "-", "-", "33"},
     {"unknown", "?", "?", "33"}, {"undone", "↩", "<", "33"}, {"left-out", " ", " ", "2"},
+    {"warning", "!", "!", "33"}, /* done, but not all of it */
 };
 
 static void add_mark(struct str *out, const char *state, const struct look *look)
@@ -69,6 +70,28 @@ static void add_error(struct str *out, const json_t *step, const char *indent)
         str_addf(out, "%shint: %s\n", indent, hint + sizeof(mark) - 1);
 }
 
+/* A step may be done and yet not have reached all: nobody shall take that for all is well. */
+static const char *step_warning(const json_t *step)
+{
+    const json_t *action;
+    size_t i;
+
+    json_array_foreach(json_object_get(step, "actions"), i, action) {
+        const char *text = json_get_str(json_object_get(action, "result"), "warning", "");
+        if (*text)
+            return text;
+    }
+    return NULL;
+}
+
+static void add_warning(struct str *out, const json_t *step, const char *indent)
+{
+    const char *text = step_warning(step);
+
+    if (text)
+        str_addf(out, "%swarning: %s\n", indent, text);
+}
+
 static void add_step(struct str *out, const json_t *step, int64_t now_ms, const struct look *look)
 {
     const char *title = json_get_str(step, "title", "");
@@ -78,7 +101,7 @@ static void add_step(struct str *out, const json_t *step, int64_t now_ms, const 
     char text[32];
 
     str_add(out, "    ");
-    add_mark(out, json_get_str(step, "state", ""), look);
+    add_mark(out, step_warning(step) ? "warning" : json_get_str(step, "state", ""), look);
     str_addf(out, " %s", title);
     if (took >= 0)
         str_addf(out, "%*s%8s", pad > 1 ? pad : 1, "", str_duration(took, text, sizeof(text)));
@@ -88,6 +111,7 @@ static void add_step(struct str *out, const json_t *step, int64_t now_ms, const 
         str_addf(out, "%*s%s", pad > 1 ? pad : 1, "", "(point of no return)");
     str_add(out, "\n");
     add_error(out, step, "      ");
+    add_warning(out, step, "      ");
 }
 
 /* When the last step ended. */
@@ -176,6 +200,7 @@ void show_run_changes(const json_t *before, const json_t *run, int64_t now_ms, s
             str_addf(out, " (%s)", str_duration(step_ms(step, now_ms), took, sizeof(took)));
         str_add(out, "\n");
         add_error(out, step, "                    ");
+        add_warning(out, step, "                    ");
     }
     if (!active) /* its end comes after what led to it */
         state_change(before, run, at, out);
@@ -245,6 +270,10 @@ void show_run_end(const json_t *run, struct str *out)
                  json_get_str(step, "title", ""));
         add_error(out, step, "    ");
     }
+    json_array_foreach(json_object_get(run, "steps"), i, step)
+        if (step_warning(step))
+            str_addf(out, "  warning: %s: %s\n", json_get_str(step, "title", ""),
+                     step_warning(step));
     json_array_foreach(json_object_get(report, "leftovers"), i, left)
         str_addf(out, "  left behind: %s\n", json_string_value(left));
     next_line(run, out);

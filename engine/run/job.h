@@ -50,9 +50,6 @@ int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
 /* What a protection's row keeps as JSON, at both sides:
  *   {interval_ms, keep, compression: "none"|"zstd"|"lz4", machines: [name]}
  * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. */
-#define JOB_INTERVAL_MIN_MS 1000
-#define JOB_INTERVAL_MAX_MS (24 * 3600 * 1000)
-#define JOB_KEEP_MAX        10000
 struct job_settings {
     int64_t interval_ms;
     uint64_t keep;

@@ -56,15 +56,15 @@ int job_settings_change(char **settings, int64_t interval_ms, uint64_t keep, str
 
 int job_settings_check(const json_t *in, struct err *err)
 {
-    uint64_t interval_ms = json_get_u64(in, "interval_ms", JOB_INTERVAL_MIN_MS);
+    uint64_t interval_ms = json_get_u64(in, "interval_ms", ESTATE_INTERVAL_MIN_MS);
     uint64_t keep = json_get_u64(in, "keep", 1);
 
-    if (interval_ms < JOB_INTERVAL_MIN_MS || interval_ms > JOB_INTERVAL_MAX_MS)
+    if (interval_ms < ESTATE_INTERVAL_MIN_MS || interval_ms > ESTATE_INTERVAL_MAX_MS)
         return err_set(err, ERR_INVALID, 0,
                        "interval_ms is %" PRIu64 "; hint: %d (1 s) to %d (24 h)", interval_ms,
-                       JOB_INTERVAL_MIN_MS, JOB_INTERVAL_MAX_MS);
-    if (keep < 1 || keep > JOB_KEEP_MAX)
+                       ESTATE_INTERVAL_MIN_MS, ESTATE_INTERVAL_MAX_MS);
+    if (keep < 1 || keep > ESTATE_KEEP_MAX)
         return err_set(err, ERR_INVALID, 0, "keep is %" PRIu64 "; hint: 1 to %d points", keep,
-                       JOB_KEEP_MAX);
+                       ESTATE_KEEP_MAX);
     return 0;
 }

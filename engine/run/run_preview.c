@@ -74,9 +74,9 @@ static int64_t loss_bound(const struct runner_preview *preview, const json_t *se
 {
     if (preview->kind == RUN_PLANNED)
         return 0;
-    if (preview->point != 0 && preview->point != json_get_u64(seen, "durable_point", 0))
-        return -1;
-    const char *age = preview->kind == RUN_TEST ? "applied_age_ms" : "durable_age_ms";
+    const char *age = preview->point              ? "asked_age_ms"
+                      : preview->kind == RUN_TEST ? "applied_age_ms"
+                                                  : "durable_age_ms";
     return json_object_get(seen, age) ? (int64_t)json_get_u64(seen, age, 0) : -1;
 }
 
@@ -86,7 +86,7 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
 {
     static const char *const copied[] = {"durable_point", "durable_cut_ms", "durable_age_ms",
                                          "applied_point", "applied_cut_ms", "applied_age_ms",
-                                         "generation"};
+                                         "asked_age_ms",  "generation"};
     CLEANUP(json_freep) json_t *seen = NULL;
     struct err why = ERR_EMPTY;
     json_t *machine = json_pack("{s:s, s:s, s:s}", "machine", name, "group",
@@ -103,8 +103,6 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
             (void)json_object_set(machine, copied[i], json_object_get(seen, copied[i]));
     if (seen && json_get_u64(seen, "durable_point", 0) == 0)
         warn(warnings, mem_printf("%s has no point yet", name));
-    else if (seen && preview->point && !json_object_get(seen, "asked_age_ms"))
-        warn(warnings, mem_printf("%s has no point %" PRIu64, name, preview->point));
     uint64_t point =
         preview->point
             ? preview->point
@@ -112,6 +110,18 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
     (void)json_object_set_new(machine, "point", json_integer((json_int_t)point));
     (void)json_object_set_new(machine, "loss_bound_ms", json_integer(loss_bound(preview, seen)));
     return machine;
+}
+
+/* A replica that could not be asked is warned of already. */
+static int check_point(const struct runner_preview *preview, const char *name,
+                       const json_t *machine, struct err *err)
+{
+    if (preview->point == 0 || !json_object_get(machine, "durable_point")
+        || json_object_get(machine, "asked_age_ms"))
+        return 0;
+    return err_set(err, ERR_NOT_FOUND, 0,
+                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", name,
+                   preview->point, name);
 }
 
 static int refuse_planned(const char *name, const struct site *there, struct err *why,
@@ -169,7 +179,8 @@ int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct
             continue;
         struct site *there = preview->there[count++];
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
-        if (ask_peer(preview, name, known, there, machine, warnings, cancel, err) < 0) {
+        if (check_point(preview, name, machine, err) < 0
+            || ask_peer(preview, name, known, there, machine, warnings, cancel, err) < 0) {
             json_decref(machine);
             return -1;
         }

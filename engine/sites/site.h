@@ -25,6 +25,9 @@ int site_ask(struct site *site, const char *what, json_t *args, json_t **ret_res
 void site_close(struct site *site);   /* NULL is fine */
 void site_closep(struct site **site); /* for CLEANUP */
 
+/* The most of a `within_ms`. */
+#define SITE_WITHIN_MAX_MS 3600000
+
 /* What there is to ask. Machines are named; a group is named after its machine until groups of
  * several machines exist. `run` makes names unique and repeats harmless. Those marked * may be
  * asked by a peer, for groups shared with it.

@@ -174,6 +174,7 @@ int state_job_list(struct state *state, bool open_only, struct state_jobs *ret_j
 /* --- Audit: hash-chained, in the same transaction as the act -------------------------------- */
 int state_audit(struct state *state, int64_t wall_ms, const char *who, const char *act,
                 const char *object, const char *detail, struct err *err) MUST_CHECK;
+#define STATE_AUDIT_LIST_MAX 10000
 /* Newest first, at most `limit`: {seq, at_ms, who, act, object, detail} (new reference). */
 int state_audit_list(struct state *state, size_t limit, json_t **ret_entries, struct err *err)
     MUST_CHECK;

@@ -140,10 +140,12 @@ refused 2 "--to SITE is missing" paris protect m1
 refused 2 "--to needs a SITE" paris protect m1 --to
 refused 2 "did you mean --to?" paris protect m1 --too lyon
 refused 2 '"1x" is no duration' paris protect m1 --to lyon --interval 1x
-refused 1 "1000 (1 s) to 86400000 (24 h)" paris protect m1 --to lyon --interval 0s
+refused 2 "--interval: 0s is out of range" paris protect m1 --to lyon --interval 0s
+refused 2 "hint: 1s to 24h" paris protect m1 --to lyon --interval 25h
 refused 2 '"-1" is no number' paris protect m1 --to lyon --keep -1
-refused 1 "1 to 10000 points" paris protect m1 --to lyon --keep 99999999999999
-refused 1 "none, zstd or lz4" paris protect m1 --to lyon --compression gzip
+refused 2 "--keep: 99999999999999 is out of range" paris protect m1 --to lyon --keep 99999999999999
+refused 2 "none, zstd or lz4" paris protect m1 --to lyon --compression gzip
+refused 2 "--keep: 0 is out of range" paris settings m1 --keep 0
 refused 3 'no protection of "m1"' paris unprotect m1
 refused 3 "m1 is not protected" paris status m1
 check "nothing of all that is protected" test -z "$(ls "$work/lyon/replicas")"
@@ -169,6 +171,8 @@ refused 2 "not a whole command" paris machine
 refused 2 "NAME is missing" paris points
 refused 2 '"b" is one argument too many' paris status a b
 refused 2 '"x" is no number' paris run cancel x
+refused 2 "--point: 0 is out of range" lyon test-failover m1 --point 0
+refused 2 "--limit: 10001 is out of range" paris audit --limit 10001
 refused 3 "no job 99" paris jobs show 99
 refused 4 "job 1 has ended: failed" paris jobs cancel 1
 refused 3 "no run 7" lyon run cancel 7

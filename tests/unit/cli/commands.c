@@ -238,6 +238,31 @@ static void protect_needs_to_be_told_where(void **state)
                "\"5\" is no duration");
 }
 
+static void an_option_out_of_its_range_is_a_usage_error_that_says_the_range(void **state)
+{
+    static const char *const wrong[][2] = {
+        {"protect db1 --to lyon --interval 0s",
+         "--interval: 0s is out of range\nhint: 1s to 24h\n"},
+        {"protect db1 --to lyon --interval 25h",
+         "--interval: 25h is out of range\nhint: 1s to 24h\n"},
+        {"settings db1 --interval 999ms", "--interval: 999ms is out of range\nhint: 1s to 24h\n"},
+        {"protect db1 --to lyon --keep 0", "--keep: 0 is out of range\nhint: 1 to 10000\n"},
+        {"settings db1 --keep 10001", "--keep: 10001 is out of range\nhint: 1 to 10000\n"},
+        {"settings db1 --keep many", "--keep: \"many\" is no number\nhint: 1 to 10000\n"},
+        {"protect db1 --to lyon --compression gzip",
+         "--compression: \"gzip\" is unknown\nhint: none, zstd or lz4\n"},
+        {"protect db1 --to ../lyon", "--to: \"../lyon\" is no name\nhint: 1 to 63"},
+        {"machine stop db1 --within 2h", "--within: 2h is out of range\nhint: 1s to 1h\n"},
+        {"run shop --kind test --point 0", "--point: 0 is out of range\nhint: 1 or more\n"},
+        {"test-failover db1 --point x", "--point: \"x\" is no number\nhint: 1 or more\n"},
+        {"run skip 7 --step 1", "--reason TEXT is missing"},
+        {"audit --limit 10001", "--limit: 10001 is out of range\nhint: 1 to 10000\n"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+        expect_run(*state, nothing, wrong[i][0], NULL, 2, "", wrong[i][1]);
+}
+
 /* --- Runs --------------------------------------------------------------------------------------- */
 
 #define PREVIEW                                                                                     \
@@ -364,7 +389,8 @@ static void steps_count_from_1(void **state)
     };
 
     expect_run(*state, canned, "run retry 7 --step 1", NULL, 4, "", "step 1 is done");
-    expect_run(*state, nothing, "run retry 7 --step 0", NULL, 2, "", "steps count from 1");
+    expect_run(*state, nothing, "run retry 7 --step 0", NULL, 2, "",
+               "--step: 0 is out of range\nhint: 1 or more\n");
 }
 
 /* --- Plans -------------------------------------------------------------------------------------- */
@@ -433,6 +459,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(protect_waits_for_its_job_and_prints_a_line_per_change),
         TMPDIR_TEST(a_failed_job_is_a_failed_command),
         TMPDIR_TEST(protect_needs_to_be_told_where),
+        TMPDIR_TEST(an_option_out_of_its_range_is_a_usage_error_that_says_the_range),
         TMPDIR_TEST(an_unplanned_failover_names_the_loss_and_takes_no_for_an_answer),
         TMPDIR_TEST(a_yes_starts_it_and_shows_it_to_its_end),
         TMPDIR_TEST(json_never_asks),

@@ -148,10 +148,11 @@ static void numbers_and_durations_say_what_they_should_be(void **state)
 
     (void)state;
     assert_int_equal(parse(&parsed, "protect Db1 --interval 5 --keep few --to lyon"), 0);
-    EXPECT_ERR(ERR_INVALID, cli_duration_option(&parsed.cli, "interval", &ms, &err));
-    EXPECT_TEXT("--interval: \"5\" is no duration; hint: a number with its unit");
-    EXPECT_ERR(ERR_INVALID, cli_number_option(&parsed.cli, "keep", &number, &err));
-    EXPECT_TEXT("--keep: \"few\" is no number");
+    EXPECT_ERR(ERR_INVALID,
+               cli_duration_option(&parsed.cli, "interval", 1000, 86400000, &ms, &err));
+    EXPECT_TEXT("--interval: \"5\" is no duration; hint: 1s to 24h, a number with its unit");
+    EXPECT_ERR(ERR_INVALID, cli_number_option(&parsed.cli, "keep", 1, 10000, &number, &err));
+    EXPECT_TEXT("--keep: \"few\" is no number; hint: 1 to 10000");
     EXPECT_ERR(ERR_INVALID, cli_name_arg(&parsed.cli, "NAME", &name, &err));
     EXPECT_TEXT("\"Db1\" is no name");
     assert_true(parsed.cli.usage_error);

@@ -266,6 +266,26 @@ static void a_run_is_a_tree_of_stages_and_steps(void **state)
                         "no return)\n");
 }
 
+static void a_step_that_did_not_reach_all_is_no_tick(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *run =
+        json_of(RUN_HEAD "\"state\":\"awaiting-commit\",\"steps\":[{\"index\":0,\"stage\":"
+                         "\"Recover\",\"title\":\"Retire the old side of db1\",\"state\":"
+                         "\"done\",\"started_ms\":1772366391000,\"ended_ms\":1772366393100,"
+                         "\"attempts\":1,\"error\":\"\",\"actions\":[{\"result\":{\"warning\":"
+                         "\"db1 may still run at paris\"}}]}]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run(run, NOW_MS, &plain, &out);
+    assert_non_null(strstr(str_text(&out), "    ! Retire the old side of db1"));
+    assert_non_null(strstr(str_text(&out), "      warning: db1 may still run at paris\n"));
+    str_clear(&out);
+    show_run_end(run, &out);
+    assert_non_null(strstr(str_text(&out), "  warning: Retire the old side of db1: db1 may still"));
+}
+
 static void only_what_changed_makes_a_line(void **state)
 {
     CLEANUP(json_freep)
@@ -383,6 +403,7 @@ int main(void)
         cmocka_unit_test(nothing_protected_says_what_to_do),
         cmocka_unit_test(points_are_listed_with_age_and_state),
         cmocka_unit_test(a_run_is_a_tree_of_stages_and_steps),
+        cmocka_unit_test(a_step_that_did_not_reach_all_is_no_tick),
         cmocka_unit_test(only_what_changed_makes_a_line),
         cmocka_unit_test(the_end_compares_with_what_was_promised),
         cmocka_unit_test(a_preview_names_the_bound_of_the_loss),
