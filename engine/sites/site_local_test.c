@@ -4,6 +4,7 @@
  * Where a machine's address comes from: its kernel command line's `ip=ADDRESS...`, which a definition
  * with a kernel of its own carries and a test keeps. Without one the plan names the address. */
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "sites/site_local.h"
 

@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "verbs/verb_help.h"
 
+#include <inttypes.h>
+
 #define SHUTDOWN_MS (5 * 60 * 1000)
 /* A source that swallows packets must not keep an unplanned failover waiting. */
 #define REACH_MS 15000
@@ -218,12 +220,35 @@ static int last_delta(const struct verb_call *call, json_t **ret_result, struct 
     return final_sync_run(call, ret_result, cancel, err);
 }
 
+/* Before the source is touched: a point that was asked for and is not kept promotes nothing. */
+static int check_point(const struct verb_call *call, const char *machine, struct cancel *cancel,
+                       struct err *err)
+{
+    uint64_t point = verb_point_of(call, machine);
+    CLEANUP(json_freep) json_t *seen = NULL;
+    json_t *args;
+
+    if (point == 0)
+        return 0;
+    args = group_args(call);
+    (void)json_object_set_new(args, "point", json_integer((json_int_t)point));
+    if (site_ask(call->here, "group.observe", args, &seen, cancel, err) < 0)
+        return -1;
+    if (json_object_get(seen, "asked_age_ms"))
+        return 0;
+    return err_set(err, ERR_NOT_FOUND, 0,
+                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept",
+                   machine, point, machine);
+}
+
 static int hold_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                     struct err *err)
 {
     const char *machine = verb_text(call, "group");
     CLEANUP(json_freep) json_t *result = NULL;
 
+    if (check_point(call, machine, cancel, err) < 0)
+        return -1;
     if (json_get_bool(verb_machine(call, machine), "last_delta", false)) {
         struct err why = ERR_EMPTY;
         if (last_delta(call, &result, cancel, &why) < 0) {

@@ -371,6 +371,16 @@ static void a_source_out_of_reach_is_a_warning_only_when_unplanned(void **state)
     EXPECT_ERR(ERR_NET, act(scene, "core_shutdown", RUN_PLANNED, machine()));
 }
 
+static void a_point_that_is_not_kept_leaves_the_source_alone(void **state)
+{
+    struct scene *scene = *state;
+
+    (void)json_object_set_new(json_object_get(scene->machines, "db1"), "point", json_integer(9999));
+    EXPECT_ERR(ERR_NOT_FOUND, act(scene, "core_hold", RUN_UNPLANNED, group()));
+    EXPECT_TEXT("has no point 9999");
+    assert_int_equal(sim_asked(&scene->world, "group.hold", NULL), 0);
+}
+
 static void a_hold_that_a_person_cancels_is_not_forgiven(void **state)
 {
     struct scene *scene = *state;
@@ -445,6 +455,7 @@ int main(void)
         VERB_TEST(undoing_the_planned_core_gives_the_machine_back),
         VERB_TEST(a_replica_behind_the_last_delta_is_not_believed),
         VERB_TEST(a_source_out_of_reach_is_a_warning_only_when_unplanned),
+        VERB_TEST(a_point_that_is_not_kept_leaves_the_source_alone),
         VERB_TEST(a_hold_that_a_person_cancels_is_not_forgiven),
         VERB_TEST(the_old_machine_stays_until_somebody_was_promoted),
         VERB_TEST(a_cleanup_removes_what_the_test_made),
