@@ -40,8 +40,9 @@ static void add_place(struct err *err, const char *file, const struct str *text)
 
     path_in(err->text, path, sizeof(path));
     line = host_line_of(str_text(text), text->len, path);
-    if (line == 0 && strchr(path, '.')) {
-        *strchr(path, '.') = '\0';
+    /* What is missing has no line: the table it should stand in has. */
+    while (line == 0 && *path) {
+        path[strchr(path, '.') ? (size_t)(strchr(path, '.') - path) : 0] = '\0';
         line = host_line_of(str_text(text), text->len, path);
     }
     if (line)

@@ -60,6 +60,12 @@ static int check_fields(const json_t *obj, const char *what, const char *const *
     return 0;
 }
 
+static int is_missing(const char *what, const char *key, const char *example, struct err *err)
+{
+    return err_set(err, ERR_INVALID, 0, "%s: '%s' is missing; hint: %s = %s", what, key, key,
+                   example);
+}
+
 /* Copies a text field into a fixed place; absent leaves it as it is. */
 static int take_text(const json_t *obj, const char *key, const char *what, char *ret_text,
                      size_t room, struct err *err)
@@ -114,13 +120,14 @@ static int disk_from_json(const json_t *json, size_t index, const struct machine
         || take_bool(json, "iothread", what, &ret_disk->iothread, err) < 0)
         return -1;
     if (!ret_disk->path[0])
-        return err_set(err, ERR_INVALID, 0, "%s: 'path' is missing", what);
+        return is_missing(what, "path", "\"/srv/db1.qcow2\"", err);
+    if (!ret_disk->format[0])
+        return is_missing(what, "format", "\"qcow2\" or \"raw\"", err);
     if (check_path(ret_disk->path, what, "path", err) < 0)
         return -1;
     if (!str_eq(ret_disk->format, "raw") && !str_eq(ret_disk->format, "qcow2"))
-        return err_set(err, ERR_INVALID, 0, "%s: 'format' must be \"raw\" or \"qcow2\"%s%s%s", what,
-                       ret_disk->format[0] ? ", not \"" : "", ret_disk->format,
-                       ret_disk->format[0] ? "\"" : "");
+        return err_set(err, ERR_INVALID, 0, "%s: 'format' must be \"raw\" or \"qcow2\", not \"%s\"",
+                       what, ret_disk->format);
     if (!str_is_name(ret_disk->name))
         return err_set(err, ERR_INVALID, 0,
                        "%s: '%s' is no name; hint: 1 to 63 of a-z 0-9 . _ -, beginning with a "
@@ -165,6 +172,10 @@ static int nic_from_json(const json_t *json, size_t index, const struct machine 
         || take_text(json, "mac", what, ret_nic->mac, sizeof(ret_nic->mac), err) < 0
         || take_text(json, "network", what, ret_nic->network, sizeof(ret_nic->network), err) < 0)
         return -1;
+    if (!json_object_get(json, "mac"))
+        return is_missing(what, "mac", "\"52:54:00:12:34:56\"", err);
+    if (!json_object_get(json, "network"))
+        return is_missing(what, "network", "\"user\" or \"bridge NAME\"", err);
     if (!is_mac(ret_nic->mac))
         return err_set(err, ERR_INVALID, 0,
                        "%s: 'mac' must be like \"52:54:00:12:34:56\", not \"%s\"", what,
@@ -186,6 +197,9 @@ static int take_lists(const json_t *json, struct machine *machine, struct err *e
     const json_t *entry;
     size_t i;
 
+    if (!disks)
+        return is_missing(machine->name, "disks",
+                          "{ { path = \"/srv/db1.qcow2\", format = \"qcow2\" } }", err);
     if (!json_is_array(disks) || json_array_size(disks) == 0)
         return err_set(err, ERR_INVALID, 0, "%s: 'disks' must list at least one disk",
                        machine->name);
@@ -210,6 +224,8 @@ static int take_memory(const json_t *json, struct machine *machine, struct err *
 {
     const json_t *memory = json_object_get(json, "memory");
 
+    if (!memory)
+        return is_missing(machine->name, "memory", "\"2GiB\"", err);
     if (!json_is_string(memory) || !str_to_bytes(json_string_value(memory), &machine->memory_bytes))
         return err_set(err, ERR_INVALID, 0, "%s: 'memory' must be a size like \"2GiB\"",
                        machine->name);
@@ -240,13 +256,19 @@ static int fill(const json_t *json, struct machine *m, struct err *err)
 {
     if (!json_is_object(json))
         return err_set(err, ERR_INVALID, 0, "a machine must be a table with a name");
+    if (!json_object_get(json, "name")
+        && check_fields(json, "machine", fields, err) < 0) /* misspelt, perhaps */
+        return -1;
+    if (!json_object_get(json, "name"))
+        return is_missing("machine", "name", "\"db1\"", err);
     if (take_text(json, "name", "machine", m->name, sizeof(m->name), err) < 0)
         return -1;
     if (!str_is_name(m->name))
-        return err_set(err, ERR_INVALID, 0,
-                       "machine: '%s' is no name; hint: 1 to 63 of a-z 0-9 . _ -, beginning with a "
-                       "letter or digit",
-                       m->name);
+        return err_set(
+            err, ERR_INVALID, 0,
+            "machine: 'name' is \"%s\", which is no name; hint: 1 to 63 of a-z 0-9 . _ -, beginning with a "
+            "letter or digit",
+            m->name);
     (void)snprintf(m->accel, sizeof(m->accel), "auto");
     if (check_fields(json, m->name, fields, err) < 0 || take_memory(json, m, err) < 0
         || take_cpus(json, m, err) < 0

@@ -42,7 +42,8 @@ int host_run_file(const struct host *host, enum host_mode mode, const char *path
                   const json_t *words, json_t **ret_value, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 
-/* The line on which the data key `path` ("disks[2].format") is written in `text`, or 0. */
+/* The line on which the data key `path` ("disks[2].format") is written in `text`, or 0. "": the line
+ * on which the table itself begins. */
 unsigned host_line_of(const char *text, size_t len, const char *path);
 /* The line of `field` in the table given to the word `word` that stands on `line`; `line` itself
  * when it is not written there. For plans: word "step", field "wihtin". */

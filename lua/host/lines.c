@@ -155,7 +155,11 @@ unsigned host_line_of(const char *text, size_t len, const char *path)
         if (depth != 0 || !lex_is(&token, LEX_NAME, "return"))
             continue;
         token = lex_next(&lex);
-        return lex_is(&token, LEX_SIGN, "{") && find_path(&lex, path, &line) ? line : 0;
+        if (!lex_is(&token, LEX_SIGN, "{"))
+            return 0;
+        if (!*path)
+            return token.line;
+        return find_path(&lex, path, &line) ? line : 0;
     }
     return 0;
 }

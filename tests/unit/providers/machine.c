@@ -67,18 +67,21 @@ static void what_cannot_be_a_machine_is_refused(void **state)
         const char *why;
     } cases[] = {
         {"[]", "must be a table"},
-        {"{\"memory\":\"1GiB\"}", "is no name"},
+        {"{\"memory\":\"1GiB\"}", "machine: 'name' is missing; hint: name = \"db1\""},
+        {"{\"nmae\":\"a\",\"memory\":\"1GiB\"}", "did you mean 'name'?"},
         {"{\"name\":\"../x\",\"memory\":\"1GiB\"}", "is no name"},
-        {"{\"name\":\"a\"}", "'memory' must be a size"},
+        {"{\"name\":\"a\"}", "a: 'memory' is missing; hint: memory = \"2GiB\""},
         {"{\"name\":\"a\",\"memory\":1024}", "'memory' must be a size"},
         {"{\"name\":\"a\",\"memory\":\"1MiB\"}", "16MiB to 64TiB"},
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"cpus\":0}", "'cpus' must be a number from 1"},
-        {"{\"name\":\"a\",\"memory\":\"1GiB\"}", "'disks' must list at least one"},
+        {"{\"name\":\"a\",\"memory\":\"1GiB\"}", "a: 'disks' is missing; hint: disks = {"},
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[]}", "'disks' must list at least one"},
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"format\":\"raw\"}]}",
          "'path' is missing"},
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"a\",\"format\":\"raw\"}]}",
          "absolute path"},
+        {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"/a\"}]}",
+         "disks[1]: 'format' is missing; hint: format = \"qcow2\" or \"raw\""},
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"/a\",\"format\":\"vmdk\"}]}",
          "not \"vmdk\""},
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"/a\",\"format\":\"raw\"},"
@@ -90,6 +93,9 @@ static void what_cannot_be_a_machine_is_refused(void **state)
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"/a\",\"format\":\"raw\"}],"
          "\"nics\":[{\"mac\":\"5254\",\"network\":\"user\"}]}",
          "'mac' must be like"},
+        {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"/a\",\"format\":\"raw\"}],"
+         "\"nics\":[{\"network\":\"user\"}]}",
+         "nics[1]: 'mac' is missing"},
         {"{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"/a\",\"format\":\"raw\"}],"
          "\"nics\":[{\"mac\":\"52:54:00:00:00:01\",\"network\":\"brigde x\"}]}",
          "'network' must be"},
