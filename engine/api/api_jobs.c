@@ -41,7 +41,7 @@ const struct api_route *api_routes_jobs(void)
     static const struct api_route routes[] = {
         {"GET", "/v1/jobs", list_jobs, "Lists jobs, newest first.", "`{jobs: [job]}`", list_fields},
         {"GET", "/v1/jobs/{id}", get_job, "Shows a job and its tasks.",
-         "`{id, kind, object, state, error, who, started_ms, ended_ms, tasks: [{name, state, done, "
+         "`{id, kind, object, state, error, error_code, who, started_ms, ended_ms, tasks: [{name, state, done, "
          "total, unit, started_ms, ended_ms, error, note, rate_per_s, left_ms, disks}]}`; state is "
          "`running`, `succeeded`, `failed` or `cancelled`",
          NULL},

@@ -271,6 +271,8 @@ char *help_markdown(void)
     str_add(&out, "\n| exit code | means |\n|---|---|\n");
     for (size_t i = 0; i < ARRAY_LEN(exits); i++)
         str_addf(&out, "| %s | %s |\n", exits[i].code, exits[i].means);
+    str_add(&out,
+            "\nA command that waits for a job or a run ends by the code of what failed in it.\n");
     str_add(&out, "\n| variable | |\n|---|---|\n");
     for (size_t i = 0; i < ARRAY_LEN(variables); i++)
         str_addf(&out, "| `%s` | %s |\n", variables[i].name, variables[i].means);

@@ -199,18 +199,14 @@ static int job_end(const json_t *job, struct err *err)
 {
     const char *state = json_get_str(job, "state", "");
     int64_t id = json_get_int(job, "id", 0);
-    enum err_code code = ERR_UNKNOWN;
-    const json_t *task;
-    size_t i;
+    const char *code = json_get_str(job, "error_code", "");
 
     if (str_eq(state, "succeeded"))
         return 0;
     if (str_eq(state, "cancelled"))
         return err_set(err, ERR_CANCELLED, 0, "job %" PRId64 " was cancelled", id);
-    json_array_foreach(json_object_get(job, "tasks"), i, task)
-        if (json_object_get(task, "error_code"))
-            code = err_code_parse(json_get_str(task, "error_code", ""));
-    return err_set(err, code, 0, "job %" PRId64 " failed: %s", id, json_get_str(job, "error", ""));
+    return err_set(err, *code ? err_code_parse(code) : ERR_UNKNOWN, 0, "job %" PRId64 " failed: %s",
+                   id, json_get_str(job, "error", ""));
 }
 
 static void print_text(const struct cli *cli, const struct str *text)

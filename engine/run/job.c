@@ -116,12 +116,15 @@ void jobs_free(struct jobs *jobs)
 
 /* --- Rows -------------------------------------------------------------------------------- */
 
-static void put_row(struct job *job, const char *state, const char *error)
+/* `failure` NULL: there is none. */
+static void put_row(struct job *job, const char *state, const struct err *failure)
 {
     CLEANUP(json_freep) json_t *asked = json_copy(job->args); /* the pool may be reading it */
     CLEANUP(mem_freep) char *args = NULL;
     CLEANUP(mem_freep) char *tasks = json_text(job->tasks);
-    CLEANUP(mem_freep) char *error_text = mem_strdup(error);
+    CLEANUP(mem_freep) char *error_text = mem_strdup(failure ? failure->text : "");
+    CLEANUP(mem_freep)
+    char *error_code = mem_strdup(failure ? err_code_name(failure->code) : "");
     CLEANUP(mem_freep) char *state_text = mem_strdup(state);
     CLEANUP(mem_freep) char *kind = mem_strdup(job->kind->name);
     struct err err = ERR_EMPTY;
@@ -137,6 +140,7 @@ static void put_row(struct job *job, const char *state, const char *error)
         .state = state_text,
         .tasks = tasks,
         .error = error_text,
+        .error_code = error_code,
         .who = job->who,
         .started_ms = job->started_ms,
         .ended_ms = str_eq(state, "running") ? 0 : jobs_wall_ms(job->jobs),
@@ -157,7 +161,7 @@ static void finish(struct job *job)
 
     if (job->kind->settled)
         must_write(job->kind->settled(job, failure, &err), &err);
-    put_row(job, state, failure ? failure->text : "");
+    put_row(job, state, failure);
     if (failure && !job->cancel_asked)
         log_warn("job", "failed job=%" PRId64 " kind=%s object=%s error=\"%s\"", job->id,
                  job->kind->name, job->object, failure->text);
@@ -194,7 +198,7 @@ static void begin_task(struct job *job)
         fail(job, &err);
         return;
     }
-    put_row(job, "running", "");
+    put_row(job, "running", NULL);
     job->ready = true;
 }
 
@@ -334,7 +338,7 @@ int job_start(struct jobs *jobs, const struct job_kind *kind, const char *object
     job->tasks = json_array();
     for (size_t i = 0; i < kind->task_count; i++)
         (void)json_array_append_new(job->tasks, job_task_new(kind->tasks[i].name));
-    put_row(job, "running", "");
+    put_row(job, "running", NULL);
     *ret_id = job->id;
     log_info("job", "started job=%" PRId64 " kind=%s object=%s who=%s", job->id, kind->name,
              job->object, job->who);
@@ -362,9 +366,11 @@ static void take_up(struct jobs *jobs, struct state_job *row)
         json_decref(tasks);
         free(row->state);
         free(row->error);
+        free(row->error_code);
         row->state = mem_strdup("failed");
         row->error = mem_strdup("the daemon was restarted as another version, which does not know "
                                 "how to go on");
+        row->error_code = mem_strdup(err_code_name(ERR_UNSUPPORTED));
         row->ended_ms = jobs_wall_ms(jobs);
         must_write(state_job_put(jobs->world.state, row, &err), &err);
         return;
@@ -406,7 +412,7 @@ int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err)
             return 0;
         log_info("job", "cancel asked job=%" PRId64 " who=%s", id, who);
         job->cancel_asked = true;
-        put_row(job, "running", "");
+        put_row(job, "running", NULL);
         cancel_fire(job->base.cancel);
         if (!job->in_pool) {
             loop_timer_cancel(jobs->world.loop, job->timer);

@@ -111,11 +111,11 @@ int jobs_copy_settings(struct jobs *jobs, const char *group, const char *peer, c
 int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err) MUST_CHECK;
 
 /* A job for people and programs (new reference):
- *   {id, kind, object, state, error, who, started_ms, ended_ms,
+ *   {id, kind, object, state, error, error_code, who, started_ms, ended_ms,
  *    tasks: [{name, state: "waiting"|"running"|"done"|"failed"|"cancelled", done, total, unit,
  *             started_ms, ended_ms, error, note, rate_per_s, left_ms,
  *             disks: [{name, size, done, total}]}]}
- * Times are milliseconds since 1970, 0: not yet. `done` of `total` `unit`s ("bytes"), 0 of 0 when
+ * `error_code` as err_code_name, "" without an error. Times are milliseconds since 1970, 0: not yet. `done` of `total` `unit`s ("bytes"), 0 of 0 when
  * a task has no measure; left_ms -1: cannot be told. */
 int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err) MUST_CHECK;
 /* Newest first; `open_only`: those that run. */

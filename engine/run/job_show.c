@@ -65,10 +65,11 @@ static json_t *row_json(const struct jobs *jobs, const struct state_job *row)
             tasks = json_deep_copy(job->tasks);
     if (!tasks && json_parse(row->tasks, strlen(row->tasks), &tasks, NULL) < 0)
         tasks = json_array();
-    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "id", (json_int_t)row->id,
-                     "kind", row->kind, "object", row->object, "state", row->state, "error",
-                     row->error, "who", row->who, "started_ms", (json_int_t)row->started_ms,
-                     "ended_ms", (json_int_t)row->ended_ms, "tasks", tasks);
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "id",
+                     (json_int_t)row->id, "kind", row->kind, "object", row->object, "state",
+                     row->state, "error", row->error, "error_code", row->error_code, "who",
+                     row->who, "started_ms", (json_int_t)row->started_ms, "ended_ms",
+                     (json_int_t)row->ended_ms, "tasks", tasks);
 }
 
 int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err)

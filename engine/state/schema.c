@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* state.db, version 1. Times are milliseconds since 1970; JSON and states are text.
+/* state.db, version 2. Times are milliseconds since 1970; JSON and states are text.
  *
  *   schema       one row: the version
  *   machines     this site's machines
@@ -57,6 +57,8 @@ const char *const schema_steps[] = {
     " one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL);"
     "INSERT INTO audit_head VALUES (1, 0, "
     "'0000000000000000000000000000000000000000000000000000000000000000');",
+    /* A failed job of before has no code. */
+    "ALTER TABLE jobs ADD COLUMN error_code TEXT NOT NULL DEFAULT '';",
 };
 const size_t schema_step_count = ARRAY_LEN(schema_steps);
 

@@ -158,6 +158,7 @@ struct state_job {
     char *state;  /* "running", "succeeded", "failed", "cancelled" */
     char *tasks;  /* JSON: [{name, state, done, total, unit, started_ms, ended_ms, error}] */
     char *error;
+    char *error_code; /* err_code_name; "" without an error */
     char *who;
     int64_t started_ms;
     int64_t ended_ms;

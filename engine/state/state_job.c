@@ -5,7 +5,7 @@
 
 #include <inttypes.h>
 
-#define COLUMNS "id, kind, object, args, state, tasks, error, who, started_ms, ended_ms"
+#define COLUMNS "id, kind, object, args, state, tasks, error, who, started_ms, ended_ms, error_code"
 
 void state_job_done(struct state_job *job)
 {
@@ -15,6 +15,7 @@ void state_job_done(struct state_job *job)
     free(job->state);
     free(job->tasks);
     free(job->error);
+    free(job->error_code);
     free(job->who);
     *job = (struct state_job){0};
 }
@@ -39,6 +40,7 @@ static void read_row(struct db_stmt *stmt, struct state_job *ret_job)
         .who = state_column_text(stmt, 7),
         .started_ms = db_column_int(stmt, 8),
         .ended_ms = db_column_int(stmt, 9),
+        .error_code = state_column_text(stmt, 10),
     };
 }
 
@@ -46,11 +48,12 @@ static int put_new(struct state *state, struct state_job *job, struct err *err)
 {
     if (state_write(state, err,
                     "INSERT INTO jobs (kind, object, args, state, tasks, error, who, started_ms,"
-                    " ended_ms)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    "sssssssii", state_text(job->kind), state_text(job->object),
+                    " ended_ms, error_code)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "sssssssiis", state_text(job->kind), state_text(job->object),
                     state_text(job->args), state_text(job->state), state_text(job->tasks),
-                    state_text(job->error), state_text(job->who), job->started_ms, job->ended_ms)
+                    state_text(job->error), state_text(job->who), job->started_ms, job->ended_ms,
+                    state_text(job->error_code))
         < 0)
         return -1;
     job->id = db_last_id(state_db(state));
@@ -63,12 +66,12 @@ int state_job_put(struct state *state, struct state_job *job, struct err *err)
         return put_new(state, job, err);
     if (state_write(state, err,
                     "UPDATE jobs SET kind = ?, object = ?, args = ?, state = ?, tasks = ?,"
-                    " error = ?, who = ?, started_ms = ?, ended_ms = ?"
+                    " error = ?, who = ?, started_ms = ?, ended_ms = ?, error_code = ?"
                     " WHERE id = ?",
-                    "sssssssiii", state_text(job->kind), state_text(job->object),
+                    "sssssssiisi", state_text(job->kind), state_text(job->object),
                     state_text(job->args), state_text(job->state), state_text(job->tasks),
                     state_text(job->error), state_text(job->who), job->started_ms, job->ended_ms,
-                    job->id)
+                    state_text(job->error_code), job->id)
         < 0)
         return -1;
     if (db_changes(state_db(state)) == 0)

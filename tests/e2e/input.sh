@@ -111,7 +111,12 @@ machine_refused 1 "'memory' must be a size like \"2GiB\"" << EOF_LUA
 return { name = "m1", memory = "much",
   disks = { { path = "$work/m1.raw", format = "raw" } } }
 EOF_LUA
-machine_refused 1 "m.lua" "name" << EOF_LUA
+machine_refused 1 "m.lua:2: m1: 'memory' is missing" 'memory = "2GiB"' << EOF_LUA
+-- m1
+return { name = "m1",
+  disks = { { path = "$work/m1.raw", format = "raw" } } }
+EOF_LUA
+machine_refused 1 "m.lua:1: " "'name' is \"../m1\", which is no name" << EOF_LUA
 return { name = "../m1", memory = "64MiB", disks = { { path = "$work/m1.raw", format = "raw" } } }
 EOF_LUA
 machine_refused 1 "m.lua" "qcow9" << EOF_LUA
@@ -134,8 +139,8 @@ refused 2 '"5parsecs" is no duration' paris machine stop m1 --within 5parsecs
 # --- Protection --------------------------------------------------------------------------------
 
 refused 3 'no machine "nope"' paris protect nope --to lyon
-refused 1 '2 prerequisites of protecting m2 are not met: (1) disk vda' paris protect m2 --to berlin
-refused 1 '(2) not paired with a site "berlin", only with: lyon' paris protect m2 --to berlin
+refused 4 '2 prerequisites of protecting m2 are not met: (1) disk vda' paris protect m2 --to berlin
+refused 4 '(2) not paired with a site "berlin", only with: lyon' paris protect m2 --to berlin
 refused 2 "--to SITE is missing" paris protect m1
 refused 2 "--to needs a SITE" paris protect m1 --to
 refused 2 "did you mean --to?" paris protect m1 --too lyon

@@ -207,11 +207,12 @@ static void a_machine_that_would_not_start_is_added_with_the_reasons(void **stat
 
 /* --- Protecting --------------------------------------------------------------------------------- */
 
-#define JOB(state, task)                                                                    \
-    "{\"id\":3,\"kind\":\"protect\",\"object\":\"db1\",\"state\":\"" state                  \
-    "\",\"error\":\"lyon is "                                                               \
-    "full\",\"tasks\":[{\"name\":\"initial copy\",\"state\":\"" task "\",\"started_ms\":1," \
+#define JOB_OF(state, task, code)                                                       \
+    "{\"id\":3,\"kind\":\"protect\",\"object\":\"db1\",\"state\":\"" state              \
+    "\",\"error\":\"lyon is full\",\"error_code\":\"" code                              \
+    "\",\"tasks\":[{\"name\":\"initial copy\",\"state\":\"" task "\",\"started_ms\":1," \
     "\"ended_ms\":0,\"done\":0,\"total\":0,\"error\":\"\",\"note\":\"\"}]}"
+#define JOB(state, task) JOB_OF(state, task, "")
 
 static void protect_waits_for_its_job_and_prints_a_line_per_change(void **state)
 {
@@ -247,6 +248,24 @@ static void a_failed_job_is_a_failed_command(void **state)
 
     expect_run(*state, canned, "protect db1 --to lyon", NULL, 1, "failed    initial copy",
                "muster: job 3 failed: lyon is full\n");
+}
+
+static void a_failed_job_ends_by_its_code_as_an_answer_would(void **state)
+{
+    static const struct {
+        struct canned canned[2];
+        int code;
+    } ends[] = {
+        {{{"GET /v1/jobs/3", NULL, 0, JOB_OF("failed", "failed", "state")}}, 4},
+        {{{"GET /v1/jobs/3", NULL, 0, JOB_OF("failed", "failed", "net")}}, 5},
+        {{{"GET /v1/jobs/3", NULL, 0, JOB_OF("failed", "failed", "timeout")}}, 6},
+        {{{"GET /v1/jobs/3", NULL, 0, JOB_OF("failed", "failed", "space")}}, 1},
+        {{{"GET /v1/jobs/3", NULL, 0, JOB_OF("cancelled", "cancelled", "cancelled")}}, 1},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+        expect_run(*state, ends[i].canned, "jobs watch 3", NULL, ends[i].code, "",
+                   "muster: job 3 ");
 }
 
 static void protect_needs_to_be_told_where(void **state)
@@ -475,6 +494,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_machine_that_would_not_start_is_added_with_the_reasons),
         TMPDIR_TEST(protect_waits_for_its_job_and_prints_a_line_per_change),
         TMPDIR_TEST(a_failed_job_is_a_failed_command),
+        TMPDIR_TEST(a_failed_job_ends_by_its_code_as_an_answer_would),
         TMPDIR_TEST(protect_needs_to_be_told_where),
         TMPDIR_TEST(an_option_out_of_its_range_is_a_usage_error_that_says_the_range),
         TMPDIR_TEST(an_unplanned_failover_names_the_loss_and_takes_no_for_an_answer),

@@ -214,6 +214,7 @@ static void a_job_runs_its_tasks_in_order_and_succeeds(void **dir)
     CLEANUP(json_freep) json_t *json = shown(&f, id);
     assert_string_equal(json_get_str(json, "state", ""), "succeeded");
     assert_string_equal(json_get_str(json, "who", ""), "ann");
+    assert_string_equal(json_get_str(json, "error_code", "?"), "");
     const json_t *tasks = json_object_get(json, "tasks");
     assert_string_equal(json_get_str(json_array_get(tasks, 0), "state", ""), "done");
     assert_string_equal(json_get_str(json_array_get(tasks, 1), "state", ""), "done");
@@ -265,6 +266,7 @@ static void a_failed_task_is_undone_and_names_its_error(void **dir)
     CLEANUP(json_freep) json_t *json = shown(&f, id);
     assert_string_equal(json_get_str(json, "state", ""), "failed");
     assert_string_equal(json_get_str(json, "error", ""), "the disk is on fire");
+    assert_string_equal(json_get_str(json, "error_code", ""), "corrupt");
     assert_int_equal(script.undone, 1);
     assert_int_equal(script.settled_with, ERR_CORRUPT);
     stop(&f);

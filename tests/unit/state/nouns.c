@@ -196,12 +196,14 @@ static void a_job_keeps_what_it_was_asked(void **dir)
     assert_string_equal(found.args, "{\"peer\":\"lyon\"}");
     state_job_done(&found);
     put.ended_ms = 4;
+    put.error_code = TEXT("net");
     EXPECT_OK(state_job_put(state, &put, &err));
     EXPECT_OK(state_job_list(state, true, &open, &err));
     assert_int_equal(open.len, 0);
     state_jobs_done(&open);
     EXPECT_OK(state_job_list(state, false, &open, &err));
     assert_int_equal(open.len, 1);
+    assert_string_equal(open.at[0].error_code, "net");
     state_jobs_done(&open);
     state_close(state);
 }

@@ -126,6 +126,28 @@ static void an_older_schema_is_brought_up_to_date_with_its_rows(void **dir)
     db_close(db);
 }
 
+static void jobs_of_version_1_are_kept_and_have_no_code(void **dir)
+{
+    struct state *state;
+    struct state_job job;
+    struct db *db;
+
+    (void)snprintf(path, sizeof(path), "%s/state.db", (char *)*dir);
+    EXPECT_OK(db_open(path, &db, &err));
+    EXPECT_OK(schema_upgrade(db, path, schema_steps, 1, &err));
+    EXPECT_OK(db_exec(db,
+                      "INSERT INTO jobs VALUES (7, 'protect', 'db1', '{}', 'failed', '[]',"
+                      " 'lyon is full', 'ann', 1, 2)",
+                      &err));
+    db_close(db);
+    EXPECT_OK(state_open(path, &state, &err));
+    EXPECT_OK(state_job_get(state, 7, &job, &err));
+    assert_string_equal(job.error, "lyon is full");
+    assert_string_equal(job.error_code, "");
+    state_job_done(&job);
+    state_close(state);
+}
+
 static void an_upgrade_that_fails_leaves_the_old_schema(void **dir)
 {
     const char *const broken[] = {two_steps[0], "ALTER TABLE birds ADD COLUMN eggs; NONSENSE"};
@@ -158,6 +180,7 @@ int main(void)
         TMPDIR_TEST(a_database_of_another_program_is_refused),
         TMPDIR_TEST(a_newer_schema_is_refused_with_both_versions),
         TMPDIR_TEST(an_older_schema_is_brought_up_to_date_with_its_rows),
+        TMPDIR_TEST(jobs_of_version_1_are_kept_and_have_no_code),
         TMPDIR_TEST(an_upgrade_that_fails_leaves_the_old_schema),
         TMPDIR_TEST(the_full_schema_opens_again_and_again),
     };
