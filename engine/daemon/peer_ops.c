@@ -7,7 +7,8 @@
  *                    generation, interval_ms, keep, compression} -> {}   repeating it is fine
  *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
  *   replica.settings {group, interval_ms, keep}  -> {}
- *   replica.remove  {group, keep}             -> {}   a kept one stays as it is, and readable
+ *   replica.remove  {group, keep, key}        -> {}   a kept one stays as it is, and readable; with
+ *                                                      a key only the one that was begun with it
  *   plan.put        {name, source, hash, origin} -> {}  loaded and checked here too
  *
  * `key` and `writer_key` are hex. Rows are written on the loop; files by the link's thread. */
@@ -291,9 +292,13 @@ static int replica_settings(struct ask *ask, struct err *err)
 
 static int check_row(struct daemon *daemon, void *ctx, struct err *err)
 {
+    struct ask *ask = ctx;
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    return own_row(daemon, ctx, &row, err);
+    if (own_row(daemon, ask, &row, err) < 0)
+        return -1;
+    ask->row_state = TAKE(row.state);
+    return 0;
 }
 
 static int keep_row(struct daemon *daemon, void *ctx, struct err *err)
@@ -313,13 +318,45 @@ static int remove_row(struct daemon *daemon, void *ctx, struct err *err)
     return audit(daemon, ask, "replica.remove", ask->group, "", err);
 }
 
+static int begun_otherwise(const struct ask *ask, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, 0, "the replica of %s here was not begun with this key",
+                   ask->group);
+}
+
+/* With a key: only the replica that was begun with it, and that nobody asked to keep. */
+static int check_begun_with(const struct ask *ask, struct err *err)
+{
+    struct err missing = ERR_EMPTY;
+    const char *hex = json_get_str(ask->head, "key", NULL);
+    CLEANUP(key_wipe) struct key have = {{0}};
+    CLEANUP(key_wipe) struct key begun = {{0}};
+
+    if (!hex)
+        return 0;
+    if (!str_unhex(hex, begun.bytes, sizeof(begun.bytes)))
+        return err_set(err, ERR_INVALID, 0, "replica.remove: a key is not %d bytes in hex",
+                       KEY_BYTES);
+    if (str_eq(ask->row_state, "kept"))
+        return begun_otherwise(ask, err);
+    if (estate_key_read(ask->daemon->estate, ask->group, &have, &missing) == 0)
+        return memcmp(have.bytes, begun.bytes, sizeof(have.bytes)) == 0 ? 0
+                                                                        : begun_otherwise(ask, err);
+    if (missing.code == ERR_NOT_FOUND && str_eq(ask->row_state, "initial-copy"))
+        return 0; /* cut before the key was written */
+    if (missing.code == ERR_NOT_FOUND)
+        return begun_otherwise(ask, err);
+    *err = missing;
+    return -1;
+}
+
 static int replica_remove(struct ask *ask, struct err *err)
 {
     struct daemon *daemon = ask->daemon;
 
     if (json_get_bool(ask->head, "keep", false))
         return daemon_on_loop(daemon, keep_row, ask, err);
-    if (daemon_on_loop(daemon, check_row, ask, err) < 0
+    if (daemon_on_loop(daemon, check_row, ask, err) < 0 || check_begun_with(ask, err) < 0
         || job_remove_local_replica(daemon->estate, ask->group, err) < 0)
         return -1;
     return daemon_on_loop(daemon, remove_row, ask, err);

@@ -48,9 +48,13 @@ static void run(struct pool_job *base)
     const char *name;
     json_t *value;
 
-    if (estate_repair(look->daemon->estate, &look->repaired, base->cancel, &look->err) == 0
-        && estate_note_fenced(look->daemon->estate, &look->fenced, &look->err) == 0)
-        err_clear(&look->err);
+    struct err why = ERR_EMPTY;
+
+    if (estate_repair(look->daemon->estate, &look->repaired, base->cancel, &why) < 0)
+        look->err = why;
+    /* Whatever became of the first: neither waits for the other. */
+    if (estate_note_fenced(look->daemon->estate, &look->fenced, &why) < 0)
+        look->err = why;
     json_object_foreach(look->states, name, value)
         observe(look, name);
 }

@@ -117,9 +117,10 @@ int job_disk_size(const char *path, const char *format, uint64_t *ret_size, stru
     MUST_CHECK;
 /* Stops sending `group` and forgets tracking and checkpoint. Pool. */
 int job_forget_source(struct job *job, const char *group, struct err *err) MUST_CHECK;
-/* The peer removes its side, or keeps it; it has none: fine. Pool. */
+/* The peer removes its side, or keeps it; it has none: fine. With a key (else NULL) it removes only
+ * the replica that was begun with this key, and an earlier one stays. Pool. */
 int job_remove_replica(struct job *job, const char *peer, const char *group, bool keep,
-                       struct err *err) MUST_CHECK;
+                       const struct key *begun_with, struct err *err) MUST_CHECK;
 /* Removes the key file; gone already is fine. Pool. */
 int job_remove_key(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 /* The group's row gets another state, or goes; it is gone already: fine. Loop. */

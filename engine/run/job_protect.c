@@ -338,14 +338,26 @@ static bool wants_undo(struct job *job)
     return job->cancel_asked || job->task == TASK_CREATE;
 }
 
+/* The peer may have refused because it has a replica of an earlier protection: that one is none of
+ * ours to remove. */
 static int undo(struct job *job, struct err *err)
 {
-    const char *peer = json_get_str(job->args, "peer", "");
+    struct estate *estate = job_world(job)->estate;
+    CLEANUP(key_wipe) struct key key = {{0}};
+    struct err missing = ERR_EMPTY;
 
-    if (job_forget_source(job, job->object, err) < 0
-        || job_remove_replica(job, peer, job->object, false, err) < 0)
+    if (job_forget_source(job, job->object, err) < 0)
         return -1;
-    return job_remove_key(job_world(job)->estate, job->object, err);
+    if (estate_key_read(estate, job->object, &key, &missing) == 0) {
+        if (job_remove_replica(job, json_get_str(job->args, "peer", ""), job->object, false, &key,
+                               err)
+            < 0)
+            return -1;
+    } else if (missing.code != ERR_NOT_FOUND) { /* without a key none was asked for */
+        *err = missing;
+        return -1;
+    }
+    return job_remove_key(estate, job->object, err);
 }
 
 static int settle_row(struct job *job, const struct err *failure, struct err *err)
@@ -372,7 +384,8 @@ static int settled(struct job *job, const struct err *failure, struct err *err)
     if (settle_row(job, failure, err) < 0)
         return -1;
     return state_audit(world->state, world->clock->wall_ms(world->clock), job->who,
-                       failure ? "protect.ended" : "protected", job->object, detail, err);
+                       failure ? "protection.failed" : "protection.added", job->object, detail,
+                       err);
 }
 
 const struct job_kind *job_kind_protect(void)

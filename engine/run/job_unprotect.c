@@ -51,7 +51,7 @@ int job_forget_source(struct job *job, const char *group, struct err *err)
 }
 
 int job_remove_replica(struct job *job, const char *peer, const char *group, bool keep,
-                       struct err *err)
+                       const struct key *begun_with, struct err *err)
 {
     const struct jobs_world *world = job_world(job);
     CLEANUP(cancel_freep)
@@ -59,6 +59,13 @@ int job_remove_replica(struct job *job, const char *peer, const char *group, boo
     CLEANUP(json_freep)
     json_t *ask =
         json_pack("{s:s, s:s, s:b}", "op", "replica.remove", "group", group, "keep", keep);
+    char key_hex[2 * KEY_BYTES + 1];
+
+    if (begun_with) {
+        str_hex(begun_with->bytes, sizeof(begun_with->bytes), key_hex);
+        (void)json_object_set_new(ask, "key", json_string(key_hex));
+        explicit_bzero(key_hex, sizeof(key_hex));
+    }
 
     if (link_ask(world->open_link, world->ctx, peer, ask, NULL, world->clock, cancel, err) == 0)
         return 0;
@@ -135,7 +142,7 @@ static int replica_work(struct job *job, struct err *err)
 
     if (arg(job, "replica"))
         return job_remove_local_replica(job_world(job)->estate, job->object, err);
-    if (job_remove_replica(job, peer, job->object, arg(job, "keep"), err) == 0)
+    if (job_remove_replica(job, peer, job->object, arg(job, "keep"), NULL, err) == 0)
         return 0;
     if (!arg(job, "force"))
         return err_wrap(err,
@@ -161,12 +168,12 @@ static int settled(struct job *job, const struct err *failure, struct err *err)
     if (failure) {
         if (job_protection_state(job, job->object, "disabling-failed", err) < 0)
             return -1;
-        return state_audit(world->state, now, job->who, "unprotect.ended", job->object,
+        return state_audit(world->state, now, job->who, "protection.failed", job->object,
                            failure->text, err);
     }
     if (job_protection_remove(job, job->object, err) < 0)
         return -1;
-    return state_audit(world->state, now, job->who, "unprotected", job->object, "", err);
+    return state_audit(world->state, now, job->who, "protection.removed", job->object, "", err);
 }
 
 const struct job_kind *job_kind_unprotect(void)

@@ -99,13 +99,23 @@ static int fake_resume(struct provider *provider, const struct provider_instance
     return locked(provider, instance, do_set, &state, err);
 }
 
+static int do_shutdown(struct provider_fake *fake, struct fake_machine *machine,
+                       const struct provider_instance *instance, void *arg, struct err *err)
+{
+    fake->shutdowns++;
+    if (fake->stubborn)
+        return err_set(err, ERR_TIMEOUT, 0, "machine %s: its guest did not shut down",
+                       instance->machine->name);
+    return do_set(fake, machine, instance, arg, err);
+}
+
 static int fake_shutdown(struct provider *provider, const struct provider_instance *instance,
                          struct cancel *cancel, struct err *err)
 {
     enum instance_state state = INSTANCE_SHUTDOWN;
 
     (void)cancel;
-    return locked(provider, instance, do_set, &state, err);
+    return locked(provider, instance, do_shutdown, &state, err);
 }
 
 static int fake_stop(struct provider *provider, const struct provider_instance *instance,

@@ -29,6 +29,8 @@ struct provider_fake {
     const char *console; /* what consoles show */
     enum err_code fail;  /* the next start or stop fails with this */
     uint32_t repairs;
+    bool stubborn; /* guests do not shut down */
+    uint32_t shutdowns;
 };
 
 void provider_fake_init(struct provider_fake *fake);

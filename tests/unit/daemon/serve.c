@@ -311,6 +311,38 @@ static void a_replica_that_was_made_is_there_after_a_kill(void **base)
     (void)end(&lyon, SIGKILL);
 }
 
+static json_t *take_back_db1(const char *key)
+{
+    return json_pack("{s:s, s:s, s:s}", "op", "replica.remove", "group", "db1", "key", key);
+}
+
+/* A protect that was refused takes back what it began, and nothing that was there before. */
+static void taking_back_removes_only_what_was_begun_with_that_key(void **base)
+{
+    struct served paris;
+    struct served lyon;
+    CLEANUP(link_closep) struct link *link = NULL;
+
+    two_sites(&paris, &lyon, *base);
+    link = connect_as(&paris, &lyon, "lyon");
+    assert_int_equal(ask(link, create_db1(key_a), NULL), 0);
+    assert_int_equal(ask(link, take_back_db1(key_b), NULL), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    expect_replica(link, "db1", "ours");
+    assert_int_equal(ask(link, take_back_db1("12"), NULL), -1);
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(ask(link, take_back_db1(key_a), NULL), 0);
+    expect_replica(link, "db1", "absent");
+    assert_int_equal(ask(link, create_db1(key_a), NULL), 0);
+    assert_int_equal(
+        ask(link, json_pack("{s:s, s:s, s:b}", "op", "replica.remove", "group", "db1", "keep", 1),
+            NULL),
+        0);
+    assert_int_equal(ask(link, take_back_db1(key_a), NULL), -1);
+    expect_replica(link, "db1", "other");
+    (void)end(&lyon, SIGKILL);
+}
+
 static void a_kept_replica_is_in_the_way_until_it_is_removed_there(void **base)
 {
     struct served paris;
@@ -435,6 +467,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_site_of_another_name_than_its_certificate_does_not_start),
         TMPDIR_TEST(a_pairing_works_without_a_restart),
         TMPDIR_TEST(a_replica_that_was_made_is_there_after_a_kill),
+        TMPDIR_TEST(taking_back_removes_only_what_was_begun_with_that_key),
         TMPDIR_TEST(a_kept_replica_is_in_the_way_until_it_is_removed_there),
         TMPDIR_TEST(a_replica_follows_its_source_s_settings_and_keeps_the_rest),
         TMPDIR_TEST(what_a_peer_may_not_ask_is_refused_with_a_reason),

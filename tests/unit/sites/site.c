@@ -385,6 +385,57 @@ static void shutdown_keeps_the_process_and_start_brings_it_back(void **state)
     assert_int_equal(provider_fake_find(&e->fake, "machines/db1")->state, INSTANCE_RUNNING);
 }
 
+static uint32_t shutdowns_of(struct provider_fake *fake)
+{
+    (void)pthread_mutex_lock(&fake->lock);
+    uint32_t count = fake->shutdowns;
+    (void)pthread_mutex_unlock(&fake->lock);
+    return count;
+}
+
+/* The power button was pressed three times: now somebody pulls the plug. */
+static void *pull_the_plug(void *ctx)
+{
+    struct estates *e = ctx;
+    struct err none = ERR_EMPTY;
+
+    while (shutdowns_of(&e->fake) < 3)
+        clock_fake_advance(&e->clock, 100);
+    if (site_ask(e->at_paris, "machine.stop", machine_args("lyon-4"), NULL, NULL, &none) < 0)
+        fail_msg("%s", none.text);
+    clock_fake_advance(&e->clock, 1000); /* for its next look */
+    return NULL;
+}
+
+static void a_guest_that_ignores_its_shutdown_can_be_stopped_meanwhile(void **state)
+{
+    struct estates *e = *state;
+    pthread_t thread;
+    struct err over = ERR_EMPTY;
+
+    tell(e->at_paris, "machine.start", machine_args("lyon-4"));
+    e->fake.stubborn = true;
+    assert_int_equal(pthread_create(&thread, NULL, pull_the_plug, e), 0);
+    CLEANUP(cancel_freep) struct cancel *cancel = cancel_new(NULL, NULL, 60000);
+    int rc = site_ask(e->at_paris, "machine.shutdown", machine_args("lyon-4"), NULL, cancel, &over);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(rc, 0);
+    assert_true(shutdowns_of(&e->fake) >= 3);
+    assert_int_equal(provider_fake_find(&e->fake, "machines/db1")->stops, 1);
+}
+
+static void a_guest_that_never_shuts_down_is_a_timeout(void **state)
+{
+    struct estates *e = *state;
+    json_t *args = machine_args("lyon-4");
+
+    tell(e->at_paris, "machine.start", machine_args("lyon-4"));
+    e->fake.stubborn = true;
+    (void)json_object_set_new(args, "within_ms", json_integer(0));
+    EXPECT_ERR(ERR_TIMEOUT, site_ask(e->at_paris, "machine.shutdown", args, NULL, NULL, &err));
+    EXPECT_TEXT("did not shut down");
+}
+
 /* How often db1's session has tried to work, after one more turn. */
 static unsigned tries_of_db1(struct estates *e)
 {
@@ -495,6 +546,8 @@ int main(void)
         ESTATES_TEST(a_held_machine_is_not_started),
         ESTATES_TEST(a_retired_machine_is_stopped_and_never_starts_again),
         ESTATES_TEST(shutdown_keeps_the_process_and_start_brings_it_back),
+        ESTATES_TEST(a_guest_that_ignores_its_shutdown_can_be_stopped_meanwhile),
+        ESTATES_TEST(a_guest_that_never_shuts_down_is_a_timeout),
         ESTATES_TEST(replication_learns_at_once_of_a_start_and_a_stop_and_of_nothing_else),
         ESTATES_TEST(a_last_delta_without_an_initial_copy_is_refused),
         ESTATES_TEST(a_peer_asks_for_the_safe_core),
