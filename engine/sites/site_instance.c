@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "sites/site_local.h"
 
@@ -244,6 +245,19 @@ static json_t *known_json(const struct site_instance *instance, enum instance_st
                      machine_to_json(&instance->machine));
 }
 
+/* Its views need what the store makes when it is first opened after the host's start. A store that
+ * cannot be opened is told of by the view that needs it. */
+static void touch_store(struct estate *estate, const char *group)
+{
+    struct store *store;
+    struct err why = ERR_EMPTY;
+
+    if (estate_store_get(estate, group, &store, &why) == 0)
+        estate_store_put(estate, group, store, false);
+    else
+        log_warn("sites", "group=%s error=\"%s\"", group, why.text);
+}
+
 int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_result,
                        struct cancel *cancel, struct err *err)
 {
@@ -263,6 +277,7 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
     }
     if (rc == 0) {
         struct provider_instance view = site_instance_view(&instance);
+        touch_store(estate, instance.group);
         rc = bring_up(estate_provider(estate), &view, cancel, err);
     }
     estate_machine_unlock(estate, named.lock);
@@ -299,8 +314,16 @@ int ask_instance_shutdown(struct estate *estate, const json_t *args, json_t **re
     CLEANUP(cancel_freep)
     struct cancel *limit = cancel_new(estate_clock(estate), cancel, within);
 
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct named named;
+
     (void)ret_result;
-    return with_instance(estate, args, estate_provider(estate)->shutdown, limit, err);
+    machine_init(&instance.machine);
+    if (named_get(args, &named, err) < 0
+        || site_instance_load(estate, named.run, named.machine, &instance, err) < 0)
+        return -1;
+    struct provider_instance view = site_instance_view(&instance);
+    return site_shutdown(estate, &view, named.lock, limit, err);
 }
 
 int ask_instance_stop(struct estate *estate, const json_t *args, json_t **ret_result,

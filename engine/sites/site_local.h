@@ -51,6 +51,10 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
                        struct site_instance *ret_instance, struct err *err) MUST_CHECK;
 /* The provider's view of it; borrows from `instance`. */
 struct provider_instance site_instance_view(const struct site_instance *instance);
+/* Until the guest is off or `cancel` ends: ERR_TIMEOUT. Takes the lock of that name for each try;
+ * the caller does not hold it. */
+int site_shutdown(struct estate *estate, const struct provider_instance *view, const char *lock,
+                  struct cancel *cancel, struct err *err) MUST_CHECK;
 /* "muster-t-RUN-HASH", of the state directory: whoever shares this host's network namespaces (two
  * sites, two installations of one name) does not meet. */
 void site_netns_name(const struct estate *estate, const char *run, char ret_name[SITE_NETNS_BYTES]);

@@ -9,10 +9,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define SHUTDOWN_ASK_MS  5000 /* a guest that is up is off by then */
-#define SHUTDOWN_REST_MS 25000
-#define SHUTDOWN_LOOK_MS 250
-
 /* --- The machine itself --------------------------------------------------------------------- */
 
 struct own {
@@ -103,71 +99,6 @@ int ask_machine_observe(struct estate *estate, const json_t *args, json_t **ret_
     return 0;
 }
 
-static int shut_down(struct provider *provider, const struct provider_instance *instance,
-                     struct cancel *cancel, struct err *err)
-{
-    enum instance_state state;
-
-    if (provider->observe(provider, instance, &state, cancel, err) < 0)
-        return -1;
-    if (state == INSTANCE_OFF || state == INSTANCE_SHUTDOWN)
-        return 0;
-    return provider->shutdown(provider, instance, cancel, err);
-}
-
-/* 1: the guest is off, 0: not within SHUTDOWN_REST_MS. Others may use the machine meanwhile. */
-static int wait_off(struct estate *estate, const struct own *own, struct cancel *cancel,
-                    struct err *err)
-{
-    struct provider *provider = estate_provider(estate);
-    struct clock *clock = estate_clock(estate);
-    struct provider_instance view = own_view(own);
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(clock, cancel, SHUTDOWN_REST_MS);
-
-    while (cancel_left_ms(limit) > 0) {
-        CLEANUP(cancel_freep) struct cancel *look = cancel_new(clock, cancel, SHUTDOWN_ASK_MS);
-        enum instance_state state;
-        struct err over;
-
-        if (cancel_sleep(cancel, SHUTDOWN_LOOK_MS, err) < 0)
-            return err_wrap(err, "machine %s: its guest did not shut down", own->machine.name);
-        /* Somebody else may be speaking to its monitor: the next look tells. */
-        if (provider->observe(provider, &view, &state, look, &over) == 0
-            && (state == INSTANCE_OFF || state == INSTANCE_SHUTDOWN))
-            return 1;
-    }
-    return 0;
-}
-
-/* A guest may take minutes, or never do it: asked again and again, and between that the machine's
- * lock and monitor are free, so that it can be looked at, and stopped by force. */
-static int shut_down_in_time(struct estate *estate, const json_t *args, struct cancel *cancel,
-                             struct err *err)
-{
-    CLEANUP(own_done) struct own own = {0};
-    int off = 0;
-
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
-        return -1;
-    while (off == 0) {
-        CLEANUP(cancel_freep)
-        struct cancel *slice = cancel_new(estate_clock(estate), cancel, SHUTDOWN_ASK_MS);
-        struct provider_instance view = own_view(&own);
-
-        estate_machine_lock(estate, own.machine.name);
-        int rc = shut_down(estate_provider(estate), &view, slice, err);
-        estate_machine_unlock(estate, own.machine.name);
-        if (rc == 0)
-            return 0;
-        if (err->code != ERR_TIMEOUT || cancel_left_ms(cancel) == 0)
-            return -1;
-        err_clear(err);
-        off = wait_off(estate, &own, cancel, err);
-    }
-    return off < 0 ? -1 : 0;
-}
-
 int ask_machine_shutdown(struct estate *estate, const json_t *args, json_t **ret_result,
                          struct cancel *cancel, struct err *err)
 {
@@ -175,8 +106,14 @@ int ask_machine_shutdown(struct estate *estate, const json_t *args, json_t **ret
     CLEANUP(cancel_freep)
     struct cancel *limit = cancel_new(estate_clock(estate), cancel, within);
 
+    CLEANUP(own_done) struct own own = {0};
+
     (void)ret_result;
-    return shut_down_in_time(estate, args, limit, err);
+    machine_init(&own.machine);
+    if (own_get(estate, args, &own, err) < 0)
+        return -1;
+    struct provider_instance view = own_view(&own);
+    return site_shutdown(estate, &view, own.machine.name, limit, err);
 }
 
 /* A process whose guest is shut down cannot be used again: it ends, a new one starts. Its maps are
