@@ -143,6 +143,8 @@ static void add_heading(struct str *out, const json_t *run, int64_t now_ms)
         str_addf(out, "  %s\n", reason);
 }
 
+static void next_line(const json_t *run, struct str *out);
+
 void show_run(const json_t *run, int64_t now_ms, const struct look *look, struct str *out)
 {
     const char *stage = NULL;
@@ -160,6 +162,8 @@ void show_run(const json_t *run, int64_t now_ms, const struct look *look, struct
         stage = of;
         add_step(out, step, now_ms, look);
     }
+    if (str_eq(json_get_str(run, "state", ""), "paused"))
+        next_line(run, out);
 }
 
 static void state_change(const json_t *before, const json_t *run, const char *at, struct str *out)
@@ -208,6 +212,18 @@ void show_run_changes(const json_t *before, const json_t *run, int64_t now_ms, s
 
 /* --- The end ----------------------------------------------------------------------------------- */
 
+/* A run whose end was not reached has broken its promise, however early it gave up. */
+static void rto_missed_line(const json_t *report, struct str *out)
+{
+    int64_t goal = json_get_int(report, "rto_goal_ms", 0);
+    char text[32];
+
+    if (goal > 0)
+        str_addf(out, "  RTO  not reached, promised %s\n", str_duration(goal, text, sizeof(text)));
+    else
+        str_add(out, "  RTO  not reached\n");
+}
+
 static void goal_line(const json_t *report, const char *label, const char *key,
                       const char *goal_key, struct str *out)
 {
@@ -224,40 +240,78 @@ static void goal_line(const json_t *report, const char *label, const char *key,
     str_add(out, "\n");
 }
 
+/* A paused run waits for a word about its first step that failed. */
+static void paused_line(const json_t *run, struct str *out)
+{
+    int64_t id = json_get_int(run, "id", 0);
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(json_object_get(run, "steps"), i, step) {
+        const char *state = json_get_str(step, "state", "");
+
+        if (!json_get_bool(step, "required", true)
+            || (!str_eq(state, "failed") && !str_eq(state, "unknown")))
+            continue;
+        str_addf(out,
+                 "  next: `muster run retry %" PRId64 " --step %zu`, `skip` with a --reason, or "
+                 "`fail`; `muster run cancel %" PRId64 "` ends the run\n",
+                 id, i + 1, id);
+        return;
+    }
+}
+
+static void failed_line(const json_t *run, struct str *out)
+{
+    int64_t id = json_get_int(run, "id", 0);
+
+    if (str_eq(json_get_str(run, "kind", ""), "cleanup"))
+        str_addf(out, "  next: mend that, then `muster cleanup %" PRId64 "` tries again\n",
+                 json_get_int(run, "of_run", 0));
+    else if (json_get_bool(run, "cancellable", false))
+        str_addf(out,
+                 "  next: mend that and start the failover again: it goes on where it stopped; or "
+                 "`muster run cancel %" PRId64 "`: what was done is taken back, and the machine "
+                 "is protected again\n",
+                 id);
+    else if (json_get_bool(run, "past_no_return", false))
+        str_add(out, "  next: mend that and start the failover again: it goes on where it stopped; "
+                     "it cannot be taken back, this site is the writer now\n");
+}
+
 /* What comes next, by state. */
 static void next_line(const json_t *run, struct str *out)
 {
-    static const struct {
-        const char *state;
-        const char *next;
-    } nexts[] = {
-        {"cleanup-due", "  next: `muster cleanup %s` takes the test away\n"},
-        {"cleanup-failed", "  next: `muster cleanup %s` tries again\n"},
-    };
     const char *state = json_get_str(run, "state", "");
-    char id[32];
+    int64_t id = json_get_int(run, "id", 0);
 
-    (void)snprintf(id, sizeof(id), "%" PRId64, json_get_int(run, "id", 0));
-    for (size_t i = 0; i < ARRAY_LEN(nexts); i++) {
-        const char *gap = strstr(nexts[i].next, "%s");
-
-        if (!str_eq(nexts[i].state, state))
-            continue;
-        str_add_bytes(out, nexts[i].next, (size_t)(gap - nexts[i].next));
-        str_addf(out, "%s%s", id, gap + 2);
-    }
+    if (str_eq(state, "cleanup-due"))
+        str_addf(out, "  next: `muster cleanup %" PRId64 "` takes the test away\n", id);
+    else if (str_eq(state, "cleanup-failed"))
+        str_addf(out, "  next: `muster cleanup %" PRId64 "` tries again\n", id);
+    else if (str_eq(state, "paused"))
+        paused_line(run, out);
+    else if (str_eq(state, "failed"))
+        failed_line(run, out);
+    else if (str_eq(state, "awaiting-commit"))
+        str_add(out, "  next: it runs here and is not protected; commit and failback are not in "
+                     "this release: \"After a failover\" in docs/operating.md gives it disks of "
+                     "its own and protects it the other way round\n");
 }
 
 void show_run_end(const json_t *run, struct str *out)
 {
     const json_t *report = json_object_get(run, "report");
     const char *state = json_get_str(run, "state", "");
+    const char *outcome = json_get_str(run, "outcome", "");
     const json_t *step, *left;
     size_t i;
 
     add_heading(out, run, 0);
     if (!str_eq(json_get_str(run, "kind", ""), "cleanup") && !str_eq(state, "failed")
-        && !str_eq(state, "cancelled")) {
+        && !str_eq(state, "cancelled") && !str_eq(outcome, "cancelled")) {
+        if (*outcome && json_get_int(report, "rto_ms", -1) < 0)
+            rto_missed_line(report, out);
         goal_line(report, "RTO", "rto_ms", "rto_goal_ms", out);
         goal_line(report, "RPO", "rpo_ms", "rpo_goal_ms", out);
     }

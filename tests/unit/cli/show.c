@@ -248,6 +248,11 @@ static void points_are_listed_with_age_and_state(void **state)
 #define STEP_LEFT_OUT \
     "{\"index\":2,\"stage\":\"Users\",\"title\":\"Point DNS here\",\"state\":\"left-out\"}"
 
+#define NEXT_COMMIT                                                                                  \
+    "  next: it runs here and is not protected; commit and failback are not in this release: "       \
+    "\"After a failover\" in docs/operating.md gives it disks of its own and protects it the other " \
+    "way round\n"
+
 static void a_run_is_a_tree_of_stages_and_steps(void **state)
 {
     CLEANUP(json_freep)
@@ -326,7 +331,59 @@ static void the_end_compares_with_what_was_promised(void **state)
                                         "  failed: Web: Bring up web1\n"
                                         "    web1: no agent answers\n"
                                         "    hint: look at its console\n"
-                                        "  left behind: overlay /x\n");
+                                        "  left behind: overlay /x\n" NEXT_COMMIT);
+}
+
+static void expect_end(const char *run_text, const char *want)
+{
+    CLEANUP(json_freep) json_t *run = json_of(run_text);
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    show_run_end(run, &out);
+    if (!strstr(str_text(&out), want))
+        fail_msg("no \"%s\" in:\n%s", want, str_text(&out));
+}
+
+static void a_failed_failover_says_how_to_go_on_or_back(void **state)
+{
+    (void)state;
+    expect_end(RUN_HEAD "\"state\":\"failed\",\"cancellable\":true,\"steps\":[" STEP_FAILED "]}",
+               "  next: mend that and start the failover again: it goes on where it stopped; or "
+               "`muster run cancel 7`: what was done is taken back");
+    expect_end(RUN_HEAD "\"state\":\"failed\",\"cancellable\":false,\"past_no_return\":true,"
+                        "\"steps\":[" STEP_FAILED "]}",
+               "it cannot be taken back, this site is the writer now\n");
+}
+
+static void a_failed_cleanup_names_the_test_to_clean(void **state)
+{
+    (void)state;
+    expect_end(
+        "{\"id\":8,\"kind\":\"cleanup\",\"of_run\":6,\"state\":\"failed\",\"steps\":[" STEP_FAILED
+        "]}",
+        "`muster cleanup 6` tries again\n");
+}
+
+static void a_paused_run_names_the_step_it_waits_for(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *run = json_of(RUN_HEAD "\"state\":\"paused\",\"active\":true,\"steps\":[" STEP_DONE
+                                   "," STEP_FAILED "]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run(run, NOW_MS, &plain, &out);
+    assert_non_null(strstr(str_text(&out), "\n  next: `muster run retry 7 --step 2`, `skip` with "
+                                           "a --reason, or `fail`; `muster run cancel 7` ends"));
+}
+
+static void no_promise_is_kept_by_a_test_that_failed(void **state)
+{
+    (void)state;
+    expect_end("{\"id\":7,\"kind\":\"test\",\"state\":\"cleanup-due\",\"outcome\":\"failed\","
+               "\"steps\":[" STEP_FAILED "],\"report\":{\"rto_ms\":-1,\"rto_goal_ms\":900000,"
+               "\"rpo_ms\":-1}}",
+               "\n  RTO  not reached, promised 15 m\n");
 }
 
 static void a_preview_names_the_bound_of_the_loss(void **state)
@@ -406,6 +463,10 @@ int main(void)
         cmocka_unit_test(a_step_that_did_not_reach_all_is_no_tick),
         cmocka_unit_test(only_what_changed_makes_a_line),
         cmocka_unit_test(the_end_compares_with_what_was_promised),
+        cmocka_unit_test(a_failed_failover_says_how_to_go_on_or_back),
+        cmocka_unit_test(a_failed_cleanup_names_the_test_to_clean),
+        cmocka_unit_test(a_paused_run_names_the_step_it_waits_for),
+        cmocka_unit_test(no_promise_is_kept_by_a_test_that_failed),
         cmocka_unit_test(a_preview_names_the_bound_of_the_loss),
         cmocka_unit_test(a_job_shows_its_tasks_with_progress),
         cmocka_unit_test(a_log_gets_a_line_for_each_tenth_not_for_each_look),
