@@ -138,6 +138,7 @@ static int create_row(struct daemon *daemon, void *ctx, struct err *err)
     if (ask->row_state && !str_eq(ask->row_state, "initial-copy"))
         return 0; /* it stands already */
     CLEANUP(json_freep) json_t *settings = create_settings(ask);
+    (void)json_object_set_new(settings, "created_ms", json_integer(now(daemon)));
     CLEANUP(mem_freep) char *text = json_text(settings);
     CLEANUP(mem_freep) char *group = mem_strdup(ask->group);
     CLEANUP(mem_freep) char *peer = mem_strdup(ask->peer);

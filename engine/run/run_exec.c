@@ -110,6 +110,7 @@ static void run_done(struct run_step *step, struct run_job *job)
         return;
     }
     step->error = job->error;
+    run_learn(run, job->result);
     if (job->error.code == ERR_UNKNOWN) {
         write_result(run, run_journal_find(run, step), "unknown", job->result, &job->error);
         step_unknown(step);

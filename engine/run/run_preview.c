@@ -59,13 +59,14 @@ static void warn(json_t *warnings, char *text)
 }
 
 static bool peer_answers(const struct runner_preview *preview, struct site *there,
-                         const json_t *known, struct err *why, struct cancel *cancel)
+                         const json_t *known, json_t **ret_seen, struct err *why,
+                         struct cancel *cancel)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(preview->clock, cancel, PEER_MS);
 
     return site_ask(there, "group.observe",
                     json_pack("{s:s, s:s}", "group", json_get_str(known, "group", ""), "run", ""),
-                    NULL, limit, why)
+                    ret_seen, limit, why)
            == 0;
 }
 
@@ -101,8 +102,6 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
     for (size_t i = 0; seen && i < ARRAY_LEN(copied); i++)
         if (json_object_get(seen, copied[i]))
             (void)json_object_set(machine, copied[i], json_object_get(seen, copied[i]));
-    if (seen && json_get_u64(seen, "durable_point", 0) == 0)
-        warn(warnings, mem_printf("%s has no point yet", name));
     uint64_t point =
         preview->point
             ? preview->point
@@ -116,8 +115,14 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
 static int check_point(const struct runner_preview *preview, const char *name,
                        const json_t *machine, struct err *err)
 {
-    if (preview->point == 0 || !json_object_get(machine, "durable_point")
-        || json_object_get(machine, "asked_age_ms"))
+    if (!json_object_get(machine, "durable_point"))
+        return 0;
+    if (json_get_u64(machine, "durable_point", 0) == 0)
+        return err_set(err, ERR_STATE, 0,
+                       "%s has no point yet: its initial copy has not ended; hint: `muster status` "
+                       "shows how far it is",
+                       name);
+    if (preview->point == 0 || json_object_get(machine, "asked_age_ms"))
         return 0;
     return err_set(err, ERR_NOT_FOUND, 0,
                    "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", name,
@@ -144,14 +149,22 @@ static int ask_peer(const struct runner_preview *preview, const char *name, cons
                     struct site *there, json_t *machine, json_t *warnings, struct cancel *cancel,
                     struct err *err)
 {
+    CLEANUP(json_freep) json_t *seen = NULL;
     struct err why = ERR_EMPTY;
-    bool answers = peer_answers(preview, there, known, &why, cancel);
+    bool answers = peer_answers(preview, there, known, &seen, &why, cancel);
 
     (void)json_object_set_new(machine, "peer_answers", json_boolean(answers));
     if (cancel_check(cancel, err) < 0)
         return -1;
     if (!answers && preview->kind == RUN_PLANNED && !json_object_get(known, "promoted"))
         return refuse_planned(name, there, &why, err);
+    if (preview->kind == RUN_PLANNED && str_eq(json_get_str(seen, "state", ""), "critical"))
+        return err_set(
+            err, ERR_STATE, 0,
+            "a planned failover of %s could not bring its last changes over: replication "
+            "at %s stands still (%.600s); hint: mend that and `muster resume %s` there, "
+            "or use what is here: `muster failover NAME --unplanned`",
+            name, there->name, json_get_str(seen, "error", "?"), name);
     if (!answers && preview->kind == RUN_UNPLANNED)
         warn(warnings, mem_printf("%s does not answer: %s may still run there; only its network can"
                                   " stop it until the sites meet again (%s)",

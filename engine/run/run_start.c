@@ -118,9 +118,11 @@ static int check_side(const struct runner *runner, const char *machine,
 /* The newest real run of the machine that was not taken back, when it failed: its knowledge of the
  * machine (borrowed from `inputs`). */
 static const json_t *unfinished(const struct state_runs *rows, const char *machine,
-                                json_t **ret_inputs)
+                                int64_t protected_ms, json_t **ret_inputs)
 {
     VEC_FOREACH(row, rows) { /* newest first */
+        if (row->declared_ms < protected_ms)
+            return NULL; /* of an earlier replica under that name */
         CLEANUP(json_freep) json_t *inputs = NULL;
         int kind = run_kind_parse(row->kind);
         if (kind < 0 || !run_is_real((enum run_kind)kind)
@@ -135,6 +137,16 @@ static const json_t *unfinished(const struct state_runs *rows, const char *machi
         return known;
     }
     return NULL;
+}
+
+/* When the replica was begun. */
+static int64_t created_ms(const struct state_protection *row)
+{
+    CLEANUP(json_freep) json_t *settings = NULL;
+
+    if (json_parse(row->settings, strlen(row->settings), &settings, NULL) < 0)
+        return 0;
+    return (int64_t)json_get_u64(settings, "created_ms", 0);
 }
 
 /* Under the same name nothing is done twice. Once one of the tries may have promoted the machine,
@@ -172,7 +184,7 @@ static int add_machine(struct runner *runner, const struct runner_spec *spec,
     (void)json_object_set_new(request->machines, machine, known);
     if (!run_is_real(spec->kind))
         return 0;
-    inherit(known, unfinished(rows, machine, &inputs));
+    inherit(known, unfinished(rows, machine, created_ms(&row), &inputs));
     return 0;
 }
 

@@ -71,14 +71,29 @@ static int shut_down(const struct verb_call *call, const char *machine, struct c
                     NULL, cancel, err);
 }
 
+/* The state that the machine was in before the first try to shut it down; NULL: not known. */
+static const char *was_of(const struct verb_call *call, const char *machine)
+{
+    return json_get_str(verb_machine(call, machine), "was", NULL);
+}
+
 static int shutdown_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                         struct err *err)
 {
     const char *machine = verb_text(call, "machine");
 
+    if (was_of(call, machine)) {
+        *ret_result = json_object();
+    } else {
+        CLEANUP(json_freep) json_t *seen = NULL;
+        if (observe_machine(call, machine, &seen, cancel, err) < 0)
+            return err_wrap(err, "shut down %s", machine);
+        /* Also with a failure: the next try finds what this one made of it. */
+        *ret_result =
+            verb_facts(machine, json_pack("{s:s}", "was", json_get_str(seen, "state", "running")));
+    }
     if (shut_down(call, machine, cancel, err) < 0)
         return err_wrap(err, "shut down %s", machine);
-    *ret_result = json_object();
     return 0;
 }
 
@@ -99,7 +114,10 @@ static int shutdown_probe(const struct verb_call *call, enum verb_answer *ret_an
 static int shutdown_undo(const struct verb_call *call, struct cancel *cancel, struct err *err)
 {
     const char *machine = verb_text(call, "machine");
+    const char *was = was_of(call, machine);
 
+    if (was && (str_eq(was, "off") || str_eq(was, "shutdown")))
+        return 0; /* as it was found */
     return site_ask(call->there, "machine.start",
                     json_pack("{s:s, s:s}", "machine", machine, "run", verb_run_of(call, machine)),
                     NULL, cancel, err);
@@ -220,7 +238,7 @@ static int last_delta(const struct verb_call *call, json_t **ret_result, struct 
     return final_sync_run(call, ret_result, cancel, err);
 }
 
-/* Before the source is touched: a point that was asked for and is not kept promotes nothing. */
+/* Before the source is touched: without a point, or with one that is not kept, nothing can be promoted. */
 static int check_point(const struct verb_call *call, const char *machine, struct cancel *cancel,
                        struct err *err)
 {
@@ -228,13 +246,16 @@ static int check_point(const struct verb_call *call, const char *machine, struct
     CLEANUP(json_freep) json_t *seen = NULL;
     json_t *args;
 
-    if (point == 0)
-        return 0;
     args = group_args(call);
     (void)json_object_set_new(args, "point", json_integer((json_int_t)point));
     if (site_ask(call->here, "group.observe", args, &seen, cancel, err) < 0)
         return -1;
-    if (json_object_get(seen, "asked_age_ms"))
+    if (json_get_u64(seen, "durable_point", 0) == 0)
+        return err_set(err, ERR_NOT_FOUND, 0,
+                       "%s has no point yet: its initial copy has not ended; hint: `muster status` "
+                       "shows how far it is",
+                       machine);
+    if (point == 0 || json_object_get(seen, "asked_age_ms"))
         return 0;
     return err_set(err, ERR_NOT_FOUND, 0,
                    "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept",

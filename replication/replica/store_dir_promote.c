@@ -160,7 +160,7 @@ static int check_request(const struct store_dir *d, const struct request *reques
                        "%s is at generation %" PRIu64 ", the promotion is for %" PRIu64, d->group,
                        d->generation, request->expected);
     if (d->points.len == 0)
-        return err_set(err, ERR_STATE, 0, "%s has no point to promote yet", d->group);
+        return err_set(err, ERR_NOT_FOUND, 0, "%s has no point to promote yet", d->group);
     return 0;
 }
 

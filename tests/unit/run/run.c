@@ -329,6 +329,27 @@ static void a_second_run_goes_on_with_a_failover_that_failed(void **state)
     assert_int_equal(sim_machine(world->sim_world, "db1")->generation, 2);
 }
 
+/* Another replica under the same name: what an earlier run did to the first is not its history. */
+static void a_run_knows_nothing_of_an_earlier_replica(void **state)
+{
+    struct run_world *world = *state;
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    sim_fail(world->sim_world, "machine.shutdown", "db1", 1, ERR_DENIED);
+    int64_t run = run_world_start(world, run_world_plan(), RUN_PLANNED);
+    assert_string_equal(run_world_settle(world, run), "failed");
+    EXPECT_OK(state_protection_get(world->state, "db1", &row, &err));
+    free(row.settings);
+    row.settings = mem_printf("{\"created_ms\":%lld}",
+                              (long long)world->tick->clock.wall_ms(&world->tick->clock));
+    EXPECT_OK(state_protection_put(world->state, &row, &err));
+    run = run_world_start(world, run_world_plan(), RUN_PLANNED);
+    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    CLEANUP(mem_freep) char *own = mem_printf("lyon-%lld", (long long)run);
+    assert_string_equal(sim_machine(world->sim_world, "db1")->held, own);
+    assert_string_equal(sim_machine(world->sim_world, "web1")->held, "lyon-1");
+}
+
 static void a_second_try_after_the_promotion_has_no_way_back_either(void **state)
 {
     struct run_world *world = *state;
@@ -599,6 +620,21 @@ static void a_point_that_is_not_kept_is_not_even_offered(void **state)
     runner_preview_free(what);
 }
 
+static void a_machine_in_its_initial_copy_is_not_failed_over(void **state)
+{
+    struct run_world *world = *state;
+    CLEANUP(json_freep) json_t *document = run_world_plan();
+    const struct runner_spec spec = {.plan = "shop", .document = document, .kind = RUN_UNPLANNED};
+    struct runner_preview *what;
+    json_t *json = NULL;
+
+    sim_machine(world->sim_world, "db1")->durable_point = 0;
+    EXPECT_OK(runner_preview_begin(world->runner, &spec, &what, &err));
+    EXPECT_ERR(ERR_STATE, runner_preview_ask(what, &json, NULL, &err));
+    EXPECT_TEXT("initial copy has not ended");
+    runner_preview_free(what);
+}
+
 static void the_preview_warns_when_the_peer_is_silent(void **state)
 {
     struct run_world *world = *state;
@@ -649,6 +685,7 @@ int main(void)
         RUN_TEST_CASE(nothing_to_clean_is_said),
         RUN_TEST_CASE(an_unreachable_source_stops_a_planned_failover_before_anything),
         RUN_TEST_CASE(a_second_run_goes_on_with_a_failover_that_failed),
+        RUN_TEST_CASE(a_run_knows_nothing_of_an_earlier_replica),
         RUN_TEST_CASE(a_second_try_after_the_promotion_has_no_way_back_either),
         RUN_TEST_CASE(one_machine_that_fails_does_not_stop_the_others_of_an_unplanned_run),
         RUN_TEST_CASE(an_unplanned_failover_without_any_promotion_has_failed),
@@ -665,6 +702,7 @@ int main(void)
         RUN_TEST_CASE(a_failover_of_a_machine_with_an_agent_lasts_until_it_is_up),
         RUN_TEST_CASE(a_machine_whose_agent_keeps_silent_is_failed_over_all_the_same),
         RUN_TEST_CASE(the_preview_names_the_possible_loss),
+        RUN_TEST_CASE(a_machine_in_its_initial_copy_is_not_failed_over),
         RUN_TEST_CASE(a_chosen_point_is_older_by_what_the_preview_says),
         RUN_TEST_CASE(a_point_that_is_not_kept_is_not_even_offered),
         RUN_TEST_CASE(the_preview_warns_when_the_peer_is_silent),

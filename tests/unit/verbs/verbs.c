@@ -345,6 +345,41 @@ static void undoing_the_planned_core_gives_the_machine_back(void **state)
     assert_string_equal(db1->held, "");
 }
 
+static void undoing_leaves_a_machine_off_that_was_off_before(void **state)
+{
+    struct scene *scene = *state;
+    struct sim_machine *db1 = sim_machine(&scene->world, "db1");
+
+    db1->state = INSTANCE_OFF;
+    EXPECT_OK(act(scene, "core_shutdown", RUN_PLANNED, machine()));
+    EXPECT_OK(undo(scene, "core_shutdown", RUN_PLANNED, machine()));
+    assert_int_equal(db1->state, INSTANCE_OFF);
+}
+
+/* The first try found it running: that it is off by the second one was our doing. */
+static void undoing_starts_a_machine_that_an_earlier_try_shut_down(void **state)
+{
+    struct scene *scene = *state;
+    struct sim_machine *db1 = sim_machine(&scene->world, "db1");
+
+    (void)json_object_set_new(json_object_get(scene->machines, "db1"), "was",
+                              json_string("running"));
+    db1->state = INSTANCE_SHUTDOWN;
+    EXPECT_OK(act(scene, "core_shutdown", RUN_PLANNED, machine()));
+    EXPECT_OK(undo(scene, "core_shutdown", RUN_PLANNED, machine()));
+    assert_int_equal(db1->state, INSTANCE_RUNNING);
+}
+
+static void a_group_without_a_point_leaves_the_source_alone(void **state)
+{
+    struct scene *scene = *state;
+
+    sim_machine(&scene->world, "db1")->durable_point = 0;
+    EXPECT_ERR(ERR_NOT_FOUND, act(scene, "core_hold", RUN_UNPLANNED, group()));
+    EXPECT_TEXT("initial copy has not ended");
+    assert_int_equal(sim_asked(&scene->world, "group.hold", NULL), 0);
+}
+
 static void a_replica_behind_the_last_delta_is_not_believed(void **state)
 {
     struct scene *scene = *state;
@@ -453,6 +488,9 @@ int main(void)
         VERB_TEST(a_machine_that_was_marked_but_still_runs_is_not_retired),
         VERB_TEST(a_promotion_by_somebody_else_is_not_ours),
         VERB_TEST(undoing_the_planned_core_gives_the_machine_back),
+        VERB_TEST(undoing_leaves_a_machine_off_that_was_off_before),
+        VERB_TEST(undoing_starts_a_machine_that_an_earlier_try_shut_down),
+        VERB_TEST(a_group_without_a_point_leaves_the_source_alone),
         VERB_TEST(a_replica_behind_the_last_delta_is_not_believed),
         VERB_TEST(a_source_out_of_reach_is_a_warning_only_when_unplanned),
         VERB_TEST(a_point_that_is_not_kept_leaves_the_source_alone),
