@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -21,8 +22,7 @@ const char *health_name(enum health health)
 
 /* States in which there is no replication that could be healthy. */
 static const char *const moved_states[] = {
-    "unprotected", "failing-over", "failed-over", "committing", "committed",
-    "retired",     "disabling",    "kept",        NULL,
+    "unprotected", "failed-over", "committing", "committed", "retired", "disabling", "kept", NULL,
 };
 /* States on the way to the first point: no point yet is no fault. */
 static const char *const early_states[] = {"enabling", "initial-copy", "finalizing", NULL};
@@ -78,6 +78,20 @@ enum health health_tell(const struct health_of *of, char *ret_reason, size_t len
         len = sizeof(none);
     }
     ret_reason[0] = '\0';
+    if (of->runs_twice) {
+        (void)snprintf(ret_reason, len,
+                       "runs here although it was failed over to %s (generation %" PRIu64
+                       "): it is there twice; stop it: `muster machine stop %s --force`",
+                       of->peer, of->promoted, of->name);
+        return HEALTH_CRITICAL;
+    }
+    if (str_eq(of->machine_state, "failing-over") && !str_eq(of->session, "fenced")) {
+        (void)snprintf(ret_reason, len,
+                       "held for a failover, it is not protected meanwhile; if its run is over, "
+                       "start it again at %s, or `muster run cancel` there",
+                       of->recovers_at);
+        return HEALTH_WARNING;
+    }
     if (is_one_of(moved_states, of->machine_state))
         return HEALTH_NOT_APPLICABLE;
     early = is_one_of(early_states, of->machine_state);

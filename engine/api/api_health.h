@@ -2,6 +2,7 @@
 /* A protection's health, from what is known of it now. Pure. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,11 @@ struct health_of {
     const char *session;       /* session_state_name; "" for a replica */
     int64_t interval_ms;
     int64_t durable_age_ms; /* -1: no point yet */
+    const char *name;
+    const char *peer;
+    const char *recovers_at; /* the site that holds the replica, and runs its failovers */
+    bool runs_twice;         /* runs here though it was promoted at the peer, as `promoted` */
+    uint64_t promoted;
 };
 /* `ret_reason` (may be NULL) gets one line, "" when healthy. */
 enum health health_tell(const struct health_of *of, char *ret_reason, size_t len);

@@ -4,10 +4,13 @@
 #include "api/api_health.h"
 #include "api/api_tables.h"
 #include "base/mem.h"
+#include "providers/provider.h"
 #include "sites/estate.h"
 #include "sync/session.h"
 
 #include <stdio.h>
+
+#define LOOK_MS 3000
 
 /* --- Status -------------------------------------------------------------------------------- */
 
@@ -66,7 +69,10 @@ static void add_session(const struct api_world *world, json_t *entry, struct ses
               now > status.durable_cut_ms ? now - status.durable_cut_ms : 0);
     set_point(entry, "applied", status.applied_point, status.applied_cut_ms,
               now > status.applied_cut_ms ? now - status.applied_cut_ms : 0);
-    set_int(entry, "pending_bytes", (int64_t)status.pending_bytes);
+    /* Nobody counts any more once the machine is held or has moved. */
+    set_int(entry, "pending_bytes",
+            str_starts(json_get_str(entry, "state", ""), "fail") ? -1
+                                                                 : (int64_t)status.pending_bytes);
     set_int(entry, "rate_per_s", (int64_t)status.rate_per_s);
     set_int(entry, "sent_bytes", (int64_t)status.sent_bytes);
     set_int(entry, "last_bytes", (int64_t)status.last_bytes);
@@ -112,10 +118,45 @@ static void add_replica(const struct api_world *world, const char *name, json_t 
         set_int(entry, "applied_age_ms", -1);
 }
 
-static void add_health(json_t *entry)
+/* Nothing may run here any more that was promoted at the peer; what does is seen by nobody else. 0:
+ * it does not run, or nobody knows. */
+static uint64_t runs_twice(const struct api_world *world, const json_t *entry,
+                           struct cancel *cancel)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(world->clock, cancel, LOOK_MS);
+    CLEANUP(json_freep) json_t *seen = NULL;
+    const char *name = json_get_str(entry, "name", "");
+    struct err ignored = ERR_EMPTY;
+    struct estate_mark mark;
+
+    if (!str_eq(json_get_str(entry, "role", ""), "source")
+        || (!str_eq(json_get_str(entry, "state", ""), "failed-over")
+            && !str_eq(json_get_str(entry, "session", ""), "fenced")))
+        return 0;
+    if (api_ask_here(world, "machine.observe", json_pack("{s:s}", "machine", name), &seen, limit,
+                     &ignored)
+        < 0)
+        return 0;
+    const char *state = json_get_str(seen, "state", "");
+    if (str_eq(state, instance_state_name(INSTANCE_OFF))
+        || str_eq(state, instance_state_name(INSTANCE_SHUTDOWN)))
+        return 0;
+    if (estate_mark_read(world->estate, name, &mark, &ignored) == 0 && mark.retired)
+        return mark.retired;
+    return json_get_u64(entry, "generation", 0) + 1;
+}
+
+static void add_health(const struct api_world *world, json_t *entry, struct cancel *cancel)
 {
     char reason[256];
+    bool replica = str_eq(json_get_str(entry, "role", ""), "replica");
+    uint64_t promoted = runs_twice(world, entry, cancel);
     const struct health_of of = {
+        .name = json_get_str(entry, "name", ""),
+        .peer = json_get_str(entry, "peer", ""),
+        .recovers_at = replica ? "this site" : json_get_str(entry, "peer", ""),
+        .runs_twice = promoted != 0,
+        .promoted = promoted,
         .machine_state = json_get_str(entry, "state", ""),
         .session = json_get_str(entry, "session", ""),
         .interval_ms = (int64_t)json_get_u64(entry, "interval_ms", 0),
@@ -124,8 +165,7 @@ static void add_health(json_t *entry)
     enum health health = health_tell(&of, reason, sizeof(reason));
 
     /* A store that cannot be read is no replica to rely on. */
-    if (str_eq(json_get_str(entry, "role", ""), "replica") && json_object_get(entry, "error")
-        && health != HEALTH_NOT_APPLICABLE) {
+    if (replica && json_object_get(entry, "error") && health != HEALTH_NOT_APPLICABLE) {
         health = HEALTH_CRITICAL;
         (void)snprintf(reason, sizeof(reason), "the replica cannot be read");
     }
@@ -153,7 +193,7 @@ int api_status_work(const struct api_world *world, const json_t *in, json_t **re
             add_session(world, entry, session);
             estate_session_put(world->estate, name);
         }
-        add_health(entry);
+        add_health(world, entry, cancel);
     }
     *ret_out = out;
     return 0;

@@ -194,13 +194,14 @@ static void point_line(const json_t *protection, const char *which, const char *
 
 static void sending_lines(const json_t *protection, struct str *out)
 {
+    int64_t pending = json_get_int(protection, "pending_bytes", 0);
     char a[32], b[32], c[32];
 
     if (!json_object_get(protection, "session"))
         return;
     str_addf(out, "session      %s\n", json_get_str(protection, "session", ""));
     str_addf(out, "pending      %s, sent at %s/s\n",
-             str_bytes((uint64_t)json_get_int(protection, "pending_bytes", 0), a, sizeof(a)),
+             pending < 0 ? "-" : str_bytes((uint64_t)pending, a, sizeof(a)),
              str_bytes((uint64_t)json_get_int(protection, "rate_per_s", 0), b, sizeof(b)));
     str_addf(out, "last cycle   %s in %s, the machine stood still for %" PRId64 " us\n",
              str_bytes((uint64_t)json_get_int(protection, "last_bytes", 0), a, sizeof(a)),

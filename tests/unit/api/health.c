@@ -11,6 +11,9 @@ static enum health health(const char *state, const char *session, int64_t age_ms
         .session = session,
         .interval_ms = 5000,
         .durable_age_ms = age_ms,
+        .name = "db1",
+        .peer = "lyon",
+        .recovers_at = "lyon",
     };
 
     return health_tell(&of, reason, sizeof(reason));
@@ -87,6 +90,35 @@ static void what_was_failed_over_has_no_health(void **state)
     assert_int_equal(health("protected", "fenced", 100000), HEALTH_NOT_APPLICABLE);
 }
 
+static void a_machine_held_for_a_failover_is_not_protected(void **state)
+{
+    (void)state;
+    assert_int_equal(health("failing-over", "paused", 100), HEALTH_WARNING);
+    assert_string_equal(reason, "held for a failover, it is not protected meanwhile; if its run is "
+                                "over, start it again at lyon, or `muster run cancel` there");
+}
+
+static void a_machine_that_runs_at_both_sites_is_critical(void **state)
+{
+    const struct health_of of = {
+        .machine_state = "failed-over",
+        .session = "fenced",
+        .interval_ms = 5000,
+        .durable_age_ms = 100,
+        .name = "db1",
+        .peer = "lyon",
+        .recovers_at = "lyon",
+        .runs_twice = true,
+        .promoted = 2,
+    };
+
+    (void)state;
+    assert_int_equal(health_tell(&of, reason, sizeof(reason)), HEALTH_CRITICAL);
+    assert_string_equal(reason,
+                        "runs here although it was failed over to lyon (generation 2): it is "
+                        "there twice; stop it: `muster machine stop db1 --force`");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -100,6 +132,8 @@ int main(void)
         cmocka_unit_test(a_session_that_needs_a_person_is_critical_however_fresh),
         cmocka_unit_test(a_paused_or_retrying_session_is_a_warning_at_least),
         cmocka_unit_test(what_was_failed_over_has_no_health),
+        cmocka_unit_test(a_machine_held_for_a_failover_is_not_protected),
+        cmocka_unit_test(a_machine_that_runs_at_both_sites_is_critical),
     };
     return cmocka_run_group_tests_name("health", tests, NULL, NULL);
 }
