@@ -82,8 +82,7 @@ part_sanitize() {
         -DSANITIZE=address,undefined
     ninja -C build/asan -j "$jobs" --quiet
     TMPDIR=$memory run_ctest build/asan "ASan+UBSan, all but e2e" -j "$jobs" -LE 'e2e'
-    # The longest ones, which kill daemons over and over, are left to the ordinary build.
-    run_ctest build/asan "ASan+UBSan, e2e" -j "$jobs" -L 'e2e' -E '/(kills|faults)_'
+    run_ctest build/asan "ASan+UBSan, e2e" -j "$jobs" -L 'e2e'
 }
 
 part_threads() {
