@@ -201,7 +201,7 @@ static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
         || job_compression_parse(json_get_str(in, "compression", "zstd"), &spec.compression, err)
                < 0
         || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0
-        || api_audit(req, "protect", spec.machine, spec.peer, err) < 0)
+        || api_audit(req, "protection.add", spec.machine, spec.peer, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
     return 0;
@@ -219,7 +219,7 @@ static int unprotect(struct api_request *req, json_t **ret_reply, struct err *er
     int64_t job;
 
     if (jobs_unprotect(api_world_of(req)->jobs, &spec, &job, err) < 0
-        || api_audit(req, "unprotect", spec.machine, spec.force ? "force" : NULL, err) < 0)
+        || api_audit(req, "protection.remove", spec.machine, spec.force ? "force" : NULL, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
     return 0;
@@ -265,7 +265,7 @@ static int retry(struct api_request *req, json_t **ret_reply, struct err *err)
         return -1;
     session_retry(session);
     done_with(req, name, session);
-    return api_audit(req, "retry", name, NULL, err);
+    return api_audit(req, "protection.retry", name, NULL, err);
 }
 
 /* A failover's hold is not ours to lift. */
@@ -299,7 +299,7 @@ static int set_paused(struct api_request *req, bool paused, struct err *err)
     }
     session_pause(session, paused);
     done_with(req, name, session);
-    return api_audit(req, paused ? "pause" : "resume", name, NULL, err);
+    return api_audit(req, paused ? "protection.pause" : "protection.resume", name, NULL, err);
 }
 
 static int pause_protection(struct api_request *req, json_t **ret_reply, struct err *err)
@@ -342,7 +342,7 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
     if (rc == 0)
         session_set_interval(session, settings.interval_ms, settings.keep);
     done_with(req, name, session);
-    if (rc < 0 || api_audit(req, "settings", name, row.settings, err) < 0)
+    if (rc < 0 || api_audit(req, "protection.change", name, row.settings, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I, s:I, s:I}", "interval_ms", (json_int_t)settings.interval_ms,
                            "keep", (json_int_t)settings.keep, "job", (json_int_t)job);

@@ -109,7 +109,8 @@ static int follow_mark(const struct mark *mark, struct err *err)
         return -1;
     log_info("daemon", "group=%s %s generation=%" PRIu64, mark->group, mark->what,
              mark->generation);
-    return state_audit(daemon->state, row.since_ms, row.peer, mark->what, mark->group, "", err);
+    CLEANUP(mem_freep) char *act = mem_printf("group.%s", mark->what);
+    return state_audit(daemon->state, row.since_ms, row.peer, act, mark->group, "", err);
 }
 
 static void on_mark(void *ctx)

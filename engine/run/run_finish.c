@@ -193,7 +193,7 @@ static void audit_end(struct run *run)
                               sm_name(&run_sm, run->state));
     struct err err = ERR_EMPTY;
 
-    run_must(state_audit(runner->world.state, runner_wall(runner), run->row.who, "run-end",
+    run_must(state_audit(runner->world.state, runner_wall(runner), run->row.who, "run.end",
                          run->row.plan, detail, &err),
              &err);
 }

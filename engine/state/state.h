@@ -173,6 +173,7 @@ int state_job_list(struct state *state, bool open_only, struct state_jobs *ret_j
                    struct err *err) MUST_CHECK;
 
 /* --- Audit: hash-chained, in the same transaction as the act -------------------------------- */
+/* `act` is noun.verb: "machine.start". */
 int state_audit(struct state *state, int64_t wall_ms, const char *who, const char *act,
                 const char *object, const char *detail, struct err *err) MUST_CHECK;
 #define STATE_AUDIT_LIST_MAX 10000

@@ -356,6 +356,32 @@ static void every_change_is_in_the_audit_log_and_reading_is_not(void **state)
     api_expect(*state, "GET", "/v1/audit/verify", NULL, 200, "{\"entries\":2}");
 }
 
+static void every_act_in_the_audit_log_is_a_noun_and_a_verb(void **state)
+{
+    struct api_site *site = *state;
+    CLEANUP(json_freep) json_t *answer = NULL;
+    const json_t *entry;
+    size_t i;
+
+    add_db1(site);
+    api_site_protect(site, "db1", "source", "protected");
+    api_expect(site, "DELETE", "/v1/protections/db1", "{\"force\":true}", 200, "\"job\":1");
+    for (i = 0; i < 50; i++) /* the job's three tasks */
+        (void)loop_step(site->loop, 0);
+    assert_int_equal(api_ask(site, "GET", "/v1/audit", NULL, &answer), 200);
+    const json_t *entries = json_object_get(answer, "entries");
+    assert_int_equal(json_array_size(entries), 3);
+    assert_string_equal(json_get_str(json_array_get(entries, 0), "act", ""), "protection.removed");
+    json_array_foreach(entries, i, entry) {
+        const char *act = json_get_str(entry, "act", "");
+        size_t noun = strspn(act, "abcdefghijklmnopqrstuvwxyz");
+
+        if (noun == 0 || act[noun] != '.'
+            || act[noun + 1 + strspn(act + noun + 1, "abcdefghijklmnopqrstuvwxyz")] != '\0')
+            fail_msg("\"%s\" is no act", act);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -389,6 +415,7 @@ int main(int argc, char **argv)
         API_TEST(a_run_is_started_where_the_replica_is),
         API_TEST(a_machine_with_an_agent_is_waited_for),
         API_TEST(runs_that_are_not_there_cannot_be_shown_or_decided),
+        API_TEST(every_act_in_the_audit_log_is_a_noun_and_a_verb),
         API_TEST(every_change_is_in_the_audit_log_and_reading_is_not),
     };
 

@@ -14,7 +14,7 @@ static struct state *with_entries(const char *dir)
 
     (void)snprintf(path, sizeof(path), "%s/state.db", dir);
     EXPECT_OK(state_open(path, &state, &err));
-    EXPECT_OK(state_audit(state, 1000, "ann", "protect", "db1", "to lyon", &err));
+    EXPECT_OK(state_audit(state, 1000, "ann", "protection.add", "db1", "to lyon", &err));
     EXPECT_OK(state_audit(state, 2000, "bob", "run", "shop", "", &err));
     EXPECT_OK(state_turn_end(state, &err));
     EXPECT_OK(state_audit(state, 3000, "ann", "unprotect", "db1", NULL, &err));
