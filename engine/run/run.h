@@ -90,8 +90,9 @@ int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
  *             actions: [{verb, args, state, result, error, attempt}]}],
  *    report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers: [text], leftover_count}}
  * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone".
- * rto_ms, rpo_ms: -1 while they cannot be told. `within` bounds one attempt of a step. `active`: something is being done, or waits
- *             for a person's answer; a watcher may leave when it turns false. */
+ * rto_ms, rpo_ms: -1 while they cannot be told; rto_ms also of a run that did not bring up all.
+ * `within` bounds one attempt of a step. `active`: something is being done, or waits for a person's
+ * answer; a watcher may leave when it turns false. */
 int runner_get(struct runner *runner, int64_t run, json_t **ret_json, struct err *err) MUST_CHECK;
 /* Newest first, without steps; at most `limit`. */
 int runner_list(struct runner *runner, size_t limit, json_t **ret_json, struct err *err) MUST_CHECK;

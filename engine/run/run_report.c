@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A run for people and programs. RTO counts from the declaration to the end of the last step; RPO is
- * the age, at the declaration, of the oldest point that was used. */
+/* A run for people and programs. RTO counts from the declaration to the end of the last step, of a
+ * run that reached its end; RPO is the age, at the declaration, of the oldest point that was used, and
+ * nothing where a planned run sent what had changed last: the point may be old then, but it has all. */
 #include "base/mem.h"
 #include "run/run_internal.h"
 
@@ -96,6 +97,21 @@ static json_t *steps_json(struct run *run)
 
 /* --- Report ----------------------------------------------------------------------------------- */
 
+/* The last changes are over: the newest point is all there is of the machine. */
+static bool is_equal_by_final_sync(const struct run *run, const char *machine)
+{
+    if (run->kind == RUN_TEST || run->kind == RUN_UNPLANNED)
+        return false;
+    VEC_FOREACH(row, &run->journal) {
+        const json_t *args = run->tasks.at[row->step].actions.at[row->action].args;
+
+        if (str_eq(row->verb, "core_final_sync") && str_eq(row->state, "done")
+            && str_eq(json_get_str(args, "group", ""), machine))
+            return true;
+    }
+    return false;
+}
+
 /* -1: no point was used yet. */
 static int64_t rpo_of(const struct run *run)
 {
@@ -108,7 +124,7 @@ static int64_t rpo_of(const struct run *run)
         if (cut == 0)
             continue;
         int64_t age = run->row.declared_ms - cut;
-        if (age < 0)
+        if (age < 0 || is_equal_by_final_sync(run, name))
             age = 0;
         worst = age > worst ? age : worst;
     }
@@ -128,12 +144,31 @@ static json_t *leftovers(const struct run *run)
     return left ? json_deep_copy(left) : json_array();
 }
 
+static bool brings_up(const struct plan_task *task)
+{
+    for (size_t i = 0; i < task->actions.len; i++)
+        if (str_eq(task->actions.at[i].verb->name, "failover"))
+            return true;
+    return false;
+}
+
+/* An unplanned run goes on without a machine that fails; back is only who has all. */
+static bool reached_its_end(const struct run *run)
+{
+    if (!str_starts(json_get_str(run->inputs, "outcome", ""), "succeeded"))
+        return false;
+    for (size_t i = 0; i < run->tasks.len; i++)
+        if (run->steps[i].state == STEP_FAILED && brings_up(run_task(&run->steps[i])))
+            return false;
+    return true;
+}
+
 static json_t *report_json(const struct run *run)
 {
     int64_t finished = (int64_t)json_get_u64(run->inputs, "finished_ms", 0);
-    int64_t rto = finished ? finished - run->row.declared_ms : -1;
+    bool good = reached_its_end(run);
+    int64_t rto = good && finished ? finished - run->row.declared_ms : -1;
     int64_t rpo = rpo_of(run);
-    bool good = str_starts(json_get_str(run->inputs, "outcome", ""), "succeeded");
     json_t *left = leftovers(run);
     bool met = good && (run->plan->rto_ms == 0 || rto <= run->plan->rto_ms)
                && (run->plan->rpo_ms == 0 || rpo <= run->plan->rpo_ms);
