@@ -189,6 +189,30 @@ static void build_action(struct plan_builder *b, const json_t *node, struct plan
     plan_check_action(b, action);
 }
 
+const char plan_no_title[] = "?";
+
+/* Runbooks and progress are lines on a terminal: a title that moves the cursor could say anything. */
+static bool is_one_line(const char *text)
+{
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++)
+        if (*at < 0x20 || *at == 0x7f || (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0))
+            return false;
+    return true;
+}
+
+static const char *take_title(struct plan_builder *b, const json_t *node, const char *word)
+{
+    const char *title = json_get_str(node, "title", plan_no_title);
+    struct plan_at at = at_of(node, word, NULL);
+
+    if (is_one_line(title))
+        return title;
+    plan_error(b, &at,
+               "the title of this %s has control characters; hint: a title is one line of text",
+               word);
+    return plan_no_title;
+}
+
 static void build_step(struct plan_builder *b, const json_t *node, unsigned group)
 {
     struct plan *plan = b->plan;
@@ -199,7 +223,7 @@ static void build_step(struct plan_builder *b, const json_t *node, unsigned grou
     size_t i;
 
     (void)snprintf(step->id, sizeof(step->id), "s%zu", plan->steps.len);
-    step->title = json_get_str(node, "title", "?");
+    step->title = take_title(b, node, "step");
     step->line = at.line;
     step->stage = plan->stages.len - 1;
     step->group = group;
@@ -227,7 +251,7 @@ static void build_stage(struct plan_builder *b, const json_t *node, unsigned *gr
     size_t i;
     size_t k;
 
-    stage->title = json_get_str(node, "title", "?");
+    stage->title = take_title(b, node, "stage");
     stage->line = at.line;
     stage->kinds = take_kinds(b, node, "stage");
     json_array_foreach(json_object_get(node, "items"), i, item) {

@@ -31,6 +31,9 @@ void plan_warn(struct plan_builder *b, const struct plan_at *at, const char *for
 int plan_problems_judge(struct plan_problems *problems, const char *file, struct err *err)
     MUST_CHECK;
 
+/* Stands for a title that was refused; known by its address, any title may say the same. */
+extern const char plan_no_title[];
+
 /* Fills the plan from its document; what is malformed is told and left out. */
 void plan_build(struct plan_builder *b);
 /* Arguments of one action, by its verb's table. */

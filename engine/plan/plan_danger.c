@@ -127,7 +127,7 @@ static void check_titles(struct plan_builder *b)
         size_t k = 0;
         while (k < i && !str_eq(plan->steps.at[k].title, plan->steps.at[i].title))
             k++;
-        if (k < i)
+        if (k < i && plan->steps.at[i].title != plan_no_title)
             plan_error(b, &at, "two steps are called \"%s\": here and on line %u",
                        plan->steps.at[i].title, plan->steps.at[k].line);
     }
@@ -136,7 +136,7 @@ static void check_titles(struct plan_builder *b)
         size_t k = 0;
         while (k < i && !str_eq(plan->stages.at[k].title, plan->stages.at[i].title))
             k++;
-        if (k < i)
+        if (k < i && plan->stages.at[i].title != plan_no_title)
             plan_error(b, &at, "two stages are called \"%s\": here and on line %u",
                        plan->stages.at[i].title, plan->stages.at[k].line);
     }

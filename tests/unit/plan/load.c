@@ -275,6 +275,36 @@ static void all_mistakes_are_told_at_once(void **state)
     EXPECT_TEXT("(1 of 6 errors)");
 }
 
+static void a_title_that_moves_the_cursor_is_refused_where_it_stands(void **state)
+{
+    static const char *const titles[] = {"Up\\27[2J", "Up\\nDone", "Up\\127", "Up\\u{9b}2J",
+                                         "\\r x"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(titles); i++) {
+        CLEANUP(mem_freep)
+        char *text = mem_printf(HEAD UP "    step \"%s\" { failover \"web1\" },\n" TAIL, titles[i]);
+        CLEANUP(mem_freep) char *problems = problems_of(text, -1);
+        assert_string_equal(problems,
+                            "shop.lua:4: error: the title of this step has control characters; "
+                            "hint: a title is one line of text\n");
+    }
+    refused("return plan \"shop\" {\n  stage \"A\\27[1A\" {\n" UP TAIL,
+            "shop.lua:2: error: the title of this stage has control characters");
+}
+
+static void two_refused_titles_are_not_called_the_same(void **state)
+{
+    CLEANUP(mem_freep)
+    char *problems = problems_of(HEAD "    step \"a\\27\" { failover \"db1\" },\n"
+                                      "    step \"b\\27\" { failover \"web1\" },\n" TAIL,
+                                 -1);
+
+    (void)state;
+    assert_null(strstr(problems, "two steps"));
+    assert_null(strchr(problems, 27));
+}
+
 static void words_of_later_versions_are_refused_not_ignored(void **state)
 {
     static const char *const fields[] = {"when", "after", "undo", "each"};
@@ -546,6 +576,8 @@ int main(void)
         cmocka_unit_test(an_unknown_machine_names_the_nearest),
         cmocka_unit_test(a_misspelt_field_is_told_where_it_stands),
         cmocka_unit_test(all_mistakes_are_told_at_once),
+        cmocka_unit_test(a_title_that_moves_the_cursor_is_refused_where_it_stands),
+        cmocka_unit_test(two_refused_titles_are_not_called_the_same),
         cmocka_unit_test(words_of_later_versions_are_refused_not_ignored),
         cmocka_unit_test(a_step_outside_the_plan_is_an_error),
         cmocka_unit_test(words_in_the_wrong_place_are_told),
