@@ -375,7 +375,7 @@ const struct api_route *api_routes_protections(void)
          "compression, health, health_reason, durable_point, durable_cut_ms, durable_age_ms, "
          "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
          "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). A `source` "
-         "has besides: `session`, `pending_bytes`, `rate_per_s`, `sent_bytes`, `last_bytes`, "
+         "has besides: `session`, `pending_bytes` (-1: held or failed over, nobody counts), `rate_per_s`, `sent_bytes`, `last_bytes`, "
          "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
          "done}]` with `left_ms`, and, after a failure, `error: {code, message, hint}`, "
          "`error_since_ms`, `retry_at_ms`, `failures`. A `replica` has `store`",
