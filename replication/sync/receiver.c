@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The replication protocol, as a peer's session speaks it over a link. Every request names its
- * "group"; numbers are JSON integers, hashes and uuids hex. A request is answered by {"ok": ...}
+ * "group" and the "generation" under which it is sent: what writes is refused (fenced) under another
+ * one than the store's. Numbers are JSON integers, hashes and uuids hex. A request is answered by {"ok": ...}
  * or {"error": ...} (link/link.c) before the next one is looked at; many may be on the way.
  *
  *   op                   fields                                payload    answer (payload)
@@ -36,6 +37,7 @@
 #include "base/mem.h"
 #include "sync/wire.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define DIGESTS_MAX (LINK_PAYLOAD_MAX / DIGEST_BYTES)
@@ -294,22 +296,23 @@ static const struct op {
     const char *name;
     int (*run)(struct call *call, struct err *err);
     const char *crash; /* passed between the effect and its answer */
+    bool writes;       /* only under the store's generation */
 } ops[] = {
-    {"store.info", op_info, NULL},
-    {"store.disks", op_disks, NULL},
-    {"store.base-begin", op_base_begin, "receiver.base-begin"},
-    {"store.base-frame", op_base_frame, "receiver.base-frame"},
-    {"store.base-sync", op_base_sync, "receiver.base-sync"},
-    {"store.base-end", op_base_end, "receiver.base-end"},
-    {"store.segment-open", op_segment_open, "receiver.segment-open"},
-    {"store.segment-write", op_segment_write, "receiver.segment-write"},
-    {"store.segment-close", op_segment_close, "receiver.segment-close"},
-    {"store.commit", op_commit, "receiver.commit"},
-    {"store.apply", op_apply, "receiver.apply"},
-    {"store.points", op_points, NULL},
-    {"store.manifest", op_manifest, NULL},
-    {"store.digests", op_digests, NULL},
-    {"store.prune", op_prune, "receiver.prune"},
+    {"store.info", op_info, NULL, false},
+    {"store.disks", op_disks, NULL, false},
+    {"store.base-begin", op_base_begin, "receiver.base-begin", false},
+    {"store.base-frame", op_base_frame, "receiver.base-frame", true},
+    {"store.base-sync", op_base_sync, "receiver.base-sync", true},
+    {"store.base-end", op_base_end, "receiver.base-end", true},
+    {"store.segment-open", op_segment_open, "receiver.segment-open", true},
+    {"store.segment-write", op_segment_write, "receiver.segment-write", true},
+    {"store.segment-close", op_segment_close, "receiver.segment-close", true},
+    {"store.commit", op_commit, "receiver.commit", true},
+    {"store.apply", op_apply, "receiver.apply", true},
+    {"store.points", op_points, NULL, false},
+    {"store.manifest", op_manifest, NULL, false},
+    {"store.digests", op_digests, NULL, false},
+    {"store.prune", op_prune, "receiver.prune", true},
 };
 
 static const struct op *find_op(const char *name)
@@ -331,6 +334,24 @@ static bool leaves_doubt(enum err_code code)
     return code == ERR_IO || code == ERR_SPACE || code == ERR_UNKNOWN;
 }
 
+/* A side that was promoted over may still have requests under way, which knew nothing of it. (The
+ * store itself checks `base-begin`, which may raise the generation, and each manifest.) */
+static int check_generation(const struct call *call, const char *group, struct err *err)
+{
+    struct store_info info;
+    uint64_t generation;
+
+    if (json_need_u64(call->msg->head, "generation", "message", &generation, err) < 0
+        || call->store->ops->info(call->store, &info, err) < 0)
+        return -1;
+    if (generation != info.generation)
+        return err_set(err, ERR_FENCED, 0,
+                       "the replica of %s is at generation %" PRIu64
+                       ", this was sent under generation %" PRIu64,
+                       group, info.generation, generation);
+    return 0;
+}
+
 static int run_op(const struct receiver_host *host, const char *peer, const struct op *op,
                   struct call *call, struct err *err)
 {
@@ -339,7 +360,9 @@ static int run_op(const struct receiver_host *host, const char *peer, const stru
     if (wire_need_name(call->msg->head, "group", &group, err) < 0
         || host->store_get(host->ctx, peer, group, &call->store, err) < 0)
         return -1;
-    int rc = op->run(call, err);
+    int rc = op->writes ? check_generation(call, group, err) : 0;
+    if (rc == 0)
+        rc = op->run(call, err);
     host->store_put(host->ctx, group, call->store, rc < 0 && leaves_doubt(err->code));
     if (rc == 0 && op->crash)
         CRASH_POINT(op->crash);

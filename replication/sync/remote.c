@@ -12,11 +12,12 @@
 #define REQUEST_BYTES  256u /* what an empty request counts in the window */
 #define MESSAGE_WINDOW (sizeof(((struct remote *)0)->sizes) / sizeof(uint64_t))
 
-void remote_init(struct remote *remote, struct link *link, const char *group)
+void remote_init(struct remote *remote, struct link *link, const char *group, uint64_t generation)
 {
     memset(remote, 0, sizeof(*remote));
     remote->link = link;
     remote->group = group;
+    remote->generation = generation;
 }
 
 /* The other side's cancel is not ours: to us it went away for a while. */
@@ -69,6 +70,7 @@ static int send_request(struct remote *remote, json_t *head, const void *payload
 
     assert(owned);
     (void)json_object_set_new(owned, "group", json_string(remote->group));
+    (void)json_object_set_new(owned, "generation", json_integer((json_int_t)remote->generation));
     if (link_send(remote->link, owned, payload, len, cancel, err) < 0)
         return drop_waiting(remote, cancel);
     remote->sent_bytes += len + REQUEST_BYTES;

@@ -9,8 +9,9 @@
 #include "replica/store.h"
 
 struct remote {
-    struct link *link; /* borrowed */
-    const char *group; /* borrowed */
+    struct link *link;   /* borrowed */
+    const char *group;   /* borrowed */
+    uint64_t generation; /* under which this side writes; with every request */
     uint64_t sent_bytes;
     uint32_t waiting; /* queued requests without an answer */
     uint64_t window;  /* their payload */
@@ -19,7 +20,7 @@ struct remote {
     bool proven; /* something was answered over this link */
 };
 
-void remote_init(struct remote *remote, struct link *link, const char *group);
+void remote_init(struct remote *remote, struct link *link, const char *group, uint64_t generation);
 /* Waits for all answers to queued requests. */
 int remote_drain(struct remote *remote, struct cancel *cancel, struct err *err) MUST_CHECK;
 

@@ -45,7 +45,7 @@ static int need_replica(struct session *s, struct cancel *cancel, struct err *er
             s->blame = BLAME_PEER;
             return -1;
         }
-        remote_init(&s->remote, s->link, s->config.group);
+        remote_init(&s->remote, s->link, s->config.group, s->config.generation);
     }
     if (remote_info(&s->remote, &s->info, cancel, err) < 0)
         return session_blame_peer(s);

@@ -67,8 +67,12 @@ static int ask(struct fixture *f, const char *text, const void *payload, size_t 
     CLEANUP(json_freep) json_t *head = NULL;
     CLEANUP(link_msg_done) struct link_msg msg = {0};
     struct err failed = ERR_EMPTY;
+    struct store_info info;
 
     EXPECT_OK(json_parse(text, strlen(text), &head, &failed));
+    EXPECT_OK(f->store->ops->info(f->store, &info, &failed));
+    if (!json_object_get(head, "generation"))
+        (void)json_object_set_new(head, "generation", json_integer((json_int_t)info.generation));
     EXPECT_OK(link_send(f->ours, head, payload, len, NULL, &failed));
     EXPECT_OK(link_recv(f->theirs, &msg, NULL, &failed));
     EXPECT_OK(receiver_serve(&f->host, f->theirs, &msg, NULL, &failed));
@@ -156,6 +160,30 @@ static void a_frame_that_was_not_sealed_by_us_is_refused(void **state)
                                 "not a frame", 11));
 }
 
+/* What was under way when somebody else was promoted. */
+static void what_is_sent_under_another_generation_is_refused(void **state)
+{
+    static const char *const writing[] = {
+        "\"op\":\"store.prune\",\"keep\":1",
+        "\"op\":\"store.apply\"",
+        "\"op\":\"store.base-end\"",
+        "\"op\":\"store.segment-open\",\"disk\":\"a\",\"uuid\":\"" UUID "\"",
+    };
+    CLEANUP(fixture_done) struct fixture f;
+
+    begin(&f, *state);
+    EXPECT_OK(ask(&f,
+                  "{\"op\":\"store.base-begin\",\"group\":\"shop\",\"need\":0,\"generation\":2,"
+                  "\"disks\":[{\"name\":\"a\",\"size\":65536}]}",
+                  NULL, 0));
+    for (size_t i = 0; i < ARRAY_LEN(writing); i++) {
+        CLEANUP(mem_freep)
+        char *text = mem_printf("{%s,\"group\":\"shop\",\"generation\":1}", writing[i]);
+        EXPECT_ERR(ERR_FENCED, ask(&f, text, NULL, 0));
+        EXPECT_TEXT("at generation 2, this was sent under generation 1");
+    }
+}
+
 static void a_broken_link_ends_the_service(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -177,6 +205,7 @@ int main(void)
         TMPDIR_TEST(what_is_not_in_the_protocol_is_refused),
         TMPDIR_TEST(another_peers_replica_is_denied),
         TMPDIR_TEST(a_frame_that_was_not_sealed_by_us_is_refused),
+        TMPDIR_TEST(what_is_sent_under_another_generation_is_refused),
         TMPDIR_TEST(a_broken_link_ends_the_service),
     };
     return cmocka_run_group_tests_name("receiver", tests, NULL, NULL);
