@@ -230,6 +230,22 @@ static void points_are_listed_with_age_and_state(void **state)
         "   10  2026-03-01 11:59:57  3.0 s    1.0 KiB    1  crash        safe, not yet applied\n");
 }
 
+static void what_nobody_counts_any_more_is_shown_as_unknown(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *held = json_of("{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":"
+                           "\"failing-over\",\"session\":\"paused\",\"pending_bytes\":-1}");
+    CLEANUP(json_freep) json_t *list = json_pack("[O]", held);
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_protection(held, &out);
+    assert_non_null(strstr(str_text(&out), "pending      -, sent at"));
+    str_clear(&out);
+    show_status(list, &plain, &out);
+    assert_null(strstr(str_text(&out), "  0 B")); /* neither pending nor a rate is claimed */
+}
+
 /* --- Runs -------------------------------------------------------------------------------------- */
 
 #define RUN_HEAD                                                                      \
@@ -459,6 +475,7 @@ int main(void)
         cmocka_unit_test(colours_are_not_counted_as_width),
         cmocka_unit_test(nothing_protected_says_what_to_do),
         cmocka_unit_test(points_are_listed_with_age_and_state),
+        cmocka_unit_test(what_nobody_counts_any_more_is_shown_as_unknown),
         cmocka_unit_test(a_run_is_a_tree_of_stages_and_steps),
         cmocka_unit_test(a_step_that_did_not_reach_all_is_no_tick),
         cmocka_unit_test(only_what_changed_makes_a_line),
