@@ -59,9 +59,19 @@ static int check_test(const struct state_run *test, struct err *err)
                        test->id, test->kind);
     if (state == RUN_CLEANUP_DUE || state == RUN_CLEANUP_FAILED)
         return 0;
-    return err_set(err, ERR_STATE, 0, "test %" PRId64 " of %s is %s%s", test->id, test->plan,
-                   test->state,
-                   run_is_active(state) ? "; hint: wait for its end, or muster run cancel" : "");
+    if (state == RUN_PAUSED)
+        return err_set(err, ERR_STATE, 0,
+                       "test %" PRId64 " of %s is paused, it waits for a person; hint: `muster run "
+                       "cancel %" PRId64 "` ends it and takes it away",
+                       test->id, test->plan, test->id);
+    if (run_is_active(state))
+        return err_set(err, ERR_STATE, 0,
+                       "test %" PRId64
+                       " of %s is %s; hint: wait for its end, or `muster run cancel "
+                       "%" PRId64 "`",
+                       test->id, test->plan, test->state, test->id);
+    return err_set(err, ERR_STATE, 0, "test %" PRId64 " of %s is %s", test->id, test->plan,
+                   test->state);
 }
 
 /* A cleanup removes what the test brought up, by the plan as the test had it. */
