@@ -78,8 +78,11 @@ static void a_probe_reaches_what_listens_inside_and_nothing_outside_does(void **
 
 static void a_machine_on_the_bridge_is_reached_by_its_address(void **state)
 {
-    const char *const add[] = {"ip",          "-n",  *state, "addr", "add",
-                               "10.9.8.7/24", "dev", "br0",  NULL};
+    /* Not `ip -n`, which wants / to be a mount point. */
+    CLEANUP(mem_freep)
+    char *enter = mem_printf("--net=/run/netns/%s", *state ? (char *)*state : "");
+    const char *const add[] = {"nsenter",     enter, "ip",  "addr", "add",
+                               "10.9.8.7/24", "dev", "br0", NULL};
     CLEANUP(fd_close) int fd = -1;
     uint16_t port;
 

@@ -176,7 +176,7 @@ static void a_promotion_needs_a_point_that_is_there(void **state)
 
     EXPECT_ERR(ERR_FENCED, promote(f, 1, 0, "run-7", &generation, &point));
     fixture_copy(f);
-    EXPECT_ERR(ERR_STATE, promote(f, 1, 0, "run-7", &generation, &point));
+    EXPECT_ERR(ERR_NOT_FOUND, promote(f, 1, 0, "run-7", &generation, &point));
     fixture_points(f, 2);
     EXPECT_ERR(ERR_NOT_FOUND, promote(f, 1, 9, "run-7", &generation, &point));
     EXPECT_TEXT("1 to 2");
