@@ -113,8 +113,8 @@ struct store_ops {
     /* Keeps the newest `keep` applied points (at least 1), pinned ones and those after them. */
     int (*prune)(struct store *store, uint64_t keep, struct err *err);
 
-    /* Promotion to `expected` + 1 (ERR_FENCED when the store is elsewhere): applies what is
-     * durable, writes a manifest with `promotion` whose parent is `point` (0: the newest), raises
+    /* Promotion to `expected` + 1 (ERR_FENCED when the store is elsewhere; ERR_NOT_FOUND without
+     * such a point, or without any: nothing was changed then): applies what is durable, writes a manifest with `promotion` whose parent is `point` (0: the newest), raises
      * the number; durable when it returns. Repeating it with the same `token` succeeds and gives
      * the same answer. `sign` is this site's private key. `ret_point` is the point whose data were
      * chosen: the one to pin and serve. The promotion's own manifest takes the next free number
