@@ -125,7 +125,10 @@ static void at_monitor(const char *command)
 
 static bool tap_is_there(void)
 {
-    const char *const argv[] = {"ip", "-n", netns, "-o", "link", "show", "master", "br0", NULL};
+    /* Not `ip -n`, which wants / to be a mount point. */
+    CLEANUP(mem_freep) char *enter = mem_printf("--net=/run/netns/%s", netns);
+    const char *const argv[] = {"nsenter", enter,    "ip",  "-o", "link",
+                                "show",    "master", "br0", NULL};
     const struct proc_spec spec = {.argv = argv};
     CLEANUP(str_free) struct str text = STR_EMPTY;
     int status;
