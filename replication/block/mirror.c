@@ -26,8 +26,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CHUNK        (UINT64_C(64) << 10)
-#define PIECE_MAX    (UINT64_C(1) << 20)
+#define CHUNK     (UINT64_C(64) << 10)
+#define PIECE_MAX (UINT64_C(1) << 20)
 /* Room for all requests that QEMU's mirror ever has under way (16 of at most 1 MiB). With less it
  * waits for room among its own requests, and QEMU 7.2 then crashes or stands still: seen in one copy
  * of four with 1 MiB, one of seven with 2 MiB. */
