@@ -345,32 +345,41 @@ static int let_it_end(struct mirror *mirror, struct cancel *cancel, struct err *
                        NULL, cancel, err);
 }
 
-/* Looks at what QEMU said: clears `running` when the job has ended. */
-static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err *err)
+/* Clears `running` when QEMU said that the job has ended. */
+static int look_for_end(struct mirror *mirror, struct err *err)
 {
-    static const char *const readies[] = {"BLOCK_JOB_READY", NULL};
-    static const char *const ends[] = {"BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", NULL};
-    const struct qmp_want ready = {readies, "device", mirror->job};
-    const struct qmp_want end = {ends, "device", mirror->job};
-    CLEANUP(json_freep) json_t *is_ready = NULL;
-    CLEANUP(json_freep) json_t *has_ended = NULL;
+    static const char *const names[] = {"BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", NULL};
+    const struct qmp_want end = {names, "device", mirror->job};
+    CLEANUP(json_freep) json_t *event = NULL;
     const char *why;
 
-    if (qmp_take_event(mirror->qmp, &end, &has_ended, err) < 0)
+    if (qmp_take_event(mirror->qmp, &end, &event, err) < 0)
         return -1;
-    if (has_ended) {
-        mirror->running = false;
-        why = json_get_str(json_object_get(has_ended, "data"), "error", NULL);
-        if (why)
-            return err_set(err, ERR_IO, 0, "disk %s: the mirror failed: %s", mirror->disk, why);
-        if (!mirror->ending)
-            return err_set(err, ERR_CANCELLED, 0, "disk %s: somebody cancelled the mirror",
-                           mirror->disk);
+    if (!event)
         return 0;
-    }
-    if (qmp_take_event(mirror->qmp, &ready, &is_ready, err) < 0)
+    mirror->running = false;
+    why = json_get_str(json_object_get(event, "data"), "error", NULL);
+    if (why)
+        return err_set(err, ERR_IO, 0, "disk %s: the mirror failed: %s", mirror->disk, why);
+    if (!mirror->ending)
+        return err_set(err, ERR_CANCELLED, 0, "disk %s: somebody cancelled the mirror",
+                       mirror->disk);
+    return 0;
+}
+
+/* The end is looked for last: whatever reads from QEMU keeps all events that it meets, and for those
+ * the descriptor never becomes readable again. */
+static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    static const char *const names[] = {"BLOCK_JOB_READY", NULL};
+    const struct qmp_want ready = {names, "device", mirror->job};
+    CLEANUP(json_freep) json_t *is_ready = NULL;
+
+    if (qmp_take_event(mirror->qmp, &ready, &is_ready, err) < 0 || look_for_end(mirror, err) < 0)
         return -1;
-    return is_ready || mirror->came_round ? let_it_end(mirror, cancel, err) : 0;
+    if (!mirror->running || !(is_ready || mirror->came_round))
+        return 0;
+    return let_it_end(mirror, cancel, err) < 0 ? -1 : look_for_end(mirror, err);
 }
 
 int mirror_next(struct mirror *mirror, struct source_piece *ret_piece, struct cancel *cancel,
