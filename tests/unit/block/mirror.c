@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The mirror against a monitor that says things in an order a real QEMU keeps only now and then. */
+#include "block/mirror.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "support/expect.h"
+#include "support/qemu/fake_qmp.h"
+#include "support/tmpdir.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static struct fake_qmp *fake;
+static struct qmp *qmp;
+static struct cancel *cancel;
+static char job[64];
+
+/* Ready as soon as it starts; its end stands before the answer to the cancel. */
+static char *ends_before_it_answers(void *ctx, const json_t *command)
+{
+    const char *name = json_get_str(command, "execute", "");
+    CLEANUP(mem_freep) char *text = NULL;
+
+    (void)ctx;
+    if (str_eq(name, "blockdev-mirror")) {
+        (void)snprintf(job, sizeof(job), "%s",
+                       json_get_str(json_object_get(command, "arguments"), "job-id", ""));
+        text =
+            mem_printf("{\"return\": {}, \"id\": @ID}\n{\"event\": \"BLOCK_JOB_READY\", \"data\": "
+                       "{\"device\": \"%s\"}}",
+                       job);
+        return fake_qmp_say(text);
+    }
+    if (str_eq(name, "block-job-cancel")) {
+        text = mem_printf("{\"event\": \"BLOCK_JOB_COMPLETED\", \"data\": {\"device\": \"%s\"}}\n"
+                          "{\"return\": {}, \"id\": @ID}",
+                          job);
+        return fake_qmp_say(text);
+    }
+    return fake_qmp_ok();
+}
+
+static int disconnect(void **state)
+{
+    qmp_closep(&qmp);
+    fake_qmp_free(fake);
+    fake = NULL;
+    cancel_freep(&cancel);
+    return tmpdir_teardown(state);
+}
+
+static void an_end_that_comes_before_the_answer_to_the_cancel_is_seen(void **dir)
+{
+    CLEANUP(mem_freep) char *path = path_join(*dir, "qmp");
+    const struct fake_qmp_config monitor = {.path = path, .answer = ends_before_it_answers};
+    const struct mirror_config config = {.disk = "vda",
+                                         .node = "d0",
+                                         .size = 64 * MIB,
+                                         .tag = "muster-test",
+                                         .work_dir = *dir,
+                                         .plugin_path =
+                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so"};
+    struct mirror *mirror = NULL;
+    struct source_piece piece;
+
+    cancel = cancel_new(NULL, NULL, 20000);
+    fake = fake_qmp_new(&monitor);
+    EXPECT_OK(qmp_open(path, clock_real(), &qmp, cancel, &err));
+    EXPECT_OK(mirror_open(&config, qmp, &mirror, cancel, &err));
+    EXPECT_OK(mirror_next(mirror, &piece, cancel, &err));
+    assert_int_equal(piece.len, 0);
+    mirror_close(mirror);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(an_end_that_comes_before_the_answer_to_the_cancel_is_seen,
+                                        tmpdir_setup, disconnect),
+    };
+    return cmocka_run_group_tests_name("mirror", tests, NULL, NULL);
+}
