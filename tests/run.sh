@@ -42,15 +42,15 @@ part_lint() {
 configure() { # DIR CMAKE-OPTIONS...
     dir=$1
     shift
-    cmake -S . -B "$dir" -G Ninja "$@" > "$dir.cmake.log" 2>&1 || {
-        cat "$dir.cmake.log" >&2
+    mkdir -p "$dir"
+    cmake -S . -B "$dir" -G Ninja "$@" > "$dir/cmake.log" 2>&1 || {
+        cat "$dir/cmake.log" >&2
         return 1
     }
 }
 
 part_build() {
     say "Build: gcc"
-    mkdir -p build
     configure build -DCMAKE_C_COMPILER=gcc
     ninja -C build -j "$jobs" --quiet
 }
@@ -77,7 +77,6 @@ part_e2e() {
 
 part_sanitize() {
     say "Build and tests: clang, AddressSanitizer and UndefinedBehaviorSanitizer"
-    mkdir -p build
     configure build/asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
         -DSANITIZE=address,undefined
     ninja -C build/asan -j "$jobs" --quiet
@@ -87,7 +86,6 @@ part_sanitize() {
 
 part_threads() {
     say "Build and tests: clang, ThreadSanitizer"
-    mkdir -p build
     configure build/tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DSANITIZE=thread
     ninja -C build/tsan -j "$jobs" --quiet
     TMPDIR=$memory run_ctest build/tsan "TSan, threaded rooms" -j "$jobs" -R '^(unit/(base|core|link|sync|replica|run|sites)|sim)/'
@@ -95,7 +93,6 @@ part_threads() {
 
 part_tidy() {
     say "clang-tidy"
-    mkdir -p build
     configure build/tidy -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug
     find replication engine lua -name '*.c' | xargs -P "$jobs" -n 4 clang-tidy-14 -p build/tidy --quiet
 }
