@@ -144,10 +144,11 @@ q paris resume db1 > /dev/null
 
 # --- Off: compared as a whole ------------------------------------------------------------------
 
-remember_points db1
 arm paris sync.rescan
 q paris machine stop db1 > /dev/null 2>&1 || true
 died paris sync.rescan
+# Only now: points of the machine while it ran would do for the one that is waited for below.
+remember_points db1
 revive paris
 q paris machine stop db1 > /dev/null
 points_go_on db1
