@@ -208,7 +208,6 @@ static int write_digests(struct apply *a, size_t i, struct store_digests *ret_di
     return 0;
 }
 
-/* A head is synced even when nothing of it changed this time: before the cut, something may. */
 static int write_disk(struct apply *a, size_t i, struct store_digests *ret_digests, struct err *err)
 {
     struct store_dir *d = a->d;
