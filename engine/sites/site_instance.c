@@ -389,14 +389,35 @@ int ask_instance_remove(struct estate *estate, const json_t *args, json_t **ret_
     return rc;
 }
 
+/* --- All of them ---------------------------------------------------------------------------- */
+
+int site_instance_each(struct estate *estate, site_instance_fn *fn, void *ctx, struct err *err)
+{
+    CLEANUP(mem_freep) char *folder = path_join(estate->dir, "instances");
+    CLEANUP(fs_names_free) struct fs_names names = {0};
+
+    if (!fs_exists(folder))
+        return 0;
+    if (fs_list(folder, &names, err) < 0)
+        return -1;
+    for (size_t i = 0; i < names.len; i++) {
+        CLEANUP(mem_freep) char *dir = path_join(folder, names.at[i]);
+        if (fn(ctx, names.at[i], dir, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* --- Whose disks they are ------------------------------------------------------------------- */
 
-static int check_other(const char *dir, const char *group, struct err *err)
+static int check_other(void *ctx, const char *name, const char *dir, struct err *err)
 {
+    const char *group = ctx;
     CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
     CLEANUP(str_free) struct str text = STR_EMPTY;
     CLEANUP(json_freep) json_t *json = NULL;
 
+    (void)name;
     if (fs_read_file(fs_real(), path, FILE_MAX_BYTES, &text, err) < 0) {
         if (err->code != ERR_NOT_FOUND)
             return -1;
@@ -416,19 +437,9 @@ static int check_other(const char *dir, const char *group, struct err *err)
 
 int estate_check_unused(struct estate *estate, const char *group, struct err *err)
 {
-    CLEANUP(mem_freep) char *folder = path_join(estate->dir, "instances");
-    CLEANUP(fs_names_free) struct fs_names names = {0};
+    CLEANUP(mem_freep) char *name = mem_strdup(group);
 
-    if (!fs_exists(folder))
-        return 0;
-    if (fs_list(folder, &names, err) < 0)
-        return -1;
-    for (size_t i = 0; i < names.len; i++) {
-        CLEANUP(mem_freep) char *dir = path_join(folder, names.at[i]);
-        if (check_other(dir, group, err) < 0)
-            return -1;
-    }
-    return 0;
+    return site_instance_each(estate, check_other, name, err);
 }
 
 /* --- Repair --------------------------------------------------------------------------------- */
@@ -465,24 +476,37 @@ static int repair_one(struct estate *estate, const char *dir, uint32_t *repaired
     return rc < 0 ? err_wrap(err, "%s", dir) : 0;
 }
 
+struct repair {
+    struct estate *estate;
+    uint32_t *repaired;
+    struct cancel *cancel;
+    struct err last;
+};
+
+/* Errors of one do not stop the others. */
+static int repair_next(void *ctx, const char *name, const char *dir, struct err *err)
+{
+    struct repair *repair = ctx;
+    struct err why = ERR_EMPTY;
+
+    (void)name;
+    if (cancel_check(repair->cancel, err) < 0)
+        return -1;
+    if (repair_one(repair->estate, dir, repair->repaired, repair->cancel, &why) < 0)
+        repair->last = why;
+    return 0;
+}
+
 int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *cancel,
                   struct err *err)
 {
-    CLEANUP(mem_freep) char *folder = path_join(estate->dir, "instances");
-    CLEANUP(fs_names_free) struct fs_names names = {0};
-    struct err last = ERR_EMPTY;
+    struct repair repair = {estate, ret_repaired, cancel, ERR_EMPTY};
 
     *ret_repaired = 0;
-    if (!fs_exists(folder))
-        return 0;
-    if (fs_list(folder, &names, err) < 0)
+    if (site_instance_each(estate, repair_next, &repair, err) < 0)
         return -1;
-    for (size_t i = 0; i < names.len; i++) {
-        CLEANUP(mem_freep) char *dir = path_join(folder, names.at[i]);
-        if (cancel_check(cancel, err) < 0)
-            return -1;
-        if (repair_one(estate, dir, ret_repaired, cancel, &last) < 0)
-            *err = last;
-    }
-    return last.code ? -1 : 0;
+    if (repair.last.code == ERR_NONE)
+        return 0;
+    *err = repair.last;
+    return -1;
 }

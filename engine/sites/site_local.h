@@ -44,6 +44,10 @@ struct site_instance {
     struct provider_served_disks served;
 };
 void site_instance_done(struct site_instance *instance); /* also for CLEANUP */
+/* Each folder of instances/, until one returns -1; `name` is the last part of `dir`. */
+typedef int site_instance_fn(void *ctx, const char *name, const char *dir, struct err *err);
+int site_instance_each(struct estate *estate, site_instance_fn *fn, void *ctx, struct err *err)
+    MUST_CHECK;
 /* "DIR/instances/RUN-MACHINE"; free with free(). */
 char *site_instance_dir(struct estate *estate, const char *run, const char *machine);
 /* ERR_NOT_FOUND: no such folder, or nothing was started in it yet. */

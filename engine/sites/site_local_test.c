@@ -80,29 +80,33 @@ static void add_left(json_t *left, char *text)
     free(text);
 }
 
-/* Folders of the run's machines, and each file in them. */
+struct leftovers {
+    const char *prefix; /* of the folders of the run's machines */
+    json_t *left;
+};
+
+/* Such a folder, and each file in it. */
+static int add_folder(void *ctx, const char *name, const char *dir, struct err *err)
+{
+    struct leftovers *leftovers = ctx;
+    CLEANUP(fs_names_free) struct fs_names files = {0};
+
+    if (!str_starts(name, leftovers->prefix))
+        return 0;
+    add_left(leftovers->left, mem_printf("folder %s", dir));
+    if (fs_list(dir, &files, err) < 0)
+        return -1;
+    for (size_t i = 0; i < files.len; i++)
+        add_left(leftovers->left, mem_printf("file %s/%s", dir, files.at[i]));
+    return 0;
+}
+
 static int left_files(struct estate *estate, const char *run, json_t *left, struct err *err)
 {
-    CLEANUP(mem_freep) char *folder = path_join(estate->dir, "instances");
     CLEANUP(mem_freep) char *prefix = mem_printf("%s-", run);
-    CLEANUP(fs_names_free) struct fs_names names = {0};
+    struct leftovers leftovers = {prefix, left};
 
-    if (!fs_exists(folder))
-        return 0;
-    if (fs_list(folder, &names, err) < 0)
-        return -1;
-    for (size_t i = 0; i < names.len; i++) {
-        CLEANUP(fs_names_free) struct fs_names files = {0};
-        CLEANUP(mem_freep) char *dir = path_join(folder, names.at[i]);
-        if (!str_starts(names.at[i], prefix))
-            continue;
-        add_left(left, mem_printf("folder %s", dir));
-        if (fs_list(dir, &files, err) < 0)
-            return -1;
-        for (size_t k = 0; k < files.len; k++)
-            add_left(left, mem_printf("file %s/%s", dir, files.at[k]));
-    }
-    return 0;
+    return site_instance_each(estate, add_folder, &leftovers, err);
 }
 
 /* Arguments of a process with blanks between them; false when it is gone or has none. */

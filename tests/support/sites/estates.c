@@ -227,3 +227,18 @@ json_t *estates_ask(struct site *site, const char *what, json_t *args)
     EXPECT_OK(site_ask(site, what, args, &reply, NULL, &err));
     return reply;
 }
+
+void estates_tell(struct site *site, const char *what, json_t *args)
+{
+    json_decref(estates_ask(site, what, args));
+}
+
+json_t *estates_group_args(const char *run)
+{
+    return json_pack("{s:s, s:s}", "group", "db1", "run", run);
+}
+
+json_t *estates_machine_args(const char *run)
+{
+    return json_pack("{s:s, s:s, s:b}", "machine", "db1", "run", run, "test", 1);
+}

@@ -35,3 +35,8 @@ int estates_teardown(void **state);
 void estates_restart_paris(struct estates *e);
 /* Asks; fails the test on an error. Borrowed until the next call by the test: new reference. */
 json_t *estates_ask(struct site *site, const char *what, json_t *args);
+/* The same, and nothing of the answer is wanted. */
+void estates_tell(struct site *site, const char *what, json_t *args);
+/* {group, run} and {machine, run, test} of db1, for asks. */
+json_t *estates_group_args(const char *run);
+json_t *estates_machine_args(const char *run);
