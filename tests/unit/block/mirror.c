@@ -5,7 +5,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "support/expect.h"
-#include "support/qemu/fake_qmp.h"
+#include "support/qemu/fake_monitor.h"
 #include "support/tmpdir.h"
 
 #include <stdio.h>
@@ -13,9 +13,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-static struct fake_qmp *fake;
-static struct qmp *qmp;
-static struct cancel *cancel;
+static struct fake_monitor monitor;
 static char job[64];
 
 /* Ready as soon as it starts; its end stands before the answer to the cancel. */
@@ -45,17 +43,12 @@ static char *ends_before_it_answers(void *ctx, const json_t *command)
 
 static int disconnect(void **state)
 {
-    qmp_closep(&qmp);
-    fake_qmp_free(fake);
-    fake = NULL;
-    cancel_freep(&cancel);
+    fake_monitor_close(&monitor);
     return tmpdir_teardown(state);
 }
 
 static void an_end_that_comes_before_the_answer_to_the_cancel_is_seen(void **dir)
 {
-    CLEANUP(mem_freep) char *path = path_join(*dir, "qmp");
-    const struct fake_qmp_config monitor = {.path = path, .answer = ends_before_it_answers};
     const struct mirror_config config = {.disk = "vda",
                                          .node = "d0",
                                          .size = 64 * MIB,
@@ -66,11 +59,9 @@ static void an_end_that_comes_before_the_answer_to_the_cancel_is_seen(void **dir
     struct mirror *mirror = NULL;
     struct source_piece piece;
 
-    cancel = cancel_new(NULL, NULL, 20000);
-    fake = fake_qmp_new(&monitor);
-    EXPECT_OK(qmp_open(path, clock_real(), &qmp, cancel, &err));
-    EXPECT_OK(mirror_open(&config, qmp, &mirror, cancel, &err));
-    EXPECT_OK(mirror_next(mirror, &piece, cancel, &err));
+    fake_monitor_open(&monitor, *dir, ends_before_it_answers);
+    EXPECT_OK(mirror_open(&config, monitor.qmp, &mirror, monitor.cancel, &err));
+    EXPECT_OK(mirror_next(mirror, &piece, monitor.cancel, &err));
     assert_int_equal(piece.len, 0);
     mirror_close(mirror);
 }

@@ -4,32 +4,21 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "support/expect.h"
-#include "support/qemu/fake_qmp.h"
+#include "support/qemu/fake_monitor.h"
 #include "support/tmpdir.h"
 
 #include <stdlib.h>
 
-static struct fake_qmp *fake;
-static struct qmp *qmp;
-static struct cancel *cancel;
+static struct fake_monitor monitor;
 
 static void connect_to(const char *dir, char *(*answer)(void *ctx, const json_t *command))
 {
-    char *path = path_join(dir, "qmp");
-    struct fake_qmp_config config = {.path = path, .answer = answer};
-
-    cancel = cancel_new(NULL, NULL, 20000);
-    fake = fake_qmp_new(&config);
-    EXPECT_OK(qmp_open(path, clock_real(), &qmp, cancel, &err));
-    free(path);
+    fake_monitor_open(&monitor, dir, answer);
 }
 
 static int disconnect(void **state)
 {
-    qmp_closep(&qmp);
-    fake_qmp_free(fake);
-    fake = NULL;
-    cancel_freep(&cancel);
+    fake_monitor_close(&monitor);
     return tmpdir_teardown(state);
 }
 
@@ -58,7 +47,7 @@ static void nodes_and_their_bitmaps_are_listed(void **dir)
     const struct blocks_node *node;
 
     connect_to(*dir, some_nodes);
-    EXPECT_OK(blocks_list(qmp, &nodes, cancel, &err));
+    EXPECT_OK(blocks_list(monitor.qmp, &nodes, monitor.cancel, &err));
     assert_int_equal(nodes.len, 2);
     node = blocks_find(&nodes, "d0");
     assert_non_null(node);
@@ -75,8 +64,8 @@ static void nodes_and_their_bitmaps_are_listed(void **dir)
 static void an_empty_transaction_is_not_sent(void **dir)
 {
     connect_to(*dir, some_nodes);
-    EXPECT_OK(blocks_transaction(qmp, json_array(), cancel, &err));
-    assert_int_equal(fake_qmp_count(fake, "transaction"), 0);
+    EXPECT_OK(blocks_transaction(monitor.qmp, json_array(), monitor.cancel, &err));
+    assert_int_equal(fake_qmp_count(monitor.fake, "transaction"), 0);
 }
 
 static char *jobs_that_end(void *ctx, const json_t *command)
@@ -101,17 +90,17 @@ static char *jobs_that_end(void *ctx, const json_t *command)
 static void a_jobs_end_is_what_its_event_says(void **dir)
 {
     connect_to(*dir, jobs_that_end);
-    EXPECT_OK(blocks_transaction(qmp, json_pack("[{}]"), cancel, &err));
-    EXPECT_OK(blocks_wait_job(qmp, "good", cancel, &err));
-    EXPECT_ERR(ERR_IO, blocks_wait_job(qmp, "bad", cancel, &err));
+    EXPECT_OK(blocks_transaction(monitor.qmp, json_pack("[{}]"), monitor.cancel, &err));
+    EXPECT_OK(blocks_wait_job(monitor.qmp, "good", monitor.cancel, &err));
+    EXPECT_ERR(ERR_IO, blocks_wait_job(monitor.qmp, "bad", monitor.cancel, &err));
     EXPECT_TEXT("No space left");
-    EXPECT_ERR(ERR_CANCELLED, blocks_wait_job(qmp, "gone", cancel, &err));
+    EXPECT_ERR(ERR_CANCELLED, blocks_wait_job(monitor.qmp, "gone", monitor.cancel, &err));
 }
 
 static void cancelling_a_job_that_is_gone_is_fine(void **dir)
 {
     connect_to(*dir, jobs_that_end);
-    EXPECT_OK(blocks_cancel_job(qmp, "mine", cancel, &err));
+    EXPECT_OK(blocks_cancel_job(monitor.qmp, "mine", monitor.cancel, &err));
 }
 
 static void a_job_that_does_not_end_is_given_up_with_the_cancel(void **dir)
@@ -119,7 +108,7 @@ static void a_job_that_does_not_end_is_given_up_with_the_cancel(void **dir)
     CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 300);
 
     connect_to(*dir, jobs_that_end);
-    EXPECT_ERR(ERR_TIMEOUT, blocks_cancel_job(qmp, "other", soon, &err));
+    EXPECT_ERR(ERR_TIMEOUT, blocks_cancel_job(monitor.qmp, "other", soon, &err));
 }
 
 #define BLOCKS_TEST(f) cmocka_unit_test_setup_teardown(f, tmpdir_setup, disconnect)

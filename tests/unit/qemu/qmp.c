@@ -4,33 +4,21 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "support/expect.h"
-#include "support/qemu/fake_qmp.h"
+#include "support/qemu/fake_monitor.h"
 #include "support/tmpdir.h"
 
 #include <stdlib.h>
 
-static struct fake_qmp *fake;
-static struct qmp *qmp;
-static struct cancel *cancel;
+static struct fake_monitor monitor;
 
-/* Opens a monitor in the test's folder that answers by `answer`. */
 static void connect_to(const char *dir, char *(*answer)(void *ctx, const json_t *command))
 {
-    char *path = path_join(dir, "qmp");
-    struct fake_qmp_config config = {.path = path, .answer = answer};
-
-    cancel = cancel_new(NULL, NULL, 20000);
-    fake = fake_qmp_new(&config);
-    EXPECT_OK(qmp_open(path, clock_real(), &qmp, cancel, &err));
-    free(path);
+    fake_monitor_open(&monitor, dir, answer);
 }
 
 static int disconnect(void **state)
 {
-    qmp_closep(&qmp);
-    fake_qmp_free(fake);
-    fake = NULL;
-    cancel_freep(&cancel);
+    fake_monitor_close(&monitor);
     return tmpdir_teardown(state);
 }
 
@@ -61,17 +49,19 @@ static void a_result_is_given(void **dir)
     CLEANUP(json_freep) json_t *result = NULL;
 
     connect_to(*dir, refuse);
-    EXPECT_OK(qmp_command(qmp, "query-status", NULL, &result, cancel, &err));
+    EXPECT_OK(qmp_command(monitor.qmp, "query-status", NULL, &result, monitor.cancel, &err));
     assert_string_equal(json_get_str(result, "status", ""), "running");
 }
 
 static void a_refusal_has_qemus_words(void **dir)
 {
     connect_to(*dir, refuse);
-    EXPECT_ERR(ERR_STATE, qmp_command(qmp, "stop", NULL, NULL, cancel, &err));
+    EXPECT_ERR(ERR_STATE, qmp_command(monitor.qmp, "stop", NULL, NULL, monitor.cancel, &err));
     EXPECT_TEXT("QEMU refused stop: no way");
-    EXPECT_ERR(ERR_NOT_FOUND, qmp_command(qmp, "blockdev-del", NULL, NULL, cancel, &err));
-    EXPECT_ERR(ERR_UNSUPPORTED, qmp_command(qmp, "unknown", NULL, NULL, cancel, &err));
+    EXPECT_ERR(ERR_NOT_FOUND,
+               qmp_command(monitor.qmp, "blockdev-del", NULL, NULL, monitor.cancel, &err));
+    EXPECT_ERR(ERR_UNSUPPORTED,
+               qmp_command(monitor.qmp, "unknown", NULL, NULL, monitor.cancel, &err));
 }
 
 static char *say_garbage(void *ctx, const json_t *command)
@@ -87,14 +77,14 @@ static char *say_garbage(void *ctx, const json_t *command)
 static void an_answer_that_is_no_json_is_a_protocol_error(void **dir)
 {
     connect_to(*dir, say_garbage);
-    EXPECT_ERR(ERR_PROTOCOL, qmp_command(qmp, "stop", NULL, NULL, cancel, &err));
-    EXPECT_ERR(ERR_NET, qmp_command(qmp, "query-status", NULL, NULL, cancel, &err));
+    EXPECT_ERR(ERR_PROTOCOL, qmp_command(monitor.qmp, "stop", NULL, NULL, monitor.cancel, &err));
+    EXPECT_ERR(ERR_NET, qmp_command(monitor.qmp, "query-status", NULL, NULL, monitor.cancel, &err));
 }
 
 static void an_answer_without_a_return_is_a_protocol_error(void **dir)
 {
     connect_to(*dir, say_garbage);
-    EXPECT_ERR(ERR_PROTOCOL, qmp_command(qmp, "cont", NULL, NULL, cancel, &err));
+    EXPECT_ERR(ERR_PROTOCOL, qmp_command(monitor.qmp, "cont", NULL, NULL, monitor.cancel, &err));
 }
 
 static char *die_in_the_middle(void *ctx, const json_t *command)
@@ -108,9 +98,9 @@ static char *die_in_the_middle(void *ctx, const json_t *command)
 static void a_closed_monitor_means_that_qemu_died(void **dir)
 {
     connect_to(*dir, die_in_the_middle);
-    EXPECT_ERR(ERR_NET, qmp_command(qmp, "stop", NULL, NULL, cancel, &err));
+    EXPECT_ERR(ERR_NET, qmp_command(monitor.qmp, "stop", NULL, NULL, monitor.cancel, &err));
     EXPECT_TEXT("QEMU died");
-    EXPECT_ERR(ERR_NET, qmp_command(qmp, "cont", NULL, NULL, cancel, &err));
+    EXPECT_ERR(ERR_NET, qmp_command(monitor.qmp, "cont", NULL, NULL, monitor.cancel, &err));
     EXPECT_TEXT("QEMU died");
 }
 
@@ -131,8 +121,8 @@ static void an_answer_cut_in_the_middle_never_counts(void **dir)
     CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 50);
 
     connect_to(*dir, half_an_answer);
-    EXPECT_ERR(ERR_TIMEOUT, qmp_command(qmp, "stop", NULL, NULL, soon, &err));
-    EXPECT_ERR(ERR_NET, qmp_command(qmp, "cont", NULL, NULL, cancel, &err));
+    EXPECT_ERR(ERR_TIMEOUT, qmp_command(monitor.qmp, "stop", NULL, NULL, soon, &err));
+    EXPECT_ERR(ERR_NET, qmp_command(monitor.qmp, "cont", NULL, NULL, monitor.cancel, &err));
 }
 
 /* "slow" is answered only when the next command comes. */
@@ -153,8 +143,8 @@ static void a_late_answer_is_not_taken_for_the_next_one(void **dir)
     CLEANUP(json_freep) json_t *result = NULL;
 
     connect_to(*dir, answer_late);
-    EXPECT_ERR(ERR_TIMEOUT, qmp_command(qmp, "slow", NULL, NULL, soon, &err));
-    EXPECT_OK(qmp_command(qmp, "next", NULL, &result, cancel, &err));
+    EXPECT_ERR(ERR_TIMEOUT, qmp_command(monitor.qmp, "slow", NULL, NULL, soon, &err));
+    EXPECT_OK(qmp_command(monitor.qmp, "next", NULL, &result, monitor.cancel, &err));
     assert_string_equal(json_string_value(result), "mine");
 }
 
@@ -164,7 +154,7 @@ static void a_fired_cancel_ends_a_command(void **dir)
 
     connect_to(*dir, answer_late);
     cancel_fire(fired);
-    EXPECT_ERR(ERR_CANCELLED, qmp_command(qmp, "slow", NULL, NULL, fired, &err));
+    EXPECT_ERR(ERR_CANCELLED, qmp_command(monitor.qmp, "slow", NULL, NULL, fired, &err));
 }
 
 /* A thousand events before the answer, one of another kind first. */
@@ -192,9 +182,9 @@ static void a_storm_of_events_pushes_no_other_kind_out(void **dir)
     CLEANUP(json_freep) json_t *oldest = NULL;
 
     connect_to(*dir, storm);
-    EXPECT_OK(qmp_command(qmp, "storm", NULL, NULL, cancel, &err));
-    EXPECT_OK(qmp_wait_event(qmp, &want, &event, cancel, &err));
-    EXPECT_OK(qmp_wait_event(qmp, &noise, &oldest, cancel, &err));
+    EXPECT_OK(qmp_command(monitor.qmp, "storm", NULL, NULL, monitor.cancel, &err));
+    EXPECT_OK(qmp_wait_event(monitor.qmp, &want, &event, monitor.cancel, &err));
+    EXPECT_OK(qmp_wait_event(monitor.qmp, &noise, &oldest, monitor.cancel, &err));
     assert_int_equal(json_get_u64(json_object_get(oldest, "data"), "n", 0),
                      1000 - QMP_EVENTS_PER_NAME);
 }
@@ -207,9 +197,9 @@ static void an_event_of_another_job_is_not_taken(void **dir)
     json_t *event = NULL;
 
     connect_to(*dir, storm);
-    EXPECT_OK(qmp_command(qmp, "storm", NULL, NULL, cancel, &err));
-    EXPECT_ERR(ERR_TIMEOUT, qmp_wait_event(qmp, &want, &event, soon, &err));
-    EXPECT_OK(qmp_take_event(qmp, &want, &event, &err));
+    EXPECT_OK(qmp_command(monitor.qmp, "storm", NULL, NULL, monitor.cancel, &err));
+    EXPECT_ERR(ERR_TIMEOUT, qmp_wait_event(monitor.qmp, &want, &event, soon, &err));
+    EXPECT_OK(qmp_take_event(monitor.qmp, &want, &event, &err));
     assert_null(event);
 }
 
@@ -217,7 +207,7 @@ static void a_socket_nobody_listens_on_is_a_net_error(void **dir)
 {
     char *path = path_join(*dir, "nobody");
 
-    EXPECT_ERR(ERR_NET, qmp_open(path, clock_real(), &qmp, NULL, &err));
+    EXPECT_ERR(ERR_NET, qmp_open(path, clock_real(), &monitor.qmp, NULL, &err));
     EXPECT_TEXT("nobody");
     free(path);
 }
@@ -230,7 +220,7 @@ static void a_path_too_long_for_a_socket_is_said(void **dir)
     memset(path, 'x', sizeof(path));
     path[0] = '/';
     path[sizeof(path) - 1] = '\0';
-    EXPECT_ERR(ERR_INVALID, qmp_open(path, clock_real(), &qmp, NULL, &err));
+    EXPECT_ERR(ERR_INVALID, qmp_open(path, clock_real(), &monitor.qmp, NULL, &err));
     EXPECT_TEXT("shorter folder");
 }
 
@@ -240,8 +230,8 @@ static void a_monitor_that_greets_nobody_times_out(void **dir)
     char *path = path_join(*dir, "qmp");
     struct fake_qmp_config config = {.path = path, .greeting = "", .answer = refuse};
 
-    fake = fake_qmp_new(&config);
-    EXPECT_ERR(ERR_TIMEOUT, qmp_open(path, clock_real(), &qmp, soon, &err));
+    monitor.fake = fake_qmp_new(&config);
+    EXPECT_ERR(ERR_TIMEOUT, qmp_open(path, clock_real(), &monitor.qmp, soon, &err));
     EXPECT_TEXT("another client");
     free(path);
 }
@@ -252,8 +242,8 @@ static void a_monitor_that_greets_with_something_else_is_refused(void **dir)
     struct fake_qmp_config config = {
         .path = path, .greeting = "{\"hello\": 1}\n", .answer = refuse};
 
-    fake = fake_qmp_new(&config);
-    EXPECT_ERR(ERR_PROTOCOL, qmp_open(path, clock_real(), &qmp, NULL, &err));
+    monitor.fake = fake_qmp_new(&config);
+    EXPECT_ERR(ERR_PROTOCOL, qmp_open(path, clock_real(), &monitor.qmp, NULL, &err));
     free(path);
 }
 

@@ -4,98 +4,52 @@
 #include "base/mem.h"
 #include "run/job_kind.h"
 #include "support/expect.h"
+#include "support/run/jobs_desk.h"
 #include "support/tmpdir.h"
 
 #include <stdio.h>
 
 struct fixture {
-    struct clock_fake clock;
-    struct loop *loop;
-    struct pool *pool;
-    struct state *state;
-    struct jobs *jobs;
-    char path[256];
+    struct jobs_desk desk;
     /* what the plan's peer does */
     enum err_code link_fails; /* ERR_NONE: it answers */
-    struct link *peer_end;
     unsigned calls;
 };
 
-/* The answer lies in the pipe before the question is asked. */
 static int open_link(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
                      struct err *e)
 {
     struct fixture *f = ctx;
-    struct transport *ours;
-    struct transport *theirs;
+    CLEANUP(json_freep) json_t *answer = json_object();
 
     (void)cancel;
     f->calls++;
     if (f->link_fails != ERR_NONE)
         return err_set(e, f->link_fails, 0, "%s cannot be reached", peer);
-    transport_pair(1U << 20, &ours, &theirs);
-    link_close(f->peer_end);
-    f->peer_end = link_new(theirs, "paris");
-    CLEANUP(json_freep) json_t *answer = json_object();
-    EXPECT_OK(link_answer(f->peer_end, answer, NULL, 0, NULL, &err));
-    *ret_link = link_new(ours, peer);
+    *ret_link = jobs_desk_link(&f->desk, peer, answer, NULL);
     return 0;
-}
-
-static void turn_end(void *ctx)
-{
-    struct fixture *f = ctx;
-
-    EXPECT_OK(state_turn_end(f->state, &err));
-    jobs_turn_committed(f->jobs);
 }
 
 static void start(struct fixture *f)
 {
-    const struct jobs_world world = {
-        .clock = &f->clock.clock,
-        .site = "paris",
-        .ctx = f,
-        .open_link = open_link,
-    };
-    struct jobs_world full = world;
-
-    EXPECT_OK(state_open(f->path, &f->state, &err));
-    f->loop = loop_new(&f->clock.clock);
-    f->pool = pool_new_inline(f->loop);
-    full.loop = f->loop;
-    full.pool = f->pool;
-    full.state = f->state;
-    f->jobs = jobs_new(&full);
-    loop_set_turn_end(f->loop, turn_end, f);
+    jobs_desk_start(&f->desk, &(struct jobs_world){.ctx = f, .open_link = open_link});
 }
 
 static void stop(struct fixture *f)
 {
-    jobs_stop(f->jobs);
-    while (pool_busy(f->pool) > 0)
-        (void)loop_step(f->loop, 0);
-    jobs_free(f->jobs);
-    pool_free(f->pool);
-    loop_free(f->loop);
-    state_close(f->state);
-    link_close(f->peer_end);
-    f->peer_end = NULL;
+    jobs_desk_stop(&f->desk);
 }
 
 static void set_up(struct fixture *f, const char *dir)
 {
     memset(f, 0, sizeof(*f));
-    clock_fake_init(&f->clock, 1000000);
-    (void)snprintf(f->path, sizeof(f->path), "%s/state.db", dir);
+    jobs_desk_init(&f->desk, dir);
     start(f);
 }
 
 static void settle(struct fixture *f)
 {
-    turn_end(f);
-    while (loop_step(f->loop, 0)) {
-    }
+    jobs_desk_settle(&f->desk);
 }
 
 /* --- A kind of job that does as it is told ----------------------------------------------- */
@@ -182,7 +136,7 @@ static int64_t start_job(struct fixture *f, const char *object)
 {
     int64_t id = 0;
 
-    EXPECT_OK(job_start(f->jobs, &test_kind, object, json_object(), "ann", &id, &err));
+    EXPECT_OK(job_start(f->desk.jobs, &test_kind, object, json_object(), "ann", &id, &err));
     return id;
 }
 
@@ -190,7 +144,7 @@ static json_t *shown(struct fixture *f, int64_t id)
 {
     json_t *json = NULL;
 
-    EXPECT_OK(jobs_get(f->jobs, id, &json, &err));
+    EXPECT_OK(jobs_get(f->desk.jobs, id, &json, &err));
     return json;
 }
 
@@ -230,7 +184,7 @@ static void nothing_starts_before_the_turn_is_committed(void **dir)
     set_up(&f, *dir);
     script = (struct script){0};
     (void)start_job(&f, "db1");
-    assert_int_equal(pool_busy(f.pool), 0);
+    assert_int_equal(pool_busy(f.desk.pool), 0);
     settle(&f);
     assert_int_equal(script.worked, 1);
     stop(&f);
@@ -244,7 +198,7 @@ static void progress_is_shown_while_a_task_is_at_it(void **dir)
     script = (struct script){.again = 100};
     int64_t id = start_job(&f, "db1");
     settle(&f);
-    clock_fake_advance(&f.clock, 500);
+    clock_fake_advance(&f.desk.clock, 500);
     settle(&f);
     CLEANUP(json_freep) json_t *json = shown(&f, id);
     const json_t *task = json_array_get(json_object_get(json, "tasks"), 1);
@@ -294,14 +248,14 @@ static void a_cancelled_job_is_undone_with_a_cancel_of_its_own(void **dir)
     script = (struct script){.again = 100};
     int64_t id = start_job(&f, "db1");
     settle(&f);
-    EXPECT_OK(jobs_cancel(f.jobs, id, "bob", &err));
+    EXPECT_OK(jobs_cancel(f.desk.jobs, id, "bob", &err));
     settle(&f);
     expect_state(&f, id, "cancelled");
     assert_int_equal(script.undone, 1);
     assert_int_equal(script.settled_with, ERR_CANCELLED);
-    EXPECT_ERR(ERR_STATE, jobs_cancel(f.jobs, id, "bob", &err));
+    EXPECT_ERR(ERR_STATE, jobs_cancel(f.desk.jobs, id, "bob", &err));
     EXPECT_TEXT("has ended: cancelled");
-    EXPECT_ERR(ERR_NOT_FOUND, jobs_cancel(f.jobs, 999, "bob", &err));
+    EXPECT_ERR(ERR_NOT_FOUND, jobs_cancel(f.desk.jobs, 999, "bob", &err));
     stop(&f);
 }
 
@@ -315,11 +269,12 @@ static void a_second_job_on_the_same_object_is_refused_with_the_first_ones_numbe
     int64_t first = start_job(&f, "db1");
     char number[32];
     (void)snprintf(number, sizeof(number), "job %d (test)", (int)first);
-    EXPECT_ERR(ERR_STATE, job_start(f.jobs, &test_kind, "db1", json_object(), "ann", &id, &err));
+    EXPECT_ERR(ERR_STATE,
+               job_start(f.desk.jobs, &test_kind, "db1", json_object(), "ann", &id, &err));
     EXPECT_TEXT(number);
     (void)start_job(&f, "db2");
     CLEANUP(json_freep) json_t *open = NULL;
-    EXPECT_OK(jobs_list(f.jobs, true, &open, &err));
+    EXPECT_OK(jobs_list(f.desk.jobs, true, &open, &err));
     assert_int_equal(json_array_size(open), 2);
     assert_string_equal(json_get_str(json_array_get(open, 0), "object", ""), "db2");
     stop(&f);
@@ -335,7 +290,7 @@ static void an_open_job_of_an_unknown_kind_ends_with_a_reason_at_the_next_start(
     settle(&f);
     stop(&f);
     start(&f);
-    EXPECT_OK(jobs_take_up(f.jobs, &err));
+    EXPECT_OK(jobs_take_up(f.desk.jobs, &err));
     CLEANUP(json_freep) json_t *json = shown(&f, id);
     assert_string_equal(json_get_str(json, "state", ""), "failed");
     assert_non_null(strstr(json_get_str(json, "error", ""), "restarted"));
@@ -349,7 +304,7 @@ static void put_plan(struct fixture *f)
                                     .document = (char[]){"{}"},
                                     .hash = (char[]){"aa"}};
 
-    EXPECT_OK(state_plan_put(f->state, &plan, &err));
+    EXPECT_OK(state_plan_put(f->desk.state, &plan, &err));
 }
 
 static void a_plan_waits_for_its_peer_over_a_restart(void **dir)
@@ -361,22 +316,22 @@ static void a_plan_waits_for_its_peer_over_a_restart(void **dir)
     set_up(&f, *dir);
     put_plan(&f);
     f.link_fails = ERR_NET;
-    EXPECT_OK(jobs_copy_plan(f.jobs, "shop", "lyon", "ann", &id, &err));
-    EXPECT_OK(jobs_copy_plan(f.jobs, "shop", "lyon", "ann", &again, &err));
+    EXPECT_OK(jobs_copy_plan(f.desk.jobs, "shop", "lyon", "ann", &id, &err));
+    EXPECT_OK(jobs_copy_plan(f.desk.jobs, "shop", "lyon", "ann", &again, &err));
     assert_int_equal(id, again);
     settle(&f);
     expect_state(&f, id, "running");
     stop(&f);
     start(&f);
-    EXPECT_OK(jobs_take_up(f.jobs, &err));
+    EXPECT_OK(jobs_take_up(f.desk.jobs, &err));
     settle(&f);
     expect_state(&f, id, "running");
     f.link_fails = ERR_NONE;
-    clock_fake_advance(&f.clock, 10000);
+    clock_fake_advance(&f.desk.clock, 10000);
     settle(&f);
     expect_state(&f, id, "succeeded");
     CLEANUP(link_msg_done) struct link_msg msg = {0};
-    EXPECT_OK(link_recv(f.peer_end, &msg, NULL, &err));
+    EXPECT_OK(link_recv(f.desk.peer_end, &msg, NULL, &err));
     assert_string_equal(json_get_str(msg.head, "op", ""), "plan.put");
     assert_string_equal(json_get_str(msg.head, "source", ""), "return 1");
     stop(&f);
@@ -390,13 +345,13 @@ static void a_cancel_is_not_forgotten_by_a_restart(void **dir)
     set_up(&f, *dir);
     put_plan(&f);
     f.link_fails = ERR_NET;
-    EXPECT_OK(jobs_copy_plan(f.jobs, "shop", "lyon", "ann", &id, &err));
+    EXPECT_OK(jobs_copy_plan(f.desk.jobs, "shop", "lyon", "ann", &id, &err));
     settle(&f);
-    EXPECT_OK(jobs_cancel(f.jobs, id, "bob", &err));
-    EXPECT_OK(state_turn_end(f.state, &err));
+    EXPECT_OK(jobs_cancel(f.desk.jobs, id, "bob", &err));
+    EXPECT_OK(state_turn_end(f.desk.state, &err));
     stop(&f);
     start(&f);
-    EXPECT_OK(jobs_take_up(f.jobs, &err));
+    EXPECT_OK(jobs_take_up(f.desk.jobs, &err));
     settle(&f);
     expect_state(&f, id, "cancelled");
     stop(&f);
@@ -410,11 +365,11 @@ static void a_plan_is_not_tried_again_when_trying_cannot_help(void **dir)
     set_up(&f, *dir);
     put_plan(&f);
     f.link_fails = ERR_AUTH;
-    EXPECT_OK(jobs_copy_plan(f.jobs, "shop", "lyon", "ann", &id, &err));
+    EXPECT_OK(jobs_copy_plan(f.desk.jobs, "shop", "lyon", "ann", &id, &err));
     settle(&f);
     expect_state(&f, id, "failed");
     assert_int_equal(f.calls, 1);
-    EXPECT_ERR(ERR_NOT_FOUND, jobs_copy_plan(f.jobs, "none", "lyon", "ann", &id, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, jobs_copy_plan(f.desk.jobs, "none", "lyon", "ann", &id, &err));
     stop(&f);
 }
 

@@ -6,18 +6,15 @@
 #include "run/job.h"
 #include "run/job_kind.h"
 #include "support/expect.h"
+#include "support/run/jobs_desk.h"
 #include "support/tmpdir.h"
 
 #include <stdio.h>
 #include <unistd.h>
 
 struct fixture {
-    struct clock_fake clock;
-    struct loop *loop;
-    struct pool *pool;
-    struct state *state;
+    struct jobs_desk desk;
     struct estate *estate;
-    struct jobs *jobs;
     struct provider provider;
     const char *dir;
     char disk[256];
@@ -26,7 +23,6 @@ struct fixture {
     json_t *answer;      /* of the peer, to whatever is asked */
     bool refuses_create; /* its second answer is no */
     unsigned answers;
-    struct link *peer_end;
 };
 
 static struct fixture *fixture_of(struct provider *provider)
@@ -43,42 +39,23 @@ static int check(struct provider *provider, const struct machine *machine, struc
     return 0;
 }
 
-/* The answer lies in the pipe before the question is asked. */
 static int open_link(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
                      struct err *e)
 {
     struct fixture *f = ctx;
-    struct transport *ours;
-    struct transport *theirs;
     const struct err refusal = {.code = ERR_DENIED, .text = "not here"};
 
     (void)cancel;
     if (f->peer_away)
         return err_set(e, ERR_NET, 0, "%s cannot be reached", peer);
-    transport_pair(1U << 20, &ours, &theirs);
-    link_close(f->peer_end);
-    f->peer_end = link_new(theirs, "paris");
-    if (f->refuses_create && ++f->answers == 2)
-        EXPECT_OK(link_answer_err(f->peer_end, &refusal, NULL, &err));
-    else
-        EXPECT_OK(link_answer(f->peer_end, f->answer, NULL, 0, NULL, &err));
-    *ret_link = link_new(ours, peer);
+    bool refuses = f->refuses_create && ++f->answers == 2;
+    *ret_link = jobs_desk_link(&f->desk, peer, f->answer, refuses ? &refusal : NULL);
     return 0;
-}
-
-static void turn_end(void *ctx)
-{
-    struct fixture *f = ctx;
-
-    EXPECT_OK(state_turn_end(f->state, &err));
-    jobs_turn_committed(f->jobs);
 }
 
 static void settle(struct fixture *f)
 {
-    turn_end(f);
-    while (loop_step(f->loop, 0)) {
-    }
+    jobs_desk_settle(&f->desk);
 }
 
 static json_t *peer_answer(uint64_t free_bytes, int64_t wall_ms, const char *replica)
@@ -89,10 +66,8 @@ static json_t *peer_answer(uint64_t free_bytes, int64_t wall_ms, const char *rep
 
 static void set_up(struct fixture *f, char *dir)
 {
-    CLEANUP(mem_freep) char *db = path_join(dir, "state.db");
-
     memset(f, 0, sizeof(*f));
-    clock_fake_init(&f->clock, 1000000);
+    jobs_desk_init(&f->desk, dir);
     f->dir = dir;
     f->provider_says = "";
     f->provider.name = "made-up";
@@ -101,40 +76,22 @@ static void set_up(struct fixture *f, char *dir)
     (void)snprintf(f->disk, sizeof(f->disk), "%s/disk.raw", dir);
     EXPECT_OK(fs_replace_file(fs_real(), f->disk, "0123456789abcdef", 16, 0600, &err));
     assert_int_equal(truncate(f->disk, 1 << 20), 0);
-    EXPECT_OK(state_open(db, &f->state, &err));
-    f->loop = loop_new(&f->clock.clock);
-    f->pool = pool_new_inline(f->loop);
     const struct estate_config estate = {.site = "paris",
                                          .dir = dir,
-                                         .clock = &f->clock.clock,
+                                         .clock = &f->desk.clock.clock,
                                          .provider = &f->provider,
                                          .ctx = f,
                                          .open_link = open_link};
     f->estate = estate_new(&estate);
-    const struct jobs_world world = {.loop = f->loop,
-                                     .pool = f->pool,
-                                     .clock = &f->clock.clock,
-                                     .state = f->state,
-                                     .estate = f->estate,
-                                     .site = "paris",
-                                     .dir = dir,
-                                     .ctx = f,
-                                     .open_link = open_link};
-    f->jobs = jobs_new(&world);
-    loop_set_turn_end(f->loop, turn_end, f);
+    const struct jobs_world world = {
+        .estate = f->estate, .dir = dir, .ctx = f, .open_link = open_link};
+    jobs_desk_start(&f->desk, &world);
 }
 
 static void tear_down(struct fixture *f)
 {
-    jobs_stop(f->jobs);
-    while (pool_busy(f->pool) > 0)
-        (void)loop_step(f->loop, 0);
-    jobs_free(f->jobs);
+    jobs_desk_stop(&f->desk);
     estate_free(f->estate);
-    pool_free(f->pool);
-    loop_free(f->loop);
-    state_close(f->state);
-    link_close(f->peer_end);
     json_decref(f->answer);
 }
 
@@ -146,7 +103,7 @@ static void put_machine(struct fixture *f, const char *path, const char *format)
                                   path, format);
     const struct state_machine row = {.name = (char[]){"db1"}, .definition = definition};
 
-    EXPECT_OK(state_machine_put(f->state, &row, &err));
+    EXPECT_OK(state_machine_put(f->desk.state, &row, &err));
 }
 
 static int protect(struct fixture *f, const char *peer, int64_t *ret_id)
@@ -154,14 +111,14 @@ static int protect(struct fixture *f, const char *peer, int64_t *ret_id)
     const struct job_protect spec = {.machine = "db1", .peer = peer, .who = "ann"};
 
     err_clear(&err);
-    return jobs_protect(f->jobs, &spec, ret_id, &err);
+    return jobs_protect(f->desk.jobs, &spec, ret_id, &err);
 }
 
 static void expect_job(struct fixture *f, int64_t id, const char *state, const char *error_part)
 {
     CLEANUP(json_freep) json_t *json = NULL;
 
-    EXPECT_OK(jobs_get(f->jobs, id, &json, &err));
+    EXPECT_OK(jobs_get(f->desk.jobs, id, &json, &err));
     assert_string_equal(json_get_str(json, "state", ""), state);
     if (!strstr(json_get_str(json, "error", ""), error_part))
         fail_msg("\"%s\" lacks \"%s\"", json_get_str(json, "error", ""), error_part);
@@ -206,7 +163,7 @@ static void every_prerequisite_that_fails_is_named(void **dir)
     expect_job(&f, id, "failed", "/nowhere/disk.raw");
     expect_job(&f, id, "failed", "(2) no such qemu; (3) kvm is not usable; (4) lyon cannot be");
     struct state_protection row;
-    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.desk.state, "db1", &row, &err));
     tear_down(&f);
 }
 
@@ -242,7 +199,7 @@ static void a_clock_that_is_apart_is_a_warning_and_no_obstacle(void **dir)
     f.answer = peer_answer(1ULL << 40, 1000000 + 7000, "absent");
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
-    EXPECT_OK(jobs_get(f.jobs, id, &json, &err));
+    EXPECT_OK(jobs_get(f.desk.jobs, id, &json, &err));
     const json_t *first = json_array_get(json_object_get(json, "tasks"), 0);
     assert_string_equal(json_get_str(first, "state", ""), "done");
     assert_non_null(strstr(json_get_str(first, "note", ""), "lyon is 7.0 s ahead of ours"));
@@ -259,7 +216,7 @@ static void the_peer_gets_keys_sizes_and_the_machine(void **dir)
     put_machine(&f, f.disk, "raw");
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
-    EXPECT_OK(link_recv(f.peer_end, &msg, NULL, &err));
+    EXPECT_OK(link_recv(f.desk.peer_end, &msg, NULL, &err));
     assert_string_equal(json_get_str(msg.head, "op", ""), "replica.create");
     assert_int_equal(strlen(json_get_str(msg.head, "key", "")), 2 * KEY_BYTES);
     assert_int_equal(strlen(json_get_str(msg.head, "writer_key", "")), 2 * SIGN_KEY_BYTES);
@@ -268,7 +225,7 @@ static void the_peer_gets_keys_sizes_and_the_machine(void **dir)
     assert_int_equal(json_get_u64(disk, "size", 0), 1 << 20);
     assert_non_null(json_object_get(json_object_get(msg.head, "machines"), "db1"));
     struct state_protection row;
-    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
     assert_string_equal(row.role, "source");
     assert_string_equal(row.state, "initial-copy");
     assert_string_equal(row.peer, "lyon");
@@ -294,7 +251,7 @@ static void a_key_is_kept_private_and_survives_a_second_try(void **dir)
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     EXPECT_OK(estate_key_read(f.estate, "db1", &first, &err));
-    EXPECT_OK(jobs_take_up(f.jobs, &err)); /* as after a crash */
+    EXPECT_OK(jobs_take_up(f.desk.jobs, &err)); /* as after a crash */
     settle(&f);
     EXPECT_OK(estate_key_read(f.estate, "db1", &second, &err));
     assert_memory_equal(&first, &second, sizeof(first));
@@ -312,13 +269,13 @@ static void settings_changed_during_the_copy_stay(void **dir)
     put_machine(&f, f.disk, "raw");
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
-    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
     EXPECT_OK(job_settings_change(&row.settings, 60000, 7, &err));
-    EXPECT_OK(state_protection_put(f.state, &row, &err));
+    EXPECT_OK(state_protection_put(f.desk.state, &row, &err));
     state_protection_done(&row);
-    EXPECT_OK(jobs_take_up(f.jobs, &err)); /* with the copy, as after a crash */
+    EXPECT_OK(jobs_take_up(f.desk.jobs, &err)); /* with the copy, as after a crash */
     settle(&f);
-    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
     assert_string_equal(row.state, "initial-copy");
     EXPECT_OK(job_settings_parse(row.settings, &settings, &err));
     assert_int_equal(settings.interval_ms, 60000);
@@ -339,7 +296,7 @@ static void a_peer_that_refuses_leaves_nothing_here(void **dir)
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
     expect_job(&f, id, "failed", "lyon: not here");
-    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.desk.state, "db1", &row, &err));
     CLEANUP(mem_freep) char *path = estate_key_path(f.estate, "db1");
     assert_false(fs_exists(path));
     tear_down(&f);
@@ -352,7 +309,7 @@ static void unprotecting_what_is_not_protected_is_refused(void **dir)
     int64_t id;
 
     set_up(&f, *dir);
-    EXPECT_ERR(ERR_NOT_FOUND, jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, jobs_unprotect(f.desk.jobs, &spec, &id, &err));
     tear_down(&f);
 }
 
@@ -365,7 +322,7 @@ static void put_row(struct fixture *f, char *role, char *state)
                                          .settings = (char[]){"{}"},
                                          .generation = 1};
 
-    EXPECT_OK(state_protection_put(f->state, &row, &err));
+    EXPECT_OK(state_protection_put(f->desk.state, &row, &err));
 }
 
 static void a_replica_is_unprotected_where_it_is_sent_from(void **dir)
@@ -377,13 +334,13 @@ static void a_replica_is_unprotected_where_it_is_sent_from(void **dir)
 
     set_up(&f, *dir);
     put_row(&f, (char[]){"replica"}, (char[]){"protected"});
-    EXPECT_ERR(ERR_STATE, jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_ERR(ERR_STATE, jobs_unprotect(f.desk.jobs, &spec, &id, &err));
     EXPECT_TEXT("is sent here by lyon");
     spec.force = true;
-    EXPECT_OK(jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_OK(jobs_unprotect(f.desk.jobs, &spec, &id, &err));
     settle(&f);
     expect_job(&f, id, "succeeded", "");
-    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.desk.state, "db1", &row, &err));
     tear_down(&f);
 }
 
@@ -404,14 +361,14 @@ static void a_replica_that_a_machine_runs_from_is_kept_even_when_forced(void **d
     EXPECT_OK(fs_make_dirs(fs_real(), replica, 0700, &err));
     EXPECT_OK(fs_make_dirs(fs_real(), instance, 0700, &err));
     EXPECT_OK(fs_replace_file(fs_real(), file, text, strlen(text), 0600, &err));
-    EXPECT_ERR(ERR_STATE, jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_ERR(ERR_STATE, jobs_unprotect(f.desk.jobs, &spec, &id, &err));
     EXPECT_TEXT("run lyon-1 started db1 from it");
-    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
     assert_string_equal(row.state, "failed-over");
     state_protection_done(&row);
     assert_true(fs_exists(replica));
     EXPECT_OK(fs_replace_file(fs_real(), file, "{", 1, 0600, &err));
-    EXPECT_ERR(ERR_INVALID, jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_ERR(ERR_INVALID, jobs_unprotect(f.desk.jobs, &spec, &id, &err));
     assert_true(fs_exists(replica));
     tear_down(&f);
 }
@@ -426,17 +383,17 @@ static void an_unreachable_peer_holds_unprotect_up_unless_forced(void **dir)
     set_up(&f, *dir);
     put_row(&f, (char[]){"source"}, (char[]){"protected"});
     f.peer_away = true;
-    EXPECT_OK(jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_OK(jobs_unprotect(f.desk.jobs, &spec, &id, &err));
     settle(&f);
     expect_job(&f, id, "failed", "--force");
-    EXPECT_OK(state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
     assert_string_equal(row.state, "disabling-failed");
     state_protection_done(&row);
     spec.force = true;
-    EXPECT_OK(jobs_unprotect(f.jobs, &spec, &id, &err));
+    EXPECT_OK(jobs_unprotect(f.desk.jobs, &spec, &id, &err));
     settle(&f);
     expect_job(&f, id, "succeeded", "");
-    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.state, "db1", &row, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.desk.state, "db1", &row, &err));
     tear_down(&f);
 }
 

@@ -1,23 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A protection's settings travel to the site that keeps the replica, whatever happens on the way.
- * The peer is a pipe with the answer in it. */
+ * The peer is a pipe. */
 #include "base/mem.h"
 #include "run/job.h"
 #include "support/expect.h"
+#include "support/run/jobs_desk.h"
 #include "support/tmpdir.h"
 
 #include <stdio.h>
 
 struct fixture {
-    struct clock_fake clock;
-    struct loop *loop;
-    struct pool *pool;
-    struct state *state;
-    struct jobs *jobs;
-    char path[256];
+    struct jobs_desk desk;
     enum err_code link_fails;   /* ERR_NONE: it is there */
     enum err_code peer_refuses; /* ERR_NONE: it answers */
-    struct link *peer_end;
 };
 
 static void put_row(struct fixture *f, const char *role, int64_t interval_ms)
@@ -34,7 +29,7 @@ static void put_row(struct fixture *f, const char *role, int64_t interval_ms)
                                          .state = (char[]){"protected"},
                                          .settings = settings,
                                          .generation = 1};
-    EXPECT_OK(state_protection_put(f->state, &row, &err));
+    EXPECT_OK(state_protection_put(f->desk.state, &row, &err));
 }
 
 static int open_link(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
@@ -43,79 +38,42 @@ static int open_link(void *ctx, const char *peer, struct link **ret_link, struct
     struct fixture *f = ctx;
     CLEANUP(json_freep) json_t *answer = json_object();
     const struct err refusal = {.code = f->peer_refuses, .text = "not here"};
-    struct transport *ours;
-    struct transport *theirs;
 
     (void)cancel;
     if (f->link_fails != ERR_NONE)
         return err_set(e, f->link_fails, 0, "%s cannot be reached", peer);
-    transport_pair(1U << 20, &ours, &theirs);
-    link_close(f->peer_end);
-    f->peer_end = link_new(theirs, "paris");
-    if (f->peer_refuses != ERR_NONE)
-        EXPECT_OK(link_answer_err(f->peer_end, &refusal, NULL, &err));
-    else
-        EXPECT_OK(link_answer(f->peer_end, answer, NULL, 0, NULL, &err));
-    *ret_link = link_new(ours, peer);
+    *ret_link =
+        jobs_desk_link(&f->desk, peer, answer, f->peer_refuses != ERR_NONE ? &refusal : NULL);
     return 0;
-}
-
-static void turn_end(void *ctx)
-{
-    struct fixture *f = ctx;
-
-    EXPECT_OK(state_turn_end(f->state, &err));
-    jobs_turn_committed(f->jobs);
 }
 
 static void start(struct fixture *f)
 {
-    EXPECT_OK(state_open(f->path, &f->state, &err));
-    f->loop = loop_new(&f->clock.clock);
-    f->pool = pool_new_inline(f->loop);
-    f->jobs = jobs_new(&(struct jobs_world){.loop = f->loop,
-                                            .pool = f->pool,
-                                            .clock = &f->clock.clock,
-                                            .state = f->state,
-                                            .site = "paris",
-                                            .ctx = f,
-                                            .open_link = open_link});
-    loop_set_turn_end(f->loop, turn_end, f);
+    jobs_desk_start(&f->desk, &(struct jobs_world){.ctx = f, .open_link = open_link});
 }
 
 static void stop(struct fixture *f)
 {
-    jobs_stop(f->jobs);
-    while (pool_busy(f->pool) > 0)
-        (void)loop_step(f->loop, 0);
-    jobs_free(f->jobs);
-    pool_free(f->pool);
-    loop_free(f->loop);
-    state_close(f->state);
-    link_close(f->peer_end);
-    f->peer_end = NULL;
+    jobs_desk_stop(&f->desk);
 }
 
 static void set_up(struct fixture *f, const char *dir)
 {
     memset(f, 0, sizeof(*f));
-    clock_fake_init(&f->clock, 1000000);
-    (void)snprintf(f->path, sizeof(f->path), "%s/state.db", dir);
+    jobs_desk_init(&f->desk, dir);
     start(f);
     put_row(f, "source", 15000);
 }
 
 static void settle(struct fixture *f)
 {
-    turn_end(f);
-    while (loop_step(f->loop, 0)) {
-    }
+    jobs_desk_settle(&f->desk);
 }
 
 static void wait_a_while(struct fixture *f)
 {
-    clock_fake_advance(&f->clock, 10000);
-    while (loop_step(f->loop, 0)) {
+    clock_fake_advance(&f->desk.clock, 10000);
+    while (loop_step(f->desk.loop, 0)) {
     }
 }
 
@@ -124,7 +82,7 @@ static int64_t change(struct fixture *f, int64_t interval_ms)
     int64_t job = 0;
 
     put_row(f, "source", interval_ms);
-    EXPECT_OK(jobs_copy_settings(f->jobs, "db1", "lyon", "ann", &job, &err));
+    EXPECT_OK(jobs_copy_settings(f->desk.jobs, "db1", "lyon", "ann", &job, &err));
     return job;
 }
 
@@ -132,7 +90,7 @@ static void expect_job(struct fixture *f, int64_t id, const char *state, const c
 {
     CLEANUP(json_freep) json_t *json = NULL;
 
-    EXPECT_OK(jobs_get(f->jobs, id, &json, &err));
+    EXPECT_OK(jobs_get(f->desk.jobs, id, &json, &err));
     CLEANUP(mem_freep) char *text = json_text(json);
     if (strcmp(json_get_str(json, "state", ""), state) != 0 || !strstr(text, part))
         fail_msg("wanted %s with \"%s\": %s", state, part, text);
@@ -143,11 +101,11 @@ static int64_t told(struct fixture *f)
 {
     CLEANUP(link_msg_done) struct link_msg msg = {0};
 
-    if (!f->peer_end)
+    if (!f->desk.peer_end)
         return 0;
-    EXPECT_OK(link_recv(f->peer_end, &msg, NULL, &err));
-    link_close(f->peer_end);
-    f->peer_end = NULL;
+    EXPECT_OK(link_recv(f->desk.peer_end, &msg, NULL, &err));
+    link_close(f->desk.peer_end);
+    f->desk.peer_end = NULL;
     assert_string_equal(json_get_str(msg.head, "op", ""), "replica.settings");
     assert_string_equal(json_get_str(msg.head, "group", ""), "db1");
     assert_int_equal(json_get_u64(msg.head, "keep", 0), 5);
@@ -197,7 +155,7 @@ static void a_restart_does_not_forget_to_tell(void **dir)
     stop(&f);
     start(&f);
     f.link_fails = ERR_NONE;
-    EXPECT_OK(jobs_take_up(f.jobs, &err));
+    EXPECT_OK(jobs_take_up(f.desk.jobs, &err));
     settle(&f);
     expect_job(&f, job, "succeeded", "");
     assert_int_equal(told(&f), 60000);
@@ -211,7 +169,7 @@ static void settings_that_changed_on_the_way_are_sent_after_it(void **dir)
 
     set_up(&f, *dir);
     int64_t job = change(&f, 60000);
-    turn_end(&f); /* the inline pool has asked; the answer waits for the loop */
+    jobs_desk_turn_end(&f.desk); /* the inline pool has asked; the answer waits for the loop */
     assert_int_equal(change(&f, 30000), job);
     settle(&f);
     expect_job(&f, job, "succeeded", "");
@@ -228,7 +186,7 @@ static void nothing_is_told_once_the_protection_is_gone(void **dir)
     f.link_fails = ERR_NET;
     int64_t job = change(&f, 60000);
     settle(&f);
-    EXPECT_OK(state_protection_remove(f.state, "db1", &err));
+    EXPECT_OK(state_protection_remove(f.desk.state, "db1", &err));
     f.link_fails = ERR_NONE;
     wait_a_while(&f);
     expect_job(&f, job, "succeeded", "");
