@@ -138,75 +138,75 @@ static int run_fail(struct cli *cli, struct err *err)
     return decide(cli, "fail", err);
 }
 
+static const struct cmd cmds[] = {
+    {
+        .words = "run",
+        .help = "Runs a plan, and shows it live.",
+        .about = "Prints the runbook first. A planned or unplanned run says what it may lose, "
+                 "and asks before it starts.\nCtrl-C stops the showing, not the run. Run it at "
+                 "the site that is to own the machines.",
+        .args = {{"PLAN", false, "a stored plan"}},
+        .options = {{"kind", "KIND", "test, planned, unplanned or cleanup"},
+                    {"point", "N", "the point to use; the newest one without it"},
+                    {"last-delta", NULL,
+                     "unplanned: try to shut the machines down and fetch a last delta"},
+                    {"yes", NULL, "do not ask"},
+                    {"no-wait", NULL, "start it and return"}},
+        .examples = {"run shop --kind test", "run shop --kind planned",
+                     "run shop --kind unplanned --yes"},
+        .run = run_run,
+    },
+    {
+        .words = "run list",
+        .help = "Lists runs, newest first.",
+        .run = run_list,
+    },
+    {
+        .words = "run show",
+        .help = "Shows a run, its steps and its report.",
+        .args = {{"RUN", false, "the run's number"}},
+        .run = run_show,
+    },
+    {
+        .words = "run watch",
+        .help = "Shows a run live, until it does nothing more.",
+        .args = {{"RUN", false, "the run's number"}},
+        .run = run_watch,
+    },
+    {
+        .words = "run cancel",
+        .help = "Lets what is in flight finish, then takes back what can be.",
+        .args = {{"RUN", false, "the run's number"}},
+        .options = {{"no-wait", NULL, "do not wait for its end"}},
+        .run = run_cancel,
+    },
+    {
+        .words = "run retry",
+        .help = "Does a step of a paused run again.",
+        .args = {{"RUN", false, "the run's number"}},
+        .options = {{"step", "N", "which step, counted from 1"}},
+        .run = run_retry,
+    },
+    {
+        .words = "run skip",
+        .help = "Takes a step of a paused run as done.",
+        .args = {{"RUN", false, "the run's number"}},
+        .options = {{"step", "N", "which step, counted from 1"},
+                    {"reason", "TEXT", "why; it is kept with the run"}},
+        .run = run_skip,
+    },
+    {
+        .words = "run fail",
+        .help = "Takes a step of a paused run as failed.",
+        .args = {{"RUN", false, "the run's number"}},
+        .options = {{"step", "N", "which step, counted from 1"},
+                    {"reason", "TEXT", "why; it is kept with the run"}},
+        .run = run_fail,
+    },
+    {0},
+};
+
 const struct cmd *cmds_run(void)
 {
-    static const struct cmd cmds[] = {
-        {
-            .words = "run",
-            .help = "Runs a plan, and shows it live.",
-            .about = "Prints the runbook first. A planned or unplanned run says what it may lose, "
-                     "and asks before it starts.\nCtrl-C stops the showing, not the run. Run it at "
-                     "the site that is to own the machines.",
-            .args = {{"PLAN", false, "a stored plan"}},
-            .options = {{"kind", "KIND", "test, planned, unplanned or cleanup"},
-                        {"point", "N", "the point to use; the newest one without it"},
-                        {"last-delta", NULL,
-                         "unplanned: try to shut the machines down and fetch a last delta"},
-                        {"yes", NULL, "do not ask"},
-                        {"no-wait", NULL, "start it and return"}},
-            .examples = {"run shop --kind test", "run shop --kind planned",
-                         "run shop --kind unplanned --yes"},
-            .run = run_run,
-        },
-        {
-            .words = "run list",
-            .help = "Lists runs, newest first.",
-            .run = run_list,
-        },
-        {
-            .words = "run show",
-            .help = "Shows a run, its steps and its report.",
-            .args = {{"RUN", false, "the run's number"}},
-            .run = run_show,
-        },
-        {
-            .words = "run watch",
-            .help = "Shows a run live, until it does nothing more.",
-            .args = {{"RUN", false, "the run's number"}},
-            .run = run_watch,
-        },
-        {
-            .words = "run cancel",
-            .help = "Lets what is in flight finish, then takes back what can be.",
-            .args = {{"RUN", false, "the run's number"}},
-            .options = {{"no-wait", NULL, "do not wait for its end"}},
-            .run = run_cancel,
-        },
-        {
-            .words = "run retry",
-            .help = "Does a step of a paused run again.",
-            .args = {{"RUN", false, "the run's number"}},
-            .options = {{"step", "N", "which step, counted from 1"}},
-            .run = run_retry,
-        },
-        {
-            .words = "run skip",
-            .help = "Takes a step of a paused run as done.",
-            .args = {{"RUN", false, "the run's number"}},
-            .options = {{"step", "N", "which step, counted from 1"},
-                        {"reason", "TEXT", "why; it is kept with the run"}},
-            .run = run_skip,
-        },
-        {
-            .words = "run fail",
-            .help = "Takes a step of a paused run as failed.",
-            .args = {{"RUN", false, "the run's number"}},
-            .options = {{"step", "N", "which step, counted from 1"},
-                        {"reason", "TEXT", "why; it is kept with the run"}},
-            .run = run_fail,
-        },
-        {0},
-    };
-
     return cmds;
 }

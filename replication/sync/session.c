@@ -154,14 +154,14 @@ int session_save(struct session *s, struct err *err)
 
 /* --- Open and close -------------------------------------------------------------------------- */
 
-static char *paused_path(const struct session *s)
+char *session_paused_path(const struct session *s)
 {
     return path_join(s->config.dir, "paused");
 }
 
 static int load(struct session *s, struct err *err)
 {
-    CLEANUP(mem_freep) char *path = paused_path(s);
+    CLEANUP(mem_freep) char *path = session_paused_path(s);
     struct err why = ERR_EMPTY;
 
     if (fs_make_dirs(fs_real(), s->config.dir, 0700, err) < 0)
@@ -446,62 +446,4 @@ void session_turn(struct session *session, struct cancel *cancel, int64_t *ret_n
         (void)(session_run(session, &again, &point, cancel, &err) < 0);
     *ret_next_ms = due(session);
     session_give(session);
-}
-
-/* --- What others ask for --------------------------------------------------------------------- */
-
-void session_retry(struct session *session)
-{
-    (void)pthread_mutex_lock(&session->lock);
-    session->retry_asked = session->status.state != SESSION_FENCED;
-    (void)pthread_mutex_unlock(&session->lock);
-}
-
-void session_source_changed(struct session *session)
-{
-    (void)pthread_mutex_lock(&session->lock);
-    session->look_again = true;
-    session->look_asked = true;
-    (void)pthread_mutex_unlock(&session->lock);
-}
-
-void session_set_interval(struct session *session, int64_t interval_ms, uint64_t keep)
-{
-    (void)pthread_mutex_lock(&session->lock);
-    session->interval_ms = interval_ms;
-    session->keep = keep;
-    (void)pthread_mutex_unlock(&session->lock);
-}
-
-/* A pause survives a restart: a daemon that comes back in the middle of a failover must not send. */
-static bool turn_is_free(const struct session *s)
-{
-    struct pollfd poller = {.fd = s->turn_fd, .events = POLLIN};
-
-    return poll(&poller, 1, 0) == 1;
-}
-
-void session_pause(struct session *session, bool paused)
-{
-    CLEANUP(mem_freep) char *path = paused_path(session);
-    struct err err = ERR_EMPTY;
-    struct fs *fs = fs_real();
-    int rc = 0;
-
-    (void)pthread_mutex_lock(&session->lock);
-    bool changed = session->paused != paused;
-    session->paused = paused;
-    if (changed && paused) {
-        /* A turn under way still makes its point; it says "paused" when it has ended. */
-        if (turn_is_free(session))
-            session->status.state = SESSION_PAUSED;
-        rc = fs_replace_file(fs, path, "", 0, 0600, &err);
-    } else if (changed) {
-        rc = fs->unlink(fs, path, &err);
-        if (rc == 0)
-            rc = fs->sync_dir(fs, session->config.dir, &err);
-    }
-    (void)pthread_mutex_unlock(&session->lock);
-    if (rc < 0)
-        log_warn("session", "pause not kept group=%s text=\"%s\"", session->config.group, err.text);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the parts of a session share:
  *
- *   session.c         what others see: open, close, status, pause; a turn and what its error means
- *   session_now.c     what is asked for by others' threads: sync now, forget
+ *   session.c         what others see: open, close, status; a turn and what its error means
+ *   session_now.c     what others' threads ask for: retry, pause, a cycle now, forget
  *   session_turn.c    one turn: replica, source, where we are, what is next
  *   session_copy.c    a slice of the initial copy
  *   session_resync.c  a slice of a rescan
@@ -87,6 +87,8 @@ void session_drop_source(struct session *s);
 int session_blame_source(struct session *s);
 int session_blame_peer(struct session *s);
 int session_save(struct session *s, struct err *err) MUST_CHECK;
+/* The file that is there while the session is paused; free with free(). */
+char *session_paused_path(const struct session *s);
 /* Waits until nobody is in a turn, and enters one. */
 int session_take(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 void session_give(struct session *s);

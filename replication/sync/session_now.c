@@ -1,10 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
+/* What others' threads ask a session for: try again, look again, pause; a cycle at once; to forget. */
 #include "sync/session_internal.h"
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/mem.h"
 
 #include <inttypes.h>
+#include <poll.h>
+
+void session_retry(struct session *session)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    session->retry_asked = session->status.state != SESSION_FENCED;
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_source_changed(struct session *session)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    session->look_again = true;
+    session->look_asked = true;
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_set_interval(struct session *session, int64_t interval_ms, uint64_t keep)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    session->interval_ms = interval_ms;
+    session->keep = keep;
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+static bool turn_is_free(const struct session *s)
+{
+    struct pollfd poller = {.fd = s->turn_fd, .events = POLLIN};
+
+    return poll(&poller, 1, 0) == 1;
+}
+
+/* A pause survives a restart: a daemon that comes back in the middle of a failover must not send. */
+void session_pause(struct session *session, bool paused)
+{
+    CLEANUP(mem_freep) char *path = session_paused_path(session);
+    struct err err = ERR_EMPTY;
+    struct fs *fs = fs_real();
+    int rc = 0;
+
+    (void)pthread_mutex_lock(&session->lock);
+    bool changed = session->paused != paused;
+    session->paused = paused;
+    if (changed && paused) {
+        /* A turn under way still makes its point; it says "paused" when it has ended. */
+        if (turn_is_free(session))
+            session->status.state = SESSION_PAUSED;
+        rc = fs_replace_file(fs, path, "", 0, 0600, &err);
+    } else if (changed) {
+        rc = fs->unlink(fs, path, &err);
+        if (rc == 0)
+            rc = fs->sync_dir(fs, session->config.dir, &err);
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    if (rc < 0)
+        log_warn("session", "pause not kept group=%s text=\"%s\"", session->config.group, err.text);
+}
+
+/* --- A cycle now ----------------------------------------------------------------------------- */
 
 static int refuse_state(struct session *s, struct err *err)
 {
@@ -73,6 +134,8 @@ int session_sync_now(struct session *session, bool quiet, uint64_t *ret_point,
     session_give(session);
     return rc;
 }
+
+/* --- No more ---------------------------------------------------------------------------------- */
 
 static int forget_source(struct session *s, struct cancel *cancel, struct err *err)
 {
