@@ -193,11 +193,17 @@ static void images_with_other_features_are_refused(void **state)
 
     (void)state;
     EXPECT_OK(proc_must(small, NULL, &err));
+    bitmap("--add", "chg", "4k"); /* all else is as it should be */
+    io("write -P 7 0 1m");
     assert_int_equal(open_reader(64 * MIB), -1);
     assert_int_equal(err.code, ERR_CORRUPT);
+    EXPECT_TEXT("other clusters or features");
     EXPECT_OK(proc_must(extended, NULL, &err));
+    bitmap("--add", "chg", "4k");
+    io("write -P 7 0 1m");
     assert_int_equal(open_reader(64 * MIB), -1);
     assert_int_equal(err.code, ERR_CORRUPT);
+    EXPECT_TEXT("other clusters or features");
 }
 
 /* Whatever stands in the file: an error or an answer, never a crash or a read outside of it. */
