@@ -11,6 +11,9 @@
 #include <poll.h>
 #include <string.h>
 
+/* A monitor that says nothing for so long at the beginning may wait for somebody else. */
+#define NUDGE_MS 2000
+
 struct qmp {
     char *path;
     struct clock *clock;
@@ -231,18 +234,59 @@ const char *qmp_path(const struct qmp *qmp)
 
 /* --- Opening ------------------------------------------------------------------------------- */
 
-static int negotiate(struct qmp *qmp, struct cancel *cancel, struct err *err)
+/* QEMU 7.2 listens on a monitor's socket in two threads for a moment of its start. One of them takes
+ * our connection, the other waits in accept() for another, and QEMU with it: for ever, if none comes.
+ * One does no harm: while ours is open it is not answered. */
+static void nudge(const struct qmp *qmp, struct cancel *cancel)
+{
+    struct line_socket *other = NULL;
+    struct err ignored = ERR_EMPTY;
+
+    if (line_connect(qmp->path, &other, cancel, &ignored) == 0)
+        line_close(other);
+}
+
+/* The next step: the greeting, then the one command that is allowed before all others. */
+static int negotiate_step(struct qmp *qmp, bool *greeted, struct cancel *cancel, struct err *err)
 {
     CLEANUP(json_freep) json_t *greeting = NULL;
 
-    if (next_message(qmp, true, &greeting, cancel, err) < 0) {
-        if (err && err->code == ERR_TIMEOUT)
-            return err_wrap(err, "no greeting (another client may hold it)");
-        return -1;
+    if (*greeted) {
+        int rc = qmp_command(qmp, "qmp_capabilities", NULL, NULL, cancel, err);
+        /* Asked a second time: the first one was heard after all. */
+        if (rc < 0 && err->code == ERR_UNSUPPORTED) {
+            err_clear(err);
+            return 0;
+        }
+        return rc;
     }
+    if (next_message(qmp, true, &greeting, cancel, err) < 0)
+        return err->code == ERR_TIMEOUT ? err_wrap(err, "no greeting (another client may hold it)")
+                                        : -1;
     if (!json_is_object(json_object_get(greeting, "QMP")))
         return err_set(err, ERR_PROTOCOL, 0, "monitor %s: no QMP greeting", qmp->path);
-    return qmp_command(qmp, "qmp_capabilities", NULL, NULL, cancel, err);
+    *greeted = true;
+    return 0;
+}
+
+static int negotiate(struct qmp *qmp, struct cancel *cancel, struct err *err)
+{
+    bool greeted = false;
+
+    for (;;) {
+        CLEANUP(cancel_freep) struct cancel *slice = cancel_new(qmp->clock, cancel, NUDGE_MS);
+        bool was_greeted = greeted;
+        struct err why = ERR_EMPTY;
+
+        if (negotiate_step(qmp, &greeted, slice, &why) == 0) {
+            if (was_greeted)
+                return 0;
+            continue;
+        }
+        if (why.code != ERR_TIMEOUT || cancel_left_ms(cancel) == 0)
+            return err_set(err, why.code, why.sys, "%s", why.text);
+        nudge(qmp, cancel);
+    }
 }
 
 int qmp_open(const char *path, struct clock *clock, struct qmp **ret_qmp, struct cancel *cancel,

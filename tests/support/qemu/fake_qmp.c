@@ -87,6 +87,23 @@ static bool handle_line(struct fake_qmp *fake, int fd, const char *line)
     return go_on;
 }
 
+/* As QEMU does when two of its threads accept. */
+static void wait_for_another(struct fake_qmp *fake)
+{
+    for (;;) {
+        struct pollfd fds[2] = {{.fd = fake->listener, .events = POLLIN},
+                                {.fd = fake->stop_fd, .events = POLLIN}};
+
+        if (poll(fds, 2, 1) < 0 || fds[1].revents)
+            return;
+        if (fds[0].revents) {
+            (void)close(accept(fake->listener, NULL, NULL));
+            return;
+        }
+        fake->config.while_stuck(fake->config.ctx);
+    }
+}
+
 static void serve(struct fake_qmp *fake, int fd)
 {
     const char *greeting = fake->config.greeting ? fake->config.greeting
@@ -94,8 +111,12 @@ static void serve(struct fake_qmp *fake, int fd)
                                                    "\"capabilities\": []}}\n";
     CLEANUP(str_free) struct str in = STR_EMPTY;
 
+    if (fake->config.stuck == FAKE_QMP_STUCK_BEFORE_GREETING)
+        wait_for_another(fake);
     if (!send_all(fd, greeting, strlen(greeting)))
         return;
+    if (fake->config.stuck == FAKE_QMP_STUCK_AFTER_GREETING)
+        wait_for_another(fake);
     for (;;) {
         struct pollfd fds[2] = {{.fd = fd, .events = POLLIN},
                                 {.fd = fake->stop_fd, .events = POLLIN}};

@@ -14,6 +14,9 @@ struct fake_qmp_config {
      * close the connection. An empty text says nothing. */
     char *(*answer)(void *ctx, const json_t *command);
     void *ctx;
+    /* The first client is kept waiting, at the greeting or after it, until a second one has come. */
+    enum { FAKE_QMP_PROMPT, FAKE_QMP_STUCK_BEFORE_GREETING, FAKE_QMP_STUCK_AFTER_GREETING } stuck;
+    void (*while_stuck)(void *ctx); /* again and again, meanwhile */
 };
 struct fake_qmp *fake_qmp_new(const struct fake_qmp_config *config);
 /* How many commands of that name came. */

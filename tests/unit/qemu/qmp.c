@@ -247,6 +247,55 @@ static void a_monitor_that_greets_with_something_else_is_refused(void **dir)
     free(path);
 }
 
+static int asked;
+
+/* The second time it is asked for its capabilities it has given them. */
+static char *say_five(void *ctx, const json_t *command)
+{
+    (void)ctx;
+    if (str_eq(command_name(command), "five"))
+        return fake_qmp_say("{\"return\": {\"number\": 5}, \"id\": @ID}");
+    return asked++ > 0 ? fake_qmp_say("{\"error\": {\"class\": \"CommandNotFound\", \"desc\": "
+                                      "\"already complete\"}, \"id\": @ID}")
+                       : fake_qmp_ok();
+}
+
+static void a_second_passes(void *ctx)
+{
+    clock_fake_advance(ctx, 1000);
+}
+
+/* QEMU 7.2 at its start, one time in some thousand. */
+static void a_monitor_that_waits_for_another_client_is_given_one(const char *dir, bool greeted)
+{
+    CLEANUP(mem_freep) char *path = path_join(dir, "qmp");
+    struct clock_fake clock;
+    const struct fake_qmp_config config = {.path = path,
+                                           .answer = say_five,
+                                           .ctx = &clock,
+                                           .stuck = greeted ? FAKE_QMP_STUCK_AFTER_GREETING
+                                                            : FAKE_QMP_STUCK_BEFORE_GREETING,
+                                           .while_stuck = a_second_passes};
+
+    asked = 0;
+    clock_fake_init(&clock, 1000000);
+    monitor.fake = fake_qmp_new(&config);
+    EXPECT_OK(qmp_open(path, &clock.clock, &monitor.qmp, NULL, &err));
+    CLEANUP(json_freep) json_t *result = NULL;
+    EXPECT_OK(qmp_command(monitor.qmp, "five", NULL, &result, NULL, &err));
+    assert_int_equal(json_integer_value(json_object_get(result, "number")), 5);
+}
+
+static void a_monitor_stuck_before_its_greeting_is_freed(void **dir)
+{
+    a_monitor_that_waits_for_another_client_is_given_one(*dir, false);
+}
+
+static void a_monitor_stuck_after_its_greeting_is_freed(void **dir)
+{
+    a_monitor_that_waits_for_another_client_is_given_one(*dir, true);
+}
+
 #define QMP_TEST(f) cmocka_unit_test_setup_teardown(f, tmpdir_setup, disconnect)
 
 int main(void)
@@ -261,6 +310,8 @@ int main(void)
         QMP_TEST(a_late_answer_is_not_taken_for_the_next_one),
         QMP_TEST(a_fired_cancel_ends_a_command),
         QMP_TEST(a_storm_of_events_pushes_no_other_kind_out),
+        QMP_TEST(a_monitor_stuck_before_its_greeting_is_freed),
+        QMP_TEST(a_monitor_stuck_after_its_greeting_is_freed),
         QMP_TEST(an_event_of_another_job_is_not_taken),
         QMP_TEST(a_socket_nobody_listens_on_is_a_net_error),
         QMP_TEST(a_path_too_long_for_a_socket_is_said),
