@@ -163,7 +163,7 @@ static int64_t created_ms(const struct state_protection *row)
  * there is no way back for the next ones either. */
 static void inherit(json_t *known, const json_t *before)
 {
-    static const char *const keys[] = {"run", "generation", "promoted", "past", "cut_ms"};
+    static const char *const keys[] = {"run", "generation", "promoted", "past", "cut_ms", "was"};
 
     for (size_t i = 0; before && i < ARRAY_LEN(keys); i++)
         if (json_object_get(before, keys[i]))

@@ -71,6 +71,11 @@ static int shut_down(const struct verb_call *call, const char *machine, struct c
                     NULL, cancel, err);
 }
 
+static bool is_off(const char *state)
+{
+    return str_eq(state, "off") || str_eq(state, "shutdown");
+}
+
 /* The state that the machine was in before the first try to shut it down; NULL: not known. */
 static const char *was_of(const struct verb_call *call, const char *machine)
 {
@@ -81,17 +86,17 @@ static int shutdown_run(const struct verb_call *call, json_t **ret_result, struc
                         struct err *err)
 {
     const char *machine = verb_text(call, "machine");
+    CLEANUP(json_freep) json_t *seen = NULL;
 
-    if (was_of(call, machine)) {
+    if (observe_machine(call, machine, &seen, cancel, err) < 0)
+        return err_wrap(err, "shut down %s", machine);
+    const char *state = json_get_str(seen, "state", "running");
+    /* Also with a failure: the next try finds off what this one shut down. What somebody started since
+     * counts again. */
+    if (was_of(call, machine) && is_off(state))
         *ret_result = json_object();
-    } else {
-        CLEANUP(json_freep) json_t *seen = NULL;
-        if (observe_machine(call, machine, &seen, cancel, err) < 0)
-            return err_wrap(err, "shut down %s", machine);
-        /* Also with a failure: the next try finds what this one made of it. */
-        *ret_result =
-            verb_facts(machine, json_pack("{s:s}", "was", json_get_str(seen, "state", "running")));
-    }
+    else
+        *ret_result = verb_facts(machine, json_pack("{s:s}", "was", state));
     if (shut_down(call, machine, cancel, err) < 0)
         return err_wrap(err, "shut down %s", machine);
     return 0;
@@ -105,7 +110,7 @@ static int shutdown_probe(const struct verb_call *call, enum verb_answer *ret_an
     if (observe_machine(call, verb_text(call, "machine"), &seen, cancel, err) < 0)
         return -1;
     const char *state = json_get_str(seen, "state", "?");
-    *ret_answer = str_eq(state, "shutdown") || str_eq(state, "off") ? ANSWER_DONE : ANSWER_NOT_DONE;
+    *ret_answer = is_off(state) ? ANSWER_DONE : ANSWER_NOT_DONE;
     if (*ret_answer == ANSWER_DONE)
         *ret_result = json_object();
     return 0;
@@ -116,7 +121,7 @@ static int shutdown_undo(const struct verb_call *call, struct cancel *cancel, st
     const char *machine = verb_text(call, "machine");
     const char *was = was_of(call, machine);
 
-    if (was && (str_eq(was, "off") || str_eq(was, "shutdown")))
+    if (was && is_off(was))
         return 0; /* as it was found */
     return site_ask(call->there, "machine.start",
                     json_pack("{s:s, s:s}", "machine", machine, "run", verb_run_of(call, machine)),

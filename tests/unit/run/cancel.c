@@ -59,6 +59,24 @@ static void cancelling_before_the_promotion_starts_the_source_again(void **state
     state_protection_done(&row);
 }
 
+/* The second try finds off what the first one shut down: that was not so before. */
+static void cancelling_a_second_try_starts_the_source_again(void **state)
+{
+    struct run_world *world = *state;
+    int64_t run = 0;
+
+    sim_fail(world->sim_world, "group.final-sync", "db1", 99, ERR_DENIED);
+    for (int tries = 0; tries < 3; tries++) {
+        run = run_world_start(world, run_world_plan(), RUN_PLANNED);
+        assert_string_equal(run_world_settle(world, run), "failed");
+    }
+    assert_int_equal(sim_machine(world->sim_world, "db1")->state, INSTANCE_SHUTDOWN);
+    EXPECT_OK(runner_cancel(world->runner, run, "ada", &err));
+    assert_string_equal(run_world_settle(world, run), "cancelled");
+    assert_as_before(world);
+    assert_int_equal(sim_machine(world->sim_world, "web1")->state, INSTANCE_RUNNING);
+}
+
 static void what_was_cancelled_can_be_run_again(void **state)
 {
     struct run_world *world = *state;
@@ -176,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN_TEST_CASE(cancelling_a_test_takes_it_back),
         RUN_TEST_CASE(cancelling_before_the_promotion_starts_the_source_again),
+        RUN_TEST_CASE(cancelling_a_second_try_starts_the_source_again),
         RUN_TEST_CASE(what_was_cancelled_can_be_run_again),
         RUN_TEST_CASE(past_the_point_of_no_return_there_is_no_way_back),
         RUN_TEST_CASE(a_failover_that_failed_early_can_be_taken_back),

@@ -370,6 +370,18 @@ static void undoing_starts_a_machine_that_an_earlier_try_shut_down(void **state)
     assert_int_equal(db1->state, INSTANCE_RUNNING);
 }
 
+/* Off when an earlier try looked, started by somebody since. */
+static void undoing_starts_a_machine_that_ran_when_this_try_began(void **state)
+{
+    struct scene *scene = *state;
+    struct sim_machine *db1 = sim_machine(&scene->world, "db1");
+
+    (void)json_object_set_new(json_object_get(scene->machines, "db1"), "was", json_string("off"));
+    EXPECT_OK(act(scene, "core_shutdown", RUN_PLANNED, machine()));
+    EXPECT_OK(undo(scene, "core_shutdown", RUN_PLANNED, machine()));
+    assert_int_equal(db1->state, INSTANCE_RUNNING);
+}
+
 static void a_group_without_a_point_leaves_the_source_alone(void **state)
 {
     struct scene *scene = *state;
@@ -490,6 +502,7 @@ int main(void)
         VERB_TEST(undoing_the_planned_core_gives_the_machine_back),
         VERB_TEST(undoing_leaves_a_machine_off_that_was_off_before),
         VERB_TEST(undoing_starts_a_machine_that_an_earlier_try_shut_down),
+        VERB_TEST(undoing_starts_a_machine_that_ran_when_this_try_began),
         VERB_TEST(a_group_without_a_point_leaves_the_source_alone),
         VERB_TEST(a_replica_behind_the_last_delta_is_not_believed),
         VERB_TEST(a_source_out_of_reach_is_a_warning_only_when_unplanned),
