@@ -166,8 +166,13 @@ static void what_is_sent_under_another_generation_is_refused(void **state)
     static const char *const writing[] = {
         "\"op\":\"store.prune\",\"keep\":1",
         "\"op\":\"store.apply\"",
+        "\"op\":\"store.base-frame\"",
+        "\"op\":\"store.base-sync\",\"disk\":\"a\"",
         "\"op\":\"store.base-end\"",
         "\"op\":\"store.segment-open\",\"disk\":\"a\",\"uuid\":\"" UUID "\"",
+        "\"op\":\"store.segment-write\"",
+        "\"op\":\"store.segment-close\"",
+        "\"op\":\"store.commit\"",
     };
     CLEANUP(fixture_done) struct fixture f;
 
