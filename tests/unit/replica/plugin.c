@@ -134,6 +134,7 @@ struct receiver {
     size_t zeros;
     size_t flushes;
     size_t ends;
+    const char *ended; /* a file that is made at the first end; NULL: none */
     bool strange;
 };
 
@@ -153,7 +154,9 @@ static bool receive(struct receiver *r, int fd, const struct sink_record *record
         memset(r->disk + record->off, 0, (size_t)record->len);
         return true;
     case SINK_FLUSH: r->flushes++; return true;
-    case SINK_END: r->ends++; return true;
+    case SINK_END:
+        r->ends++;
+        return !r->ended || fs_replace_file(fs_real(), r->ended, "", 0, 0600, NULL) == 0;
     }
     return false;
 }
@@ -205,9 +208,16 @@ static void a_sink_passes_on_every_write(void **state)
     struct fixture *f = *state;
     struct receiver r = {.size = f->kit.disks[1].size, .refuse_at = UINT64_MAX};
     CLEANUP(mem_freep) char *in = path_join(f->root, "in.raw");
-    CLEANUP(mem_freep) char *script = mem_printf("nbdcopy --flush %s \"$uri\"", in);
+    CLEANUP(mem_freep) char *ended = path_join(f->root, "ended");
+    /* The server ends with its script, maybe before it saw that its client left: that is waited for. */
+    CLEANUP(mem_freep)
+    char *script =
+        mem_printf("nbdcopy --flush %s \"$uri\" || exit; i=0; while [ ! -e %s ] && [ $i -lt"
+                   " 1000 ]; do sleep 0.01; i=$((i + 1)); done",
+                   in, ended);
     CLEANUP(str_free) struct str said = STR_EMPTY;
 
+    r.ended = ended;
     memset(f->kit.disks[1].bytes + 262144, 0, 131072);
     EXPECT_OK(fs_replace_file(fs_real(), in, f->kit.disks[1].bytes, (size_t)r.size, 0600, &err));
     if (run_sink(f, &r, script, &said) != 0)
