@@ -299,6 +299,11 @@ static void a_peer_that_refuses_leaves_nothing_here(void **dir)
     EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.desk.state, "db1", &row, &err));
     CLEANUP(mem_freep) char *path = estate_key_path(f.estate, "db1");
     assert_false(fs_exists(path));
+    /* Asked for with our key, so that a replica of an earlier protection is left alone. */
+    CLEANUP(link_msg_done) struct link_msg msg = {0};
+    EXPECT_OK(link_recv(f.desk.peer_end, &msg, NULL, &err));
+    assert_string_equal(json_get_str(msg.head, "op", ""), "replica.remove");
+    assert_int_equal(strlen(json_get_str(msg.head, "key", "")), 64);
     tear_down(&f);
 }
 
