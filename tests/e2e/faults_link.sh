@@ -21,6 +21,16 @@ relay_signal() {
     kill "-$1" -- "-$relay" 2> /dev/null || true
 }
 
+# The listener dies first, while the connections stand still: a peer that connects again at once must find
+# nobody, not a listener about to die.
+relay_kill() {
+    relay_signal STOP
+    kill -KILL "$relay"
+    refused() { ! listening; }
+    wait_for 10 "the relay's listener to be gone" refused
+    relay_signal KILL
+}
+
 # swallow -I|-D: from now on nothing passes between paris and the relay, in either direction; or again.
 swallow() {
     iptables -w "$1" INPUT -p tcp -d "$net.3" -j DROP && swallows=$1
@@ -97,7 +107,7 @@ cuts=0
 
 # --- Closed ------------------------------------------------------------------------------------
 
-in_mid_segment relay_signal KILL
+in_mid_segment relay_kill
 wait_for 20 "paris to back off" status_says "session      backing-off"
 check "it names the peer, the failure and the next try" \
     status_says "lyon at $net.3:7700: cannot reach" "Connection refused" "tried again at" "muster retry db1"
