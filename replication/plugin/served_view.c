@@ -49,7 +49,7 @@ int served_view_open(const struct plugin_settings *settings, const struct disk_o
     struct view *view;
 
     if (read_key(settings->keyfile, &key, err) < 0
-        || view_open(settings->dir, settings->disk, settings->point, &key, &view, err) < 0)
+        || view_open(settings->dir, settings->disk, settings->point, &key, NULL, &view, err) < 0)
         return -1;
     *ret_ops = &view_ops;
     *ret_disk = view;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A manifest's text: one JSON object, compact, keys sorted at every level.
  *
- *   consistency  "crash" | "application"        parent      hex, 64 digits
- *   cut_ms       writer's clock, ms since 1970  point       number
- *   disks        [{name, segments, size}]       promotion   true | false
- *     segments   [{bytes, root, uuid}]          signature   hex, 128 digits
- *   format       1                              site        name
- *   generation   number                         stall_us    number
- *   group        name                           writer      hex, 64 digits: the public key
+ *   base         {hash, point}, if any          parent      hex, 64 digits
+ *   consistency  "crash" | "application"        point       number
+ *   cut_ms       writer's clock, ms since 1970  promotion   true | false
+ *   disks        [{name, segments, size}]       signature   hex, 128 digits
+ *     segments   [{bytes, root, uuid}]          site        name
+ *   format       1                              stall_us    number
+ *   generation   number                         writer      hex, 64 digits: the public key
+ *   group        name
  *   machines     {name: definition}, if any
  *
  * Signed is the text without the field "signature"; the hash (SHA-256) is of the text with it.
@@ -93,6 +94,12 @@ static json_t *manifest_json(const struct manifest *m)
     (void)json_object_set_new(obj, "disks", disks);
     if (m->machines)
         (void)json_object_set(obj, "machines", m->machines);
+    if (m->base_point) {
+        json_t *base = json_object();
+        set_u64(base, "point", m->base_point);
+        set_hex(base, "hash", m->base.bytes, SHA256_BYTES);
+        (void)json_object_set_new(obj, "base", base);
+    }
     set_hex(obj, "writer", m->writer_key, SIGN_KEY_BYTES);
     return obj;
 }
@@ -221,6 +228,16 @@ static int get_consistency(const json_t *obj, enum consistency *ret_value, struc
     return wrong("consistency", err);
 }
 
+static int get_base(const json_t *base, struct manifest *m, struct err *err)
+{
+    if (!base)
+        return 0;
+    if (get_number(base, "point", &m->base_point, err) < 0
+        || get_hex(base, "hash", m->base.bytes, SHA256_BYTES, err) < 0)
+        return wrong("base", err);
+    return m->base_point > 0 && m->base_point < m->point && !m->promotion ? 0 : wrong("base", err);
+}
+
 static int get_fields(const json_t *obj, struct manifest *m, struct err *err)
 {
     const json_t *promotion = json_object_get(obj, "promotion");
@@ -248,6 +265,8 @@ static int get_fields(const json_t *obj, struct manifest *m, struct err *err)
     if (!json_is_boolean(promotion))
         return wrong("promotion", err);
     m->promotion = json_is_true(promotion);
+    if (get_base(json_object_get(obj, "base"), m, err) < 0)
+        return -1;
     if (machines && !json_is_object(machines))
         return wrong("machines", err);
     m->machines = json_incref(machines);

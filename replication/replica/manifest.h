@@ -33,8 +33,12 @@ struct manifest {
                        it chose an older point: it takes the next number free in its store */
     struct sha256 parent; /* zeros: the first */
     bool promotion;       /* raised the generation; changes no data; `parent` is the chosen point */
-    int64_t cut_wall_ms;  /* by the writer's clock */
-    int64_t stall_us;     /* how long the cut held the guest up */
+    /* What the segments are relative to where that is not the parent: the newest point of a store
+     * that follows another site's promotion (store's `follow`). Number 0: the parent is. */
+    uint64_t base_point;
+    struct sha256 base;
+    int64_t cut_wall_ms; /* by the writer's clock */
+    int64_t stall_us;    /* how long the cut held the guest up */
     enum consistency consistency;
     struct manifest_disks disks;
     json_t *machines;                   /* definitions, by name; may be NULL */

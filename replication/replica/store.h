@@ -105,6 +105,17 @@ struct store_ops {
     int (*digests)(struct store *store, const char *disk, uint64_t point, uint64_t first,
                    uint64_t count, struct digest *ret_digests, struct err *err);
 
+    /* Head's bytes. ERR_STATE while it is not at a point: a copy or an apply is under way. */
+    int (*read)(struct store *store, const char *disk, uint64_t off, void *buf, size_t len,
+                struct err *err);
+
+    /* Another site was promoted and writes from now on: `text` is its promotion's manifest (the
+     * tip), signed by the writer this store was paired with. Durable when it returns: the store is
+     * at the tip's generation, older ones are fenced, and the next point it takes is the tip's
+     * successor whose `base` is the newest point here. The same again succeeds. ERR_FENCED: the
+     * tip's generation is not higher; ERR_CORRUPT: its number is not; ERR_AUTH: another's key. */
+    int (*follow)(struct store *store, const char *text, size_t len, struct err *err);
+
     /* Pins. pin with point 0 takes the newest applied one; ret_point names it. A pinned point
      * and all after it stay. Labels are unique; pinning the same again succeeds. */
     int (*pin)(struct store *store, uint64_t point, const char *label, uint64_t *ret_point,
@@ -144,6 +155,29 @@ int store_dir_open(const struct store_dir_config *config, struct store **ret_sto
     MUST_CHECK;
 void store_close(struct store *store); /* NULL is fine */
 void store_closep(struct store **store);
+/* A machine's own disks become the heads of an empty store: its site was the source, another one took
+ * over. `first` is the manifest of the point that the disks hold; what is written on them from then
+ * on is written by applies. It can be cut anywhere, and is asked for again until it succeeds. */
+struct store_adopt_disk {
+    const char *name;
+    uint64_t size;
+    const char *path;   /* absolute */
+    const char *format; /* as the caller's fs needs it: "raw" is opened as it is */
+};
+struct store_adopt {
+    const struct store_adopt_disk *disks;
+    size_t count;
+    const char *first;
+    const char *tip; /* as for `follow` */
+    /* Digests that are known; those whose `ret_known` stays false are read and made. May be NULL. */
+    int (*digests)(void *ctx, const char *disk, uint64_t first, uint64_t count,
+                   struct digest *ret_digests, bool *ret_known, struct err *err);
+    void *ctx;
+};
+/* ERR_STATE: the store holds something else already, or a disk has another size than `first` says.
+ * Only for stores of store_dir_open. */
+int store_dir_adopt(struct store *store, const struct store_adopt *adopt, struct cancel *cancel,
+                    struct err *err) MUST_CHECK;
 /* Reads all of it: head against its digests, every undo file, the manifests' chain. ERR_CORRUPT
  * names the file and the place of the first fault. Only for stores of store_dir_open. */
 int store_dir_verify(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;

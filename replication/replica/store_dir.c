@@ -45,7 +45,7 @@ static int info(struct store *store, struct store_info *ret_info, struct err *er
 
     (void)err;
     *ret_info = (struct store_info){
-        .state = newest ? STORE_READY : d->base,
+        .state = newest && d->base == STORE_COPIED ? STORE_READY : d->base,
         .generation = d->generation,
         .applied_point = d->applied,
         .applied_hash = d->applied_hash,
@@ -94,6 +94,23 @@ static int digests(struct store *store, const char *disk, uint64_t point, uint64
     return digests_file_read(d->fs, from->digests, first, count, ret_digests, err);
 }
 
+static int read_head(struct store *store, const char *disk, uint64_t off, void *buf, size_t len,
+                     struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    const struct dir_disk *from = dir_disk_find(d, disk, err);
+
+    if (!from)
+        return -1;
+    if (d->base != STORE_COPIED || d->intent)
+        return err_set(err, ERR_STATE, 0, "%s: head is not at a point now", d->group);
+    if (off > from->size || len > from->size - off)
+        return err_set(err, ERR_INVALID, 0,
+                       "disk %s has %" PRIu64 " bytes, asked for %zu at %" PRIu64, disk, from->size,
+                       len, off);
+    return d->fs->pread(d->fs, from->head, buf, len, off, err);
+}
+
 static const struct store_ops ops = {
     .close = close_dir,
     .info = info,
@@ -110,6 +127,8 @@ static const struct store_ops ops = {
     .points = store_dir_points,
     .point_manifest = store_dir_point_manifest,
     .digests = digests,
+    .read = read_head,
+    .follow = store_dir_follow,
     .pin = store_dir_pin,
     .unpin = store_dir_unpin,
     .prune = store_dir_prune,
@@ -139,8 +158,8 @@ static int sync_names(struct store_dir *d, struct err *err)
 
 static int check_empty(const struct store_dir *d, struct err *err)
 {
-    static const char *const later[] = {DIR_FILE_MANIFESTS, DIR_FILE_PRUNED, DIR_FILE_APPLIED,
-                                        DIR_FILE_PINS, DIR_FILE_PROMOTION};
+    static const char *const later[] = {DIR_FILE_MANIFESTS, DIR_FILE_PRUNED,    DIR_FILE_APPLIED,
+                                        DIR_FILE_PINS,      DIR_FILE_PROMOTION, DIR_FILE_TIP};
 
     if (d->base != STORE_EMPTY)
         return 0;
@@ -184,8 +203,9 @@ static int check_records(const struct store_dir *d, struct err *err)
 static int check_generation(const struct store_dir *d, struct err *err)
 {
     const struct dir_point *newest = dir_point_newest(d);
+    uint64_t expected = newest ? newest->generation : 0;
 
-    if (newest && newest->generation != d->generation)
+    if (newest && (dir_follows(d) ? d->tip.generation : expected) != d->generation)
         return err_set(err, ERR_CORRUPT, 0,
                        "%s/" DIR_FILE_GENERATION ": %" PRIu64 ", but point %" PRIu64
                        " is of generation %" PRIu64 "; hint: restore the file from a backup",
@@ -203,7 +223,7 @@ static int load(struct store_dir *d, struct err *err)
     if (d->base == STORE_EMPTY)
         return 0;
     if (dir_disks_open(d, err) < 0 || dir_applied_load(d, err) < 0 || dir_pruned_load(d, err) < 0
-        || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0)
+        || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0 || dir_tip_load(d, err) < 0)
         return -1;
     return check_records(d, err);
 }
@@ -217,7 +237,8 @@ static int recover(struct store_dir *d, struct err *err)
     if (d->base == STORE_EMPTY)
         return 0;
     if (dir_prune_finish(d, err) < 0 || dir_chain_restore(d, err) < 0
-        || dir_promotion_finish(d, err) < 0 || check_generation(d, err) < 0)
+        || dir_promotion_finish(d, err) < 0 || dir_tip_finish(d, err) < 0
+        || check_generation(d, err) < 0)
         return -1;
     /* Without room for it, the store can still be looked at, served and pruned. */
     if (d->intent && store_dir_point_apply(&d->store, &point, NULL, NULL, err) < 0) {

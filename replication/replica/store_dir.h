@@ -9,9 +9,12 @@
  *       pruned          record: number and hash of what stands before the oldest manifest
  *       applied         record: the point head holds, and the one being applied to it
  *       pins            record: labels and their points
+ *       tip             record: the promotion by which another site took the group over
  *       promotion       record: the last promotion, whole, so that it can be finished
  *       chain           for views (chain.c)
  *       DISK/head.raw, DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
+ *
+ * (No DISK/head.raw where the disk of a machine is the head: "replica" says where that is.)
  *
  * Numbers in names have 20 digits. Every file under another name is foreign: it is named and
  * refused, never touched. */
@@ -30,6 +33,7 @@
 #define DIR_FILE_APPLIED    "applied"
 #define DIR_FILE_PINS       "pins"
 #define DIR_FILE_PROMOTION  "promotion"
+#define DIR_FILE_TIP        "tip"
 
 #define DIR_HEAD            "head.raw"
 #define DIR_DIGESTS         "digests"
@@ -44,6 +48,7 @@ struct dir_point {
     uint64_t generation;
     struct sha256 hash;
     struct sha256 parent;
+    struct sha256 base; /* zeros: none */
     int64_t cut_wall_ms;
     int64_t received_wall_ms;
     enum consistency consistency;
@@ -56,6 +61,8 @@ struct dir_disk {
     char name[NAME_MAX_BYTES];
     uint64_t size;
     char *dir;
+    char *elsewhere; /* the head's path when it is a machine's own disk; else NULL */
+    char format[16]; /* of that */
     int head;
     int digests;
     /* Initial copy only: the chunks whose digest is already right in the file, one bit each; and
@@ -81,6 +88,13 @@ struct dir_receive {
 };
 VEC_DEFINE(dir_receives, struct dir_receive)
 
+/* The promotion that is followed; generation 0: none ever was. */
+struct dir_tip {
+    uint64_t point;
+    uint64_t generation;
+    struct sha256 hash;
+};
+
 struct store_dir {
     struct store store;
     struct guard_fs guard;
@@ -97,12 +111,13 @@ struct store_dir {
     enum store_state base; /* empty, copying or copied; ready follows from the points */
     uint64_t generation;
     struct dir_disks disks;
-    struct dir_points points; /* ascending, without gaps */
+    struct dir_points points; /* ascending */
     uint64_t before;          /* number and hash of what stands before the oldest of them */
     struct sha256 before_hash;
     uint64_t applied; /* 0: the base */
     struct sha256 applied_hash;
     uint64_t intent; /* the point being applied; 0: none */
+    struct dir_tip tip;
     struct dir_pins pins;
     struct dir_receives receives;
 };
@@ -159,9 +174,16 @@ int store_dir_point_manifest(struct store *store, uint64_t point, char **ret_tex
 /* --- store_dir_base.c: initial copy ------------------------------------------------------ */
 
 struct dir_disk *dir_disk_find(const struct store_dir *d, const char *name, struct err *err);
+/* Takes a disk in that is not open yet; `elsewhere` NULL: DISK/head.raw. */
+void dir_disk_add(struct store_dir *d, const char *name, uint64_t size, const char *elsewhere,
+                  const char *format);
 /* Opens heads and digests; with state copying, makes what is missing. */
 int dir_disks_open(struct store_dir *d, struct err *err) MUST_CHECK;
 void dir_disks_close(struct store_dir *d);
+/* The chunk's digest in the file is right; in state copying only. */
+void dir_digest_known(struct dir_disk *disk, uint64_t chunk, bool known);
+/* The digests of all chunks of all disks are right and durable, and the heads are synced. */
+int dir_base_settle(struct store_dir *d, struct cancel *cancel, struct err *err) MUST_CHECK;
 int store_dir_base_begin(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
                          uint64_t generation, struct err *err);
 int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
@@ -213,6 +235,18 @@ int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks
     MUST_CHECK;
 /* Writes it into head, in offset order. */
 int dir_change_write(const struct dir_change *change, struct err *err) MUST_CHECK;
+
+/* --- store_dir_follow.c: another site's promotion ---------------------------------------- */
+
+/* The first point after a promotion that is followed is still to come. */
+bool dir_follows(const struct store_dir *d);
+int dir_tip_load(struct store_dir *d, struct err *err) MUST_CHECK;
+/* Brings one that was cut to its end. */
+int dir_tip_finish(struct store_dir *d, struct err *err) MUST_CHECK;
+int store_dir_follow(struct store *store, const char *text, size_t len, struct err *err);
+/* Could this promotion be followed from point `newest` (0: none) of generation `generation`? */
+int dir_tip_check(const struct store_dir *d, const struct manifest *tip, uint64_t newest,
+                  uint64_t generation, struct err *err) MUST_CHECK;
 
 /* --- store_dir_keep.c, _promote.c -------------------------------------------------------- */
 

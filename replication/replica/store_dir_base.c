@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define WINDOW_CHUNKS 1024U /* digests looked at in one go */
@@ -46,6 +46,20 @@ static int make_head(struct store_dir *d, const struct dir_disk *disk, const cha
     return rc;
 }
 
+void dir_disk_add(struct store_dir *d, const char *name, uint64_t size, const char *elsewhere,
+                  const char *format)
+{
+    struct dir_disk *disk = dir_disks_push(&d->disks);
+
+    memcpy(disk->name, name, strlen(name) + 1);
+    disk->size = size;
+    disk->dir = dir_path(d, name);
+    disk->elsewhere = elsewhere ? mem_strdup(elsewhere) : NULL;
+    (void)snprintf(disk->format, sizeof(disk->format), "%s", format);
+    disk->head = -1;
+    disk->digests = -1;
+}
+
 /* What the copy needs; files that are there stay, the digests begin anew: which of them are
  * right is known only to the process that wrote them. */
 static int make_files(struct store_dir *d, const struct dir_disk *disk, const char *head,
@@ -58,34 +72,35 @@ static int make_files(struct store_dir *d, const struct dir_disk *disk, const ch
         if (fs_make_dirs(d->fs, path, 0700, err) < 0)
             return -1;
     }
-    if (make_head(d, disk, head, err) < 0
+    if ((!disk->elsewhere && make_head(d, disk, head, err) < 0)
         || digests_file_create(d->fs, digests, disk->size, err) < 0)
         return -1;
     return d->fs->sync_dir(d->fs, disk->dir, err);
 }
 
+/* A file's or a block device's. */
 static int open_head(struct store_dir *d, struct dir_disk *disk, const char *path, struct err *err)
 {
-    struct stat st;
-
     if (d->fs->open(d->fs, path, O_RDWR, 0, &disk->head, err) < 0) {
         if (err && err->code == ERR_NOT_FOUND)
             err->code = ERR_CORRUPT;
         return -1;
     }
-    if (fstat(disk->head, &st) < 0)
-        return err_set(err, ERR_IO, errno, "%s: stat", path);
-    if ((uint64_t)st.st_size != disk->size)
+    off_t size = lseek(disk->head, 0, SEEK_END);
+    if (size < 0)
+        return err_set(err, ERR_IO, errno, "%s: its size", path);
+    if ((uint64_t)size != disk->size)
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: %jd bytes, but the disk has %" PRIu64 "; hint: remove the replica and"
                        " protect again",
-                       path, (intmax_t)st.st_size, disk->size);
+                       path, (intmax_t)size, disk->size);
     return 0;
 }
 
 static int open_disk(struct store_dir *d, struct dir_disk *disk, struct err *err)
 {
-    CLEANUP(mem_freep) char *head = path_join(disk->dir, DIR_HEAD);
+    CLEANUP(mem_freep)
+    char *head = disk->elsewhere ? mem_strdup(disk->elsewhere) : path_join(disk->dir, DIR_HEAD);
     CLEANUP(mem_freep) char *digests = path_join(disk->dir, DIR_DIGESTS);
 
     if (d->base == STORE_COPYING && make_files(d, disk, head, digests, err) < 0)
@@ -124,6 +139,7 @@ void dir_disks_close(struct store_dir *d)
         frame_coder_free(disk->coder);
         free(disk->known);
         free(disk->dir);
+        free(disk->elsewhere);
     }
     dir_disks_free(&d->disks);
 }
@@ -150,6 +166,18 @@ static int check_names(const struct store_disks *disks, struct err *err)
             if (str_eq(disks->at[k].name, disk->name))
                 return err_set(err, ERR_INVALID, 0, "disk %s is there twice", disk->name);
     }
+    return 0;
+}
+
+/* A machine's own disk is never copied over. */
+static int check_own(const struct store_dir *d, struct err *err)
+{
+    VEC_FOREACH(disk, &d->disks)
+        if (disk->elsewhere)
+            return err_set(err, ERR_STATE, 0,
+                           "%s: the replica's disk %s is %s, the machine's own; it is followed, not"
+                           " copied to",
+                           d->group, disk->name, disk->elsewhere);
     return 0;
 }
 
@@ -194,14 +222,8 @@ static int check_room(const struct store_dir *d, uint64_t need_bytes, struct err
 
 static int begin_anew(struct store_dir *d, const struct store_disks *disks, struct err *err)
 {
-    VEC_FOREACH(wanted, disks) {
-        struct dir_disk *disk = dir_disks_push(&d->disks);
-        memcpy(disk->name, wanted->name, sizeof(disk->name));
-        disk->size = wanted->size;
-        disk->dir = dir_path(d, wanted->name);
-        disk->head = -1;
-        disk->digests = -1;
-    }
+    VEC_FOREACH(wanted, disks)
+        dir_disk_add(d, wanted->name, wanted->size, NULL, "raw");
     /* The record first: from here on the folders of the disks are files of ours. */
     if (dir_state_save(d, STORE_COPYING, err) < 0) {
         dir_disks_close(d);
@@ -229,7 +251,7 @@ int store_dir_base_begin(struct store *store, const struct store_disks *disks, u
 {
     struct store_dir *d = store_dir_of(store);
 
-    if (guard_fs_check(&d->guard, err) < 0 || check_names(disks, err) < 0)
+    if (guard_fs_check(&d->guard, err) < 0 || check_names(disks, err) < 0 || check_own(d, err) < 0)
         return -1;
     if (d->points.len > 0)
         return err_set(err, ERR_STATE, 0,
@@ -248,7 +270,7 @@ int store_dir_base_begin(struct store *store, const struct store_disks *disks, u
 
 /* --- Frames ------------------------------------------------------------------------------ */
 
-static void set_known(struct dir_disk *disk, uint64_t chunk, bool known)
+void dir_digest_known(struct dir_disk *disk, uint64_t chunk, bool known)
 {
     uint8_t bit = (uint8_t)(1U << (chunk % 8));
 
@@ -276,14 +298,14 @@ static int note_digests(struct store_dir *d, struct dir_disk *disk, const struct
         struct digest digest = {{0}};
         bool whole = begin >= extent->off && begin + len <= end;
 
-        set_known(disk, chunk, false);
+        dir_digest_known(disk, chunk, false);
         if (!whole)
             continue;
         if (!extent->zero)
             chunk_digest(d->digester, bytes + (begin - extent->off), len, &digest);
         if (digests_file_write(d->fs, disk->digests, chunk, 1, &digest, err) < 0)
             return -1;
-        set_known(disk, chunk, true);
+        dir_digest_known(disk, chunk, true);
     }
     return 0;
 }
@@ -316,7 +338,7 @@ static struct dir_disk *copying_disk(struct store_dir *d, const char *name, stru
         err_put(err, ERR_STATE, 0, "%s: no initial copy is under way", d->group);
         return NULL;
     }
-    return dir_disk_find(d, name, err);
+    return check_own(d, err) < 0 ? NULL : dir_disk_find(d, name, err);
 }
 
 /* A frame for a copy that was ended opens it again: its digests are no longer all right. */
@@ -405,18 +427,27 @@ static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t fi
     return changed ? digests_file_write(d->fs, disk->digests, first, count, digests, err) : 0;
 }
 
-static int end_disk(struct store_dir *d, struct dir_disk *disk, struct err *err)
+static int end_disk(struct store_dir *d, struct dir_disk *disk, struct cancel *cancel,
+                    struct err *err)
 {
     uint64_t chunks = chunk_count(disk->size);
 
     for (uint64_t first = 0; first < chunks; first += WINDOW_CHUNKS) {
         uint64_t count = chunks - first < WINDOW_CHUNKS ? chunks - first : WINDOW_CHUNKS;
-        if (digest_window(d, disk, first, count, err) < 0)
+        if (cancel_check(cancel, err) < 0 || digest_window(d, disk, first, count, err) < 0)
             return -1;
     }
     if (d->fs->sync(d->fs, disk->head, err) < 0)
         return -1;
     return d->fs->sync(d->fs, disk->digests, err);
+}
+
+int dir_base_settle(struct store_dir *d, struct cancel *cancel, struct err *err)
+{
+    VEC_FOREACH(disk, &d->disks)
+        if (end_disk(d, disk, cancel, err) < 0)
+            return err_wrap(err, "digests of disk %s", disk->name);
+    return 0;
 }
 
 int store_dir_base_end(struct store *store, struct err *err)
@@ -427,9 +458,10 @@ int store_dir_base_end(struct store *store, struct err *err)
         return err_set(err, ERR_STATE, 0, "%s: no initial copy is under way", d->group);
     if (d->base == STORE_COPIED)
         return 0;
-    VEC_FOREACH(disk, &d->disks)
-        if (end_disk(d, disk, err) < 0)
-            return err_wrap(err, "end the copy of disk %s", disk->name);
+    if (check_own(d, err) < 0)
+        return -1;
+    if (dir_base_settle(d, NULL, err) < 0)
+        return -1;
     if (dir_state_save(d, STORE_COPIED, err) < 0)
         return -1;
     VEC_FOREACH(disk, &d->disks) {

@@ -89,10 +89,19 @@ int store_dir_unpin(struct store *store, const char *label, struct err *err)
 
 /* --- Retention --------------------------------------------------------------------------- */
 
+/* The `keep`-th of the applied points, counted from the newest; 0: there are not so many. */
+static uint64_t nth_applied(const struct store_dir *d, uint64_t keep)
+{
+    for (size_t i = d->points.len; i-- > 0;)
+        if (d->points.at[i].point <= d->applied && --keep == 0)
+            return d->points.at[i].point;
+    return 0;
+}
+
 /* The oldest point that must stay. */
 static uint64_t oldest_kept(const struct store_dir *d, uint64_t keep)
 {
-    uint64_t oldest = d->applied >= keep ? d->applied - keep + 1 : 1;
+    uint64_t oldest = nth_applied(d, keep);
 
     VEC_FOREACH(pin, &d->pins)
         if (pin->point < oldest)

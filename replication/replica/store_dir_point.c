@@ -42,6 +42,7 @@ static struct dir_point point_of(const struct manifest *m, int64_t received_wall
         .point = m->point,
         .generation = m->generation,
         .parent = m->parent,
+        .base = m->base,
         .cut_wall_ms = m->cut_wall_ms,
         .received_wall_ms = received_wall_ms,
         .consistency = m->consistency,
@@ -98,21 +99,24 @@ static bool same_hash(const struct sha256 *a, const struct sha256 *b)
     return memcmp(a, b, sizeof(*a)) == 0;
 }
 
-/* A point's number follows, and its parent is the one before; a promotion's parent may be any
- * older point, which need not be kept any more. */
+/* A point's number is higher, and its parent, or else its base, is the one before; a promotion's
+ * parent may be any older point, which need not be kept any more. Numbers skip what happened at
+ * another site only. */
 static int check_link(const struct store_dir *d, const struct dir_point *point, struct err *err)
 {
     const struct dir_point *last = dir_point_newest(d);
     uint64_t before = last ? last->point : d->before;
     const struct sha256 *before_hash = last ? &last->hash : &d->before_hash;
 
-    if (point->point != before + 1)
+    bool next = same_hash(&point->base, before_hash);
+    bool skips = next || point->promotion;
+    if (point->point <= before || (point->point != before + 1 && !skips))
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: manifests: point %" PRIu64 " is missing (there are %" PRIu64
                        " and %" PRIu64 "); hint: restore the file from a backup, or remove the"
                        " replica and protect again",
                        d->dir, before + 1, before, point->point);
-    if (!point->promotion && !same_hash(&point->parent, before_hash))
+    if (!point->promotion && !next && !same_hash(&point->parent, before_hash))
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: manifests: point %" PRIu64 " does not follow point %" PRIu64
                        "; hint: somebody changed the history",
@@ -179,6 +183,19 @@ static int check_writer(const struct store_dir *d, const struct manifest *m, str
     return 0;
 }
 
+/* What follows a promotion elsewhere: its segments lead from our newest point to a point of there. */
+static int check_tip(const struct store_dir *d, const struct dir_point *newest,
+                     const struct manifest *m, struct err *err)
+{
+    if (m->base_point == newest->point && same_hash(&m->base, &newest->hash)
+        && m->point == d->tip.point + 1 && same_hash(&m->parent, &d->tip.hash))
+        return 0;
+    return err_set(err, ERR_CORRUPT, 0,
+                   "%s: point %" PRIu64 " on the base %" PRIu64 " does not lead from point %" PRIu64
+                   " here over promotion %" PRIu64,
+                   d->group, m->point, m->base_point, newest->point, d->tip.point);
+}
+
 /* The very first may stand anywhere in a chain; then that is where this history begins. */
 static int check_parent(const struct store_dir *d, const struct manifest *m, struct err *err)
 {
@@ -186,6 +203,13 @@ static int check_parent(const struct store_dir *d, const struct manifest *m, str
 
     if (!newest)
         return 0;
+    if (dir_follows(d))
+        return check_tip(d, newest, m, err);
+    if (m->base_point)
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s: point %" PRIu64 " has point %" PRIu64
+                       " for its base, but no promotion elsewhere is followed",
+                       d->group, m->point, m->base_point);
     if (m->point != newest->point + 1 || !same_hash(&m->parent, &newest->hash))
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: point %" PRIu64 " does not follow the newest one here, %" PRIu64 "%s",

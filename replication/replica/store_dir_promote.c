@@ -94,7 +94,7 @@ static int finish(struct store_dir *d, const struct promotion *p, struct err *er
     const struct manifest *m = &p->manifest;
     const struct dir_point *newest = dir_point_newest(d);
 
-    if (newest && m->point == newest->point + 1 && dir_manifest_add(d, m, p->text, err) < 0)
+    if (newest && m->point > newest->point && dir_manifest_add(d, m, p->text, err) < 0)
         return -1;
     CRASH_POINT("replica.promote-manifest");
     if (d->generation < p->generation) {
@@ -104,7 +104,7 @@ static int finish(struct store_dir *d, const struct promotion *p, struct err *er
     }
     CRASH_POINT("replica.promote-generation");
     /* Rolling head back to an older point takes its time, and nothing waits for it. */
-    if (m->point == d->applied + 1 && memcmp(&m->parent, &d->applied_hash, sizeof(m->parent)) == 0)
+    if (m->point > d->applied && memcmp(&m->parent, &d->applied_hash, sizeof(m->parent)) == 0)
         return apply_all(d, err);
     return 0;
 }
@@ -140,6 +140,10 @@ static int make_manifest(struct store_dir *d, const struct dir_point *chosen,
     memcpy(m->site, request->site, strlen(request->site) + 1);
     m->generation = d->generation + 1;
     m->point = dir_point_newest(d)->point + 1;
+    if (m->point <= d->tip.point) /* that number is taken, elsewhere */
+        m->point = d->tip.point + 1;
+    m->base_point = 0;
+    memset(&m->base, 0, sizeof(m->base));
     m->parent = chosen->hash;
     m->promotion = true;
     m->cut_wall_ms = request->wall_ms;

@@ -75,6 +75,12 @@ static int chunks_of_undo(const struct dir_change *c, uint64_t point, struct chu
     return 0;
 }
 
+/* Has it an undo file on the way back? */
+static bool is_between(const struct dir_change *c, const struct dir_point *point)
+{
+    return point->point >= c->back_to && point->point < c->d->applied;
+}
+
 int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks, struct err *err)
 {
     chunks_clear(ret_chunks);
@@ -82,8 +88,9 @@ int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks
         if (chunks_of_segment(change, segment, ret_chunks, err) < 0)
             return -1;
     if (change->back_to)
-        for (uint64_t point = change->back_to; point < change->d->applied; point++)
-            if (chunks_of_undo(change, point, ret_chunks, err) < 0)
+        VEC_FOREACH(point, &change->d->points)
+            if (is_between(change, point)
+                && chunks_of_undo(change, point->point, ret_chunks, err) < 0)
                 return -1;
     sort_unique(ret_chunks);
     return 0;
@@ -162,9 +169,9 @@ int dir_change_write(const struct dir_change *change, struct err *err)
         if (write_segment(change, segment, err) < 0)
             return -1;
     /* From the newest to the oldest: the oldest has the last word. */
-    if (change->back_to)
-        for (uint64_t point = change->d->applied; point-- > change->back_to;)
-            if (write_undo(change, point, err) < 0)
-                return -1;
+    const struct dir_points *points = &change->d->points;
+    for (size_t i = points->len; change->back_to && i-- > 0;)
+        if (is_between(change, &points->at[i]) && write_undo(change, points->at[i].point, err) < 0)
+            return -1;
     return 0;
 }

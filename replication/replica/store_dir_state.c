@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The store's records, as lines of words:
  *
- *   replica     "muster replica 1", "group NAME", "state copying|copied", "disk SIZE NAME" ...
+ *   replica     "muster replica 1", "group NAME", "state copying|copied", "disk SIZE NAME" ...,
+ *               each followed by "head FORMAT PATH" when it is a machine's own disk
  *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0)
  *   pruned      "pruned N HASH"
  *   pins        "pin N LABEL" ...
@@ -12,6 +13,7 @@
 #include "replica/record.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define FIRST_LINE "muster replica 1"
@@ -67,12 +69,21 @@ static bool get_disk(struct store_dir *d, char *line)
     if (!split(line, "disk", &size, &name) || !str_is_name(name) || dir_name_is_reserved(name)
         || size % 512)
         return false;
-    struct dir_disk *disk = dir_disks_push(&d->disks);
-    memcpy(disk->name, name, strlen(name) + 1);
-    disk->size = size;
-    disk->dir = dir_path(d, name);
-    disk->head = -1;
-    disk->digests = -1;
+    dir_disk_add(d, name, size, NULL, "raw");
+    return true;
+}
+
+static bool get_head(struct store_dir *d, const char *line)
+{
+    struct dir_disk *disk = d->disks.len ? &d->disks.at[d->disks.len - 1] : NULL;
+    const char *format = line + strlen("head ");
+    const char *path = str_starts(line, "head ") ? strchr(format, ' ') : NULL;
+
+    if (!disk || disk->elsewhere || !path || path == format || path[1] != '/'
+        || (size_t)(path - format) >= sizeof(disk->format))
+        return false;
+    (void)snprintf(disk->format, sizeof(disk->format), "%.*s", (int)(path - format), format);
+    disk->elsewhere = mem_strdup(path + 1);
     return true;
 }
 
@@ -115,7 +126,7 @@ int dir_state_load(struct store_dir *d, struct err *err)
     if (get_group(d, path, next_line(&at), err) < 0)
         return -1;
     while ((line = next_line(&at)) != NULL)
-        if (!get_disk(d, line) && !get_state(d, line))
+        if (!get_head(d, line) && !get_disk(d, line) && !get_state(d, line))
             return wrong_line(path, line, err);
     if (d->base == STORE_EMPTY || d->disks.len == 0)
         return err_set(err, ERR_CORRUPT, 0, "%s: no state or no disk in it", path);
@@ -129,8 +140,11 @@ int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
 
     str_addf(&text, FIRST_LINE "\ngroup %s\nstate %s\n", d->group,
              base == STORE_COPIED ? "copied" : "copying");
-    VEC_FOREACH(disk, &d->disks)
+    VEC_FOREACH(disk, &d->disks) {
         str_addf(&text, "disk %" PRIu64 " %s\n", disk->size, disk->name);
+        if (disk->elsewhere)
+            str_addf(&text, "head %s %s\n", disk->format, disk->elsewhere);
+    }
     if (record_write(d->fs, path, text.ptr, err) < 0)
         return -1;
     d->base = base;

@@ -17,6 +17,7 @@
 #include "base/vec.h"
 #include "replica/chain.h"
 #include "replica/chunk.h"
+#include "replica/head.h"
 #include "replica/undo.h"
 #include "replica/view_map.h"
 
@@ -59,6 +60,7 @@ struct chunk_slot {
 
 struct view {
     char *dir; /* of the disk */
+    struct fs *heads;
     int head;
     uint64_t size;
     uint64_t point;
@@ -278,14 +280,13 @@ static int look_up(struct view *v, uint64_t off, size_t len, struct piece *ret_p
 static int read_piece(struct view *v, uint64_t off, uint8_t *buf, size_t len, size_t *ret_done,
                       struct err *err)
 {
-    struct fs *fs = fs_real();
     struct piece piece;
 
     if (look_up(v, off, len, &piece, err) < 0)
         return -1;
     *ret_done = piece.len;
     if (!piece.is_old) {
-        if (fs->pread(fs, v->head, buf, piece.len, off, err) < 0)
+        if (v->heads->pread(v->heads, v->head, buf, piece.len, off, err) < 0)
             return -1;
         if (chain_seq(v->chain) != piece.seq)
             *ret_done = 0;
@@ -350,47 +351,29 @@ int view_export(struct view *view, const char *path, struct err *err)
 
 /* --- Opening ----------------------------------------------------------------------------- */
 
-static int no_disk(const char *dir, const char *disk, struct err *err)
+static int open_head(struct view *v, const char *dir, const char *disk, struct err *err)
 {
-    CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
-    CLEANUP(str_free) struct str there = STR_EMPTY;
-    struct err ignored;
+    CLEANUP(mem_freep) char *path = NULL;
+    CLEANUP(mem_freep) char *format = NULL;
 
-    if (fs_list(dir, &names, &ignored) == 0)
-        for (size_t i = 0; i < names.len; i++) {
-            CLEANUP(mem_freep) char *head = mem_printf("%s/%s/head.raw", dir, names.at[i]);
-            if (fs_exists(head))
-                str_addf(&there, " %s", names.at[i]);
-        }
-    return err_set(err, ERR_NOT_FOUND, 0, "%s has no disk \"%.63s\" (there are:%.400s)", dir, disk,
-                   there.len ? there.ptr : " none");
-}
-
-static int open_head(struct view *v, struct err *err)
-{
-    CLEANUP(mem_freep) char *path = path_join(v->dir, "head.raw");
-    struct fs *fs = fs_real();
-    struct stat st;
-
-    if (fs->open(fs, path, O_RDONLY, 0, &v->head, err) < 0)
+    if (head_path(dir, disk, &path, &format, err) < 0
+        || v->heads->open(v->heads, path, O_RDONLY, 0, &v->head, err) < 0)
         return -1;
-    if (fstat(v->head, &st) < 0)
-        return err_set(err, ERR_IO, errno, "%s: stat", path);
-    v->size = (uint64_t)st.st_size;
+    off_t size = lseek(v->head, 0, SEEK_END);
+    if (size < 0)
+        return err_set(err, ERR_IO, errno, "%s: its size", path);
+    v->size = (uint64_t)size;
     return 0;
 }
 
 int view_open(const char *dir, const char *disk, uint64_t point, const struct key *group_key,
-              struct view **ret_view, struct err *err)
+              struct fs *heads, struct view **ret_view, struct err *err)
 {
-    CLEANUP(mem_freep) char *head = mem_printf("%s/%s/head.raw", dir, disk);
-
     if (!str_is_name(disk))
         return err_set(err, ERR_INVALID, 0, "\"%.63s\" is no name for a disk", disk);
-    if (!fs_exists(head))
-        return no_disk(dir, disk, err);
     CLEANUP(view_closep) struct view *v = mem_new(struct view);
     v->dir = path_join(dir, disk);
+    v->heads = heads ? heads : fs_real();
     v->head = -1;
     v->point = point;
     v->key = *group_key;
@@ -399,7 +382,8 @@ int view_open(const char *dir, const char *disk, uint64_t point, const struct ke
         v->coders[i].fd = -1;
     (void)pthread_rwlock_init(&v->map_lock, NULL);
     (void)pthread_mutex_init(&v->record_lock, NULL);
-    if (chain_map(dir, &v->chain, err) < 0 || open_head(v, err) < 0 || update_map(v, err) < 0)
+    if (open_head(v, dir, disk, err) < 0 || chain_map(dir, &v->chain, err) < 0
+        || update_map(v, err) < 0)
         return -1;
     *ret_view = TAKE(v);
     return 0;
@@ -413,7 +397,8 @@ void view_close(struct view *view)
         coder_clear(&view->coders[i]);
     for (size_t i = 0; i < CHUNKS_KEPT; i++)
         free(view->kept[i].bytes);
-    fd_close(&view->head);
+    if (view->head >= 0)
+        (void)view->heads->close(view->heads, view->head);
     chain_free(view->chain);
     view_map_free(view->map);
     view_files_free(&view->files);

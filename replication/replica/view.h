@@ -8,14 +8,15 @@
 
 #include "base/crypto.h"
 #include "base/err.h"
+#include "base/fs.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 struct view;
-/* `dir` is replicas/GROUP. ERR_NOT_FOUND: no such point or disk (the text lists what is there). */
+/* `dir` is replicas/GROUP; `heads` opens its heads (NULL: plain files; borrowed). ERR_NOT_FOUND: no such point or disk (the text lists what is there). */
 int view_open(const char *dir, const char *disk, uint64_t point, const struct key *group_key,
-              struct view **ret_view, struct err *err) MUST_CHECK;
+              struct fs *heads, struct view **ret_view, struct err *err) MUST_CHECK;
 uint64_t view_size(const struct view *view);
 /* Any offset and length within the disk. ERR_CORRUPT names the undo file and the chunk. */
 int view_read(struct view *view, uint64_t off, void *buf, size_t len, struct err *err) MUST_CHECK;

@@ -36,15 +36,18 @@ static json_t *disks_json(const struct checkpoint *ck)
 static json_t *to_json(const struct checkpoint *ck)
 {
     char hash[2 * SHA256_BYTES + 1];
+    char tip[2 * SHA256_BYTES + 1];
 
     str_hex(ck->durable_hash.bytes, SHA256_BYTES, hash);
-    return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:o}", "version",
-                     FILE_VERSION, "phase", phase_names[ck->phase], "serial",
+    str_hex(ck->tip_hash.bytes, SHA256_BYTES, tip);
+    return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:o}",
+                     "version", FILE_VERSION, "phase", phase_names[ck->phase], "serial",
                      (json_int_t)ck->serial, "base", (json_int_t)ck->base, "cut",
                      (json_int_t)ck->cut, "note", ck->note, "durable",
                      (json_int_t)ck->durable_point, "durable_hash", hash, "durable_cut_ms",
                      (json_int_t)ck->durable_cut_ms, "applied", (json_int_t)ck->applied_point,
-                     "applied_cut_ms", (json_int_t)ck->applied_cut_ms, "disks", disks_json(ck));
+                     "applied_cut_ms", (json_int_t)ck->applied_cut_ms, "tip",
+                     (json_int_t)ck->tip_point, "tip_hash", tip, "disks", disks_json(ck));
 }
 
 int checkpoint_save(const char *dir, const struct checkpoint *ck, struct err *err)
@@ -100,6 +103,7 @@ static int read_phase(const json_t *json, enum phase *ret_phase, struct err *err
 static int from_json(const json_t *json, struct checkpoint *ck, struct err *err)
 {
     const char *hash;
+    const char *tip = json_get_str(json, "tip_hash", "");
     uint64_t cut_ms;
     uint64_t applied_ms;
 
@@ -118,6 +122,10 @@ static int from_json(const json_t *json, struct checkpoint *ck, struct err *err)
         return -1;
     if (strlen(hash) != 2 * SHA256_BYTES || !str_unhex(hash, ck->durable_hash.bytes, SHA256_BYTES))
         return err_set(err, ERR_INVALID, 0, "field \"durable_hash\" is not a hash");
+    ck->tip_point = json_get_u64(json, "tip", 0); /* not in files of the first release */
+    if (ck->tip_point
+        && (strlen(tip) != 2 * SHA256_BYTES || !str_unhex(tip, ck->tip_hash.bytes, SHA256_BYTES)))
+        return err_set(err, ERR_INVALID, 0, "field \"tip_hash\" is not a hash");
     ck->durable_cut_ms = (int64_t)cut_ms;
     ck->applied_cut_ms = (int64_t)applied_ms;
     (void)snprintf(ck->note, sizeof(ck->note), "%s", json_get_str(json, "note", ""));

@@ -40,6 +40,10 @@ struct checkpoint {
     int64_t durable_cut_ms;
     uint64_t applied_point;
     int64_t applied_cut_ms;
+    /* The promotion whose successor the next point is, on the base of the durable one; 0: the next
+     * point is the durable one's successor. */
+    uint64_t tip_point;
+    struct sha256 tip_hash;
     struct checkpoint_disks disks;
 };
 

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "block/source.h"
 #include "link/link.h"
+#include "replica/chunk.h"
 #include "replica/manifest.h"
 
 #include <stdbool.h>
@@ -64,6 +65,22 @@ struct session_status {
     struct session_disk_progress disks[SESSION_DISKS_MAX];
 };
 
+/* Our site's promotion: the first point that follows it is its successor. Number 0: none. */
+struct session_tip {
+    uint64_t point;
+    struct sha256 hash;
+};
+
+/* What the disks held when the source's map `serial` was opened, where this site keeps that (the
+ * replica a machine was recovered from): a comparison then needs no scan of the disks. Called by
+ * data threads with the config's ctx. `digests` NULL: it is not kept. */
+struct session_base {
+    uint64_t serial;
+    int (*digests)(void *ctx, const char *disk, uint64_t first, uint64_t count,
+                   struct digest *ret_digests, struct err *err);
+    int (*read)(void *ctx, const char *disk, uint64_t off, void *buf, size_t len, struct err *err);
+};
+
 struct session_config {
     char group[NAME_MAX_BYTES];
     char site[NAME_MAX_BYTES]; /* ours */
@@ -75,6 +92,8 @@ struct session_config {
     struct key group_key;
     uint8_t sign_key[SIGN_KEY_BYTES];
     uint64_t generation; /* the one this side may write under */
+    struct session_tip tip;
+    struct session_base base;
     struct clock *clock;
     void *ctx;
     /* Opens a source over the group's disks as they are now. */

@@ -22,16 +22,32 @@
 
 #define READ_BYTES (1024u * 1024u)
 
+void delta_chain(const struct session *s, struct manifest *m)
+{
+    m->point = s->ck.durable_point + 1;
+    m->parent = s->ck.durable_hash;
+    if (s->ck.tip_point == 0)
+        return;
+    m->point = s->ck.tip_point + 1;
+    m->parent = s->ck.tip_hash;
+    m->base_point = s->ck.durable_point;
+    m->base = s->ck.durable_hash;
+}
+
 static void segment_head_for(const struct session *s, const struct checkpoint_disk *disk,
                              struct segment_head *ret_head)
 {
+    struct manifest next;
+
+    manifest_init(&next);
+    delta_chain(s, &next);
     memset(ret_head, 0, sizeof(*ret_head));
     (void)snprintf(ret_head->group, sizeof(ret_head->group), "%s", s->config.group);
     (void)snprintf(ret_head->disk, sizeof(ret_head->disk), "%s", disk->name);
     ret_head->disk_size = disk->size;
     ret_head->generation = s->config.generation;
-    ret_head->point = s->ck.durable_point + 1;
-    ret_head->parent = s->ck.durable_hash;
+    ret_head->point = next.point;
+    ret_head->parent = next.parent;
     ret_head->compression = s->config.compression;
     uuid_new(&ret_head->uuid);
 }
@@ -117,8 +133,7 @@ static void begin_manifest(struct session *s, struct manifest *m)
     (void)snprintf(m->group, sizeof(m->group), "%s", s->config.group);
     (void)snprintf(m->site, sizeof(m->site), "%s", s->config.site);
     m->generation = s->config.generation;
-    m->point = s->ck.durable_point + 1;
-    m->parent = s->ck.durable_hash;
+    delta_chain(s, m);
     m->consistency = CONSISTENCY_CRASH;
     VEC_FOREACH(disk, &s->ck.disks) {
         struct manifest_disk *into = manifest_disks_push(&m->disks);

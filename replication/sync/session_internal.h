@@ -104,9 +104,9 @@ int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel 
              struct err *err) MUST_CHECK;
 /* The source as it is now, opened if need be; `s->state`. */
 int turn_look(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
-/* Opens the map `serial` + 1 and saves the phase that begins with it. */
-int turn_begin_phase(struct session *s, enum phase phase, const char *note, struct cancel *cancel,
-                     struct err *err) MUST_CHECK;
+/* Opens a new map, or, `keep_map`, goes on with the one that is open; saves the phase that begins. */
+int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const char *note,
+                     struct cancel *cancel, struct err *err) MUST_CHECK;
 /* The checkpoint's disks in the form the store wants. */
 void turn_store_disks(const struct session *s, struct store_disks *ret_disks);
 
@@ -129,6 +129,8 @@ int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struc
 
 /* --- session_delta.c ------------------------------------------------------------------------- */
 
+/* Where the next point stands in the chain: number, parent, base. */
+void delta_chain(const struct session *s, struct manifest *m);
 /* Cut, seal, deliver. */
 int delta_cycle(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* For a source without a machine: nothing was written since the point. ERR_STATE: something was. */

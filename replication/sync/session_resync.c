@@ -4,7 +4,10 @@
  * What differs is kept (rescan.c); what changes meanwhile is in the open map. The closing cut
  * makes one point of both: per disk first the segment of the rescan, then that of the delta. So
  * the replica never shows anything in between. A chunk that was not mentioned by the scan is
- * zero; a zero chunk that is zero there too is no difference. */
+ * zero; a zero chunk that is zero there too is no difference.
+ *
+ * Where this site keeps what the disks held when the map was opened (session_base), nothing is
+ * scanned: two lists of digests say what differed then, and the map has what changed since. */
 #include "sync/session_internal.h"
 
 #include "base/fault.h"
@@ -114,6 +117,13 @@ static int check_disks(struct session *s, struct cancel *cancel, struct err *err
     return 0;
 }
 
+/* The map was opened at the instant of an image that is kept here. */
+static bool has_base(const struct session *s, uint64_t map)
+{
+    return s->config.base.digests && map != 0 && map == s->config.base.serial
+           && s->state.frozen == 0;
+}
+
 int resync_begin(struct session *s, const char *why, struct cancel *cancel, struct err *err)
 {
     CLEANUP(mem_freep) char *note = NULL;
@@ -129,7 +139,7 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
     log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " reason=\"%s\"", s->config.group,
              total, why);
     if (check_disks(s, cancel, err) < 0 || rescan_remove(s->config.dir, err) < 0
-        || turn_begin_phase(s, PHASE_RESYNC, note, cancel, err) < 0)
+        || turn_begin_phase(s, PHASE_RESYNC, has_base(s, s->state.open), note, cancel, err) < 0)
         return -1;
     return 0;
 }
@@ -223,6 +233,75 @@ static int compare_holes(struct session *s, struct cancel *cancel, struct err *e
                    < 0)
             return -1;
     return 0;
+}
+
+/* --- By a base that is kept ------------------------------------------------------------------ */
+
+static int take_from_base(struct session *s, size_t disk, uint64_t chunk, uint8_t *buf,
+                          struct err *err)
+{
+    const struct checkpoint_disk *d = &s->ck.disks.at[disk];
+    size_t len = chunk_len(d->size, chunk);
+
+    if (s->config.base.read(s->config.ctx, d->name, chunk * CHUNK_BYTES, buf, len, err) < 0) {
+        s->blame = BLAME_SOURCE;
+        return -1;
+    }
+    return rescan_put(s->rescan, disk, chunk, bytes_are_zero(buf, len) ? NULL : buf, err);
+}
+
+/* The next batch of a disk's chunks; `ret_bytes`: what was read of it. */
+static int compare_batch(struct session *s, size_t disk, uint64_t first, uint64_t count,
+                         uint64_t *ret_bytes, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(mem_freep) struct digest *there = mem_new_array(struct digest, DIGEST_BATCH);
+    CLEANUP(mem_freep) struct digest *here = mem_new_array(struct digest, DIGEST_BATCH);
+    CLEANUP(mem_freep) uint8_t *buf = mem_alloc(CHUNK_BYTES, 1);
+    const char *name = s->ck.disks.at[disk].name;
+
+    *ret_bytes = 0;
+    if (digests_read(s->digests, disk, first, count, there, err) < 0)
+        return -1;
+    if (s->config.base.digests(s->config.ctx, name, first, count, here, err) < 0) {
+        s->blame = BLAME_SOURCE;
+        return -1;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        if (memcmp(&there[i], &here[i], sizeof(here[i])) == 0)
+            continue;
+        if (cancel_check(cancel, err) < 0 || take_from_base(s, disk, first + i, buf, err) < 0)
+            return -1;
+        *ret_bytes += CHUNK_BYTES;
+    }
+    return 0;
+}
+
+static int base_slice(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+{
+    struct checkpoint_disk *d = &s->ck.disks.at[disk];
+    uint64_t chunks = chunk_count(d->size);
+    uint64_t chunk = d->scanned / CHUNK_BYTES;
+    uint64_t read = 0;
+
+    if (chunk == 0 && rescan_restart(s->rescan, disk, err) < 0)
+        return -1;
+    while (chunk < chunks && read < SLICE_BYTES) {
+        uint64_t n = chunks - chunk < DIGEST_BATCH ? chunks - chunk : DIGEST_BATCH;
+        uint64_t bytes;
+        if (compare_batch(s, disk, chunk, n, &bytes, cancel, err) < 0)
+            return -1;
+        read += bytes;
+        chunk += n;
+    }
+    if (rescan_sync(s->rescan, disk, err) < 0)
+        return -1;
+    CRASH_POINT("sync.rescan");
+    d->done = chunk == chunks;
+    d->scanned = d->done ? d->size : chunk * CHUNK_BYTES;
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.disks[disk].done_bytes = d->scanned;
+    (void)pthread_mutex_unlock(&s->lock);
+    return session_save(s, err);
 }
 
 /* --- The slice ------------------------------------------------------------------------------- */
@@ -322,5 +401,6 @@ int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struc
     }
     if (!s->digests && need_digests(s, cancel, err) < 0)
         return -1;
-    return scan_disk(s, disk, cancel, err);
+    return has_base(s, s->ck.base) ? base_slice(s, disk, cancel, err)
+                                   : scan_disk(s, disk, cancel, err);
 }

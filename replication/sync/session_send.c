@@ -117,6 +117,7 @@ static int mark_durable(struct session *s, const struct manifest *manifest, stru
     s->ck.durable_point = manifest->point;
     s->ck.durable_cut_ms = manifest->cut_wall_ms;
     manifest_hash(manifest, &s->ck.durable_hash);
+    s->ck.tip_point = 0;
     s->info.durable_point = manifest->point;
     s->info.durable_hash = s->ck.durable_hash;
     session_show_points(s);

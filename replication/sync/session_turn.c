@@ -98,6 +98,7 @@ static int settle_outbox(struct session *s, struct cancel *cancel, struct err *e
 {
     CLEANUP(manifest_done) struct manifest manifest;
     CLEANUP(mem_freep) char *text = NULL;
+    struct manifest next; /* only where it stands in the chain */
     struct err why = ERR_EMPTY;
 
     manifest_init(&manifest);
@@ -109,8 +110,11 @@ static int settle_outbox(struct session *s, struct cancel *cancel, struct err *e
         return err_set(err, why.code, why.sys, "%s", why.text);
     }
     /* Sealed under a generation that is over, or before the replica changed: of no use. */
-    if (manifest.generation != s->config.generation || manifest.point != s->ck.durable_point + 1
-        || memcmp(&manifest.parent, &s->ck.durable_hash, sizeof(manifest.parent)) != 0)
+    manifest_init(&next);
+    delta_chain(s, &next);
+    if (manifest.generation != s->config.generation || manifest.point != next.point
+        || memcmp(&manifest.parent, &next.parent, sizeof(next.parent)) != 0
+        || memcmp(&manifest.base, &next.base, sizeof(next.base)) != 0)
         return outbox_clear(s->config.dir, err);
     log_info("session", "sending on group=%s point=%" PRIu64, s->config.group, manifest.point);
     s->cut_ms = 0;
@@ -273,13 +277,14 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-int turn_begin_phase(struct session *s, enum phase phase, const char *note, struct cancel *cancel,
-                     struct err *err)
+int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const char *note,
+                     struct cancel *cancel, struct err *err)
 {
     /* Never a number that a map of an earlier life may have. */
-    uint64_t serial = max_u64(s->ck.serial, max_u64(s->state.open, s->state.frozen)) + 1;
+    uint64_t highest = max_u64(s->ck.serial, max_u64(s->state.open, s->state.frozen));
+    uint64_t serial = keep_map ? s->state.open : highest + 1;
 
-    s->ck.serial = serial;
+    s->ck.serial = max_u64(highest, serial);
     s->ck.base = serial;
     s->ck.cut = 0;
     s->ck.phase = phase;
@@ -294,6 +299,8 @@ int turn_begin_phase(struct session *s, enum phase phase, const char *note, stru
     session_set_state(s, phase == PHASE_COPY ? SESSION_COPYING : SESSION_RESYNCING);
     session_set_note(s, note);
     session_show_progress(s);
+    if (keep_map)
+        return 0;
     if (s->source->ops->track(s->source, serial, cancel, err) < 0
         || s->source->ops->inspect(s->source, &s->state, cancel, err) < 0)
         return session_blame_source(s);
@@ -313,10 +320,15 @@ static const char *why_lost(const struct session *s)
 static int begin(struct session *s, struct cancel *cancel, struct err *err)
 {
     if (s->info.state == STORE_EMPTY || s->info.state == STORE_COPYING)
-        return turn_begin_phase(s, PHASE_COPY, "", cancel, err);
+        return turn_begin_phase(s, PHASE_COPY, false, "", cancel, err);
     s->ck.durable_point = s->info.durable_point;
     s->ck.durable_hash = s->info.durable_hash;
     s->ck.applied_point = s->info.applied_point;
+    s->ck.tip_point = 0;
+    if (s->config.tip.point >= s->info.durable_point) {
+        s->ck.tip_point = s->config.tip.point;
+        s->ck.tip_hash = s->config.tip.hash;
+    }
     return resync_begin(s, "a replica is there already", cancel, err);
 }
 
@@ -331,7 +343,7 @@ static int copy_turn(struct session *s, bool lost, struct cancel *cancel, struct
     if (lost) {
         log_warn("session", "copying anew group=%s reason=\"%s\"", s->config.group, why_lost(s));
         copy_drop(s);
-        return turn_begin_phase(s, PHASE_COPY, why_lost(s), cancel, err);
+        return turn_begin_phase(s, PHASE_COPY, false, why_lost(s), cancel, err);
     }
     return copy_slice(s, cancel, err);
 }
@@ -375,7 +387,7 @@ static int make_point(struct session *s, bool *ret_point, struct cancel *cancel,
 {
     bool same = s->ck.phase == PHASE_DELTA || found_nothing(s);
 
-    if (!s->state.running && s->ck.durable_point > 0 && same)
+    if (!s->state.running && s->ck.durable_point > 0 && s->ck.tip_point == 0 && same)
         return quiet_turn(s, ret_point, cancel, err);
     if (delta_cycle(s, cancel, err) < 0)
         return -1;

@@ -269,6 +269,10 @@ int kit_cut(struct kit *kit, struct err *err)
     m->generation = kit->generation;
     m->point = kit->point + 1;
     m->parent = kit->parent;
+    m->base_point = kit->base_point;
+    m->base = kit->base;
+    kit->base_point = 0;
+    memset(&kit->base, 0, sizeof(kit->base));
     m->cut_wall_ms = INT64_C(1700000000000) + (int64_t)m->point * 1000;
     for (size_t i = 0; i < KIT_DISKS; i++) {
         struct manifest_disk *part = manifest_disks_push(&m->disks);
@@ -349,6 +353,31 @@ const struct kit_image *kit_image(const struct kit *kit, uint64_t point)
     return NULL;
 }
 
+char *kit_taken_over(struct kit *kit, uint64_t number, uint64_t generation)
+{
+    CLEANUP(manifest_done) struct manifest m;
+
+    manifest_init(&m);
+    memcpy(m.group, "web", 4);
+    memcpy(m.site, "paris", 6);
+    m.generation = generation;
+    m.point = number;
+    m.parent = kit->parent;
+    m.promotion = true;
+    for (size_t i = 0; i < KIT_DISKS; i++) {
+        struct manifest_disk *part = manifest_disks_push(&m.disks);
+        memcpy(part->name, kit->disks[i].name, sizeof(part->name));
+        part->size = kit->disks[i].size;
+    }
+    manifest_sign(&m, kit->sign);
+    kit->base_point = kit->point;
+    kit->base = kit->parent;
+    kit->generation = generation;
+    kit->point = number;
+    manifest_hash(&m, &kit->parent);
+    return manifest_text(&m);
+}
+
 void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, uint64_t chosen,
                   uint64_t generation)
 {
@@ -384,7 +413,7 @@ int kit_check_view(struct kit *kit, uint64_t point, struct err *err)
     for (size_t i = 0; i < KIT_DISKS; i++) {
         CLEANUP(view_closep) struct view *view = NULL;
         CLEANUP(mem_freep) uint8_t *have = mem_alloc(kit->disks[i].size, 1);
-        if (view_open(kit->dir, kit->disks[i].name, point, &kit->key, &view, err) < 0)
+        if (view_open(kit->dir, kit->disks[i].name, point, &kit->key, NULL, &view, err) < 0)
             return -1;
         if (view_size(view) != kit->disks[i].size)
             return err_set(err, ERR_CORRUPT, 0, "view has %" PRIu64 " bytes", view_size(view));
@@ -402,7 +431,8 @@ int kit_check_head(struct kit *kit, uint64_t point, struct err *err)
 
     for (size_t i = 0; i < KIT_DISKS; i++) {
         CLEANUP(mem_freep)
-        char *path = mem_printf("%s/%s/head.raw", kit->dir, kit->disks[i].name);
+        char *path = kit->own[i] ? mem_strdup(kit->own[i])
+                                 : mem_printf("%s/%s/head.raw", kit->dir, kit->disks[i].name);
         CLEANUP(str_free) struct str have = STR_EMPTY;
         if (fs_read_file(fs_real(), path, SIZE_MAX / 2, &have, err) < 0)
             return -1;

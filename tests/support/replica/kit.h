@@ -31,9 +31,12 @@ struct kit {
     uint8_t sign[SIGN_KEY_BYTES];
     uint8_t public_key[SIGN_KEY_BYTES];
     struct kit_disk disks[KIT_DISKS];
+    const char *own[KIT_DISKS]; /* the heads' paths, of a store over a machine's own disks; or NULL */
     uint64_t generation;
     uint64_t point; /* the last one */
     struct sha256 parent;
+    uint64_t base_point; /* of the next point, if it follows a promotion elsewhere */
+    struct sha256 base;
     struct kit_images images; /* 0: the initial copy */
     size_t borrowed;          /* of `images`: another kit's */
     uint64_t seed;
@@ -79,6 +82,11 @@ const struct kit_image *kit_image(const struct kit *kit, uint64_t point);
  * there, under `generation`. */
 void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, uint64_t chosen,
                   uint64_t generation);
+
+/* The promotion of another site's store, made by the kit itself: it writes on from what the disks
+ * hold now, as the successor of that promotion, on the base of the store's newest point. Returns the
+ * promotion's text; free with free(). */
+char *kit_taken_over(struct kit *kit, uint64_t number, uint64_t generation);
 
 /* Is point `point`, read through a view, what the disks held then? And head as a plain file? */
 int kit_check_view(struct kit *kit, uint64_t point, struct err *err);

@@ -20,7 +20,7 @@
 
 static int open_view(struct fixture *f, uint64_t point, struct view **ret_view)
 {
-    return view_open(f->kit.dir, DISK, point, &f->kit.key, ret_view, &err);
+    return view_open(f->kit.dir, DISK, point, &f->kit.key, NULL, ret_view, &err);
 }
 
 /* One read at a random place, compared with what the disk held. */
@@ -288,9 +288,9 @@ static void what_is_not_there_is_said_with_what_is(void **state)
     EXPECT_ERR(ERR_NOT_FOUND, open_view(f, 7, &view));
     EXPECT_TEXT("there are: 1 2");
     EXPECT_ERR(ERR_NOT_FOUND, open_view(f, 0, &view));
-    EXPECT_ERR(ERR_NOT_FOUND, view_open(f->kit.dir, "web.vdz", 1, &f->kit.key, &view, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, view_open(f->kit.dir, "web.vdz", 1, &f->kit.key, NULL, &view, &err));
     EXPECT_TEXT("there are: web.vda web.vdb");
-    EXPECT_ERR(ERR_INVALID, view_open(f->kit.dir, "../web.vda", 1, &f->kit.key, &view, &err));
+    EXPECT_ERR(ERR_INVALID, view_open(f->kit.dir, "../web.vda", 1, &f->kit.key, NULL, &view, &err));
     EXPECT_OK(open_view(f, 1, &view));
     uint8_t byte;
     EXPECT_ERR(ERR_INVALID, view_read(view, view_size(view), &byte, 1, &err));

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Where the head of a replica's disk is: DISK/head.raw in its folder, or the machine's own disk where
+ * that became the replica (store_dir_adopt). Any thread; needs no open store. */
+#pragma once
+
+#include "base/err.h"
+
+/* Malloc'ed. ERR_NOT_FOUND: no such disk (lists those there are), or no replica. */
+int head_path(const char *dir, const char *disk, char **ret_path, char **ret_format,
+              struct err *err) MUST_CHECK;

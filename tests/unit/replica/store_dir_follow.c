@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A store whose group is taken over by another site, and one over a machine's own disks. */
+#include "base/fault.h"
+#include "base/mem.h"
+#include "support/expect.h"
+#include "support/replica/fixture.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define OPS (f->store->ops)
+
+static int follow(struct fixture *f, const char *tip)
+{
+    err_clear(&err);
+    return OPS->follow(f->store, tip, strlen(tip), &err);
+}
+
+/* The other site's machine wrote on; its first point here leads from our newest one to that. */
+static void go_on(struct fixture *f)
+{
+    kit_scribble(&f->kit, 12);
+    EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
+    EXPECT_OK(kit_check_head(&f->kit, f->kit.point, &err));
+}
+
+static void a_store_follows_a_promotion_elsewhere_and_keeps_its_points(void **state)
+{
+    struct fixture *f = *state;
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 7, 3);
+    EXPECT_OK(follow(f, tip));
+    assert_int_equal(fixture_info(f).generation, 3);
+    assert_int_equal(fixture_info(f).durable_point, 3);
+    EXPECT_OK(follow(f, tip)); /* once more */
+    fixture_reopen(f);
+    go_on(f);
+    assert_int_equal(fixture_info(f).durable_point, 8);
+    go_on(f);
+    fixture_reopen(f);
+    assert_int_equal(fixture_info(f).durable_point, 9);
+    for (uint64_t point = 1; point <= 3; point++)
+        EXPECT_OK(kit_check_view(&f->kit, point, &err));
+    EXPECT_OK(kit_check_view(&f->kit, 8, &err));
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+    EXPECT_OK(follow(f, tip)); /* long done */
+}
+
+static void the_old_writer_is_fenced_as_soon_as_the_tip_is_followed(void **state)
+{
+    struct fixture *f = *state;
+    struct kit other;
+
+    fixture_copy(f);
+    fixture_points(f, 2);
+    kit_resume(&other, &f->kit, f->root, 2, 1);
+    CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 5, 2);
+    EXPECT_OK(follow(f, tip));
+    kit_scribble(&other, 3);
+    EXPECT_ERR(ERR_FENCED, kit_point(&other, f->store, &err));
+    kit_done(&other);
+}
+
+static void retention_counts_points_not_numbers(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 70, 2);
+    EXPECT_OK(follow(f, tip));
+    go_on(f);
+    EXPECT_OK(OPS->prune(f->store, 3, &err));
+    fixture_reopen(f);
+    EXPECT_OK(OPS->points(f->store, &points, &err));
+    assert_int_equal(points.len, 3);
+    assert_int_equal(points.at[0].point, 2);
+    assert_int_equal(points.at[2].point, 71);
+    EXPECT_OK(kit_check_view(&f->kit, 2, &err));
+    EXPECT_OK(OPS->prune(f->store, 1, &err)); /* the oldest is one that skipped numbers */
+    fixture_reopen(f);
+    go_on(f);
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+}
+
+static void what_came_from_elsewhere_can_be_rolled_back(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t generation;
+    uint64_t chosen;
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 9, 2);
+    EXPECT_OK(follow(f, tip));
+    go_on(f);
+    go_on(f);
+    EXPECT_OK(
+        OPS->promote(f->store, 2, 2, "back", "paris", f->kit.sign, 1, &generation, &chosen, &err));
+    assert_int_equal(generation, 3);
+    uint64_t point;
+    EXPECT_OK(OPS->point_apply(f->store, &point, NULL, NULL, &err));
+    assert_int_equal(point, 12);
+    const struct kit_image *image = kit_image(&f->kit, 2);
+    struct store_info info = fixture_info(f);
+    kit_promoted(&f->kit, info.durable_point, &info.durable_hash, image->point, generation);
+    EXPECT_OK(kit_check_head(&f->kit, 12, &err));
+    EXPECT_OK(kit_check_view(&f->kit, 11, &err));
+}
+
+static void a_wrong_tip_is_refused_and_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct store_dir_config config;
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    struct kit kit;
+    kit_resume(&kit, &f->kit, f->root, 3, 1);
+    CLEANUP(mem_freep) char *same_generation = kit_taken_over(&kit, 7, 1);
+    CLEANUP(mem_freep) char *old_number = kit_taken_over(&kit, 2, 2);
+    CLEANUP(mem_freep) char *no_promotion = NULL;
+    EXPECT_OK(OPS->point_manifest(f->store, 3, &no_promotion, &err));
+    EXPECT_ERR(ERR_FENCED, follow(f, same_generation));
+    EXPECT_ERR(ERR_CORRUPT, follow(f, old_number));
+    EXPECT_ERR(ERR_INVALID, follow(f, no_promotion));
+    EXPECT_ERR(ERR_CORRUPT, follow(f, "{}"));
+    memset(kit.sign, 7, sizeof(kit.sign));
+    CLEANUP(mem_freep) char *stranger = kit_taken_over(&kit, 9, 4);
+    store_closep(&f->store);
+    config = kit_config(&f->kit, fs_real());
+    memcpy(config.writer_key, f->kit.public_key, SIGN_KEY_BYTES);
+    EXPECT_OK(store_dir_open(&config, &f->store, &err));
+    EXPECT_ERR(ERR_AUTH, follow(f, stranger));
+    kit_done(&kit);
+    assert_int_equal(fixture_info(f).generation, 1);
+    kit_scribble(&f->kit, 3);
+    EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
+}
+
+/* The base is named, and is another than our newest point. */
+static void a_point_on_another_base_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    f->kit.base_point = 2;
+    kit_scribble(&f->kit, 3);
+    EXPECT_ERR(ERR_CORRUPT, kit_point(&f->kit, f->store, &err));
+    err_clear(&err);
+    f->kit.point = 3; /* that one was not taken */
+    f->kit.parent = kit_image(&f->kit, 3)->hash;
+    CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 7, 2);
+    EXPECT_OK(follow(f, tip));
+    f->kit.base_point = 2;
+    kit_scribble(&f->kit, 3);
+    EXPECT_ERR(ERR_CORRUPT, kit_point(&f->kit, f->store, &err));
+    EXPECT_TEXT("does not lead from point 3");
+}
+
+/* --- Over a machine's own disks --------------------------------------------------------------- */
+
+struct own {
+    char *paths[KIT_DISKS];
+    struct store_adopt_disk disks[KIT_DISKS];
+    char *first;
+    char *tip;
+    struct store_adopt adopt;
+    bool with_digests;
+    struct digester *digester;
+    struct fixture *f;
+    uint64_t told; /* chunks whose digest was given */
+};
+
+static int known_digests(void *ctx, const char *disk, uint64_t first, uint64_t count,
+                         struct digest *ret_digests, bool *ret_known, struct err *e)
+{
+    struct own *own = ctx;
+
+    (void)e;
+    for (size_t i = 0; i < KIT_DISKS; i++) {
+        const struct kit_disk *d = &own->f->kit.disks[i];
+        for (uint64_t k = 0; str_eq(d->name, disk) && k < count; k++) {
+            if ((first + k) % 3 == 1) /* not known */
+                continue;
+            size_t len = chunk_len(d->size, first + k);
+            const uint8_t *at = d->bytes + (first + k) * CHUNK_BYTES;
+            if (!bytes_are_zero(at, len))
+                chunk_digest(own->digester, at, len, &ret_digests[k]);
+            ret_known[k] = true;
+            own->told++;
+        }
+    }
+    return 0;
+}
+
+/* The kit's disks as files of a machine, at a point that its store of before was sent. */
+static void own_init(struct own *own, struct fixture *f, bool with_digests)
+{
+    memset(own, 0, sizeof(*own));
+    own->f = f;
+    fixture_copy(f);
+    fixture_points(f, 2);
+    EXPECT_OK(OPS->point_manifest(f->store, 2, &own->first, &err));
+    store_closep(&f->store);
+    EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
+    for (size_t i = 0; i < KIT_DISKS; i++) {
+        struct kit_disk *disk = &f->kit.disks[i];
+        own->paths[i] = mem_printf("%s/%s.img", f->root, disk->name);
+        int fd = open(own->paths[i], O_RDWR | O_CREAT, 0600);
+        assert_int_equal(write(fd, disk->bytes, (size_t)disk->size), disk->size);
+        (void)close(fd);
+        own->disks[i] = (struct store_adopt_disk){disk->name, disk->size, own->paths[i], "raw"};
+        f->kit.own[i] = own->paths[i];
+    }
+    own->tip = kit_taken_over(&f->kit, 6, 2);
+    own->digester = chunk_digester_new(&f->kit.key);
+    own->adopt = (struct store_adopt){
+        own->disks, KIT_DISKS, own->first, own->tip, with_digests ? known_digests : NULL, own};
+    EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
+}
+
+static void own_done(struct own *own)
+{
+    for (size_t i = 0; i < KIT_DISKS; i++)
+        free(own->paths[i]);
+    free(own->first);
+    free(own->tip);
+    digester_free(own->digester);
+}
+
+static int adopt(struct own *own)
+{
+    err_clear(&err);
+    return store_dir_adopt(own->f->store, &own->adopt, NULL, &err);
+}
+
+static void a_machines_own_disks_become_the_heads(struct fixture *f, bool with_digests)
+{
+    CLEANUP(own_done) struct own own;
+
+    own_init(&own, f, with_digests);
+    EXPECT_OK(adopt(&own));
+    assert_int_equal(own.told > 0, with_digests);
+    struct store_info info = fixture_info(f);
+    assert_int_equal(info.state, STORE_READY);
+    assert_int_equal(info.generation, 2);
+    assert_int_equal(info.applied_point, 2);
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+    EXPECT_OK(adopt(&own)); /* once more */
+    fixture_reopen(f);
+    go_on(f);
+    EXPECT_OK(adopt(&own)); /* and later */
+    go_on(f);
+    EXPECT_OK(kit_check_view(&f->kit, 2, &err)); /* what the machine held when it was taken over */
+    EXPECT_OK(kit_check_view(&f->kit, 7, &err));
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+    CLEANUP(mem_freep) char *head = fixture_path(f, "web.vda/head.raw");
+    assert_int_equal(access(head, F_OK), -1);
+}
+
+static void own_disks_are_read_where_no_digest_is_known(void **state)
+{
+    a_machines_own_disks_become_the_heads(*state, false);
+}
+
+static void known_digests_are_taken_over(void **state)
+{
+    a_machines_own_disks_become_the_heads(*state, true);
+}
+
+static void own_disks_are_not_touched_before_a_point_comes(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(own_done) struct own own;
+
+    own_init(&own, f, false);
+    EXPECT_OK(adopt(&own));
+    EXPECT_OK(kit_check_head(&f->kit, 2, &err));
+    EXPECT_ERR(ERR_STATE, kit_begin(&f->kit, f->store, &err));
+    EXPECT_OK(kit_check_head(&f->kit, 2, &err));
+}
+
+static void a_disk_of_another_size_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(own_done) struct own own;
+
+    own_init(&own, f, false);
+    own.disks[1].size += 4096;
+    EXPECT_ERR(ERR_STATE, adopt(&own));
+    own.disks[1].size -= 4096;
+    assert_int_equal(truncate(own.paths[1], 4096), 0);
+    EXPECT_ERR(ERR_CORRUPT, adopt(&own));
+    EXPECT_TEXT("4096 bytes, but the disk has");
+}
+
+static void another_replica_is_not_taken_over(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(own_done) struct own own;
+
+    own_init(&own, f, false);
+    struct kit kit;
+    kit_resume(&kit, &f->kit, f->root, 2, 1);
+    EXPECT_OK(kit_copy(&kit, f->store, &err));
+    kit_done(&kit);
+    EXPECT_ERR(ERR_STATE, adopt(&own));
+    EXPECT_TEXT("there is a replica of web already");
+}
+
+static void an_adoption_cut_anywhere_is_done_at_the_next_try(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(own_done) struct own own;
+
+    own_init(&own, f, true);
+    for (unsigned i = 0;; i++) {
+        fault_arm("fs.pwrite", (int)i, 0);
+        int rc = adopt(&own);
+        bool was_hit = rc < 0;
+        fault_clear();
+        store_closep(&f->store);
+        if (!was_hit)
+            break;
+        EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
+        assert_true(i < 500);
+        assert_int_equal(fixture_info(f).generation < 2, true);
+    }
+    EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
+    EXPECT_OK(adopt(&own));
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+    go_on(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(a_store_follows_a_promotion_elsewhere_and_keeps_its_points),
+        STORE_TEST(the_old_writer_is_fenced_as_soon_as_the_tip_is_followed),
+        STORE_TEST(retention_counts_points_not_numbers),
+        STORE_TEST(what_came_from_elsewhere_can_be_rolled_back),
+        STORE_TEST(a_wrong_tip_is_refused_and_changes_nothing),
+        STORE_TEST(a_point_on_another_base_is_refused),
+        STORE_TEST(own_disks_are_read_where_no_digest_is_known),
+        STORE_TEST(known_digests_are_taken_over),
+        STORE_TEST(own_disks_are_not_touched_before_a_point_comes),
+        STORE_TEST(a_disk_of_another_size_is_refused),
+        STORE_TEST(another_replica_is_not_taken_over),
+        STORE_TEST(an_adoption_cut_anywhere_is_done_at_the_next_try),
+    };
+    return cmocka_run_group_tests_name("store_dir_follow", tests, NULL, NULL);
+}
