@@ -272,6 +272,7 @@ static void make_control(struct daemon *daemon)
         .state = daemon->state,
         .estate = daemon->estate,
         .site = daemon->config.site,
+        .here = daemon->here,
         .dir = daemon->config.dir,
         .ctx = daemon,
         .open_link = open_link,

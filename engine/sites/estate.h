@@ -50,6 +50,7 @@ char *estate_machine_dir(struct estate *estate, const char *name);
 struct estate_group {
     char group[NAME_MAX_BYTES];
     char peer[NAME_MAX_BYTES];
+    char run[NAME_MAX_BYTES]; /* whose recovered machine is sent; "": our own of that name */
     uint64_t generation;
     int64_t interval_ms;
     uint64_t keep;
@@ -107,6 +108,26 @@ int estate_key_read(struct estate *estate, const char *group, struct key *ret_ke
     MUST_CHECK;
 int estate_key_write(struct estate *estate, const char *group, const struct key *key,
                      struct err *err) MUST_CHECK;
+
+/* This site's own promotion of the group: its manifest, and that of the point it chose. Free with
+ * free(). ERR_STATE: it was not promoted here, or that point is not kept any more. */
+int estate_promotion(struct estate *estate, const char *group, char **ret_tip, char **ret_first,
+                     struct err *err) MUST_CHECK;
+
+/* Another site was promoted: our side becomes its replica. Strings are borrowed. */
+struct estate_follow {
+    const char *group;
+    const char *peer;
+    uint8_t writer_key[SIGN_KEY_BYTES]; /* the peer's public one */
+    uint64_t generation;                /* of the promotion */
+    const char *tip;                    /* the promotion's manifest */
+    const char *first;                  /* manifest of the point that was promoted */
+};
+/* The machine is stopped here and can be started no more; its disks, or the replica that is here,
+ * take the peer's points from then on. Asking again goes on with what was cut. `ret_note`: what takes
+ * long, and why; written before it begins. Blocks, as long as reading all disks. */
+int estate_follow(struct estate *estate, const struct estate_follow *what, char *ret_note,
+                  size_t note_size, struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* One lock per machine name: calls of the provider for one machine never overlap. */
 void estate_machine_lock(struct estate *estate, const char *name);

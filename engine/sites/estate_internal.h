@@ -15,10 +15,14 @@ struct estate_name_lock {
 };
 VEC_DEFINE(estate_name_locks, struct estate_name_lock *)
 
+struct estate_base_reader; /* estate_base.c */
+void estate_base_reader_free(struct estate_base_reader *reader); /* NULL is fine */
+
 struct estate_sender {
     struct estate *estate;
     struct estate_group group;
     struct session *session;
+    struct estate_base_reader *base; /* of the session, or NULL */
     unsigned users; /* between estate_session_get and _put */
     bool leaving;
 };

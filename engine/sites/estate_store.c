@@ -2,8 +2,9 @@
 /* The replicas this site holds: opened when first needed, one user at a time, closed when a call
  * failed in a way that only opening (which recovers) mends. */
 #include "base/mem.h"
-#include "sites/estate_internal.h"
+#include "sites/estate_base.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 struct estate_holder *estate_find_holder(struct estate *estate, const char *group)
@@ -91,6 +92,15 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
         .group = replica->group,
     };
 
+    uint64_t generation = 0;
+
+    int given_up = estate_base_look(estate, replica->group, &generation, err);
+    if (given_up > 0)
+        return err_set(err, ERR_STATE, 0,
+                       "it was given up: %s runs on its disks again since generation %" PRIu64,
+                       replica->group, generation);
+    if (given_up < 0)
+        return -1;
     if (estate_key_read(estate, replica->group, &config.group_key, err) < 0) {
         if (err->code != ERR_NOT_FOUND)
             return -1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Recovered machines, one folder each, named after run and machine:
  *
- *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, point,
+ *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, own, point,
  *                                        netns, definition}; written before anything starts
  *                        /DISK.qcow2     the overlay above the served point
  *                        /...            the provider's: sockets, pid files, console.log
@@ -38,6 +38,7 @@ void site_instance_done(struct site_instance *instance)
     machine_done(&instance->machine);
     provider_served_disks_free(&instance->served);
     free(instance->dir);
+    free(instance->run_dir);
     memset(instance, 0, sizeof(*instance));
 }
 
@@ -45,10 +46,10 @@ struct provider_instance site_instance_view(const struct site_instance *instance
 {
     return (struct provider_instance){
         .machine = &instance->machine,
-        .run_dir = instance->dir,
+        .run_dir = instance->run_dir,
         .netns = instance->netns,
         .isolated = instance->test,
-        .served = &instance->served,
+        .served = instance->own ? NULL : &instance->served,
     };
 }
 
@@ -59,6 +60,10 @@ static int add_served(struct estate *estate, struct site_instance *instance, str
     CLEANUP(mem_freep) char *replica_dir = estate_replica_dir(estate, instance->group);
     CLEANUP(mem_freep) char *key_path = estate_key_path(estate, instance->group);
 
+    instance->run_dir = instance->own ? estate_machine_dir(estate, instance->name)
+                                      : mem_strdup(instance->dir);
+    if (instance->own)
+        return 0;
     VEC_FOREACH(disk, &instance->machine.disks) {
         struct provider_served_disk *served = provider_served_disks_push(&instance->served);
         int most = (int)sizeof(served->overlay);
@@ -92,6 +97,7 @@ static int parse(const json_t *json, struct site_instance *instance, struct err 
     (void)snprintf(instance->group, sizeof(instance->group), "%s", group);
     (void)snprintf(instance->netns, sizeof(instance->netns), "%s", json_get_str(json, "netns", ""));
     instance->test = json_get_bool(json, "test", true);
+    instance->own = json_get_bool(json, "own", false);
     return machine_from_json(definition, &instance->machine, err);
 }
 
@@ -122,9 +128,9 @@ static int save(const struct site_instance *instance, struct err *err)
 {
     CLEANUP(mem_freep) char *path = path_join(instance->dir, FILE_NAME);
     CLEANUP(json_freep)
-    json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:o}", "run", instance->run, "machine",
-                             instance->name, "group", instance->group, "test", instance->test,
-                             "point", (json_int_t)instance->point, "netns", instance->netns,
+    json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:b, s:I, s:s, s:o}", "run", instance->run,
+                             "machine", instance->name, "group", instance->group, "test",
+                             instance->test, "own", instance->own, "point", (json_int_t)instance->point, "netns", instance->netns,
                              "definition", machine_to_json(&instance->machine));
     CLEANUP(mem_freep) char *text = json_text(json);
 
@@ -186,9 +192,13 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
     if (instance->test)
         site_netns_name(estate, run, instance->netns);
     instance->dir = site_instance_dir(estate, run, machine);
-    if (read_definition(estate, instance, &instance->machine, err) < 0)
+    if (!instance->test && site_own_look(estate, instance->group, &instance->own, err) < 0)
         return -1;
-    if (!instance->test)
+    if ((instance->own ? estate_machine_get(estate, instance->name, &instance->machine, err)
+                       : read_definition(estate, instance, &instance->machine, err))
+        < 0)
+        return -1;
+    if (!instance->test && !instance->own)
         map_networks(estate, &instance->machine);
     return save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
 }
@@ -241,7 +251,7 @@ static int bring_up(struct provider *provider, const struct provider_instance *v
 static json_t *known_json(const struct site_instance *instance, enum instance_state state)
 {
     return json_pack("{s:s, s:b, s:s, s:s, s:o}", "state", instance_state_name(state), "exists", 1,
-                     "run_dir", instance->dir, "netns", instance->netns, "definition",
+                     "run_dir", instance->run_dir, "netns", instance->netns, "definition",
                      machine_to_json(&instance->machine));
 }
 
@@ -277,8 +287,14 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
     }
     if (rc == 0) {
         struct provider_instance view = site_instance_view(&instance);
-        touch_store(estate, instance.group);
-        rc = bring_up(estate_provider(estate), &view, cancel, err);
+        if (instance.own) {
+            estate_machine_lock(estate, instance.name);
+            rc = site_own_start(estate, &instance, &view, cancel, err);
+            estate_machine_unlock(estate, instance.name);
+        } else {
+            touch_store(estate, instance.group);
+            rc = bring_up(estate_provider(estate), &view, cancel, err);
+        }
     }
     estate_machine_unlock(estate, named.lock);
     return rc;
@@ -426,7 +442,7 @@ static int check_other(void *ctx, const char *name, const char *dir, struct err 
     }
     if (json_parse(str_text(&text), text.len, &json, err) < 0)
         return err_wrap(err, "%s", path);
-    if (!str_eq(json_get_str(json, "group", ""), group))
+    if (!str_eq(json_get_str(json, "group", ""), group) || json_get_bool(json, "own", false))
         return 0;
     return err_set(err, ERR_STATE, 0,
                    "the replica of %s is in use: run %s started %s from it (%s)%s", group,
@@ -466,6 +482,8 @@ static int repair_one(struct estate *estate, const char *dir, uint32_t *repaired
     if (json_parse(str_text(&text), text.len, &json, err) < 0 || parse(json, &instance, err) < 0
         || add_served(estate, &instance, err) < 0)
         return err_wrap(err, "%s", path);
+    if (instance.own)
+        return 0; /* nothing is served to it */
     (void)snprintf(lock, sizeof(lock), "%s-%s", instance.run, instance.name);
     struct provider_instance view = site_instance_view(&instance);
     estate_machine_lock(estate, lock);

@@ -37,8 +37,10 @@ struct site_instance {
     char name[MACHINE_NAME_BYTES];
     char group[NAME_MAX_BYTES];
     bool test;
+    bool own; /* it runs on its own disks again, by our own definition of it */
     uint64_t point;
     char *dir;
+    char *run_dir; /* the provider's: `dir`, or the own machine's */
     char netns[SITE_NETNS_BYTES];
     struct machine machine;
     struct provider_served_disks served;
@@ -55,6 +57,31 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
                        struct site_instance *ret_instance, struct err *err) MUST_CHECK;
 /* The provider's view of it; borrows from `instance`. */
 struct provider_instance site_instance_view(const struct site_instance *instance);
+/* A group's machine as it runs here: our own of that name, or, with a run, the recovered one that
+ * became ours. Filled in place: `view` points into it. */
+struct site_seat {
+    struct machine machine;         /* our own */
+    struct site_instance instance;  /* the recovered one */
+    char *dir;
+    char lock[NAME_MAX_BYTES * 2];  /* for estate_machine_lock */
+    struct provider_instance view;
+};
+void site_seat_done(struct site_seat *seat); /* also for CLEANUP, of one that is zero */
+int site_seat_get(struct estate *estate, const char *machine, const char *run,
+                  struct site_seat *ret_seat, struct err *err) MUST_CHECK;
+/* The run whose recovered machine this site sends as `group`; "": none. */
+void estate_seat_run(struct estate *estate, const char *group, char ret_run[NAME_MAX_BYTES]);
+
+/* Are the machine's own disks here what the group's next start uses: heads of its replica, or taken
+ * back from it already? */
+int site_own_look(struct estate *estate, const char *group, bool *ret_own, struct err *err)
+    MUST_CHECK;
+/* Starts it on them: the replica that they were the heads of is given up, what is written is tracked
+ * from the first instruction. Under the machine's lock. */
+int site_own_start(struct estate *estate, const struct site_instance *instance,
+                   const struct provider_instance *view, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+
 /* Until the guest is off or `cancel` ends: ERR_TIMEOUT. Takes the lock of that name for each try;
  * the caller does not hold it. */
 int site_shutdown(struct estate *estate, const struct provider_instance *view, const char *lock,

@@ -2,6 +2,7 @@
 /* What is asked about a group on either side, and of the replica on the recovery side. Ages are the
  * larger of what the writer's clock and our own say: never better than the truth when they agree. */
 #include "base/mem.h"
+#include "sites/estate_base.h"
 #include "sites/site_local.h"
 
 #include <inttypes.h>
@@ -119,6 +120,10 @@ int ask_group_observe(struct estate *estate, const json_t *args, json_t **ret_re
         estate_session_put(estate, group);
         return rc;
     }
+    uint64_t generation;
+    int own = estate_base_look(estate, group, &generation, err);
+    if (own != 0)
+        return own < 0 ? -1 : estate_base_observe(estate, group, ret_result, err);
     if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
     int rc = replica_json(estate, store, args, ret_result, err);
@@ -277,7 +282,12 @@ int ask_group_promote(struct estate *estate, const json_t *args, json_t **ret_re
         || estate_store_get(estate, group, &store, err) < 0)
         return -1;
     int rc = promote(estate, store, args, run, ret_result, cancel, err);
+    bool own = store_dir_has_own_disks(store);
     estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
+    /* What an earlier failover away from here left is over. A machine's own disks are the replica's
+     * until it is started on them. */
+    if (rc == 0 && !own)
+        rc = estate_mark_write(estate, group, &(struct estate_mark){0}, err);
     if (rc == 0)
         estate_tell(estate, group, "promoted", json_get_u64(*ret_result, "generation", 0));
     return rc;

@@ -11,35 +11,19 @@
 
 /* --- The machine itself --------------------------------------------------------------------- */
 
-struct own {
-    struct machine machine;
-    char *dir;
-};
-
-static void own_done(struct own *own)
-{
-    machine_done(&own->machine);
-    free(own->dir);
-}
-
-static struct provider_instance own_view(const struct own *own)
-{
-    return (struct provider_instance){.machine = &own->machine, .run_dir = own->dir, .netns = ""};
-}
-
-static int own_get(struct estate *estate, const json_t *args, struct own *ret_own, struct err *err)
+static int seat_of(struct estate *estate, const json_t *args, struct site_seat *seat,
+                   struct err *err)
 {
     const char *name;
+    char run[NAME_MAX_BYTES];
 
     if (json_need_str(args, "machine", "ask", &name, err) < 0)
         return -1;
-    if (estate_machine_get(estate, name, &ret_own->machine, err) < 0)
-        return -1;
-    ret_own->dir = estate_machine_dir(estate, name);
-    return 0;
+    estate_seat_run(estate, name, run);
+    return site_seat_get(estate, name, run, seat, err);
 }
 
-typedef int own_fn(struct provider *provider, const struct provider_instance *instance,
+typedef int seat_fn(struct provider *provider, const struct provider_instance *instance,
                    struct cancel *cancel, struct err *err);
 
 /* The machine was started or stopped: replication looks at its disks anew, and at once. */
@@ -57,28 +41,26 @@ static void tell_session(struct estate *estate, const char *group)
 
 /* Runs what starts or ends a machine's process, with its lock held: its session learns of it, but not
  * when nothing changed, since disks that nothing tracks are compared as a whole then. */
-static int change_own(struct estate *estate, const json_t *args, own_fn *fn, struct cancel *cancel,
-                      struct err *err)
+static int change_seat(struct estate *estate, const json_t *args, seat_fn *fn,
+                       struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
-    CLEANUP(own_done) struct own own = {0};
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
     enum instance_state before;
     enum instance_state after;
     struct err unseen = ERR_EMPTY;
 
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
+    if (seat_of(estate, args, &seat, err) < 0)
         return -1;
-    struct provider_instance view = own_view(&own);
-    estate_machine_lock(estate, own.machine.name);
-    int rc = provider->observe(provider, &view, &before, cancel, err);
+    estate_machine_lock(estate, seat.lock);
+    int rc = provider->observe(provider, &seat.view, &before, cancel, err);
     if (rc == 0)
-        rc = fn(provider, &view, cancel, err);
-    bool same = rc == 0 && provider->observe(provider, &view, &after, cancel, &unseen) == 0
+        rc = fn(provider, &seat.view, cancel, err);
+    bool same = rc == 0 && provider->observe(provider, &seat.view, &after, cancel, &unseen) == 0
                 && after == before;
-    estate_machine_unlock(estate, own.machine.name);
+    estate_machine_unlock(estate, seat.lock);
     if (!same)
-        tell_session(estate, own.machine.name);
+        tell_session(estate, json_get_str(args, "machine", ""));
     return rc;
 }
 
@@ -86,14 +68,11 @@ int ask_machine_observe(struct estate *estate, const json_t *args, json_t **ret_
                         struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
-    CLEANUP(own_done) struct own own = {0};
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
     enum instance_state state;
 
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
-        return -1;
-    struct provider_instance view = own_view(&own);
-    if (provider->observe(provider, &view, &state, cancel, err) < 0)
+    if (seat_of(estate, args, &seat, err) < 0
+        || provider->observe(provider, &seat.view, &state, cancel, err) < 0)
         return -1;
     *ret_result = json_pack("{s:s}", "state", instance_state_name(state));
     return 0;
@@ -105,15 +84,12 @@ int ask_machine_shutdown(struct estate *estate, const json_t *args, json_t **ret
     int64_t within = (int64_t)json_get_u64(args, "within_ms", INT64_MAX);
     CLEANUP(cancel_freep)
     struct cancel *limit = cancel_new(estate_clock(estate), cancel, within);
-
-    CLEANUP(own_done) struct own own = {0};
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
 
     (void)ret_result;
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
+    if (seat_of(estate, args, &seat, err) < 0)
         return -1;
-    struct provider_instance view = own_view(&own);
-    return site_shutdown(estate, &view, own.machine.name, limit, err);
+    return site_shutdown(estate, &seat.view, seat.lock, limit, err);
 }
 
 /* A process whose guest is shut down cannot be used again: it ends, a new one starts. Its maps are
@@ -142,9 +118,19 @@ int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_re
                       struct cancel *cancel, struct err *err)
 {
     (void)ret_result;
-    if (estate_may_start(estate, json_get_str(args, "machine", ""), err) < 0)
+    const char *name = json_get_str(args, "machine", "");
+    char run[NAME_MAX_BYTES];
+
+    if (estate_may_start(estate, name, err) < 0)
         return -1;
-    return change_own(estate, args, start, cancel, err);
+    estate_seat_run(estate, name, run);
+    if (!*run)
+        return change_seat(estate, args, start, cancel, err);
+    CLEANUP(json_freep)
+    json_t *recovered = json_pack("{s:s, s:s, s:b}", "machine", name, "run", run, "test", 0);
+    int rc = ask_instance_start(estate, recovered, NULL, cancel, err);
+    tell_session(estate, name);
+    return rc;
 }
 
 static int stop(struct provider *provider, const struct provider_instance *instance,
@@ -157,7 +143,7 @@ int ask_machine_stop(struct estate *estate, const json_t *args, json_t **ret_res
                      struct cancel *cancel, struct err *err)
 {
     (void)ret_result;
-    return change_own(estate, args, stop, cancel, err);
+    return change_seat(estate, args, stop, cancel, err);
 }
 
 /* --- The group's session -------------------------------------------------------------------- */
@@ -316,7 +302,7 @@ int ask_group_retire(struct estate *estate, const json_t *args, json_t **ret_res
     if (rc < 0)
         return -1;
     CLEANUP(json_freep) json_t *machine = json_pack("{s:s}", "machine", group);
-    if (change_own(estate, machine, stop, cancel, err) < 0)
+    if (change_seat(estate, machine, stop, cancel, err) < 0)
         return err_wrap(err, "stop the old %s", group);
     estate_tell(estate, group, "retired", generation);
     return 0;

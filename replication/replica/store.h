@@ -178,6 +178,8 @@ struct store_adopt {
  * Only for stores of store_dir_open. */
 int store_dir_adopt(struct store *store, const struct store_adopt *adopt, struct cancel *cancel,
                     struct err *err) MUST_CHECK;
+/* Its heads are the disks of a machine. Only for stores of store_dir_open. */
+bool store_dir_has_own_disks(struct store *store);
 /* Reads all of it: head against its digests, every undo file, the manifests' chain. ERR_CORRUPT
  * names the file and the place of the first fault. Only for stores of store_dir_open. */
 int store_dir_verify(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;

@@ -214,3 +214,10 @@ int store_dir_adopt(struct store *store, const struct store_adopt *what, struct 
         return err_wrap(err, "take the disks of %s for its replica", a.d->group);
     return 0;
 }
+
+bool store_dir_has_own_disks(struct store *store)
+{
+    const struct store_dir *d = store_dir_of(store);
+
+    return d->disks.len > 0 && d->disks.at[0].elsewhere != NULL;
+}
