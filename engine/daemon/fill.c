@@ -54,7 +54,12 @@ static int follow_mark(struct daemon *daemon, struct state_protection *row, stru
         state = "failing-over";
     else if (str_eq(state, "failing-over"))
         state = "protected";
-    if (str_eq(state, row->state))
+    bool returned = mark.generation > row->generation;
+    if (returned) {
+        row->generation = mark.generation;
+        state = mark.retired ? state : "protected";
+    }
+    if (str_eq(state, row->state) && !returned)
         return 0;
     log_info("daemon", "group=%s was=%s state=%s", row->group, row->state, state);
     char *copy = mem_strdup(state);

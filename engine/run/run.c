@@ -27,6 +27,9 @@ static const char *const run_names[RUN_STATE_COUNT] = {
     [RUN_CLEANING] = "cleaning",
     [RUN_CLEAN] = "clean",
     [RUN_CLEANUP_FAILED] = "cleanup-failed",
+    [RUN_COMMITTED] = "committed",
+    [RUN_ROLLING_BACK] = "rolling-back",
+    [RUN_ROLLED_BACK] = "rolled-back",
 };
 static const struct sm_move run_moves[] = {
     {RUN_CHECKING, RUN_RUNNING},
@@ -43,6 +46,13 @@ static const struct sm_move run_moves[] = {
     {RUN_CANCELLING, RUN_CANCELLED},
     {RUN_CANCELLING, RUN_CLEANUP_DUE}, /* a test that could not be taken back */
     {RUN_CANCELLING, RUN_FAILED},
+    {RUN_RUNNING, RUN_COMMITTED}, /* by a step of its own */
+    {RUN_AWAITING_COMMIT, RUN_COMMITTED},
+    {RUN_AWAITING_COMMIT, RUN_ROLLING_BACK},
+    {RUN_FAILED, RUN_COMMITTED}, /* after a promotion: the machines are here */
+    {RUN_FAILED, RUN_ROLLING_BACK},
+    {RUN_ROLLING_BACK, RUN_ROLLING_BACK}, /* asked for again */
+    {RUN_ROLLING_BACK, RUN_ROLLED_BACK},
     {RUN_CLEANUP_DUE, RUN_CLEANING},
     {RUN_CLEANUP_FAILED, RUN_CLEANING},
     {RUN_CLEANING, RUN_CLEAN},
@@ -81,7 +91,8 @@ bool run_is_real(enum run_kind kind)
 static bool is_open(int state)
 {
     return run_is_active(state) || state == RUN_AWAITING_COMMIT || state == RUN_CLEANUP_DUE
-           || state == RUN_CLEANING || state == RUN_CLEANUP_FAILED;
+           || state == RUN_CLEANING || state == RUN_CLEANUP_FAILED
+           || state == RUN_ROLLING_BACK;
 }
 
 /* --- The runner ------------------------------------------------------------------------------ */

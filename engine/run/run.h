@@ -2,8 +2,10 @@
 /* Runs: executing a plan, with a journal that survives a crash at any instant.
  *
  *   checking -> running <-> paused -> awaiting-commit | succeeded | failed
+ *                  |                  |`-> committed
+ *                  |                  `-> rolling-back -> rolled-back
  *                  |                  test: cleanup-due -> cleaning -> clean | cleanup-failed
- *                  `-> cancelling -> cancelled | rolled-back
+ *                  `-> cancelling -> cancelled
  *
  * Everything here belongs to the loop thread. A turn decides and writes (intents, results, states)
  * into state.db; when the turn is committed, the daemon calls runner_turn_committed and the jobs
@@ -34,6 +36,8 @@ struct runner_world {
     struct site *(*peer)(void *ctx, const char *name);
     /* Something of this run changed (state, step, result). Cheap; may be NULL. */
     void (*changed)(void *ctx, int64_t run);
+    /* A machine's failover was committed by `who`, in this turn. May be NULL. */
+    void (*committed)(void *ctx, const char *machine, const char *who);
 };
 
 struct runner;
@@ -52,10 +56,11 @@ struct runner_spec {
     const char *plan; /* name of a stored plan; or, with `document`, what it shall be called */
     const json_t *document; /* a plan's document made for the occasion (one machine); NULL: `plan`
                                is looked up */
-    enum run_kind kind;     /* test, planned, unplanned, cleanup */
-    uint64_t point;         /* 0: the newest applied when the run takes it */
+    enum run_kind kind;     /* all but dry */
+    uint64_t point;         /* 0: the newest applied when the run takes it; a change-point's new one */
     bool last_delta;        /* unplanned: try to shut the machines down and fetch a last delta */
-    int64_t of_run;         /* cleanup: the test run; 0: the newest of that plan to be cleaned */
+    int64_t of_run;         /* cleanup: the test run; commit, rollback, change-point: the failover;
+                               0: the newest of that plan (or machine) */
     const char *who;        /* a person's name, for journal and audit */
 };
 /* Durable with the turn. ERR_NOT_FOUND: no such plan, or a machine this site holds no replica of;

@@ -5,6 +5,7 @@
  *   run_sched.c    what may start next                  run_exec.c    intent, job, result
  *   run_recover.c  in doubt after a crash               run_cancel.c  the undo list
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
+ *   run_after.c    commit, rollback, another point
  */
 #pragma once
 
@@ -25,6 +26,9 @@ enum run_state {
     RUN_CLEANING,
     RUN_CLEAN,
     RUN_CLEANUP_FAILED,
+    RUN_COMMITTED,
+    RUN_ROLLING_BACK,
+    RUN_ROLLED_BACK,
     RUN_STATE_COUNT
 };
 extern const struct sm run_sm;
@@ -187,5 +191,14 @@ void run_finish_cancelled(struct run *run);
 void run_set_protections(struct run *run, const char *state);
 /* Rows of recovered machines, by a result. */
 void run_note_result(struct run *run, const struct run_step *step, const json_t *result);
-/* A test's row that this cleanup works on; moves it. */
-void run_move_test(struct run *run, enum run_state state, const char *reason);
+/* The row of the run that this one works on (a cleanup's test, a commit's failover); moves it. */
+void run_move_of(struct run *run, enum run_state state, const char *reason);
+/* The same state, another reason. */
+void run_note_of(struct run *run, const char *reason);
+
+/* --- run_after.c ----------------------------------------------------------------------------- */
+bool run_is_after(enum run_kind kind);
+void run_after_begun(struct run *run);
+void run_finish_after(struct run *run, bool failed, const char *reason);
+/* The world is told which of its machines are committed. */
+void run_tell_committed(struct run *run);

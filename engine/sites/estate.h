@@ -69,6 +69,8 @@ struct estate_mark {
     char held[NAME_MAX_BYTES]; /* name of the run that holds it; "": nobody */
     uint64_t final_point;      /* of a final sync by that run; 0: none */
     uint64_t retired;          /* generation it was promoted to elsewhere; 0: not */
+    uint64_t seal;             /* of its disks when it was retired (estate_seal); 0: not known */
+    uint64_t generation;       /* under which it was given back to us; 0: it was not */
 };
 int estate_mark_read(struct estate *estate, const char *group, struct estate_mark *ret_mark,
                      struct err *err) MUST_CHECK;

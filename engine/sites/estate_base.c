@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "block/nbd_image.h"
 #include "sites/site_local.h"
+#include "sync/checkpoint.h"
 #include "sync/digests.h"
 
 #include <errno.h>
@@ -181,6 +182,16 @@ int estate_base_armed(struct estate *estate, const char *group, uint64_t serial,
     return save(estate, group, &base, err);
 }
 
+int estate_base_unarmed(struct estate *estate, const char *group, bool *ret_unarmed,
+                        struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    int rc = load(estate, group, &base, err);
+
+    *ret_unarmed = rc > 0 && base.armed == 0;
+    return rc < 0 ? -1 : 0;
+}
+
 int estate_base_remove(struct estate *estate, const char *group, struct err *err)
 {
     CLEANUP(mem_freep) char *dir = base_dir(estate, group);
@@ -243,7 +254,7 @@ int estate_promotion(struct estate *estate, const char *group, char **ret_tip, c
     struct store *store;
     int rc = load(estate, group, &base, err);
 
-    if (rc > 0) {
+    if (rc > 0 && base.tip_text[0]) {
         *ret_tip = TAKE(base.tip_text);
         *ret_first = TAKE(base.first_text);
         return 0;
@@ -317,6 +328,50 @@ int estate_base_make(struct estate *estate, const char *group, struct err *err)
     if (!fs_exists(dir))
         return 0;
     return store_dir_remove(fs_real(), dir, err);
+}
+
+/* The session's list is at the point that it delivered last. */
+int estate_base_from_session(struct estate *estate, const char *group, uint64_t generation,
+                             struct err *err)
+{
+    CLEANUP(base_done) struct base base = {.generation = generation};
+    CLEANUP(digests_closep) struct digests *from = NULL;
+    CLEANUP(digests_writer_freep) struct digests_writer *writer = NULL;
+    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, BATCH);
+    CLEANUP(mem_freep) char *session = estate_path(estate, "sessions", group, "");
+    CLEANUP(mem_freep) char *dir = base_dir(estate, group);
+    CLEANUP(checkpoint_done) struct checkpoint ck = {.phase = PHASE_NEW};
+    struct err why = ERR_EMPTY;
+
+    if (checkpoint_load(session, &ck, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &ck.disks) {
+        struct store_disk *to = store_disks_push(&base.disks);
+        (void)snprintf(to->name, sizeof(to->name), "%s", disk->name);
+        to->size = disk->size;
+    }
+    base.tip = (struct digests_tip){ck.durable_point, ck.durable_hash};
+    base.cut_ms = ck.durable_cut_ms;
+    base.tip_text = mem_strdup("");
+    base.first_text = mem_strdup("");
+    if (digests_open(session, &base.disks, &base.tip, &from, &why) < 0)
+        return 0; /* then everything is compared */
+    if (fs_remove_tree(fs_real(), dir, err) < 0 || fs_make_dirs(fs_real(), dir, 0700, err) < 0
+        || digests_writer_open(dir, &base.disks, &writer, err) < 0)
+        return -1;
+    for (size_t i = 0; i < base.disks.len; i++) {
+        uint64_t chunks = chunk_count(base.disks.at[i].size);
+        for (uint64_t at = 0; at < chunks;) {
+            uint64_t n = chunks - at < BATCH ? chunks - at : BATCH;
+            if (digests_read(from, i, at, n, batch, err) < 0
+                || digests_writer_add(writer, batch, n, err) < 0)
+                return -1;
+            at += n;
+        }
+    }
+    if (digests_writer_commit(writer, &base.tip, err) < 0)
+        return -1;
+    return save(estate, group, &base, err);
 }
 
 /* --- What a session gets of it ---------------------------------------------------------------- */
@@ -415,8 +470,10 @@ static int find_own(struct estate_sender *sender, struct session_config *config,
 
     if (rc <= 0 || base.generation != sender->group.generation)
         return rc < 0 ? -1 : 0;
-    config->tip.point = base.tip.point;
-    config->tip.hash = base.tip.hash;
+    if (base.tip_text[0]) { /* our own promotion; else the next point follows the peer's newest */
+        config->tip.point = base.tip.point;
+        config->tip.hash = base.tip.hash;
+    }
     struct estate_base_reader *reader = mem_new(struct estate_base_reader);
     /* Without its list it is a comparison of everything, no more. */
     if (base.armed == 0 || digests_open(dir, &base.disks, &base.tip, &reader->digests, &why) < 0) {

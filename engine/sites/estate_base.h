@@ -23,6 +23,12 @@ int estate_base_make(struct estate *estate, const char *group, struct err *err) 
 /* 1 and the generation: the group's disks are its machine's own again since that promotion; 0; -1. */
 int estate_base_look(struct estate *estate, const char *group, uint64_t *ret_generation,
                      struct err *err) MUST_CHECK;
+/* The same from what its session last delivered, for a machine that was given back untouched. */
+int estate_base_from_session(struct estate *estate, const char *group, uint64_t generation,
+                             struct err *err) MUST_CHECK;
+/* It is there, and its machine was never started since. */
+int estate_base_unarmed(struct estate *estate, const char *group, bool *ret_unarmed,
+                        struct err *err) MUST_CHECK;
 /* The serial number of the map that was opened before the machine's first instruction. */
 int estate_base_armed(struct estate *estate, const char *group, uint64_t serial, struct err *err)
     MUST_CHECK;

@@ -74,7 +74,8 @@ static int judge(struct taking *t, const struct manifest *common, struct err *er
     manifest_hash(common, &hash);
     t->clean = mark.final_point != 0 && mark.final_point == common->point
                && t->ck.durable_point == common->point
-               && memcmp(&hash, &t->ck.durable_hash, sizeof(hash)) == 0;
+               && memcmp(&hash, &t->ck.durable_hash, sizeof(hash)) == 0
+               && estate_seal_matches(t->estate, t->what->group, &mark);
     if (!t->clean)
         return 0;
     if (digests_open(t->session_dir, &t->disks, &tip, &t->digests, &why) < 0)

@@ -23,6 +23,7 @@ struct estate_sender {
     struct estate_group group;
     struct session *session;
     struct estate_base_reader *base; /* of the session, or NULL */
+    uint64_t tip_point;              /* of our promotion, or 0 */
     unsigned users; /* between estate_session_get and _put */
     bool leaving;
 };
@@ -69,5 +70,10 @@ int estate_mark_write(struct estate *estate, const char *group, const struct est
 void estate_tell(struct estate *estate, const char *group, const char *what, uint64_t generation);
 /* The peer that shares the group with us in either role; false: nobody does. */
 bool estate_shares(struct estate *estate, const char *group, const char *peer);
+/* Notes in `mark`, and durably, what the disks of the stopped machine look like from outside (size,
+ * times, inode): whoever writes them meanwhile is noticed. */
+int estate_seal(struct estate *estate, const char *group, struct estate_mark *mark, struct err *err)
+    MUST_CHECK;
+bool estate_seal_matches(struct estate *estate, const char *group, const struct estate_mark *mark);
 /* Groups held for it, or retired, are not sent. */
 bool estate_mark_stops(const struct estate_mark *mark);

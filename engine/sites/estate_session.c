@@ -95,6 +95,7 @@ static int open_session(struct estate *estate, struct estate_sender *sender, str
         || estate_base_find(sender, &config, err) < 0
         || estate_key_read(estate, sender->group.group, &config.group_key, err) < 0)
         return -1;
+    sender->tip_point = config.tip.point;
     config.dir = estate_path(estate, "sessions", sender->group.group, "");
     int rc = fs_make_dirs(fs_real(), config.dir, 0700, err);
     if (rc < 0)

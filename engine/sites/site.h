@@ -44,6 +44,8 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "group.release"    * {group, run}               -> {}       undoes hold; another run's: nothing
  *   "group.retire"     * {group, run, generation}   -> {}       machine stopped; this side is the
  *                                                               old one, for good
+ *   "group.return"     * {group, run, generation, start} -> {}  it is the writer again, under that
+ *                                                      generation; the machine is started if asked
  *  either side
  *   "group.observe"    * {group, run, point}        -> source:  {role, state, generation, held,
  *                                                      final_point, retired, durable_point, ...}
@@ -61,6 +63,7 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest
  *   "group.unpin"        {group, run}               -> {}
  *   "group.promote"      {group, point, run, expected} -> {generation, point}
+ *   "group.reprotect"    {group, run, accept_branch} -> {}   asks this site's daemon for that job
  *   "net.create"         {run}                      -> {netns}  the test's isolated network
  *   "net.observe"        {run}                      -> {netns, exists, complete}
  *   "net.remove"         {run}                      -> {}
@@ -70,8 +73,9 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "instance.stop"      {machine, run}              -> {}       process and server gone; the
  *                                                      overlay stays
  *   "instance.observe"   {machine, run, test}       -> {state, exists, and when it was started:
- *                                                      run_dir, netns, definition}
+ *                                                      run_dir, netns, definition, own, committed}
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
+ *   "instance.commit"    {machine, run}              -> {own}    final; `own`: on its own disks again
  *   "instance.leftovers" {run}                      -> {left: [text]}
  *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  machine "": `address`
  *   "probe.agent"        {machine, run, test}       -> {answer}

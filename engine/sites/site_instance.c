@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Recovered machines, one folder each, named after run and machine:
  *
- *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, own, point,
- *                                        netns, definition}; written before anything starts
+ *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, own,
+ *                                        committed, point, netns, definition}; written before anything starts
  *                        /DISK.qcow2     the overlay above the served point
  *                        /...            the provider's: sockets, pid files, console.log
  */
@@ -98,6 +98,7 @@ static int parse(const json_t *json, struct site_instance *instance, struct err 
     (void)snprintf(instance->netns, sizeof(instance->netns), "%s", json_get_str(json, "netns", ""));
     instance->test = json_get_bool(json, "test", true);
     instance->own = json_get_bool(json, "own", false);
+    instance->committed = json_get_bool(json, "committed", false);
     return machine_from_json(definition, &instance->machine, err);
 }
 
@@ -124,13 +125,13 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
     return 0;
 }
 
-static int save(const struct site_instance *instance, struct err *err)
+int site_instance_save(const struct site_instance *instance, struct err *err)
 {
     CLEANUP(mem_freep) char *path = path_join(instance->dir, FILE_NAME);
     CLEANUP(json_freep)
-    json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:b, s:I, s:s, s:o}", "run", instance->run,
+    json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:s, s:o}", "run", instance->run,
                              "machine", instance->name, "group", instance->group, "test",
-                             instance->test, "own", instance->own, "point", (json_int_t)instance->point, "netns", instance->netns,
+                             instance->test, "own", instance->own, "committed", instance->committed, "point", (json_int_t)instance->point, "netns", instance->netns,
                              "definition", machine_to_json(&instance->machine));
     CLEANUP(mem_freep) char *text = json_text(json);
 
@@ -200,7 +201,7 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
         return -1;
     if (!instance->test && !instance->own)
         map_networks(estate, &instance->machine);
-    return save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
+    return site_instance_save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
 }
 
 /* --- The asks ------------------------------------------------------------------------------- */
@@ -250,8 +251,8 @@ static int bring_up(struct provider *provider, const struct provider_instance *v
 /* What whoever started it keeps of it. */
 static json_t *known_json(const struct site_instance *instance, enum instance_state state)
 {
-    return json_pack("{s:s, s:b, s:s, s:s, s:o}", "state", instance_state_name(state), "exists", 1,
-                     "run_dir", instance->run_dir, "netns", instance->netns, "definition",
+    return json_pack("{s:s, s:b, s:b, s:b, s:s, s:s, s:o}", "state", instance_state_name(state),
+                     "exists", 1, "own", instance->own, "committed", instance->committed, "run_dir", instance->run_dir, "netns", instance->netns, "definition",
                      machine_to_json(&instance->machine));
 }
 
@@ -365,8 +366,12 @@ int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret
         if (err->code != ERR_NOT_FOUND)
             return -1;
         err_clear(err);
-        *ret_result =
-            json_pack("{s:s, s:b}", "state", instance_state_name(state), "exists", fs_exists(dir));
+        bool own = false;
+        if (!json_get_bool(args, "test", true)
+            && site_own_back(estate, named.machine, &own, err) < 0)
+            return -1;
+        *ret_result = json_pack("{s:s, s:b, s:b, s:b}", "state", instance_state_name(state),
+                                "exists", fs_exists(dir), "own", own, "committed", own);
         return 0;
     }
     struct provider_instance view = site_instance_view(&instance);

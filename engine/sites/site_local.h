@@ -25,6 +25,7 @@ site_ask_fn ask_group_observe, ask_group_points, ask_group_pin, ask_group_unpin,
 site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
 site_ask_fn ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
+site_ask_fn ask_instance_commit, ask_group_reprotect, ask_group_return;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;
 
 /* Points in one answer of "group.points". */
@@ -37,6 +38,7 @@ struct site_instance {
     char name[MACHINE_NAME_BYTES];
     char group[NAME_MAX_BYTES];
     bool test;
+    bool committed; /* its failover is final */
     bool own; /* it runs on its own disks again, by our own definition of it */
     uint64_t point;
     char *dir;
@@ -55,6 +57,8 @@ char *site_instance_dir(struct estate *estate, const char *run, const char *mach
 /* ERR_NOT_FOUND: no such folder, or nothing was started in it yet. */
 int site_instance_load(struct estate *estate, const char *run, const char *machine,
                        struct site_instance *ret_instance, struct err *err) MUST_CHECK;
+/* Writes its file: what was asked for, and what became of it. */
+int site_instance_save(const struct site_instance *instance, struct err *err) MUST_CHECK;
 /* The provider's view of it; borrows from `instance`. */
 struct provider_instance site_instance_view(const struct site_instance *instance);
 /* A group's machine as it runs here: our own of that name, or, with a run, the recovered one that
@@ -76,10 +80,18 @@ void estate_seat_run(struct estate *estate, const char *group, char ret_run[NAME
  * back from it already? */
 int site_own_look(struct estate *estate, const char *group, bool *ret_own, struct err *err)
     MUST_CHECK;
+/* They were taken back already. */
+int site_own_back(struct estate *estate, const char *group, bool *ret_back, struct err *err)
+    MUST_CHECK;
 /* Starts it on them: the replica that they were the heads of is given up, what is written is tracked
  * from the first instruction. Under the machine's lock. */
 int site_own_start(struct estate *estate, const struct site_instance *instance,
                    const struct provider_instance *view, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+
+/* The same for one whose base is there and was never armed: a machine that was given back. */
+int site_own_arm_start(struct estate *estate, const char *group,
+                       const struct provider_instance *view, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 
 /* Until the guest is off or `cancel` ends: ERR_TIMEOUT. Takes the lock of that name for each try;

@@ -95,13 +95,18 @@ static int observe_session(struct estate *estate, const char *group, struct sess
     if (estate_mark_read(estate, group, &mark, err) < 0)
         return -1;
     session_status(session, status);
+    estate_lock(estate);
+    const struct estate_sender *sender = estate_find_sender(estate, group);
+    uint64_t tip = sender ? sender->tip_point : 0;
+    estate_unlock(estate);
     *ret_result = json_pack(
-        "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "role", "source", "state",
+        "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}", "role", "source", "state",
         session_state_name(status->state), "generation", (json_int_t)status->generation, "held",
         mark.held, "final_point", (json_int_t)mark.final_point, "retired", (json_int_t)mark.retired,
         "durable_point", (json_int_t)status->durable_point, "durable_cut_ms",
         (json_int_t)status->durable_cut_ms, "applied_point", (json_int_t)status->applied_point,
-        "applied_cut_ms", (json_int_t)status->applied_cut_ms, "error", status->error.text);
+        "applied_cut_ms", (json_int_t)status->applied_cut_ms, "error", status->error.text,
+        "tip_point", (json_int_t)tip);
     return 0;
 }
 

@@ -4,6 +4,7 @@
  * mark and does the rest. */
 #include "base/fault.h"
 #include "base/mem.h"
+#include "sites/estate_base.h"
 #include "sites/site_local.h"
 
 #include <inttypes.h>
@@ -114,6 +115,21 @@ static int start(struct provider *provider, const struct provider_instance *inst
     return provider->start(provider, instance, false, cancel, err);
 }
 
+/* For the first time since it came back: what it writes is known from its first instruction. */
+static int start_armed(struct estate *estate, const char *name, struct cancel *cancel,
+                       struct err *err)
+{
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
+
+    if (site_seat_get(estate, name, "", &seat, err) < 0)
+        return -1;
+    estate_machine_lock(estate, seat.lock);
+    int rc = site_own_arm_start(estate, name, &seat.view, cancel, err);
+    estate_machine_unlock(estate, seat.lock);
+    tell_session(estate, name);
+    return rc;
+}
+
 int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_result,
                       struct cancel *cancel, struct err *err)
 {
@@ -124,8 +140,13 @@ int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_re
     if (estate_may_start(estate, name, err) < 0)
         return -1;
     estate_seat_run(estate, name, run);
-    if (!*run)
-        return change_seat(estate, args, start, cancel, err);
+    if (!*run) {
+        bool unarmed = false;
+        if (estate_base_unarmed(estate, name, &unarmed, err) < 0)
+            return -1;
+        return unarmed ? start_armed(estate, name, cancel, err)
+                       : change_seat(estate, args, start, cancel, err);
+    }
     CLEANUP(json_freep)
     json_t *recovered = json_pack("{s:s, s:s, s:b}", "machine", name, "run", run, "test", 0);
     int rc = ask_instance_start(estate, recovered, NULL, cancel, err);
@@ -302,7 +323,8 @@ int ask_group_retire(struct estate *estate, const json_t *args, json_t **ret_res
     if (rc < 0)
         return -1;
     CLEANUP(json_freep) json_t *machine = json_pack("{s:s}", "machine", group);
-    if (change_seat(estate, machine, stop, cancel, err) < 0)
+    if (change_seat(estate, machine, stop, cancel, err) < 0
+        || estate_seal(estate, group, &mark, err) < 0)
         return err_wrap(err, "stop the old %s", group);
     estate_tell(estate, group, "retired", generation);
     return 0;

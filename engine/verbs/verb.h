@@ -3,7 +3,8 @@
  * sites; never the database, the run or Lua. run, probe and undo are called on pool threads and
  * block; asking for what is already so succeeds.
  *
- * Words for plans: failover "MACHINE" · wait_until { ... } · check { ... }
+ * Words for plans: failover "MACHINE" · failback "MACHINE" · commit "MACHINE" · rollback "MACHINE"
+ * · change_point { "MACHINE", point = N } · reprotect "MACHINE" · wait_until { ... } · check { ... }
  * The safe core, put in by the engine per kind of run (plan/plan.h):
  *   core_shutdown {machine}     guest shut down, process kept; undo: started again
  *   core_final_sync {group}     the last delta of a quiet source, then no more; undo: released
@@ -33,6 +34,9 @@ enum run_kind {
     RUN_FAILBACK,
     RUN_CLEANUP,
     RUN_DRY,
+    RUN_COMMIT, /* these three follow a failover, and work on its run */
+    RUN_ROLLBACK,
+    RUN_CHANGE_POINT,
     RUN_KIND_COUNT
 };
 const char *run_kind_name(enum run_kind kind);
@@ -64,6 +68,11 @@ static inline const char *verb_arg_key(const struct verb_arg *arg)
     return arg->type == ARG_MACHINE ? "machine" : arg->type == ARG_ADDRESS ? "address" : "value";
 }
 
+#define RUN_KIND_BIT(kind) (1U << (unsigned)(kind))
+/* Kinds that move a machine for real. */
+#define RUN_KINDS_REAL                                                                     \
+    (RUN_KIND_BIT(RUN_PLANNED) | RUN_KIND_BIT(RUN_UNPLANNED) | RUN_KIND_BIT(RUN_FAILBACK))
+
 enum verb_effect { EFFECT_NONE, EFFECT_REVERSIBLE, EFFECT_DESTRUCTIVE };
 enum verb_answer { ANSWER_NOT_DONE, ANSWER_DONE, ANSWER_UNKNOWN };
 
@@ -88,6 +97,8 @@ struct verb {
     bool any_of_named; /* exactly one of the args marked `choice` must be there */
     enum verb_effect effect;
     bool moves_ownership; /* a declaration only, never inside a body */
+    bool brings_up;       /* a plan's verb that starts the machine: the safe core is built for it */
+    unsigned only;        /* RUN_KIND_BIT set of the kinds it has a part in; 0: all */
     bool core;            /* used by the fixed safe core; not a word for plans */
     /* `ret_result` gets a new reference (an object) on success. Its "facts" {NAME: {...}} are what
      * later steps shall know about machines (point, generation, ...): the run merges them into
