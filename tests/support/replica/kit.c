@@ -39,6 +39,7 @@ static void init_places(struct kit *kit, const char *root)
 {
     kit->dir = path_join(root, "store");
     kit->outbox = path_join(root, "outbox");
+    kit->run_dir = path_join(root, "run");
     clock_fake_init(&kit->clock, INT64_C(1700000000000));
     manifest_init(&kit->last);
 }
@@ -89,6 +90,7 @@ void kit_done(struct kit *kit)
     manifest_done(&kit->last);
     free(kit->dir);
     free(kit->outbox);
+    free(kit->run_dir);
 }
 
 struct store_dir_config kit_config(struct kit *kit, struct fs *fs)
@@ -99,6 +101,7 @@ struct store_dir_config kit_config(struct kit *kit, struct fs *fs)
         .dir = kit->dir,
         .group = "web",
         .group_key = kit->key,
+        .run_dir = kit->run_dir,
     };
     memcpy(config.writer_key, kit->public_key, SIGN_KEY_BYTES);
     return config;

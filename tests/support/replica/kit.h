@@ -31,7 +31,9 @@ struct kit {
     uint8_t sign[SIGN_KEY_BYTES];
     uint8_t public_key[SIGN_KEY_BYTES];
     struct kit_disk disks[KIT_DISKS];
-    const char *own[KIT_DISKS]; /* the heads' paths, of a store over a machine's own disks; or NULL */
+    const char
+        *own[KIT_DISKS]; /* the heads' paths, of a store over a machine's own disks; or NULL */
+    char *run_dir;       /* ROOT/run; given to the store */
     uint64_t generation;
     uint64_t point; /* the last one */
     struct sha256 parent;
