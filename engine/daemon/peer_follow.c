@@ -40,6 +40,7 @@ static int follow_on_loop(struct daemon *daemon, void *ctx, struct err *err)
         .writer_key = json_get_str(head, "writer_key", ""),
         .tip = json_get_str(head, "tip", ""),
         .first = json_get_str(head, "first", ""),
+        .proof = json_object_get(head, "proof"),
         .generation = json_get_u64(head, "generation", 0),
         .interval_ms = (int64_t)json_get_u64(head, "interval_ms", 0),
         .keep = json_get_u64(head, "keep", 0),

@@ -116,6 +116,7 @@ struct job_follow {
     const char *writer_key; /* hex */
     const char *tip;        /* manifests, as estate_follow takes them */
     const char *first;
+    const json_t *proof; /* borrowed; may be NULL */
     uint64_t generation;
     int64_t interval_ms;
     uint64_t keep;

@@ -29,6 +29,32 @@ static int remove_recovered(struct job *job, struct err *err)
     return site_ask(world->here, "group.unpin", json_incref(args), NULL, job->base.cancel, err);
 }
 
+static void show_progress(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size)
+{
+    struct job *job = ctx;
+    struct job_progress *p = &job->progress;
+    struct session_disk_progress *at = NULL;
+
+    for (size_t i = 0; i < p->disk_count; i++)
+        if (str_eq(p->disks[i].name, disk))
+            at = &p->disks[i];
+    if (!at && p->disk_count == SESSION_DISKS_MAX)
+        return;
+    if (!at)
+        at = &p->disks[p->disk_count++];
+    (void)snprintf(at->name, sizeof(at->name), "%s", disk);
+    at->size = size;
+    at->total_bytes = size;
+    at->done_bytes = done_bytes;
+    p->unit = "bytes";
+    p->left_ms = -1;
+    p->done = p->total = 0;
+    for (size_t i = 0; i < p->disk_count; i++) {
+        p->done += p->disks[i].done_bytes;
+        p->total += p->disks[i].total_bytes;
+    }
+}
+
 static int follow_work(struct job *job, struct err *err)
 {
     struct estate_follow what = {
@@ -37,6 +63,9 @@ static int follow_work(struct job *job, struct err *err)
         .generation = json_get_u64(job->args, "generation", 0),
         .tip = json_get_str(job->args, "tip", ""),
         .first = json_get_str(job->args, "first", ""),
+        .proof = json_object_get(job->args, "proof"),
+        .ctx = job,
+        .progress = show_progress,
     };
 
     if (!str_unhex(json_get_str(job->args, "writer_key", ""), what.writer_key,
@@ -169,8 +198,9 @@ int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_j
         return 0;
     }
     json_t *args =
-        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:s}", "peer", spec->peer, "writer_key",
-                  spec->writer_key, "tip", spec->tip, "first", spec->first, "generation",
+        json_pack("{s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:s}", "peer", spec->peer,
+                  "writer_key", spec->writer_key, "tip", spec->tip, "first", spec->first, "proof",
+                  spec->proof, "generation",
                   (json_int_t)spec->generation, "interval_ms", (json_int_t)spec->interval_ms,
                   "keep", (json_int_t)spec->keep, "compression",
                   job_compression_name(spec->compression), "instance",

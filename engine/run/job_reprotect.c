@@ -119,20 +119,20 @@ static int over_begin(struct job *job, struct err *err)
     return job_protection_state(job, job->object, "reprotecting", err);
 }
 
-static int promotion(struct job *job, char **ret_tip, char **ret_first, struct err *err)
+static int promotion(struct job *job, struct estate_promotion *ret_promotion, struct err *err)
 {
     struct reprotect *reprotect = job->data;
     CLEANUP(manifest_done) struct manifest tip;
 
     manifest_init(&tip);
-    if (estate_promotion(job_world(job)->estate, job->object, ret_tip, ret_first, err) < 0
-        || manifest_parse(*ret_tip, strlen(*ret_tip), &tip, err) < 0)
+    if (estate_promotion_get(job_world(job)->estate, job->object, ret_promotion, err) < 0
+        || manifest_parse(ret_promotion->tip, strlen(ret_promotion->tip), &tip, err) < 0)
         return -1;
     reprotect->tip_point = tip.point;
     return 0;
 }
 
-static int ask_follow(struct job *job, const char *tip, const char *first, json_t **ret_answer,
+static int ask_follow(struct job *job, const struct estate_promotion *from, json_t **ret_answer,
                       struct err *err)
 {
     const struct reprotect *reprotect = job->data;
@@ -141,9 +141,9 @@ static int ask_follow(struct job *job, const char *tip, const char *first, json_
 
     str_hex(job_world(job)->writer_key, SIGN_KEY_BYTES, key);
     CLEANUP(json_freep)
-    json_t *ask = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:I}", "op",
-                            "replica.follow", "group", job->object, "writer_key", key, "tip", tip,
-                            "first", first, "generation", (json_int_t)group->generation,
+    json_t *ask = json_pack("{s:s, s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:I}", "op",
+                            "replica.follow", "group", job->object, "writer_key", key, "tip",
+                            from->tip, "first", from->first, "proof", from->proof, "generation", (json_int_t)group->generation,
                             "interval_ms", (json_int_t)group->interval_ms, "keep",
                             (json_int_t)group->keep, "compression",
                             job_compression_name(group->compression), "job",
@@ -154,13 +154,12 @@ static int ask_follow(struct job *job, const char *tip, const char *first, json_
 static int over_work(struct job *job, struct err *err)
 {
     struct reprotect *reprotect = job->data;
-    CLEANUP(mem_freep) char *tip = NULL;
-    CLEANUP(mem_freep) char *first = NULL;
+    CLEANUP(estate_promotion_done) struct estate_promotion from = {0};
     CLEANUP(json_freep) json_t *answer = NULL;
 
-    if (promotion(job, &tip, &first, err) < 0)
+    if (promotion(job, &from, err) < 0)
         return -1;
-    if (ask_follow(job, tip, first, &answer, err) < 0)
+    if (ask_follow(job, &from, &answer, err) < 0)
         return wait_for_peer(job, err);
     if (json_get_bool(answer, "done", false))
         return 0;
@@ -185,10 +184,11 @@ static int sync_begin(struct job *job, struct err *err)
         || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
         return -1;
     const struct reprotect *reprotect = job->data;
+    (void)json_object_del(settings, "instance");
     if (reprotect->group.run[0])
         (void)json_object_set_new(settings, "instance", json_string(reprotect->group.run));
     else
-        (void)json_object_del(settings, "instance");
+        (void)json_object_del(settings, "writer_key"); /* there is no replica here any more */
     free(row.role);
     free(row.settings);
     row.role = mem_strdup("source");
@@ -220,10 +220,9 @@ static int sync_work(struct job *job, struct err *err)
     struct estate *estate = job_world(job)->estate;
     struct reprotect *reprotect = job->data;
     CLEANUP(mem_freep) struct session_status *status = mem_new(struct session_status);
-    CLEANUP(mem_freep) char *tip = NULL;
-    CLEANUP(mem_freep) char *first = NULL;
+    CLEANUP(estate_promotion_done) struct estate_promotion from = {0};
 
-    if ((reprotect->tip_point == 0 && promotion(job, &tip, &first, err) < 0)
+    if ((reprotect->tip_point == 0 && promotion(job, &from, err) < 0)
         || estate_group_add(estate, &reprotect->group, err) < 0)
         return -1;
     struct session *session = estate_session_get(estate, job->object);

@@ -111,10 +111,16 @@ int estate_key_read(struct estate *estate, const char *group, struct key *ret_ke
 int estate_key_write(struct estate *estate, const char *group, const struct key *key,
                      struct err *err) MUST_CHECK;
 
-/* This site's own promotion of the group: its manifest, and that of the point it chose. Free with
- * free(). ERR_STATE: it was not promoted here, or that point is not kept any more. */
-int estate_promotion(struct estate *estate, const char *group, char **ret_tip, char **ret_first,
-                     struct err *err) MUST_CHECK;
+/* This site's own promotion of the group, as manifests. */
+struct estate_promotion {
+    char *tip;     /* the promotion's own */
+    char *first;   /* of the point it chose */
+    json_t *proof; /* of the points between the two, texts: where an older point was chosen */
+};
+void estate_promotion_done(struct estate_promotion *promotion); /* also for CLEANUP */
+/* ERR_STATE: it was not promoted here, or the chosen point is not kept any more. */
+int estate_promotion_get(struct estate *estate, const char *group,
+                         struct estate_promotion *ret_promotion, struct err *err) MUST_CHECK;
 
 /* Another site was promoted: our side becomes its replica. Strings are borrowed. */
 struct estate_follow {
@@ -124,6 +130,10 @@ struct estate_follow {
     uint64_t generation;                /* of the promotion */
     const char *tip;                    /* the promotion's manifest */
     const char *first;                  /* manifest of the point that was promoted */
+    const json_t *proof;                /* as in estate_promotion */
+    void *ctx;
+    /* Now and then while disks are read; may be NULL. */
+    void (*progress)(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size);
 };
 /* The machine is stopped here and can be started no more; its disks, or the replica that is here,
  * take the peer's points from then on. Asking again goes on with what was cut. `ret_note`: what takes

@@ -2,10 +2,10 @@
 /* sessions/GROUP.base/
  *
  *   digests     the list, as sync/digests.c has it, of the promotion's point
- *   base.json   {point, hash: hex, generation, cut_ms, armed, disks: [{name, size}], tip, first}:
+ *   base.json   {point, hash: hex, generation, cut_ms, armed, disks: [{name, size}], tip, first,
+ *               proof: [text]}:
  *               written after the list; without it the folder is nothing. `armed`: the map's serial
- *               number, 0 before there was one. `tip`, `first`: the promotion's manifest, and that of
- *               the point that was promoted.
+ *               number, 0 before there was one. `tip`, `first`, `proof`: as in struct estate_promotion.
  */
 #include "sites/estate_base.h"
 
@@ -37,15 +37,13 @@ struct base {
     int64_t cut_ms;
     uint64_t armed;
     struct store_disks disks;
-    char *tip_text;
-    char *first_text;
+    struct estate_promotion promotion; /* its texts are "" where the disks were given back */
 };
 
 static void base_done(struct base *base)
 {
     store_disks_free(&base->disks);
-    free(base->tip_text);
-    free(base->first_text);
+    estate_promotion_done(&base->promotion);
 }
 
 static char *base_dir(const struct estate *estate, const char *group)
@@ -89,8 +87,9 @@ static int parse(const json_t *json, struct base *base, struct err *err)
         return err_set(err, ERR_CORRUPT, 0, "hash \"%.80s\"", hash);
     base->cut_ms = (int64_t)json_get_u64(json, "cut_ms", 0);
     base->armed = json_get_u64(json, "armed", 0);
-    base->tip_text = mem_strdup(tip);
-    base->first_text = mem_strdup(first);
+    base->promotion.tip = mem_strdup(tip);
+    base->promotion.first = mem_strdup(first);
+    base->promotion.proof = json_incref(json_object_get(json, "proof"));
     return parse_disks(disks, base, err);
 }
 
@@ -131,10 +130,11 @@ static int save(const struct estate *estate, const char *group, const struct bas
             disks, json_pack("{s:s, s:I}", "name", disk->name, "size", (json_int_t)disk->size));
     CLEANUP(json_freep)
     json_t *json =
-        json_pack("{s:I, s:s, s:I, s:I, s:I, s:o, s:s, s:s}", "point", (json_int_t)base->tip.point,
+        json_pack("{s:I, s:s, s:I, s:I, s:I, s:o, s:s, s:s, s:O?}", "point", (json_int_t)base->tip.point,
                   "hash", hash, "generation", (json_int_t)base->generation, "cut_ms",
                   (json_int_t)base->cut_ms, "armed", (json_int_t)base->armed, "disks", disks, "tip",
-                  base->tip_text, "first", base->first_text);
+                  base->promotion.tip, "first", base->promotion.first, "proof",
+                  base->promotion.proof);
     CLEANUP(mem_freep) char *text = json_text(json);
     return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
 }
@@ -219,49 +219,72 @@ static int copy_digests(struct store *store, const struct base *base, uint64_t a
     return 0;
 }
 
-/* The newest point is a promotion: its text, and that of the point it chose. */
-static int read_promotion(struct store *store, const char *group, char **ret_tip, char **ret_first,
-                          struct err *err)
+void estate_promotion_done(struct estate_promotion *promotion)
+{
+    free(promotion->tip);
+    free(promotion->first);
+    json_decref(promotion->proof);
+    memset(promotion, 0, sizeof(*promotion));
+}
+
+static int add_text(struct store *store, uint64_t point, json_t *list, struct err *err)
+{
+    CLEANUP(mem_freep) char *text = NULL;
+
+    if (store->ops->point_manifest(store, point, &text, err) < 0)
+        return -1;
+    (void)json_array_append_new(list, json_string(text));
+    return 0;
+}
+
+/* The newest point is a promotion; its parent is the point it chose. */
+static int read_promotion(struct store *store, const char *group,
+                          struct estate_promotion *ret_promotion, struct err *err)
 {
     CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
     CLEANUP(manifest_done) struct manifest tip;
-    CLEANUP(mem_freep) char *text = NULL;
+    CLEANUP(estate_promotion_done) struct estate_promotion p = {.proof = json_array()};
 
     manifest_init(&tip);
     if (store->ops->points(store, &points, err) < 0)
         return -1;
-    if (points.len == 0 || !points.at[points.len - 1].promotion)
+    size_t last = points.len ? points.len - 1 : 0;
+    if (points.len == 0 || !points.at[last].promotion)
         return err_set(err, ERR_STATE, 0, "the newest point of %s here is no promotion", group);
-    if (store->ops->point_manifest(store, points.at[points.len - 1].point, &text, err) < 0
-        || manifest_parse(text, strlen(text), &tip, err) < 0)
+    if (store->ops->point_manifest(store, points.at[last].point, &p.tip, err) < 0
+        || manifest_parse(p.tip, strlen(p.tip), &tip, err) < 0)
         return -1;
-    VEC_FOREACH(point, &points) {
-        if (memcmp(&point->hash, &tip.parent, sizeof(tip.parent)) != 0)
-            continue;
-        if (store->ops->point_manifest(store, point->point, ret_first, err) < 0)
+    for (size_t i = 0; i < last; i++) {
+        const struct store_point *point = &points.at[i];
+        if (p.first && add_text(store, point->point, p.proof, err) < 0)
             return -1;
-        *ret_tip = TAKE(text);
-        return 0;
+        if (memcmp(&point->hash, &tip.parent, sizeof(tip.parent)) == 0
+            && store->ops->point_manifest(store, point->point, &p.first, err) < 0)
+            return -1;
     }
-    return err_set(err, ERR_STATE, 0, "the point that %s was promoted from is not kept any more",
-                   group);
+    if (!p.first)
+        return err_set(err, ERR_STATE, 0,
+                       "the point that %s was promoted from is not kept any more", group);
+    *ret_promotion = p;
+    memset(&p, 0, sizeof(p));
+    return 0;
 }
 
-int estate_promotion(struct estate *estate, const char *group, char **ret_tip, char **ret_first,
-                     struct err *err)
+int estate_promotion_get(struct estate *estate, const char *group,
+                         struct estate_promotion *ret_promotion, struct err *err)
 {
     CLEANUP(base_done) struct base base = {0};
     struct store *store;
     int rc = load(estate, group, &base, err);
 
-    if (rc > 0 && base.tip_text[0]) {
-        *ret_tip = TAKE(base.tip_text);
-        *ret_first = TAKE(base.first_text);
+    if (rc > 0 && base.promotion.tip[0]) {
+        *ret_promotion = base.promotion;
+        memset(&base.promotion, 0, sizeof(base.promotion));
         return 0;
     }
     if (rc < 0 || estate_store_get(estate, group, &store, err) < 0)
         return -1;
-    rc = read_promotion(store, group, ret_tip, ret_first, err);
+    rc = read_promotion(store, group, ret_promotion, err);
     estate_store_put(estate, group, store, rc < 0 && err->code == ERR_IO);
     return rc;
 }
@@ -296,8 +319,8 @@ static int write_base(struct estate *estate, const char *group, struct store *st
                        group, info.applied_point, info.durable_point);
     base.tip = (struct digests_tip){info.durable_point, info.durable_hash};
     base.generation = info.generation;
-    if (read_promotion(store, group, &base.tip_text, &base.first_text, err) < 0
-        || cut_of(base.first_text, &base.cut_ms, err) < 0 || fs_remove_tree(fs_real(), dir, err) < 0
+    if (read_promotion(store, group, &base.promotion, err) < 0
+        || cut_of(base.promotion.first, &base.cut_ms, err) < 0 || fs_remove_tree(fs_real(), dir, err) < 0
         || fs_make_dirs(fs_real(), dir, 0700, err) < 0
         || digests_writer_open(dir, &base.disks, &writer, err) < 0
         || copy_digests(store, &base, info.applied_point, writer, err) < 0
@@ -307,7 +330,8 @@ static int write_base(struct estate *estate, const char *group, struct store *st
     return save(estate, group, &base, err);
 }
 
-int estate_base_make(struct estate *estate, const char *group, struct err *err)
+int estate_base_make(struct estate *estate, const char *group, struct cancel *cancel,
+                     struct err *err)
 {
     CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, group);
     CLEANUP(base_done) struct base have = {0};
@@ -319,7 +343,9 @@ int estate_base_make(struct estate *estate, const char *group, struct err *err)
     if (rc == 0) {
         if (estate_store_get(estate, group, &store, err) < 0)
             return -1;
-        rc = write_base(estate, group, store, err);
+        rc = store_dir_release(store, cancel, err);
+        if (rc == 0)
+            rc = write_base(estate, group, store, err);
         estate_store_put(estate, group, store, true); /* closed: its heads are the machine's now */
         if (rc < 0)
             return err_wrap(err, "take the disks of %s back from its replica", group);
@@ -352,8 +378,8 @@ int estate_base_from_session(struct estate *estate, const char *group, uint64_t 
     }
     base.tip = (struct digests_tip){ck.durable_point, ck.durable_hash};
     base.cut_ms = ck.durable_cut_ms;
-    base.tip_text = mem_strdup("");
-    base.first_text = mem_strdup("");
+    base.promotion.tip = mem_strdup("");
+    base.promotion.first = mem_strdup("");
     if (digests_open(session, &base.disks, &base.tip, &from, &why) < 0)
         return 0; /* then everything is compared */
     if (fs_remove_tree(fs_real(), dir, err) < 0 || fs_make_dirs(fs_real(), dir, 0700, err) < 0
@@ -470,7 +496,7 @@ static int find_own(struct estate_sender *sender, struct session_config *config,
 
     if (rc <= 0 || base.generation != sender->group.generation)
         return rc < 0 ? -1 : 0;
-    if (base.tip_text[0]) { /* our own promotion; else the next point follows the peer's newest */
+    if (base.promotion.tip[0]) { /* our own promotion; else the next point follows the peer's newest */
         config->tip.point = base.tip.point;
         config->tip.hash = base.tip.hash;
     }

@@ -19,7 +19,8 @@ int estate_base_find(struct estate_sender *sender, struct session_config *config
 
 /* The machine is about to run on its own disks, which are the heads of the group's replica here: its
  * digests and its promotion are kept, the replica is given up. Cut anywhere, asking again goes on. */
-int estate_base_make(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
+int estate_base_make(struct estate *estate, const char *group, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
 /* 1 and the generation: the group's disks are its machine's own again since that promotion; 0; -1. */
 int estate_base_look(struct estate *estate, const char *group, uint64_t *ret_generation,
                      struct err *err) MUST_CHECK;

@@ -42,6 +42,18 @@ static void taking_done(struct taking *t)
     free(t->session_dir);
 }
 
+/* Borrowed from the JSON; the list itself is the caller's to free. */
+static const char **proof_texts(const json_t *proof)
+{
+    const char **texts = mem_new_array(const char *, json_array_size(proof) + 1);
+    const json_t *text;
+    size_t i;
+
+    json_array_foreach(proof, i, text)
+        texts[i] = json_string_value(text);
+    return texts;
+}
+
 /* --- Our machine's disks --------------------------------------------------------------------- */
 
 static int known_digests(void *ctx, const char *disk, uint64_t first, uint64_t count,
@@ -109,14 +121,29 @@ static char *branch_text(const struct taking *t, const struct manifest *common)
     return TAKE(text);
 }
 
+/* How far the reading of the disks is. */
+static void adopt_progress(void *ctx, const char *disk, uint64_t done, uint64_t size)
+{
+    struct taking *t = ctx;
+
+    if (t->what->progress)
+        t->what->progress(t->what->ctx, disk, done, size);
+}
+
 static int adopt(struct taking *t, const char *first, struct cancel *cancel, struct err *err)
 {
+    CLEANUP(mem_freep) const char **texts = proof_texts(t->what->proof);
     struct store_adopt_disk disks[SESSION_DISKS_MAX];
     struct store_adopt what = {
         .disks = disks,
         .first = first,
         .tip = t->what->tip,
+        .proof = {.known = &t->ck.durable_hash,
+                  .known_count = 1,
+                  .manifests = texts,
+                  .manifest_count = json_array_size(t->what->proof)},
         .digests = known_digests,
+        .progress = adopt_progress,
         .ctx = t,
     };
     struct store *store;
@@ -242,17 +269,28 @@ static int add_replica(struct estate *estate, const struct estate_follow *what, 
 }
 
 /* 1: it follows; 0: there is no replica with points of ours. */
-static int follow_store(struct estate *estate, const struct estate_follow *what, struct err *err)
+static int follow_store(struct estate *estate, const struct estate_follow *what,
+                        const char *session_dir, struct err *err)
 {
+    CLEANUP(checkpoint_done) struct checkpoint ck = {.phase = PHASE_NEW};
+    CLEANUP(mem_freep) const char **texts = proof_texts(what->proof);
+    struct store_proof proof = {.manifests = texts,
+                                .manifest_count = json_array_size(what->proof)};
+    struct err none = ERR_EMPTY;
     struct store_info info;
     struct store *store;
+
+    if (checkpoint_load(session_dir, &ck, &none) == 0) {
+        proof.known = &ck.durable_hash;
+        proof.known_count = 1;
+    }
 
     if (estate_store_get(estate, what->group, &store, err) < 0)
         return -1;
     int rc = store->ops->info(store, &info, err);
     bool has = rc == 0 && info.durable_point > 0;
     if (has)
-        rc = store->ops->follow(store, what->tip, strlen(what->tip), err);
+        rc = store->ops->follow(store, what->tip, strlen(what->tip), &proof, err);
     estate_store_put(estate, what->group, store, rc < 0);
     return rc < 0 ? -1 : has;
 }
@@ -272,7 +310,7 @@ int estate_follow(struct estate *estate, const struct estate_follow *what, char 
     CRASH_POINT("follow.stopped");
     if (add_replica(estate, what, err) < 0)
         return -1;
-    int rc = fs_exists(replica_file) ? follow_store(estate, what, err) : 0;
+    int rc = fs_exists(replica_file) ? follow_store(estate, what, t.session_dir, err) : 0;
     if (rc < 0 || (rc == 0 && take_disks(&t, ret_note, note_size, cancel, err) < 0))
         return err_wrap(err, "make the disks of %s a replica of %s", what->group, what->peer);
     CRASH_POINT("follow.taken");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The replicas this site holds: opened when first needed, one user at a time, closed when a call
  * failed in a way that only opening (which recovers) mends. */
+#include "base/fs.h"
 #include "base/mem.h"
 #include "sites/estate_base.h"
 
@@ -85,11 +86,13 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
                       struct store **ret_store, struct err *err)
 {
     CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, replica->group);
+    CLEANUP(mem_freep) char *run_dir = path_join(estate->dir, "heads");
     struct store_dir_config config = {
         .fs = fs_real(),
         .clock = estate->config.clock,
         .dir = dir,
         .group = replica->group,
+        .run_dir = run_dir,
     };
 
     uint64_t generation = 0;

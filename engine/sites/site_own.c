@@ -105,7 +105,7 @@ int site_own_start(struct estate *estate, const struct site_instance *instance,
 {
     const struct estate_mark none = {0};
 
-    if (estate_base_make(estate, instance->group, err) < 0
+    if (estate_base_make(estate, instance->group, cancel, err) < 0
         || estate_mark_write(estate, instance->group, &none, err) < 0)
         return -1;
     return site_own_arm_start(estate, instance->group, view, cancel, err);

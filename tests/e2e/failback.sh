@@ -7,51 +7,55 @@
 
 e2e_two_sites
 e2e_machine db1 1 raw
-q paris protect db1 --to lyon --interval 1s --keep 10
-wait_points lyon db1 2
+e2e_machine web1 2 qcow2 qcow2
+for name in db1 web1; do
+    q paris protect $name --to lyon --interval 1s --keep 10
+    wait_points lyon $name 2
+done
 
 state_is() { # SITE MACHINE STATE
     [ "$(q "$1" --json status "$2" | grep -o '"state":"[a-z-]*"' | head -1 | cut -d'"' -f4)" = "$3" ]
 }
 protected_at() { # SITE MACHINE
-    wait_for 120 "$2 to be protected from $1" state_is "$1" "$2" protected
+    wait_for 60 "$2 to be protected from $1" state_is "$1" "$2" protected
 }
 
-# lyon
-q lyon failover db1 --planned --yes
-wait_console lyon db1 'RECORDS '
-check "db1 is whole at lyon" whole "$(records lyon db1)"
-wait_new_records lyon db1
-q lyon commit db1
-protected_at lyon db1
-ok "lyon sends to paris: $(q lyon status db1 | head -1)"
-first=$(newest_point lyon db1)
-wait_points lyon db1 $((first + 2))
-ok "points go to paris, point $(newest_point lyon db1)"
+no_loss() { # FROM NAME TO: what was acknowledged last at FROM was found at TO, whole
+    wait_console "$1" "$2" 'WRITER STOPPED'
+    last=$(acked "$1" "$2")
+    wait_console "$3" "$2" 'RECORDS '
+    line=$(records "$3" "$2")
+    check "$2 is whole at $3" whole "$line"
+    check "$2 lost nothing: acknowledged $last at $1, found $(field "$line" last)" \
+        test "$(field "$line" last)" = "$last"
+}
+commits() { # SITE NAME: and is protected to the other one, with points that go on
+    wait_new_records "$1" "$2"
+    q "$1" commit "$2"
+    protected_at "$1" "$2"
+    first=$(newest_point "$1" "$2")
+    wait_points "$1" "$2" $((first + 2))
+    ok "$2 is sent from $1, point $(newest_point "$1" "$2")"
+}
 
-# back to paris
-q paris failback db1 --yes
-last=$(acked lyon db1)
-wait_console paris db1 'RECORDS '
-line=$(records paris db1)
-check "db1 is whole at paris" whole "$line"
-check "it lost nothing: acknowledged $last at lyon, found $(field "$line" last)" \
-    test "$(field "$line" last)" = "$last"
-wait_new_records paris db1
-q paris commit db1
-protected_at paris db1
-first=$(newest_point paris db1)
-wait_points paris db1 $((first + 2))
-ok "paris sends to lyon again, point $(newest_point paris db1)"
-
-# and the whole thing once more
-q lyon failover db1 --planned --yes
-wait_console paris db1 'WRITER STOPPED'
-last=$(acked paris db1)
-wait_console lyon db1 'RECORDS '
-line=$(records lyon db1)
-check "db1 is whole at lyon again" whole "$line"
-check "it lost nothing: acknowledged $last at paris, found $(field "$line" last)" \
-    test "$(field "$line" last)" = "$last"
-check "source and replica are the same" cmp "$work/db1-1.raw" "$work/lyon/replicas/db1/vda/head.raw"
+for name in db1 web1; do
+    q lyon failover $name --planned --yes
+    no_loss paris $name lyon
+    commits lyon $name
+done
+for name in db1 web1; do
+    q paris failback $name --yes
+    no_loss lyon $name paris
+    commits paris $name
+done
+for name in db1 web1; do
+    q lyon failover $name --planned --yes
+    no_loss paris $name lyon
+done
+check "source and replica of db1 are the same" \
+    cmp "$work/db1-1.raw" "$work/lyon/replicas/db1/vda/head.raw"
+for disk in 1:vda 2:vdb; do
+    check "source and replica of web1 ${disk#*:} are the same" qemu-img compare -q -U -f qcow2 -F raw \
+        "$work/web1-${disk%:*}.qcow2" "$work/lyon/replicas/web1/${disk#*:}/head.raw"
+done
 e2e_done
