@@ -53,6 +53,8 @@ static int make_disk(struct own *own, size_t i, struct err *err)
     if (write_raw(raw, disk, err) < 0)
         return -1;
     own->files[i] = mem_strdup(raw);
+    own->held[i] = mem_alloc(disk->size, 1);
+    memcpy(own->held[i], disk->bytes, (size_t)disk->size);
     if (own->kind == OWN_RAW)
         own->paths[i] = mem_strdup(raw);
     else if (own->kind == OWN_QCOW2)
@@ -112,6 +114,7 @@ void own_done(struct own *own)
             (void)(proc_must(detach, NULL, &ignored) < 0);
         free(own->paths[i]);
         free(own->files[i]);
+        free(own->held[i]);
     }
     free(own->root);
     free(own->first);
@@ -136,7 +139,8 @@ int own_digests(void *ctx, const char *disk, uint64_t first, uint64_t count,
             if ((first + k) % 3 == 1) /* not known */
                 continue;
             size_t len = chunk_len(d->size, first + k);
-            chunk_digest(own->digester, d->bytes + (first + k) * CHUNK_BYTES, len, &ret_digests[k]);
+            chunk_digest(own->digester, own->held[i] + (first + k) * CHUNK_BYTES, len,
+                         &ret_digests[k]);
             ret_known[k] = true;
             own->told++;
         }

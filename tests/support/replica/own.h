@@ -18,7 +18,8 @@ struct own {
     char *tip;
     struct store_adopt adopt; /* without digests; may be changed */
     struct digester *digester;
-    uint64_t told; /* chunks whose digest own_digests gave */
+    uint8_t *held[KIT_DISKS]; /* what they hold at first */
+    uint64_t told;            /* chunks whose digest own_digests gave */
     uint64_t progress;
 };
 
