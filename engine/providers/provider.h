@@ -73,6 +73,17 @@ struct provider {
     int (*open_source)(struct provider *provider, const struct provider_instance *instance,
                        const char *group, uint64_t generation, const char *work_dir,
                        struct source **ret_source, struct cancel *cancel, struct err *err);
+
+    /* Change maps of a living machine, seen beside a session that has its source open. Serial of
+     * the map that is open on all its disks, 0: none (nothing is tracked, or it is off). */
+    int (*tracked)(struct provider *provider, const struct provider_instance *instance,
+                   const char *group, uint64_t generation, uint64_t *ret_serial,
+                   struct cancel *cancel, struct err *err);
+    /* Before a stop: a machine that runs is paused, for good, and what its maps hold is read:
+     * `ret_marks`, one per disk of the machine. `ret_serial` as above; 0: nothing was read. */
+    int (*last_marks)(struct provider *provider, const struct provider_instance *instance,
+                      const char *group, uint64_t generation, uint64_t *ret_serial,
+                      struct source_extents *ret_marks, struct cancel *cancel, struct err *err);
 };
 
 struct provider_qemu_config {

@@ -282,6 +282,8 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .agent_answers = qemu_agent_answers,
         .console_has = qemu_console_has,
         .open_source = qemu_open_source,
+        .tracked = qemu_tracked,
+        .last_marks = qemu_last_marks,
     };
     qemu->qemu_path = mem_strdup(config->qemu_path && config->qemu_path[0] ? config->qemu_path
                                                                            : "qemu-system-x86_64");

@@ -87,6 +87,14 @@ int qemu_serve(const struct provider_qemu *qemu, const struct provider_instance 
 int qemu_unserve(const struct provider_instance *instance, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 
+/* provider_qemu_maps.c */
+int qemu_tracked(struct provider *provider, const struct provider_instance *instance,
+                 const char *group, uint64_t generation, uint64_t *ret_serial,
+                 struct cancel *cancel, struct err *err);
+int qemu_last_marks(struct provider *provider, const struct provider_instance *instance,
+                    const char *group, uint64_t generation, uint64_t *ret_serial,
+                    struct source_extents *ret_marks, struct cancel *cancel, struct err *err);
+
 /* provider_qemu_check.c */
 int qemu_check(struct provider *provider, const struct machine *machine, struct str *ret_problems,
                struct err *err);

@@ -68,9 +68,13 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      a point: the one that is there, as it is
  *   "instance.shutdown"  {machine, run, within_ms}   -> {}       guest off, process kept
  *   "instance.stop"      {machine, run}              -> {}       process and server gone; the
- *                                                      overlay stays
+ *                                                      overlay stays, and what changed is noted
  *   "instance.observe"   {machine, run, test}       -> {state, exists, and when it was started:
- *                                                      run_dir, netns, definition}
+ *                                                      run_dir, netns, definition, armed}
+ *                                                      `armed`: {generation, serial, base}, the
+ *                                                      map that was opened before its first
+ *                                                      instruction, null: none. `base`: it had
+ *                                                      then all that differs from the point
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
  *   "instance.leftovers" {run}                      -> {left: [text]}
  *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  machine "": `address`

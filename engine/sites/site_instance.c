@@ -4,6 +4,7 @@
  *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, point,
  *                                        netns, definition}; written before anything starts
  *                        /DISK.qcow2     the overlay above the served point
+ *                        /armed.json ... how its writes are tracked (site_instance_arm.c)
  *                        /...            the provider's: sockets, pid files, console.log
  */
 #include "base/fault.h"
@@ -211,38 +212,23 @@ static int named_get(const json_t *args, struct named *ret_named, struct err *er
     return 0;
 }
 
-static int bring_up(struct provider *provider, const struct provider_instance *view,
-                    struct cancel *cancel, struct err *err)
+static json_t *armed_json(const struct site_instance *instance)
 {
-    enum instance_state state;
-    uint32_t repaired;
+    struct site_armed armed;
+    struct err none = ERR_EMPTY;
 
-    if (provider->observe(provider, view, &state, cancel, err) < 0)
-        return -1;
-    switch (state) {
-    case INSTANCE_RUNNING: return 0;
-    case INSTANCE_PAUSED: return provider->resume(provider, view, cancel, err);
-    case INSTANCE_IO_ERROR: return provider->repair(provider, view, &repaired, cancel, err);
-    case INSTANCE_SHUTDOWN:
-        if (provider->stop(provider, view, cancel, err) < 0)
-            return -1;
-        break;
-    case INSTANCE_OFF: break;
-    }
-    /* The real one starts paused: tracking of its writes is armed before its first instruction. */
-    bool paused = !view->isolated;
-    if (provider->start(provider, view, paused, cancel, err) < 0)
-        return -1;
-    CRASH_POINT("instance.started");
-    return paused ? provider->resume(provider, view, cancel, err) : 0;
+    if (site_armed_read(instance, &armed, &none) < 0 || !armed.armed)
+        return json_null();
+    return json_pack("{s:I, s:I, s:b}", "generation", (json_int_t)armed.generation, "serial",
+                     (json_int_t)armed.serial, "base", armed.base);
 }
 
 /* What whoever started it keeps of it. */
 static json_t *known_json(const struct site_instance *instance, enum instance_state state)
 {
-    return json_pack("{s:s, s:b, s:s, s:s, s:o}", "state", instance_state_name(state), "exists", 1,
-                     "run_dir", instance->dir, "netns", instance->netns, "definition",
-                     machine_to_json(&instance->machine));
+    return json_pack("{s:s, s:b, s:s, s:s, s:o, s:o}", "state", instance_state_name(state),
+                     "exists", 1, "run_dir", instance->dir, "netns", instance->netns, "definition",
+                     machine_to_json(&instance->machine), "armed", armed_json(instance));
 }
 
 /* Its views need what the store makes when it is first opened after the host's start. A store that
@@ -276,32 +262,8 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
         CRASH_POINT("instance.made");
     }
     if (rc == 0) {
-        struct provider_instance view = site_instance_view(&instance);
         touch_store(estate, instance.group);
-        rc = bring_up(estate_provider(estate), &view, cancel, err);
-    }
-    estate_machine_unlock(estate, named.lock);
-    return rc;
-}
-
-typedef int instance_fn(struct provider *provider, const struct provider_instance *view,
-                        struct cancel *cancel, struct err *err);
-
-/* Runs the function on one that is there, with its lock held. */
-static int with_instance(struct estate *estate, const json_t *args, instance_fn *fn,
-                         struct cancel *cancel, struct err *err)
-{
-    CLEANUP(site_instance_done) struct site_instance instance = {0};
-    struct named named;
-
-    machine_init(&instance.machine);
-    if (named_get(args, &named, err) < 0)
-        return -1;
-    estate_machine_lock(estate, named.lock);
-    int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
-    if (rc == 0) {
-        struct provider_instance view = site_instance_view(&instance);
-        rc = fn(estate_provider(estate), &view, cancel, err);
+        rc = site_instance_bring_up(estate, &instance, cancel, err);
     }
     estate_machine_unlock(estate, named.lock);
     return rc;
@@ -329,8 +291,19 @@ int ask_instance_shutdown(struct estate *estate, const json_t *args, json_t **re
 int ask_instance_stop(struct estate *estate, const json_t *args, json_t **ret_result,
                       struct cancel *cancel, struct err *err)
 {
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct named named;
+
     (void)ret_result;
-    return with_instance(estate, args, estate_provider(estate)->stop, cancel, err);
+    machine_init(&instance.machine);
+    if (named_get(args, &named, err) < 0)
+        return -1;
+    estate_machine_lock(estate, named.lock);
+    int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
+    if (rc == 0)
+        rc = site_instance_end(estate, &instance, cancel, err);
+    estate_machine_unlock(estate, named.lock);
+    return rc;
 }
 
 int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret_result,

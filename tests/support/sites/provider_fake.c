@@ -55,7 +55,10 @@ static int do_start(struct provider_fake *fake, struct fake_machine *machine,
     if (refuse(fake, "start", err) < 0)
         return -1;
     machine->starts++;
+    if (machine->state == INSTANCE_OFF)
+        machine->tracked = machine->marked = 0;
     machine->state = *paused ? INSTANCE_PAUSED : INSTANCE_RUNNING;
+    machine->ran_untracked = machine->ran_untracked || (!*paused && !machine->tracked);
     machine->isolated = instance->isolated;
     (void)snprintf(machine->netns, sizeof(machine->netns), "%s", instance->netns);
     if (instance->machine->nics.len > 0)
@@ -86,6 +89,10 @@ static int do_set(struct provider_fake *fake, struct fake_machine *machine,
         return -1;
     if (*state == INSTANCE_OFF && machine->state != INSTANCE_OFF)
         machine->stops++;
+    if (*state == INSTANCE_OFF)
+        machine->tracked = machine->marked = 0;
+    if (*state == INSTANCE_RUNNING && !machine->tracked)
+        machine->ran_untracked = true;
     machine->state = *state;
     return 0;
 }
@@ -191,17 +198,102 @@ static int fake_console(struct provider *provider, const struct provider_instanc
     return fake->console && strstr(fake->console, text) ? 1 : 0;
 }
 
+/* --- Tracking: a source that does that alone -------------------------------------------------- */
+
+struct fake_source {
+    struct source base;
+    struct provider_fake *fake;
+    struct fake_machine *machine;
+    uint64_t generation;
+};
+
+static void source_done(struct source *source)
+{
+    free(source);
+}
+
+static int source_track(struct source *source, uint64_t serial, const struct source_marks *marks,
+                        size_t count, struct cancel *cancel, struct err *err)
+{
+    struct fake_source *own = (struct fake_source *)source;
+
+    (void)cancel;
+    (void)pthread_mutex_lock(&own->fake->lock);
+    int rc = own->fake->trackless ? err_set(err, ERR_IO, 0, "no map is opened in this test") : 0;
+    if (rc == 0) {
+        own->machine->tracked = serial;
+        own->machine->marked = 0;
+        own->machine->generation = own->generation;
+        for (size_t i = 0; i < count; i++)
+            own->machine->marked += source_extents_bytes(marks[i].extents);
+    }
+    (void)pthread_mutex_unlock(&own->fake->lock);
+    return rc;
+}
+
+static const struct source_ops fake_source_ops = {.close = source_done, .track_from = source_track};
+
+/* Only of a machine that lives; who reads a disk is in another test. */
 static int fake_open_source(struct provider *provider, const struct provider_instance *instance,
                             const char *group, uint64_t generation, const char *work_dir,
                             struct source **ret_source, struct cancel *cancel, struct err *err)
 {
-    (void)provider;
-    (void)instance;
-    (void)generation;
-    (void)work_dir;
-    (void)ret_source;
+    struct provider_fake *fake = (struct provider_fake *)provider;
+    enum instance_state state;
+    struct fake_source *source;
+
     (void)cancel;
-    return err_set(err, ERR_UNSUPPORTED, 0, "%s: nothing is read in this test", group);
+    if (locked(provider, instance, do_observe, &state, err) < 0)
+        return -1;
+    if (state == INSTANCE_OFF)
+        return err_set(err, ERR_UNSUPPORTED, 0, "%s: nothing is read in this test", group);
+    source = calloc(1, sizeof(*source));
+    if (!source)
+        abort();
+    source->base.ops = &fake_source_ops;
+    source->fake = fake;
+    source->generation = generation;
+    (void)pthread_mutex_lock(&fake->lock);
+    source->machine = at(fake, instance->run_dir);
+    (void)snprintf(source->machine->work_dir, sizeof(source->machine->work_dir), "%s", work_dir);
+    (void)pthread_mutex_unlock(&fake->lock);
+    *ret_source = &source->base;
+    return 0;
+}
+
+static int fake_tracked(struct provider *provider, const struct provider_instance *instance,
+                        const char *group, uint64_t generation, uint64_t *ret_serial,
+                        struct cancel *cancel, struct err *err)
+{
+    struct provider_fake *fake = (struct provider_fake *)provider;
+
+    (void)group;
+    (void)cancel;
+    (void)err;
+    (void)pthread_mutex_lock(&fake->lock);
+    const struct fake_machine *machine = at(fake, instance->run_dir);
+    *ret_serial = machine->generation == generation ? machine->tracked : 0;
+    (void)pthread_mutex_unlock(&fake->lock);
+    return 0;
+}
+
+/* The whole map is told as one piece of the first disk. */
+static int fake_last_marks(struct provider *provider, const struct provider_instance *instance,
+                           const char *group, uint64_t generation, uint64_t *ret_serial,
+                           struct source_extents *ret_marks, struct cancel *cancel, struct err *err)
+{
+    struct provider_fake *fake = (struct provider_fake *)provider;
+
+    if (fake_tracked(provider, instance, group, generation, ret_serial, cancel, err) < 0)
+        return -1;
+    (void)pthread_mutex_lock(&fake->lock);
+    struct fake_machine *machine = at(fake, instance->run_dir);
+    if (machine->state == INSTANCE_RUNNING)
+        machine->state = INSTANCE_PAUSED;
+    if (*ret_serial && machine->marked)
+        *source_extents_push(ret_marks) = (struct source_extent){0, machine->marked};
+    (void)pthread_mutex_unlock(&fake->lock);
+    return 0;
 }
 
 void provider_fake_init(struct provider_fake *fake)
@@ -219,6 +311,8 @@ void provider_fake_init(struct provider_fake *fake)
         .agent_answers = fake_agent,
         .console_has = fake_console,
         .open_source = fake_open_source,
+        .tracked = fake_tracked,
+        .last_marks = fake_last_marks,
     };
     if (pthread_mutex_init(&fake->lock, NULL) != 0)
         abort();

@@ -19,6 +19,11 @@ struct fake_machine {
     char network[MACHINE_NAME_BYTES]; /* of its first NIC, as started */
     uint64_t point;                   /* of its first served disk */
     char overlay[MACHINE_PATH_BYTES];
+    uint64_t tracked;    /* serial of the open map; 0: none. Gone when it is stopped */
+    uint64_t marked;     /* bytes in that map, of all disks */
+    uint64_t generation; /* of the source that opened it */
+    char work_dir[MACHINE_PATH_BYTES];
+    bool ran_untracked; /* it was let run while no map was open */
 };
 
 struct provider_fake {
@@ -29,7 +34,8 @@ struct provider_fake {
     const char *console; /* what consoles show */
     enum err_code fail;  /* the next start or stop fails with this */
     uint32_t repairs;
-    bool stubborn; /* guests do not shut down */
+    bool stubborn;  /* guests do not shut down */
+    bool trackless; /* sources cannot track */
     uint32_t shutdowns;
 };
 
