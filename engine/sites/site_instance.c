@@ -112,7 +112,7 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
         return -1;
     }
     if (json_parse(str_text(&text), text.len, &json, err) < 0 || parse(json, &instance, err) < 0
-        || add_served(estate, &instance, err) < 0)
+        || add_served(estate, &instance, err) < 0 || site_stream_load(&instance, err) < 0)
         return err_wrap(err, "%s", path);
     *ret_instance = instance;
     memset(&instance, 0, sizeof(instance));
@@ -330,7 +330,7 @@ int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret
     if (provider->observe(provider, &view, &state, cancel, err) < 0)
         return -1;
     *ret_result = known_json(&instance, state);
-    return 0;
+    return site_stream_observe(estate, &instance, state, *ret_result, cancel, err);
 }
 
 /* The machine ends before its folder goes: cut in between, the next try removes the rest. */
@@ -383,9 +383,32 @@ int site_instance_each(struct estate *estate, site_instance_fn *fn, void *ctx, s
 
 /* --- Whose disks they are ------------------------------------------------------------------- */
 
+struct unused {
+    struct estate *estate;
+    const char *group;
+};
+
+/* One whose disks are all its own, once and for all. */
+static bool needs_no_point(struct estate *estate, const json_t *json)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct err none = ERR_EMPTY;
+
+    machine_init(&instance.machine);
+    if (site_instance_load(estate, json_get_str(json, "run", ""), json_get_str(json, "machine", ""),
+                           &instance, &none)
+        < 0)
+        return false;
+    VEC_FOREACH(disk, &instance.served)
+        if (!disk->own)
+            return false;
+    return true;
+}
+
 static int check_other(void *ctx, const char *name, const char *dir, struct err *err)
 {
-    const char *group = ctx;
+    const struct unused *unused = ctx;
+    const char *group = unused->group;
     CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
     CLEANUP(str_free) struct str text = STR_EMPTY;
     CLEANUP(json_freep) json_t *json = NULL;
@@ -399,7 +422,7 @@ static int check_other(void *ctx, const char *name, const char *dir, struct err 
     }
     if (json_parse(str_text(&text), text.len, &json, err) < 0)
         return err_wrap(err, "%s", path);
-    if (!str_eq(json_get_str(json, "group", ""), group))
+    if (!str_eq(json_get_str(json, "group", ""), group) || needs_no_point(unused->estate, json))
         return 0;
     return err_set(err, ERR_STATE, 0,
                    "the replica of %s is in use: run %s started %s from it (%s)%s", group,
@@ -410,9 +433,9 @@ static int check_other(void *ctx, const char *name, const char *dir, struct err 
 
 int estate_check_unused(struct estate *estate, const char *group, struct err *err)
 {
-    CLEANUP(mem_freep) char *name = mem_strdup(group);
+    struct unused unused = {estate, group};
 
-    return site_instance_each(estate, check_other, name, err);
+    return site_instance_each(estate, check_other, &unused, err);
 }
 
 /* --- Repair --------------------------------------------------------------------------------- */
@@ -443,7 +466,9 @@ static int repair_one(struct estate *estate, const char *dir, uint32_t *repaired
     struct provider_instance view = site_instance_view(&instance);
     estate_machine_lock(estate, lock);
     /* It may have been removed while we waited for the lock. */
-    int rc = fs_exists(path) ? provider->repair(provider, &view, &count, cancel, err) : 0;
+    int rc = 0;
+    if (fs_exists(path) && (rc = site_stream_load(&instance, err)) == 0)
+        rc = provider->repair(provider, &view, &count, cancel, err);
     estate_machine_unlock(estate, lock);
     *repaired += count;
     return rc < 0 ? err_wrap(err, "%s", dir) : 0;

@@ -408,7 +408,12 @@ int site_instance_end(struct estate *estate, const struct site_instance *instanc
         log_warn("sites", "change maps not kept machine=%s run=%s error=\"%s\"", instance->name,
                  instance->run, why.text);
     CRASH_POINT("instance.saved");
-    return provider->stop(provider, &view, cancel, err);
+    if (provider->stop(provider, &view, cancel, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &instance->served)
+        if (disk->own && overlay_release(disk->overlay, &why) < 0)
+            log_warn("sites", "room not given back error=\"%s\"", why.text);
+    return 0;
 }
 
 /* --- For the session ------------------------------------------------------------------------ */

@@ -25,6 +25,7 @@ site_ask_fn ask_group_observe, ask_group_points, ask_group_pin, ask_group_unpin,
 site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
 site_ask_fn ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
+site_ask_fn ask_instance_stream, ask_instance_stream_stop;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;
 
 /* Points in one answer of "group.points". */
@@ -82,3 +83,11 @@ int site_instance_bring_up(struct estate *estate, const struct site_instance *in
 /* Ends it; what its maps hold is kept for the next start. */
 int site_instance_end(struct estate *estate, const struct site_instance *instance,
                       struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* site_instance_stream.c: its disks become its own. Fills `own` of the served disks from what is
+ * durable; to be called under its lock. */
+int site_stream_load(struct site_instance *instance, struct err *err) MUST_CHECK;
+/* {streamed, stream}, for "instance.observe". */
+int site_stream_observe(struct estate *estate, const struct site_instance *instance,
+                        enum instance_state state, json_t *into, struct cancel *cancel,
+                        struct err *err) MUST_CHECK;

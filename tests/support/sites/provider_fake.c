@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/sites/provider_fake.h"
 
+#include "base/fs.h"
 #include "base/str.h"
+#include "block/overlay.h"
+#include "block/stage.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +69,7 @@ static int do_start(struct provider_fake *fake, struct fake_machine *machine,
                        instance->machine->nics.at[0].network);
     if (instance->served && instance->served->len > 0) {
         machine->point = instance->served->at[0].point;
+        machine->servers = instance->served->at[0].own ? 0 : 1;
         (void)snprintf(machine->overlay, sizeof(machine->overlay), "%s",
                        instance->served->at[0].overlay);
     }
@@ -89,8 +93,11 @@ static int do_set(struct provider_fake *fake, struct fake_machine *machine,
         return -1;
     if (*state == INSTANCE_OFF && machine->state != INSTANCE_OFF)
         machine->stops++;
-    if (*state == INSTANCE_OFF)
+    if (*state == INSTANCE_OFF) {
         machine->tracked = machine->marked = 0;
+        machine->streaming = false;
+        machine->servers = 0;
+    }
     if (*state == INSTANCE_RUNNING && !machine->tracked)
         machine->ran_untracked = true;
     machine->state = *state;
@@ -296,6 +303,122 @@ static int fake_last_marks(struct provider *provider, const struct provider_inst
     return 0;
 }
 
+/* --- Streaming ---------------------------------------------------------------------------------- */
+
+static int do_stream_look(struct provider_fake *fake, struct fake_machine *machine,
+                          const struct provider_instance *instance, void *arg, struct err *err)
+{
+    struct provider_stream *now = arg;
+
+    if (machine->state == INSTANCE_OFF)
+        return err_set(err, ERR_STATE, 0, "machine %s is off", instance->machine->name);
+    if (machine->streaming && fake->stream_failures == 0)
+        machine->streamed += FAKE_DISK_BYTES / 4;
+    if (machine->streamed >= FAKE_DISK_BYTES)
+        machine->streaming = false;
+    *now = (struct provider_stream){.own = machine->streamed >= FAKE_DISK_BYTES,
+                                    .there = machine->streaming,
+                                    .done = machine->streamed,
+                                    .total = FAKE_DISK_BYTES};
+    if (machine->streaming && fake->stream_failures > 0) {
+        fake->stream_failures--;
+        now->failed = true;
+        now->no_space = fake->stream_full;
+    }
+    return 0;
+}
+
+static int fake_stream_look(struct provider *provider, const struct provider_instance *instance,
+                            size_t disk, struct provider_stream *ret_stream, struct cancel *cancel,
+                            struct err *err)
+{
+    (void)disk;
+    (void)cancel;
+    return locked(provider, instance, do_stream_look, ret_stream, err);
+}
+
+static int do_stream_begin(struct provider_fake *fake, struct fake_machine *machine,
+                           const struct provider_instance *instance, void *arg, struct err *err)
+{
+    (void)fake;
+    (void)instance;
+    (void)err;
+    machine->rate = *(uint64_t *)arg;
+    machine->streams += !machine->streaming;
+    machine->streaming = true;
+    return 0;
+}
+
+static int fake_stream_begin(struct provider *provider, const struct provider_instance *instance,
+                             size_t disk, uint64_t rate_per_s, struct cancel *cancel,
+                             struct err *err)
+{
+    (void)disk;
+    (void)cancel;
+    return locked(provider, instance, do_stream_begin, &rate_per_s, err);
+}
+
+static int do_stream_stop(struct provider_fake *fake, struct fake_machine *machine,
+                          const struct provider_instance *instance, void *arg, struct err *err)
+{
+    (void)fake;
+    (void)instance;
+    (void)arg;
+    (void)err;
+    machine->streaming = false;
+    return 0;
+}
+
+static int fake_stream_stop(struct provider *provider, const struct provider_instance *instance,
+                            struct cancel *cancel, struct err *err)
+{
+    (void)cancel;
+    return locked(provider, instance, do_stream_stop, NULL, err);
+}
+
+static int fake_stream_settle(struct provider *provider, const struct provider_instance *instance,
+                              size_t disk, struct cancel *cancel, struct err *err)
+{
+    (void)disk;
+    (void)cancel;
+    if (((struct provider_fake *)provider)->stream_holes)
+        return err_set(err, ERR_CORRUPT, 0, "machine %s: it is not all there",
+                       instance->machine->name);
+    return 0;
+}
+
+/* What the test put there; else nothing was written, to a file that is made now. */
+static int fake_overlay_extents(struct provider *provider, const struct provider_instance *instance,
+                                size_t disk, struct source_extents *ret_extents, uint64_t *ret_size,
+                                struct cancel *cancel, struct err *err)
+{
+    const char *path = instance->served->at[disk].overlay;
+
+    (void)provider;
+    (void)cancel;
+    if (!fs_exists(path) && stage_make(path, FAKE_DISK_BYTES, 0, err) < 0)
+        return -1;
+    return overlay_allocated(path, ret_extents, ret_size, err);
+}
+
+static int do_unserve(struct provider_fake *fake, struct fake_machine *machine,
+                      const struct provider_instance *instance, void *arg, struct err *err)
+{
+    (void)fake;
+    (void)arg;
+    (void)err;
+    if (instance->served->at[0].own)
+        machine->servers = 0;
+    return 0;
+}
+
+static int fake_unserve(struct provider *provider, const struct provider_instance *instance,
+                        struct cancel *cancel, struct err *err)
+{
+    (void)cancel;
+    return locked(provider, instance, do_unserve, NULL, err);
+}
+
 void provider_fake_init(struct provider_fake *fake)
 {
     memset(fake, 0, sizeof(*fake));
@@ -313,6 +436,12 @@ void provider_fake_init(struct provider_fake *fake)
         .open_source = fake_open_source,
         .tracked = fake_tracked,
         .last_marks = fake_last_marks,
+        .stream_look = fake_stream_look,
+        .stream_begin = fake_stream_begin,
+        .stream_stop = fake_stream_stop,
+        .stream_settle = fake_stream_settle,
+        .overlay_extents = fake_overlay_extents,
+        .unserve = fake_unserve,
     };
     if (pthread_mutex_init(&fake->lock, NULL) != 0)
         abort();

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #define FAKE_MACHINES_MAX 16
+#define FAKE_DISK_BYTES   (UINT64_C(16) << 20)
 
 struct fake_machine {
     char run_dir[MACHINE_PATH_BYTES]; /* "": free place */
@@ -24,6 +25,11 @@ struct fake_machine {
     uint64_t generation; /* of the source that opened it */
     char work_dir[MACHINE_PATH_BYTES];
     bool ran_untracked; /* it was let run while no map was open */
+    bool streaming;     /* a job is there */
+    uint64_t streamed;  /* of FAKE_DISK_BYTES, a quarter more at each look */
+    uint64_t rate;      /* of the job */
+    unsigned streams;   /* how often one was begun */
+    unsigned servers;   /* of points */
 };
 
 struct provider_fake {
@@ -34,8 +40,11 @@ struct provider_fake {
     const char *console; /* what consoles show */
     enum err_code fail;  /* the next start or stop fails with this */
     uint32_t repairs;
-    bool stubborn;  /* guests do not shut down */
-    bool trackless; /* sources cannot track */
+    bool stubborn;            /* guests do not shut down */
+    bool trackless;           /* sources cannot track */
+    unsigned stream_failures; /* so many looks at a stream find it failed */
+    bool stream_full;         /* ... because the file system is full */
+    bool stream_holes;        /* one that ended has not copied all */
     uint32_t shutdowns;
 };
 
