@@ -86,6 +86,31 @@ int qemu_serve(const struct provider_qemu *qemu, const struct provider_instance 
                uint32_t *ret_started, struct cancel *cancel, struct err *err) MUST_CHECK;
 int qemu_unserve(const struct provider_instance *instance, struct cancel *cancel, struct err *err)
     MUST_CHECK;
+/* Only those of disks that are their own. */
+int qemu_unserve_own(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err);
+
+/* provider_qemu_maps.c */
+int qemu_tracked(struct provider *provider, const struct provider_instance *instance,
+                 const char *group, uint64_t generation, uint64_t *ret_serial,
+                 struct cancel *cancel, struct err *err);
+int qemu_last_marks(struct provider *provider, const struct provider_instance *instance,
+                    const char *group, uint64_t generation, uint64_t *ret_serial,
+                    struct source_extents *ret_marks, struct cancel *cancel, struct err *err);
+
+/* provider_qemu_stream.c */
+int qemu_stream_look(struct provider *provider, const struct provider_instance *instance,
+                     size_t disk, struct provider_stream *ret_stream, struct cancel *cancel,
+                     struct err *err);
+int qemu_stream_begin(struct provider *provider, const struct provider_instance *instance,
+                      size_t disk, uint64_t rate_per_s, struct cancel *cancel, struct err *err);
+int qemu_stream_stop(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err);
+int qemu_stream_settle(struct provider *provider, const struct provider_instance *instance,
+                       size_t disk, struct cancel *cancel, struct err *err);
+int qemu_overlay_extents(struct provider *provider, const struct provider_instance *instance,
+                         size_t disk, struct source_extents *ret_extents, uint64_t *ret_size,
+                         struct cancel *cancel, struct err *err);
 
 /* provider_qemu_check.c */
 int qemu_check(struct provider *provider, const struct machine *machine, struct str *ret_problems,

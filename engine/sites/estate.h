@@ -154,6 +154,13 @@ struct clock *estate_clock(struct estate *estate);
 int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *cancel,
                   struct err *err) MUST_CHECK;
 
+/* A source over the disks of the machine that run `run` recovered here, for its group's session: its
+ * work folder is sessions/GROUP/work. ERR_NOT_FOUND: no such machine; ERR_BUSY: it is just being
+ * started and not tracked yet; ERR_STATE: it is off. */
+int estate_instance_source(struct estate *estate, const char *run, const char *machine,
+                           uint64_t generation, struct source **ret_source, struct cancel *cancel,
+                           struct err *err) MUST_CHECK;
+
 /* 0 when no recovered machine here reads its disks from the replica of `group`. ERR_STATE: one does,
  * running or not (its run is named); ERR_CORRUPT: a machine's file cannot be read, so nobody knows. */
 int estate_check_unused(struct estate *estate, const char *group, struct err *err) MUST_CHECK;

@@ -29,7 +29,6 @@
 #define FILE_MAX_BYTES (256 * 1024)
 #define BATCH          4096U
 #define READ_MS        60000
-#define ARMED_SERIAL   1 /* the first of its generation */
 
 struct base {
     struct digests_tip tip;
@@ -542,6 +541,24 @@ static int store_read(void *ctx, const char *disk, uint64_t off, void *buf, size
     return rc;
 }
 
+/* The map that was opened before the recovered machine ran, if it has all since its point. */
+static int find_armed(struct estate_sender *sender, struct session_config *config, struct err *err)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct site_armed armed;
+    struct err why = ERR_EMPTY;
+
+    machine_init(&instance.machine);
+    if (site_instance_load(sender->estate, sender->group.run, sender->group.group, &instance, err)
+        < 0)
+        return -1;
+    if (site_armed_read(&instance, &armed, &why) < 0)
+        return why.code == ERR_NOT_FOUND ? 0 : err_set(err, why.code, why.sys, "%s", why.text);
+    if (armed.armed && armed.base && armed.generation == sender->group.generation)
+        config->base = (struct session_base){armed.serial, store_digests, store_read};
+    return 0;
+}
+
 /* The promotion is the newest there is in the replica: it takes no points while we are the source. */
 static int find_replica(struct estate_sender *sender, struct session_config *config,
                         struct err *err)
@@ -567,8 +584,7 @@ static int find_replica(struct estate_sender *sender, struct session_config *con
                        group, sender->group.generation, info.generation, info.durable_point);
     config->tip.point = info.durable_point;
     config->tip.hash = info.durable_hash;
-    config->base = (struct session_base){ARMED_SERIAL, store_digests, store_read};
-    return 0;
+    return find_armed(sender, config, err);
 }
 
 int estate_base_find(struct estate_sender *sender, struct session_config *config, struct err *err)

@@ -71,9 +71,25 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      a point: the one that is there, as it is
  *   "instance.shutdown"  {machine, run, within_ms}   -> {}       guest off, process kept
  *   "instance.stop"      {machine, run}              -> {}       process and server gone; the
- *                                                      overlay stays
+ *                                                      overlay stays, and what changed is noted
+ *   "instance.stream"    {machine, run, rate}        -> {}       its disks become its own, while
+ *                                                      it works: from then on it needs neither
+ *                                                      the point nor the replica. Waits until they
+ *                                                      are; the work goes on when the wait is ended.
+ *                                                      `rate`: bytes per second and disk, 0: no
+ *                                                      limit. ERR_SPACE: with the numbers
+ *   "instance.stream-stop" {machine, run}            -> {}       ends that work where it is; asked
+ *                                                      again it goes on from there
  *   "instance.observe"   {machine, run, test}       -> {state, exists, and when it was started:
- *                                                      run_dir, netns, definition, own, committed}
+ *                                                      run_dir, netns, definition, own, committed,
+ *                                                      armed, streamed, stream}
+ *                                                      `streamed`: all its disks are its own;
+ *                                                      `stream`: {done, total} bytes, null: not
+ *                                                      begun, or the machine is off
+ *                                                      `armed`: {generation, serial, base}, the
+ *                                                      map that was opened before its first
+ *                                                      instruction, null: none. `base`: it had
+ *                                                      then all that differs from the point
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
  *   "instance.commit"    {machine, run}              -> {own}    final; `own`: on its own disks again
  *   "instance.leftovers" {run}                      -> {left: [text]}

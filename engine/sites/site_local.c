@@ -32,6 +32,8 @@ static const struct site_ask_row table[] = {
     {"instance.start", ask_instance_start, false},
     {"instance.shutdown", ask_instance_shutdown, false},
     {"instance.stop", ask_instance_stop, false},
+    {"instance.stream", ask_instance_stream, false},
+    {"instance.stream-stop", ask_instance_stream_stop, false},
     {"instance.observe", ask_instance_observe, false},
     {"instance.commit", ask_instance_commit, false},
     {"instance.remove", ask_instance_remove, false},

@@ -26,6 +26,7 @@ site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
 site_ask_fn ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
 site_ask_fn ask_instance_commit, ask_group_reprotect, ask_group_return;
+site_ask_fn ask_instance_stream, ask_instance_stream_stop;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;
 
 /* Points in one answer of "group.points". */
@@ -101,3 +102,31 @@ int site_shutdown(struct estate *estate, const struct provider_instance *view, c
 /* "muster-t-RUN-HASH", of the state directory: whoever shares this host's network namespaces (two
  * sites, two installations of one name) does not meet. */
 void site_netns_name(const struct estate *estate, const char *run, char ret_name[SITE_NETNS_BYTES]);
+
+/* site_instance_arm.c: the real machine's way back.
+ *
+ * Before its first instruction a map is open on its disks that holds all that they differ in from the
+ * point it was recovered from, or nothing is claimed. What is so is durable beside it. */
+struct site_armed {
+    uint64_t generation;
+    uint64_t serial; /* of the map, when it was opened */
+    bool base;       /* it holds every change since the point: the session's base */
+    bool armed;      /* false: it was about to be opened */
+};
+/* ERR_NOT_FOUND: never armed. */
+int site_armed_read(const struct site_instance *instance, struct site_armed *ret_armed,
+                    struct err *err) MUST_CHECK;
+/* Starts it, or takes up what a killed daemon left; its lock is held. A test is not tracked. */
+int site_instance_bring_up(struct estate *estate, const struct site_instance *instance,
+                           struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Ends it; what its maps hold is kept for the next start. */
+int site_instance_end(struct estate *estate, const struct site_instance *instance,
+                      struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* site_instance_stream.c: its disks become its own. Fills `own` of the served disks from what is
+ * durable; to be called under its lock. */
+int site_stream_load(struct site_instance *instance, struct err *err) MUST_CHECK;
+/* {streamed, stream}, for "instance.observe". */
+int site_stream_observe(struct estate *estate, const struct site_instance *instance,
+                        enum instance_state state, json_t *into, struct cancel *cancel,
+                        struct err *err) MUST_CHECK;

@@ -5,7 +5,8 @@
  *   8    version, 1 (4)          12   bytes of the smallest unit a bit stood for, 4096 (4)
  *   16   group, padded with zeros (64)
  *   80   disk, padded with zeros (64)
- *   144  size of the disk (8)    152  generation (8)
+ *   144  size of the disk or 0 (8)
+ *   152  generation (8)
  *   160  point (8)               168  serial (8)
  *   176  number of extents (8)
  *   184  per extent: offset (8), length (8); ascending, none touches the next
@@ -107,8 +108,10 @@ static int parse(const uint8_t *bytes, size_t len, struct change_map *map)
         const uint8_t *at = bytes + HEADER_BYTES + i * EXTENT_BYTES;
         struct source_extent extent = {get64(at), get64(at + 8)};
 
-        if (extent.len == 0 || (i > 0 && extent.off <= end) || extent.off > map->size
-            || extent.len > map->size - extent.off)
+        uint64_t size = map->size ? map->size : UINT64_MAX;
+
+        if (extent.len == 0 || (i > 0 && extent.off <= end) || extent.off > size
+            || extent.len > size - extent.off)
             return -1;
         end = extent.off + extent.len;
         *source_extents_push(&map->extents) = extent;

@@ -8,7 +8,7 @@
 struct change_map {
     char group[SOURCE_NAME_BYTES];
     char disk[SOURCE_NAME_BYTES];
-    uint64_t size;       /* of the disk */
+    uint64_t size;       /* of the disk; 0: not noted */
     uint64_t generation; /* under which it was written to */
     uint64_t point;      /* the disk was this point when ... */
     uint64_t serial;     /* ... or when the source's map of this number was opened (then not 0) */

@@ -7,10 +7,13 @@
  *            that is not 0 belongs to the overlay: data, compressed data, or "reads as zeros" */
 #include "block/overlay.h"
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -122,4 +125,60 @@ int overlay_allocated(const char *path, struct source_extents *ret_extents, uint
         return err_wrap(err, "overlay %s", path);
     *ret_size = o.size;
     return 0;
+}
+
+/* --- Room ---------------------------------------------------------------------------------- */
+
+/* `ret_behind`: room that is reserved already. */
+static int file_end(const char *path, int fd, uint64_t *ret_end, uint64_t *ret_behind,
+                    struct err *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return err_set(err, ERR_IO, errno, "overlay %s", path);
+    uint64_t has = (uint64_t)st.st_blocks * 512;
+    *ret_end = (uint64_t)st.st_size;
+    *ret_behind = has > *ret_end ? has - *ret_end : 0;
+    return 0;
+}
+
+int overlay_reserve(const char *path, uint64_t more, struct err *err)
+{
+    CLEANUP(fd_close) int fd = -1;
+    uint64_t end, behind, free_bytes = 0;
+    char need[32], have[32];
+    int why = fault_hit("overlay.reserve");
+
+    if (fs_real()->open(fs_real(), path, O_RDWR, 0, &fd, err) < 0
+        || file_end(path, fd, &end, &behind, err) < 0 || fs_free_bytes(path, &free_bytes, err) < 0)
+        return -1;
+    if (more == 0)
+        return 0;
+    /* Not even tried: a file system that is filled on trial is full for the guest, too. */
+    if (!why && free_bytes + behind < more)
+        why = ENOSPC;
+    if (!why && fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)end, (off_t)more) == 0)
+        return 0;
+    why = why ? why : errno;
+    if (why == EOPNOTSUPP && free_bytes / 2 > more)
+        return 0;
+    if (why != ENOSPC && why != EDQUOT && why != EFBIG && why != EOPNOTSUPP)
+        return err_set(err, ERR_IO, why, "overlay %s: reserve %llu bytes", path,
+                       (unsigned long long)more);
+    return err_set(err, ERR_SPACE, 0,
+                   "%s needs %s more to hold all of the disk, %s are free; hint: make room there",
+                   path, str_bytes(more, need, sizeof(need)),
+                   str_bytes(free_bytes, have, sizeof(have)));
+}
+
+int overlay_release(const char *path, struct err *err)
+{
+    CLEANUP(fd_close) int fd = -1;
+    uint64_t end, behind;
+
+    if (fs_real()->open(fs_real(), path, O_RDWR, 0, &fd, err) < 0
+        || file_end(path, fd, &end, &behind, err) < 0)
+        return -1;
+    return fs_real()->truncate(fs_real(), fd, end, err); /* what lies behind the end goes */
 }

@@ -11,3 +11,10 @@
  * told; ERR_UNSUPPORTED: it has features that are not known here. */
 int overlay_allocated(const char *path, struct source_extents *ret_extents, uint64_t *ret_size,
                       struct err *err) MUST_CHECK;
+
+/* Takes room for `more` bytes behind the file's end from the file system, whoever writes to it
+ * meanwhile; where that cannot be reserved, it is only looked for. ERR_SPACE, with the numbers: it
+ * is not to be had, and nothing was taken. */
+int overlay_reserve(const char *path, uint64_t more, struct err *err) MUST_CHECK;
+/* Gives back what was reserved and not used. Nobody may have the file open. */
+int overlay_release(const char *path, struct err *err) MUST_CHECK;
