@@ -42,8 +42,11 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "group.hold"       * {group, run}               -> {}       no more cycles: session paused; it
  *                                                               lasts over a restart
  *   "group.release"    * {group, run}               -> {}       undoes hold; another run's: nothing
- *   "group.retire"     * {group, run, generation}   -> {}       machine stopped; this side is the
- *                                                               old one, for good
+ *   "group.retire"     * {group, run, generation}   -> {settled, problem}  this side is the old one,
+ *                                                               for good: its machine stands still,
+ *                                                               and is gone with its branch kept
+ *                                                               when settled
+ *   "group.branches"   * {group}                    -> {branches: [...]}  as branch_list
  *  either side
  *   "group.observe"    * {group, run, point}        -> source:  {role, state, generation, held,
  *                                                      final_point, retired, durable_point, ...}

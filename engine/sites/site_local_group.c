@@ -274,9 +274,12 @@ int ask_group_promote(struct estate *estate, const json_t *args, json_t **ret_re
 
     if (json_need_str(args, "group", "ask", &group, err) < 0
         || json_need_str(args, "run", "ask", &run, err) < 0
+        || estate_retiring_begin(estate, group, run, json_get_u64(args, "expected", 0) + 1, err) < 0
         || estate_store_get(estate, group, &store, err) < 0)
         return -1;
     int rc = promote(estate, store, args, run, ret_result, cancel, err);
+    if (rc < 0 && err->code == ERR_NOT_FOUND)
+        estate_retiring_over(estate, group); /* nothing was changed: nobody is to be retired */
     estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
     if (rc == 0)
         estate_tell(estate, group, "promoted", json_get_u64(*ret_result, "generation", 0));
