@@ -348,6 +348,7 @@ static int start(struct daemon *daemon, struct err *err)
     daemon_commit(daemon);
     if (daemon_listen(daemon, err) < 0 || open_api(daemon, err) < 0)
         return -1;
+    daemon_fence(daemon);
     daemon_watch(daemon);
     daemon_greet(daemon);
     return 0;
@@ -421,6 +422,7 @@ static void daemon_done(struct daemon *daemon)
         provider_free(daemon->provider);
     if (daemon->state)
         state_close(daemon->state);
+    json_decref(daemon->looks);
     json_decref(daemon->seen);
     cancel_free(daemon->stop);
     loop_free(daemon->loop);

@@ -60,6 +60,10 @@ struct provider {
                  struct cancel *cancel, struct err *err);
     int (*resume)(struct provider *provider, const struct provider_instance *instance,
                   struct cancel *cancel, struct err *err);
+    /* Its processors stand still from the return on; it keeps its disks and maps. Off, shut down or
+     * paused: nothing to do. */
+    int (*pause)(struct provider *provider, const struct provider_instance *instance,
+                 struct cancel *cancel, struct err *err);
     int (*observe)(struct provider *provider, const struct provider_instance *instance,
                    enum instance_state *ret_state, struct cancel *cancel, struct err *err);
     /* Asks the guest to shut down (agent, then ACPI) and waits until it has; the process stays

@@ -276,6 +276,7 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .check = qemu_check,
         .start = qemu_start,
         .resume = qemu_resume,
+        .pause = qemu_pause,
         .observe = qemu_observe,
         .shutdown = qemu_shutdown,
         .stop = qemu_stop,

@@ -53,6 +53,8 @@ int qemu_start(struct provider *provider, const struct provider_instance *instan
                struct cancel *cancel, struct err *err);
 int qemu_resume(struct provider *provider, const struct provider_instance *instance,
                 struct cancel *cancel, struct err *err);
+int qemu_pause(struct provider *provider, const struct provider_instance *instance,
+               struct cancel *cancel, struct err *err);
 int qemu_shutdown(struct provider *provider, const struct provider_instance *instance,
                   struct cancel *cancel, struct err *err);
 int qemu_stop(struct provider *provider, const struct provider_instance *instance,

@@ -179,6 +179,22 @@ int qemu_resume(struct provider *provider, const struct provider_instance *insta
     return 0;
 }
 
+/* An I/O error's stop ends with the next write that succeeds: `stop` makes it last. */
+int qemu_pause(struct provider *provider, const struct provider_instance *instance,
+               struct cancel *cancel, struct err *err)
+{
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    enum instance_state state;
+
+    if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
+        return -1;
+    if (state != INSTANCE_RUNNING && state != INSTANCE_IO_ERROR)
+        return 0;
+    if (qmp_command(qmp, "stop", NULL, NULL, cancel, err) < 0)
+        return err_wrap(err, "machine %s: stop it", instance->machine->name);
+    return 0;
+}
+
 static void ask_to_quit(struct provider *provider, const struct provider_instance *instance,
                         const struct proc_id *id, struct cancel *cancel)
 {

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "replica/store.h"
+#include "sites/branch.h"
 #include "sites/estate_base.h"
 #include "sites/site_local.h"
 #include "sync/checkpoint.h"
@@ -84,7 +85,7 @@ static int judge(struct taking *t, const struct manifest *common, struct err *er
     if (estate_mark_read(t->estate, t->what->group, &mark, err) < 0)
         return -1;
     manifest_hash(common, &hash);
-    t->clean = mark.final_point != 0 && mark.final_point == common->point
+    t->clean = (mark.final_point == common->point || mark.clean == common->point)
                && t->ck.durable_point == common->point
                && memcmp(&hash, &t->ck.durable_hash, sizeof(hash)) == 0
                && estate_seal_matches(t->estate, t->what->group, &mark);
@@ -173,10 +174,19 @@ static int first_text(struct taking *t, const struct manifest *common, char **re
                       struct err *err)
 {
     CLEANUP(mem_freep) char *path = path_join(t->session_dir, "branch.manifest");
+    CLEANUP(mem_freep) char *dir = branch_dir(t->estate, t->what->group);
+    CLEANUP(mem_freep)
+    char *sealed = mem_printf("%s/%" PRIu64 "/manifest", dir, t->ck.durable_point + 1);
     CLEANUP(str_free) struct str text = STR_EMPTY;
 
     if (t->clean) {
         *ret_text = mem_strdup(t->what->first);
+        return 0;
+    }
+    if (fs_exists(sealed)) { /* its extent is known: the fence sealed it */
+        if (fs_read_file(fs_real(), sealed, 4 * 1024 * 1024, &text, err) < 0)
+            return -1;
+        *ret_text = str_take(&text);
         return 0;
     }
     if (fs_exists(path)) {
@@ -227,35 +237,22 @@ static int take_disks(struct taking *t, char *ret_note, size_t note_size, struct
 
 /* --- Both ways ------------------------------------------------------------------------------- */
 
-/* From here on the machine cannot be started here, whatever is cut. */
+/* From here on the machine cannot be started here, whatever is cut; what it wrote beyond the last point
+ * is kept as a branch before its disks are touched. */
 static int retire(struct estate *estate, const struct estate_follow *what, struct cancel *cancel,
                   struct err *err)
 {
-    struct session *session = estate_session_get(estate, what->group);
-    struct estate_mark mark;
+    bool settled = false;
+    bool sends = estate_session_get(estate, what->group) != NULL;
 
-    if (estate_mark_read(estate, what->group, &mark, err) < 0) {
-        if (session)
-            estate_session_put(estate, what->group);
+    if (!sends)
+        return 0; /* an earlier try was here */
+    estate_session_put(estate, what->group);
+    if (estate_retire(estate, what->group, what->peer, what->generation, cancel, err) < 0
+        || estate_fence(estate, what->group, &settled, cancel, err) < 0)
         return -1;
-    }
-    int rc = 0;
-    if (mark.retired < what->generation) {
-        mark.retired = what->generation;
-        rc = estate_mark_write(estate, what->group, &mark, err);
-    }
-    if (session) {
-        if (rc == 0)
-            session_pause(session, true);
-        estate_session_put(estate, what->group);
-    }
-    if (rc < 0)
-        return -1;
-    CLEANUP(json_freep) json_t *machine = json_pack("{s:s}", "machine", what->group);
-    if (ask_machine_stop(estate, machine, NULL, cancel, err) < 0 && err->code != ERR_NOT_FOUND)
-        return err_wrap(err, "stop the old %s", what->group);
-    err_clear(err);
-    return 0;
+    return settled ? 0
+                   : err_set(err, ERR_BUSY, 0, "the old machine of %s is being ended", what->group);
 }
 
 static int add_replica(struct estate *estate, const struct estate_follow *what, struct err *err)

@@ -42,8 +42,11 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "group.hold"       * {group, run}               -> {}       no more cycles: session paused; it
  *                                                               lasts over a restart
  *   "group.release"    * {group, run}               -> {}       undoes hold; another run's: nothing
- *   "group.retire"     * {group, run, generation}   -> {}       machine stopped; this side is the
- *                                                               old one, for good
+ *   "group.retire"     * {group, run, generation}   -> {settled, problem}  this side is the old one,
+ *                                                               for good: its machine stands still,
+ *                                                               and is gone with its branch kept
+ *                                                               when settled
+ *   "group.branches"   * {group}                    -> {branches: [...]}  as branch_list
  *   "group.return"     * {group, run, generation, start} -> {}  it is the writer again, under that
  *                                                      generation; the machine is started if asked
  *  either side
@@ -62,7 +65,8 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      (0: all), some 1000 at a time
  *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest
  *   "group.unpin"        {group, run}               -> {}
- *   "group.promote"      {group, point, run, expected} -> {generation, point}
+ *   "group.promote"      {group, point, run, expected, yield} -> {generation, point}  `yield`: for
+ *                                                      the other side, which gets it back
  *   "group.reprotect"    {group, run, accept_branch} -> {}   asks this site's daemon for that job
  *   "net.create"         {run}                      -> {netns}  the test's isolated network
  *   "net.observe"        {run}                      -> {netns, exists, complete}

@@ -19,6 +19,7 @@ static const struct site_ask_row table[] = {
     {"group.hold", ask_group_hold, true},
     {"group.release", ask_group_release, true},
     {"group.retire", ask_group_retire, true},
+    {"group.branches", ask_group_branches, true},
     {"group.observe", ask_group_observe, true},
     {"group.points", ask_group_points, true},
     {"group.return", ask_group_return, true},

@@ -283,11 +283,21 @@ int ask_group_promote(struct estate *estate, const json_t *args, json_t **ret_re
     struct store *store;
 
     if (json_need_str(args, "group", "ask", &group, err) < 0
-        || json_need_str(args, "run", "ask", &run, err) < 0
-        || estate_store_get(estate, group, &store, err) < 0)
+        || json_need_str(args, "run", "ask", &run, err) < 0)
+        return -1;
+    /* For the other side, it must not be retired by it. */
+    bool yield = json_get_bool(args, "yield", false);
+    if (yield)
+        estate_retiring_over(estate, group);
+    else if (estate_retiring_begin(estate, group, run, json_get_u64(args, "expected", 0) + 1, err)
+             < 0)
+        return -1;
+    if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
     int rc = promote(estate, store, args, run, ret_result, cancel, err);
     bool own = store_dir_has_own_disks(store);
+    if (rc < 0 && err->code == ERR_NOT_FOUND)
+        estate_retiring_over(estate, group); /* nothing was changed: nobody is to be retired */
     estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
     /* What an earlier failover away from here left is over. A machine's own disks are the replica's
      * until it is started on them. */

@@ -296,36 +296,28 @@ int ask_group_final_sync(struct estate *estate, const json_t *args, json_t **ret
     return rc;
 }
 
-/* The mark first: from then on the machine cannot be started here again, whatever is cut. */
+/* What is so when it returns: marked for good, and the machine stands still. What is left (its branch,
+ * its end) is done at once if it can be, and else now and then by itself (estate_fence.c). */
 int ask_group_retire(struct estate *estate, const json_t *args, json_t **ret_result,
                      struct cancel *cancel, struct err *err)
 {
     const char *group;
-    const char *run;
     uint64_t generation;
-    struct session *session;
-    struct estate_mark mark;
+    char peer[NAME_MAX_BYTES] = "";
+    struct err problem = ERR_EMPTY;
+    bool settled = false;
 
-    (void)ret_result;
-    if (json_need_u64(args, "generation", "ask", &generation, err) < 0)
+    if (json_need_str(args, "group", "ask", &group, err) < 0
+        || json_need_u64(args, "generation", "ask", &generation, err) < 0)
         return -1;
-    if (session_need(estate, args, &group, &run, &session, err) < 0)
+    estate_lock(estate);
+    const struct estate_sender *sender = estate_find_sender(estate, group);
+    if (sender)
+        (void)snprintf(peer, sizeof(peer), "%s", sender->group.peer);
+    estate_unlock(estate);
+    if (estate_retire(estate, group, peer, generation, cancel, err) < 0)
         return -1;
-    int rc = take_mark(estate, group, run, &mark, err);
-    if (rc == 0 && mark.retired < generation) {
-        mark.retired = generation;
-        rc = estate_mark_write(estate, group, &mark, err);
-        CRASH_POINT("source.fenced");
-    }
-    if (rc == 0)
-        session_pause(session, true);
-    estate_session_put(estate, group);
-    if (rc < 0)
-        return -1;
-    CLEANUP(json_freep) json_t *machine = json_pack("{s:s}", "machine", group);
-    if (change_seat(estate, machine, stop, cancel, err) < 0
-        || estate_seal(estate, group, &mark, err) < 0)
-        return err_wrap(err, "stop the old %s", group);
-    estate_tell(estate, group, "retired", generation);
+    (void)(estate_fence(estate, group, &settled, cancel, &problem) < 0);
+    *ret_result = json_pack("{s:b, s:s}", "settled", settled, "problem", problem.text);
     return 0;
 }

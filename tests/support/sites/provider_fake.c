@@ -113,6 +113,25 @@ static int fake_resume(struct provider *provider, const struct provider_instance
     return locked(provider, instance, do_set, &state, err);
 }
 
+static int do_pause(struct provider_fake *fake, struct fake_machine *machine,
+                    const struct provider_instance *instance, void *arg, struct err *err)
+{
+    (void)instance;
+    (void)arg;
+    if (refuse(fake, "pause", err) < 0)
+        return -1;
+    if (machine->state == INSTANCE_RUNNING || machine->state == INSTANCE_IO_ERROR)
+        machine->state = INSTANCE_PAUSED;
+    return 0;
+}
+
+static int fake_pause(struct provider *provider, const struct provider_instance *instance,
+                      struct cancel *cancel, struct err *err)
+{
+    (void)cancel;
+    return locked(provider, instance, do_pause, NULL, err);
+}
+
 static int do_shutdown(struct provider_fake *fake, struct fake_machine *machine,
                        const struct provider_instance *instance, void *arg, struct err *err)
 {
@@ -427,6 +446,7 @@ void provider_fake_init(struct provider_fake *fake)
         .check = fake_check,
         .start = fake_start,
         .resume = fake_resume,
+        .pause = fake_pause,
         .observe = fake_observe,
         .shutdown = fake_shutdown,
         .stop = fake_stop,
