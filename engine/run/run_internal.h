@@ -150,6 +150,7 @@ struct run_job {
     json_t *args;
     json_t *machines;
     char *call_run;
+    char action_id[64];
     int rc;
     enum verb_answer answer;
     json_t *result;

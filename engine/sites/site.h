@@ -45,6 +45,14 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "group.retire"     * {group, run, generation}   -> {}       machine stopped; this side is the
  *                                                               old one, for good
  *  either side
+ *   "command.start"    * {group, run, id, program, args, env, within_ms} -> {}  runs a program that
+ *                                                      the site's config allows; once per (run,
+ *                                                      id), whatever became of it
+ *   "command.observe"  * {group, run, id}           -> {state: none | running | ended | lost,
+ *                                                      exit_status, signal, timed_out, stopped,
+ *                                                      why, started_ms, ended_ms, output_bytes,
+ *                                                      dropped_bytes, output, folder}
+ *   "command.stop"     * {group, run, id}           -> {}       has ended, and never begins
  *   "group.observe"    * {group, run, point}        -> source:  {role, state, generation, held,
  *                                                      final_point, retired, durable_point, ...}
  *                                                      replica: {role, state, generation, pinned,

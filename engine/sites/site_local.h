@@ -27,6 +27,8 @@ site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
 site_ask_fn ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;
 
+site_ask_fn ask_command_start, ask_command_observe, ask_command_stop;
+
 /* Points in one answer of "group.points". */
 #define SITE_POINTS_PAGE 1000
 #define SITE_NETNS_BYTES (NAME_MAX_BYTES + 32)

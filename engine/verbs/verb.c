@@ -11,10 +11,12 @@ static const char *const kind_names[RUN_KIND_COUNT] = {
 };
 
 /* A new verb is a file and a line here. */
+/* clang-format off */
 static const struct verb *const table[] = {
     &verb_failover,
     &verb_wait_until,
     &verb_check,
+    &verb_run_command,
     &verb_core_shutdown,
     &verb_core_final_sync,
     &verb_core_hold,
@@ -27,6 +29,7 @@ static const struct verb *const table[] = {
     &verb_core_network_remove,
     &verb_core_leftovers,
 };
+/* clang-format on */
 
 const char *run_kind_name(enum run_kind kind)
 {

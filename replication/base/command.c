@@ -185,11 +185,10 @@ static json_t *spec_json(const struct command_spec *spec)
     json_t *json = json_pack("{s:s, s:I, s:I}", "program", spec->program, "within_ms",
                              (json_int_t)spec->within_ms, "grace_ms", (json_int_t)spec->grace_ms);
 
-    (void)json_object_set_new(json, "args",
-                              json_is_array(spec->args) ? json_deep_copy(spec->args) : json_array());
-    (void)json_object_set_new(json, "env",
-                              json_is_object(spec->env) ? json_deep_copy(spec->env)
-                                                        : json_object());
+    (void)json_object_set_new(
+        json, "args", json_is_array(spec->args) ? json_deep_copy(spec->args) : json_array());
+    (void)json_object_set_new(
+        json, "env", json_is_object(spec->env) ? json_deep_copy(spec->env) : json_object());
     return json;
 }
 

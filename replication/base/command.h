@@ -44,10 +44,10 @@ struct command_status {
     int exit_status; /* 0..255; -1: it was ended by a signal, or could not be started */
     int signal;      /* 0: none */
     bool timed_out;
-    bool stopped;    /* by command_stop */
-    char why[512];   /* LOST; or ENDED: why it could not be started */
+    bool stopped;  /* by command_stop */
+    char why[512]; /* LOST; or ENDED: why it could not be started */
     uint64_t output_bytes;
-    uint64_t dropped_bytes;                  /* of them not kept */
+    uint64_t dropped_bytes;                   /* of them not kept */
     char last_output[COMMAND_LAST_BYTES + 1]; /* its last lines: printable text and newlines */
 };
 

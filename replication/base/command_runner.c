@@ -243,9 +243,9 @@ static int write_started(const struct runner *runner, struct err *err)
 
     if (command_boot_id(boot, err) < 0 || proc_identify(getpid(), &self, err) < 0)
         return -1;
-    started = json_pack("{s:s, s:I, s:I, s:I}", "boot_id", boot, "pid", (json_int_t)self.pid,
-                        "start_ticks", (json_int_t)self.start_ticks, "started_ms",
-                        (json_int_t)wall_ms());
+    started =
+        json_pack("{s:s, s:I, s:I, s:I}", "boot_id", boot, "pid", (json_int_t)self.pid,
+                  "start_ticks", (json_int_t)self.start_ticks, "started_ms", (json_int_t)wall_ms());
     return command_write(runner->dir, "started.json", started, err);
 }
 
@@ -345,8 +345,8 @@ static int serve(struct runner *runner, struct err *err)
     }
     if (is_there(runner, "started.json") || is_there(runner, "result.json"))
         return 0;
-    if (read_spec(runner, err) < 0 || catch_signals(runner, err) < 0
-        || open_output(runner, err) < 0 || write_started(runner, err) < 0)
+    if (read_spec(runner, err) < 0 || catch_signals(runner, err) < 0 || open_output(runner, err) < 0
+        || write_started(runner, err) < 0)
         return -1;
     return run_program(runner, err);
 }

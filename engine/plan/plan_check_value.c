@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Values with a form of their own: paths, lists, tables, sites. */
+#include "base/str.h"
+#include "plan/plan_check.h"
+
+#include <string.h>
+
+#define LIST_MAX 256
+
+static void must_be(const struct value_check *c, const char *what)
+{
+    plan_error(c->b, &c->at, "%s: %s must be %s", c->action->verb->name, c->name, what);
+}
+
+static void check_path(const struct value_check *c, const json_t *value)
+{
+    const char *path = json_string_value(value);
+
+    if (!path)
+        must_be(c, "a path");
+    else if (path[0] != '/')
+        plan_error(c->b, &c->at, "%s: %s: \"%s\" is no absolute path; hint: \"/usr/local/bin/%s\"",
+                   c->action->verb->name, c->name, path, path);
+}
+
+/* A text, or a list of them (an empty one as well). */
+static void check_list(const struct value_check *c, const json_t *value, const char *what,
+                       void (*check)(const struct value_check *c, const char *text))
+{
+    const json_t *item;
+    size_t i;
+
+    if (!json_is_string(value) && !json_is_array(value)) {
+        must_be(c, what);
+        return;
+    }
+    if (json_is_string(value) && check)
+        check(c, json_string_value(value));
+    if (json_array_size(value) > LIST_MAX)
+        plan_error(c->b, &c->at, "%s: %s has %zu items, the most is %d", c->action->verb->name,
+                   c->name, json_array_size(value), LIST_MAX);
+    json_array_foreach(value, i, item) {
+        if (!json_is_string(item))
+            must_be(c, what);
+        else if (check)
+            check(c, json_string_value(item));
+    }
+}
+
+/* An empty table of Lua's is an empty list. */
+static void check_table(const struct value_check *c, const json_t *value)
+{
+    const char *key;
+    json_t *item;
+
+    if (json_is_array(value) && json_array_size(value) == 0)
+        return;
+    if (!json_is_object(value)) {
+        must_be(c, "a table like { NAME = \"text\" }");
+        return;
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+        if (!json_is_string(item))
+            plan_error(c->b, &c->at, "%s: %s.%s must be a text", c->action->verb->name, c->name,
+                       key);
+        else if (!*key || strchr(key, '='))
+            plan_error(c->b, &c->at, "%s: %s: \"%s\" is no name", c->action->verb->name, c->name,
+                       key);
+    }
+}
+
+static void check_site(const struct value_check *c, const json_t *value)
+{
+    const char *const *sites = c->b->world->sites;
+    const char *site = json_string_value(value);
+
+    if (!site || !str_is_name(site)) {
+        must_be(c, "a site's name");
+        return;
+    }
+    if (!sites || plan_is_among(site, sites))
+        return;
+    const char *nearest = str_nearest(site, sites);
+    plan_error(c->b, &c->at, "%s: %s: unknown site '%s'%s%s%s", c->action->verb->name, c->name,
+               site, nearest ? " (did you mean '" : "", nearest ? nearest : "",
+               nearest ? "'?)" : "");
+}
+
+bool plan_check_value(const struct value_check *c, const json_t *value)
+{
+    switch (c->arg->type) {
+    case ARG_PATH: check_path(c, value); return true;
+    case ARG_TEXTS: check_list(c, value, "a text or a list of texts", NULL); return true;
+    case ARG_TABLE: check_table(c, value); return true;
+    case ARG_SITE: check_site(c, value); return true;
+    case ARG_TEXT:
+    case ARG_MACHINE:
+    case ARG_ADDRESS:
+    case ARG_DURATION:
+    case ARG_NUMBER:
+    case ARG_BOOL: return false;
+    }
+    return false;
+}
