@@ -86,6 +86,32 @@ static void check_site(const struct value_check *c, const json_t *value)
                nearest ? "'?)" : "");
 }
 
+static void check_word(const struct value_check *c, const json_t *value)
+{
+    CLEANUP(str_free) struct str words = STR_EMPTY;
+    const char *word = json_string_value(value);
+
+    if (word && plan_is_among(word, c->arg->words))
+        return;
+    for (size_t i = 0; c->arg->words[i]; i++)
+        str_addf(&words, "%s\"%s\"", i ? ", " : "", c->arg->words[i]);
+    const char *nearest = word ? str_nearest(word, c->arg->words) : NULL;
+    plan_error(c->b, &c->at, "%s: %s is one of %s%s%s%s", c->action->verb->name, c->name,
+               str_text(&words), nearest ? " (did you mean '" : "", nearest ? nearest : "",
+               nearest ? "'?)" : "");
+}
+
+/* As useradd(8) and groupadd(8) have them, and a bit more. */
+static void check_person(const struct value_check *c, const json_t *value)
+{
+    const char *name = json_string_value(value);
+    const char *rest = name && *name == '@' ? name + 1 : name;
+
+    if (!rest || !*rest || strlen(rest) > 64 || *rest == '-'
+        || rest[strspn(rest, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-$")])
+        must_be(c, "a user's name or \"@GROUP\"");
+}
+
 bool plan_check_value(const struct value_check *c, const json_t *value)
 {
     switch (c->arg->type) {
@@ -93,6 +119,8 @@ bool plan_check_value(const struct value_check *c, const json_t *value)
     case ARG_TEXTS: check_list(c, value, "a text or a list of texts", NULL); return true;
     case ARG_TABLE: check_table(c, value); return true;
     case ARG_SITE: check_site(c, value); return true;
+    case ARG_WORD: check_word(c, value); return true;
+    case ARG_PERSON: check_person(c, value); return true;
     case ARG_TEXT:
     case ARG_MACHINE:
     case ARG_ADDRESS:

@@ -156,6 +156,12 @@ void run_action_unknown(struct run_step *step)
     step_unknown(step);
 }
 
+void run_action_failed(struct run_step *step, const json_t *result)
+{
+    write_result(step->run, run_journal_find(step->run, step), "failed", result, &step->error);
+    step_failed(step);
+}
+
 /* The result stays: what it did is still of interest. */
 void run_write_undo(struct run *run, size_t row, const char *state, const struct err *error)
 {
@@ -255,6 +261,10 @@ void run_exec(struct run_step *step)
     if (!step->doubt_settled)
         (void)write_intent(step);
     step->doubt_settled = false;
+    if (run_action(step)->verb->asks) {
+        run_ask(step);
+        return;
+    }
     struct run_job *job = new_job(step->run, run_action(step), MODE_RUN, within);
     name_job(job, step->index, step->attempt, step->action);
     job->step = step;

@@ -17,6 +17,7 @@ static const struct verb *const table[] = {
     &verb_wait_until,
     &verb_check,
     &verb_run_command,
+    &verb_approve,
     &verb_core_shutdown,
     &verb_core_final_sync,
     &verb_core_hold,

@@ -4,7 +4,7 @@
  * block; asking for what is already so succeeds.
  *
  * Words for plans: failover "MACHINE" · wait_until { ... } · check { ... } · run_command { "/PROGRAM",
- * ... }
+ * ... } · approve { "QUESTION", ... }
  * The safe core, put in by the engine per kind of run (plan/plan.h):
  *   core_shutdown {machine}     guest shut down, process kept; undo: started again
  *   core_final_sync {group}     the last delta of a quiet source, then no more; undo: released
@@ -46,10 +46,12 @@ enum verb_arg_type {
     ARG_DURATION, /* "90s" */
     ARG_NUMBER,
     ARG_BOOL,
-    ARG_PATH,  /* an absolute path */
-    ARG_TEXTS, /* a text or a list of texts */
-    ARG_TABLE, /* { NAME = "text", ... } */
-    ARG_SITE,  /* a site's name */
+    ARG_PATH,   /* an absolute path */
+    ARG_TEXTS,  /* a text or a list of texts */
+    ARG_TABLE,  /* { NAME = "text", ... } */
+    ARG_SITE,   /* a site's name */
+    ARG_WORD,   /* one of `words` */
+    ARG_PERSON, /* a user's name, or "@GROUP" */
 };
 struct verb_arg {
     const char *name; /* NULL: the value given without a name: failover "db1" */
@@ -58,7 +60,8 @@ struct verb_arg {
     bool per_site;    /* may be { lyon = ..., paris = ... } */
     const char *help; /* one sentence; also the documentation */
     bool choice;      /* with any_of_named: one of those of which exactly one must be there */
-    const char *with; /* goes with the argument of that name: both or neither; NULL: free */
+    const char *const *words; /* ARG_WORD: what it may be, NULL-terminated */
+    const char *with;         /* goes with the argument of that name: both or neither; NULL: free */
 };
 /* The key under which an argument stands in verb_call.args: its name, and for the one value
  * without a name "machine", "address" or "value", by its type. */
@@ -97,6 +100,7 @@ struct verb {
     enum verb_effect effect;
     bool idempotent;      /* what may or may not have happened is simply done again */
     bool moves_ownership; /* a declaration only, never inside a body */
+    bool asks;            /* a person answers: the run waits for him instead of calling `run` */
     bool core;            /* used by the fixed safe core; not a word for plans */
     /* `ret_result` gets a new reference (an object) on success. Its "facts" {NAME: {...}} are what
      * later steps shall know about machines (point, generation, ...): the run merges them into
@@ -116,6 +120,9 @@ struct verb {
     /* One line for the runbook: what an operator would do by hand; free with free(). */
     char *(*describe)(const json_t *args, enum run_kind kind);
 };
+
+/* The `within` of approve, when it is not said. */
+#define VERB_APPROVE_WITHIN "24h"
 
 const struct verb *verb_find(const char *name); /* NULL: none */
 const struct verb *const *verb_all(size_t *ret_count);

@@ -36,6 +36,8 @@ static const char *value_of(const struct verb_arg *arg)
     case ARG_TEXTS: return "a text or a list of texts";
     case ARG_TABLE: return "`{ NAME = \"text\" }`";
     case ARG_SITE: return "a site";
+    case ARG_WORD: return "a word";
+    case ARG_PERSON: return "a user's name or `\"@GROUP\"`";
     }
     return "?";
 }
@@ -67,6 +69,8 @@ static void add_arg(struct str *out, const struct verb *verb, const struct verb_
 
 static const char *effect_of(const struct verb *verb)
 {
+    if (verb->asks)
+        return "the run waits for a person";
     if (verb->effect == EFFECT_NONE)
         return "none, it only looks";
     if (verb->effect == EFFECT_DESTRUCTIVE)
