@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Values with a form of their own: paths, lists, tables, sites. */
+#include "base/ip.h"
 #include "base/str.h"
 #include "plan/plan_check.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define LIST_MAX 256
@@ -112,6 +114,49 @@ static void check_person(const struct value_check *c, const json_t *value)
         must_be(c, "a user's name or \"@GROUP\"");
 }
 
+static void check_cidr(const struct value_check *c, const char *text)
+{
+    struct ip ip;
+
+    if (!ip_parse_cidr(text, &ip))
+        plan_error(c->b, &c->at,
+                   "%s: %s: \"%s\" is no address with a prefix; hint: \"10.0.0.5/24\","
+                   " \"2001:db8::5/64\"",
+                   c->action->verb->name, c->name, text);
+    else if (!ip_is_host(&ip))
+        plan_error(c->b, &c->at,
+                   "%s: %s: %s cannot be a machine's: it stands for a network, all in it, or"
+                   " nobody",
+                   c->action->verb->name, c->name, text);
+}
+
+static void check_ip(const struct value_check *c, const char *text)
+{
+    struct ip ip;
+
+    if (!ip_parse(text, &ip) || !ip_is_host(&ip))
+        plan_error(c->b, &c->at,
+                   "%s: %s: \"%s\" is no address of a machine; hint: \"10.0.0.1\", without a"
+                   " prefix",
+                   c->action->verb->name, c->name, text);
+}
+
+static void check_nic(const struct value_check *c, const json_t *value)
+{
+    const char *mac = json_string_value(value);
+    json_int_t number = json_integer_value(value);
+    unsigned b[6];
+    int len = 0;
+
+    if (json_is_integer(value) && number >= 1 && number <= 64)
+        return;
+    if (!mac || strlen(mac) != 17
+        || sscanf(mac, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &len)
+               != 6
+        || len != 17)
+        must_be(c, "the card's number in the machine's definition, from 1, or its MAC");
+}
+
 bool plan_check_value(const struct value_check *c, const json_t *value)
 {
     switch (c->arg->type) {
@@ -119,6 +164,13 @@ bool plan_check_value(const struct value_check *c, const json_t *value)
     case ARG_TEXTS: check_list(c, value, "a text or a list of texts", NULL); return true;
     case ARG_TABLE: check_table(c, value); return true;
     case ARG_SITE: check_site(c, value); return true;
+    case ARG_NIC: check_nic(c, value); return true;
+    case ARG_CIDRS:
+        check_list(c, value, "an address like \"10.0.0.5/24\" or a list", check_cidr);
+        return true;
+    case ARG_IPS:
+        check_list(c, value, "an address like \"10.0.0.5\" or a list", check_ip);
+        return true;
     case ARG_WORD: check_word(c, value); return true;
     case ARG_PERSON: check_person(c, value); return true;
     case ARG_TEXT:

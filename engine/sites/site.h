@@ -81,7 +81,16 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      run_dir, netns, definition}
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
  *   "instance.leftovers" {run}                      -> {left: [text]}
- *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  machine "": `address`
+ *   "guest.network"      {machine, run, test, nic, addresses, gateways, dns, id} -> {mac, interface,
+ *                                                      ipv4, ipv6, holds, text, before}  a card of
+ *                                                      the guest (nic: 1.. or MAC), whether it is
+ *                                                      so; `before` if guest.assign kept it
+ *   "guest.assign"       {machine, run, test, nic, addresses, gateways, dns, id} -> {the same}
+ *                                                      makes it so; keeps what was there before,
+ *                                                      the first time for that id
+ *   "guest.restore"      {machine, run, test, id}   -> {}       what was there before `id`
+ *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  `address`, or "" for
+ *                                                      the one that the machine begins with
  *   "probe.agent"        {machine, run, test}       -> {answer}
  *   "probe.console"      {machine, run, test, text} -> {answer}
  */

@@ -22,6 +22,7 @@
 #define SIM_EFFECTS_MAX   256
 #define SIM_FAULTS_MAX    16
 #define SIM_COMMANDS_MAX  16
+#define SIM_LIST_BYTES    128
 
 struct sim_pin {
     char label[SIM_NAME_BYTES];
@@ -52,6 +53,12 @@ struct sim_instance {
     bool test;
     uint64_t point;
     enum instance_state state;
+    /* Its guest's card, texts joined by blanks; and before the assignment of `assigned`. */
+    char addresses[SIM_LIST_BYTES];
+    char gateways[SIM_LIST_BYTES];
+    char assigned[SIM_NAME_BYTES]; /* "": none */
+    char old_addresses[SIM_LIST_BYTES];
+    char old_gateways[SIM_LIST_BYTES];
     int64_t up_ms; /* monotonic: answers probes from then on */
 };
 

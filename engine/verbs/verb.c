@@ -18,6 +18,7 @@ static const struct verb *const table[] = {
     &verb_check,
     &verb_run_command,
     &verb_approve,
+    &verb_assign_ip,
     &verb_core_shutdown,
     &verb_core_final_sync,
     &verb_core_hold,

@@ -4,7 +4,7 @@
  * block; asking for what is already so succeeds.
  *
  * Words for plans: failover "MACHINE" · wait_until { ... } · check { ... } · run_command { "/PROGRAM",
- * ... } · approve { "QUESTION", ... }
+ * ... } · approve { "QUESTION", ... } · assign_ip { "MACHINE", ... }
  * The safe core, put in by the engine per kind of run (plan/plan.h):
  *   core_shutdown {machine}     guest shut down, process kept; undo: started again
  *   core_final_sync {group}     the last delta of a quiet source, then no more; undo: released
@@ -50,6 +50,9 @@ enum verb_arg_type {
     ARG_TEXTS,  /* a text or a list of texts */
     ARG_TABLE,  /* { NAME = "text", ... } */
     ARG_SITE,   /* a site's name */
+    ARG_NIC,    /* a number from 1, or a MAC */
+    ARG_CIDRS,  /* "10.0.0.5/24", or a list of such */
+    ARG_IPS,    /* "10.0.0.5", or a list of such */
     ARG_WORD,   /* one of `words` */
     ARG_PERSON, /* a user's name, or "@GROUP" */
 };

@@ -36,6 +36,9 @@ static const char *value_of(const struct verb_arg *arg)
     case ARG_TEXTS: return "a text or a list of texts";
     case ARG_TABLE: return "`{ NAME = \"text\" }`";
     case ARG_SITE: return "a site";
+    case ARG_NIC: return "a number or a MAC";
+    case ARG_CIDRS: return "`\"ADDRESS/PREFIX\"` or a list";
+    case ARG_IPS: return "an address or a list";
     case ARG_WORD: return "a word";
     case ARG_PERSON: return "a user's name or `\"@GROUP\"`";
     }
