@@ -164,6 +164,33 @@ static int decide(struct api_request *req, json_t **ret_reply, struct err *err)
                    word);
 }
 
+static int answer(struct api_request *req, bool granted, struct err *err)
+{
+    const json_t *named = json_object_get(api_in(req), "step");
+    size_t step = named ? (size_t)json_get_u64(api_in(req), "step", 0) : SIZE_MAX;
+    const char *note = json_get_str(api_in(req), "note", "");
+
+    if (runner_answer(api_world_of(req)->runner, (int64_t)api_param_u64(req, "id"), step, granted,
+                      note, api_who(req), &step, err)
+        < 0)
+        return -1;
+    CLEANUP(mem_freep)
+    char *detail = mem_printf("step %zu%s%s", step + 1, *note ? ": " : "", note);
+    return api_audit(req, granted ? "run.approve" : "run.deny", api_param(req, "id"), detail, err);
+}
+
+static int approve_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    (void)ret_reply;
+    return answer(req, true, err);
+}
+
+static int deny_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    (void)ret_reply;
+    return answer(req, false, err);
+}
+
 const struct api_route *api_routes_runs(void)
 {
     static const struct api_field start_fields[] = {
@@ -190,6 +217,12 @@ const struct api_route *api_routes_runs(void)
         {"reason", API_TEXT, false, "why; needed to skip"},
         {0},
     };
+    static const struct api_field answer_fields[] = {
+        {"step", API_NUMBER, false,
+         "which step, its `index`: counted from 0; the only one that asks without it"},
+        {"note", API_TEXT, false, "why; it is kept"},
+        {0},
+    };
     static const struct api_route routes[] = {
         {"GET", "/v1/runs", list_runs, "Lists runs, newest first, without their steps.",
          "`{runs: [run]}`", list_fields},
@@ -203,7 +236,7 @@ const struct api_route *api_routes_runs(void)
         {"GET", "/v1/runs/{id}", get_run, "Shows a run, its steps and its report.",
          "`{id, plan, kind, state, reason, who, declared_ms, ended_ms, active, outcome, of_run, "
          "cancellable, past_no_return, machines, steps: [{index, stage, title, state, required, "
-         "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, actions}], "
+         "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, asks, actions}], "
          "report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers, leftover_count}}`; "
          "`rto_ms` is -1 for a run that did not bring up all; "
          "`active` turns false when nothing is being done and nobody is waited for",
@@ -212,6 +245,11 @@ const struct api_route *api_routes_runs(void)
          "Lets what is in flight finish, then takes back what can be.", "`{}`", NULL},
         {"POST", "/v1/runs/{id}/decide", decide, "Answers for a step that waits for a person.",
          "`{}`", decide_fields},
+        {"POST", "/v1/runs/{id}/approve", approve_run,
+         "Says yes to a step that asks. The caller must be one of those the plan names.", "`{}`",
+         answer_fields},
+        {"POST", "/v1/runs/{id}/deny", deny_run, "Says no to a step that asks: it fails.", "`{}`",
+         answer_fields},
         {0},
     };
 

@@ -264,6 +264,7 @@ static void make_estate(struct daemon *daemon)
         .dir = daemon->config.dir,
         .clock = daemon->clock,
         .networks = daemon->config.networks,
+        .commands = daemon->config.commands,
         .ctx = daemon,
         .open_link = open_link,
         .changed = group_changed,

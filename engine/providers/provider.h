@@ -84,6 +84,14 @@ struct provider {
     /* A line of the console since the instance's start that contains `text`. */
     int (*console_has)(struct provider *provider, const struct provider_instance *instance,
                        const char *text, struct err *err);
+    /* A network card of the guest, by its agent: as guest_net_read and guest_net_assign have it
+     * (qemu/guest_net.h). ERR_TIMEOUT: no agent answers; ERR_UNSUPPORTED: it has no port. */
+    int (*guest_network)(struct provider *provider, const struct provider_instance *instance,
+                         const char *mac, const json_t *wanted, json_t **ret_network,
+                         struct cancel *cancel, struct err *err);
+    int (*guest_assign)(struct provider *provider, const struct provider_instance *instance,
+                        const char *mac, const json_t *wanted, json_t **ret_network,
+                        struct cancel *cancel, struct err *err);
     /* A source over the instance's disks (source_qemu when it lives, source_file when it is
      * off and has plain disks). */
     int (*open_source)(struct provider *provider, const struct provider_instance *instance,

@@ -282,6 +282,8 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .stop = qemu_stop,
         .repair = qemu_repair,
         .agent_answers = qemu_agent_answers,
+        .guest_network = qemu_guest_network,
+        .guest_assign = qemu_guest_assign,
         .console_has = qemu_console_has,
         .open_source = qemu_open_source,
         .tracked = qemu_tracked,

@@ -123,3 +123,11 @@ int qemu_agent_answers(struct provider *provider, const struct provider_instance
                        struct cancel *cancel, struct err *err);
 int qemu_console_has(struct provider *provider, const struct provider_instance *instance,
                      const char *text, struct err *err);
+
+/* provider_qemu_guest.c */
+int qemu_guest_network(struct provider *provider, const struct provider_instance *instance,
+                       const char *mac, const json_t *wanted, json_t **ret_network,
+                       struct cancel *cancel, struct err *err);
+int qemu_guest_assign(struct provider *provider, const struct provider_instance *instance,
+                      const char *mac, const json_t *wanted, json_t **ret_network,
+                      struct cancel *cancel, struct err *err);

@@ -64,7 +64,7 @@ const struct sm run_sm = {"run", run_names, RUN_STATE_COUNT, run_moves, ARRAY_LE
 static const char *const step_names[STEP_STATE_COUNT] = {
     [STEP_WAITING] = "waiting", [STEP_RUNNING] = "running", [STEP_RETRYING] = "retrying",
     [STEP_DONE] = "done",       [STEP_FAILED] = "failed",   [STEP_SKIPPED] = "skipped",
-    [STEP_UNKNOWN] = "unknown", [STEP_UNDONE] = "undone",
+    [STEP_UNKNOWN] = "unknown", [STEP_UNDONE] = "undone",   [STEP_ASKING] = "asking",
 };
 static const struct sm_move step_moves[] = {
     {STEP_WAITING, STEP_RUNNING},  {STEP_RUNNING, STEP_DONE},    {STEP_RUNNING, STEP_FAILED},
@@ -72,6 +72,7 @@ static const struct sm_move step_moves[] = {
     {STEP_RETRYING, STEP_FAILED},  {STEP_FAILED, STEP_RUNNING},  {STEP_FAILED, STEP_SKIPPED},
     {STEP_UNKNOWN, STEP_RUNNING},  {STEP_UNKNOWN, STEP_SKIPPED}, {STEP_UNKNOWN, STEP_FAILED},
     {STEP_DONE, STEP_UNDONE},      {STEP_FAILED, STEP_UNDONE},   {STEP_UNKNOWN, STEP_UNDONE},
+    {STEP_RUNNING, STEP_ASKING},   {STEP_ASKING, STEP_RUNNING},  {STEP_ASKING, STEP_FAILED},
     {STEP_SKIPPED, STEP_UNDONE},   {STEP_RUNNING, STEP_UNDONE},  {STEP_RETRYING, STEP_UNDONE},
 };
 const struct sm step_sm = {"step", step_names, STEP_STATE_COUNT, step_moves, ARRAY_LEN(step_moves)};

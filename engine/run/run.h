@@ -82,6 +82,12 @@ enum runner_decision {
 int runner_decide(struct runner *runner, int64_t run, size_t step, enum runner_decision decision,
                   const char *reason, const char *who, struct err *err) MUST_CHECK;
 
+/* Answers the step that asks (state "asking"); `step` SIZE_MAX: the only one. The answer is kept with
+ * who gave it and the hash of the run's plan; a yes holds for later attempts of the step as well.
+ * ERR_STATE: none asks, or several do and none is named; ERR_DENIED: names who may answer. */
+int runner_answer(struct runner *runner, int64_t run, size_t step, bool granted, const char *note,
+                  const char *who, size_t *ret_step, struct err *err) MUST_CHECK;
+
 /* At the daemon's start: takes up every run that has not ended. Actions that were started and have
  * no result are in doubt: their verb's probe says done, not done, or unknown (paused then). */
 int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
@@ -92,9 +98,11 @@ int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
  *    machines: {NAME: {group, peer, point, cut_ms, generation}},
  *    steps: [{index, id, stage, title, state, required, on_failure, started_ms, ended_ms, attempts,
  *             error, error_code, point_of_no_return,
+ *             asks: {question, by, until_ms, silence} (while it is "asking"),
  *             actions: [{verb, args, state, result, error, attempt}]}],
  *    report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers: [text], leftover_count}}
- * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone".
+ * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone",
+ * "asking".
  * rto_ms, rpo_ms: -1 while they cannot be told; rto_ms also of a run that did not bring up all.
  * `within` bounds one attempt of a step. `active`: something is being done, or waits for a person's
  * answer; a watcher may leave when it turns false. */

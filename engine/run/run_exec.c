@@ -156,6 +156,12 @@ void run_action_unknown(struct run_step *step)
     step_unknown(step);
 }
 
+void run_action_failed(struct run_step *step, const json_t *result)
+{
+    write_result(step->run, run_journal_find(step->run, step), "failed", result, &step->error);
+    step_failed(step);
+}
+
 /* The result stays: what it did is still of interest. */
 void run_write_undo(struct run *run, size_t row, const char *state, const struct err *error)
 {
@@ -199,6 +205,8 @@ static struct run_job *new_job(struct run *run, const struct plan_task_action *a
     job->call = (struct verb_call){
         .kind = run->kind,
         .run = job->call_run,
+        .action_id = job->action_id,
+        .run_name = run->name,
         .args = job->args,
         .machines = job->machines,
         .here = run->runner->world.here,
@@ -208,6 +216,13 @@ static struct run_job *new_job(struct run *run, const struct plan_task_action *a
     *run->runner->pending_end = job;
     run->runner->pending_end = &job->next;
     return job;
+}
+
+/* The same before and after a crash: by what stands in the journal. */
+static void name_job(struct run_job *job, size_t step, int64_t attempt, size_t action)
+{
+    (void)snprintf(job->action_id, sizeof(job->action_id), "%zu.%" PRId64 ".%zu", step, attempt,
+                   action);
 }
 
 static struct state_action *write_intent(struct run_step *step)
@@ -246,7 +261,12 @@ void run_exec(struct run_step *step)
     if (!step->doubt_settled)
         (void)write_intent(step);
     step->doubt_settled = false;
+    if (run_action(step)->verb->asks) {
+        run_ask(step);
+        return;
+    }
     struct run_job *job = new_job(step->run, run_action(step), MODE_RUN, within);
+    name_job(job, step->index, step->attempt, step->action);
     job->step = step;
     step->busy = true;
     step->cancel = job->job.cancel;
@@ -258,6 +278,7 @@ void run_exec_probe(struct run_step *step)
 {
     struct run_job *job = new_job(step->run, run_action(step), MODE_PROBE, PROBE_WITHIN_MS);
 
+    name_job(job, step->index, step->attempt, step->action);
     job->step = step;
     step->busy = true;
     step->cancel = job->job.cancel;
@@ -270,6 +291,7 @@ void run_exec_undo(struct run *run, size_t row)
     struct run_job *job =
         new_job(run, &task->actions.at[action->action], MODE_UNDO, UNDO_WITHIN_MS);
 
+    name_job(job, (size_t)action->step, action->attempt, (size_t)action->action);
     if (!str_eq(action->state, "undoing"))
         run_write_undo(run, row, "undoing", NULL);
     job->row = row;

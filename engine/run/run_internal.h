@@ -4,6 +4,7 @@
  *   run_start.c    may it start, and with what          run_load.c    from its row and journal
  *   run_sched.c    what may start next                  run_exec.c    intent, job, result
  *   run_recover.c  in doubt after a crash               run_cancel.c  the undo list
+ *   run_ask.c      waiting for a person's yes or no
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
  *   run_after.c    commit, rollback, another point
  */
@@ -37,6 +38,7 @@ enum step_state {
     STEP_WAITING,
     STEP_RUNNING,
     STEP_RETRYING, /* failed, and will be tried again */
+    STEP_ASKING,   /* a person is to say yes or no */
     STEP_DONE,
     STEP_FAILED,
     STEP_SKIPPED, /* by a person */
@@ -154,6 +156,7 @@ struct run_job {
     json_t *args;
     json_t *machines;
     char *call_run;
+    char action_id[64];
     int rc;
     enum verb_answer answer;
     json_t *result;
@@ -166,9 +169,21 @@ void run_exec_undo(struct run *run, size_t row);
 /* The step's action at hand is done, or nobody can tell: result and states. */
 void run_action_done(struct run_step *step, const json_t *result);
 void run_action_unknown(struct run_step *step);
+/* With step->error; `result` may be NULL. */
+void run_action_failed(struct run_step *step, const json_t *result);
 void run_write_undo(struct run *run, size_t row, const char *state, const struct err *error);
 bool run_in_flight(const struct run *run);
 void runner_drop_jobs(struct runner *runner);
+
+/* --- run_ask.c ------------------------------------------------------------------------------ */
+/* The action at hand is a question (verb->asks), its intent is written. */
+void run_ask(struct run_step *step);
+/* Those that wait for an answer wait no more: failed with that reason. */
+void run_ask_drop(struct run *run, const char *why);
+/* Pauses a run in which nothing goes on but waiting for answers. */
+void run_ask_pause(struct run *run);
+/* {question, by, until_ms, silence} of a step that asks (new reference). */
+json_t *run_ask_json(const struct run_step *step);
 
 /* --- run_recover.c --------------------------------------------------------------------------- */
 void run_probe_done(struct run_step *step, int rc, enum verb_answer answer, json_t *result,

@@ -142,6 +142,12 @@ static void take_up_step(struct run_step *step)
         step_retry_in(step, wait > 0 ? wait : 0);
         return;
     }
+    if (step->state == STEP_RUNNING && step->doubt && run_action(step)->verb->asks
+        && (run->state == RUN_RUNNING || run->state == RUN_PAUSED)) {
+        step->doubt = false;
+        run_ask(step); /* as if nothing had been: its time counts from its intent */
+        return;
+    }
     if (step->state != STEP_RUNNING || run->state != RUN_RUNNING)
         return;
     step_set_deadline(step);

@@ -20,6 +20,8 @@ struct estate_config {
     struct scheduler *scheduler; /* borrowed */
     uint8_t sign_key[SIGN_KEY_BYTES];
     json_t *networks; /* recovery networks (config); borrowed, may be NULL */
+    json_t *commands; /* programs that plans may run here (config); borrowed, may be NULL */
+    const char *self; /* the program with command_main (base/command.h); NULL: this one */
     void *ctx;
     /* A link to that peer, for sessions and remote asks. */
     int (*open_link)(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,

@@ -50,6 +50,14 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "group.return"     * {group, run, generation, start} -> {}  it is the writer again, under that
  *                                                      generation; the machine is started if asked
  *  either side
+ *   "command.start"    * {group, run, id, program, args, env, within_ms} -> {}  runs a program that
+ *                                                      the site's config allows; once per (run,
+ *                                                      id), whatever became of it
+ *   "command.observe"  * {group, run, id}           -> {state: none | running | ended | lost,
+ *                                                      exit_status, signal, timed_out, stopped,
+ *                                                      why, started_ms, ended_ms, output_bytes,
+ *                                                      dropped_bytes, output, folder}
+ *   "command.stop"     * {group, run, id}           -> {}       has ended, and never begins
  *   "group.observe"    * {group, run, point}        -> source:  {role, state, generation, held,
  *                                                      final_point, retired, durable_point, ...}
  *                                                      replica: {role, state, generation, pinned,
@@ -97,7 +105,16 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
  *   "instance.commit"    {machine, run}              -> {own}    final; `own`: on its own disks again
  *   "instance.leftovers" {run}                      -> {left: [text]}
- *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  machine "": `address`
+ *   "guest.network"      {machine, run, test, nic, addresses, gateways, dns, id} -> {mac, interface,
+ *                                                      ipv4, ipv6, holds, text, before}  a card of
+ *                                                      the guest (nic: 1.. or MAC), whether it is
+ *                                                      so; `before` if guest.assign kept it
+ *   "guest.assign"       {machine, run, test, nic, addresses, gateways, dns, id} -> {the same}
+ *                                                      makes it so; keeps what was there before,
+ *                                                      the first time for that id
+ *   "guest.restore"      {machine, run, test, id}   -> {}       what was there before `id`
+ *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  `address`, or "" for
+ *                                                      the one that the machine begins with
  *   "probe.agent"        {machine, run, test}       -> {answer}
  *   "probe.console"      {machine, run, test, text} -> {answer}
  */

@@ -27,6 +27,9 @@ static const struct site_ask_row table[] = {
     {"group.pin", ask_group_pin, false},
     {"group.unpin", ask_group_unpin, false},
     {"group.promote", ask_group_promote, false},
+    {"command.start", ask_command_start, true},
+    {"command.observe", ask_command_observe, true},
+    {"command.stop", ask_command_stop, true},
     {"net.create", ask_net_create, false},
     {"net.observe", ask_net_observe, false},
     {"net.remove", ask_net_remove, false},
@@ -39,6 +42,9 @@ static const struct site_ask_row table[] = {
     {"instance.commit", ask_instance_commit, false},
     {"instance.remove", ask_instance_remove, false},
     {"instance.leftovers", ask_instance_leftovers, false},
+    {"guest.network", ask_guest_network, false},
+    {"guest.assign", ask_guest_assign, false},
+    {"guest.restore", ask_guest_restore, false},
     {"probe.tcp", ask_probe_tcp, false},
     {"probe.agent", ask_probe_agent, false},
     {"probe.console", ask_probe_console, false},
@@ -73,7 +79,7 @@ struct site_local {
 /* Names become parts of paths: nothing else may. */
 static int check_names(const char *what, const json_t *args, struct err *err)
 {
-    static const char *const keys[] = {"machine", "group", "run"};
+    static const char *const keys[] = {"machine", "group", "run", "id"};
 
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         const json_t *value = json_object_get(args, keys[i]);

@@ -12,6 +12,7 @@ static const char *const kind_names[RUN_KIND_COUNT] = {
 };
 
 /* A new verb is a file and a line here. */
+/* clang-format off */
 static const struct verb *const table[] = {
     &verb_failover,
     &verb_failback,
@@ -21,6 +22,9 @@ static const struct verb *const table[] = {
     &verb_reprotect,
     &verb_wait_until,
     &verb_check,
+    &verb_run_command,
+    &verb_approve,
+    &verb_assign_ip,
     &verb_core_shutdown,
     &verb_core_final_sync,
     &verb_core_hold,
@@ -33,6 +37,7 @@ static const struct verb *const table[] = {
     &verb_core_network_remove,
     &verb_core_leftovers,
 };
+/* clang-format on */
 
 const char *run_kind_name(enum run_kind kind)
 {

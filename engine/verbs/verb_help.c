@@ -42,6 +42,19 @@ bool verb_not_moved(const struct verb_call *call, const char *machine, json_t **
     return true;
 }
 
+int verb_site(const struct verb_call *call, const char *name, struct site **ret_site,
+              struct err *err)
+{
+    if (!*name || str_eq(name, call->here->name))
+        *ret_site = call->here;
+    else if (str_eq(name, call->there->name))
+        *ret_site = call->there;
+    else
+        return err_set(err, ERR_INVALID, 0, "there is no site \"%s\" in this run; hint: %s or %s",
+                       name, call->here->name, call->there->name);
+    return 0;
+}
+
 json_t *verb_facts(const char *machine, json_t *facts)
 {
     return json_pack("{s:{s:o}}", "facts", machine, facts);

@@ -34,6 +34,10 @@ char *verb_look_text(const json_t *args);
 int verb_within(const struct verb_call *call, int64_t fallback_ms, int64_t *ret_ms, struct err *err)
     MUST_CHECK;
 
+/* The site of that name, or `here` for "". ERR_INVALID names the two there are. */
+int verb_site(const struct verb_call *call, const char *name, struct site **ret_site,
+              struct err *err) MUST_CHECK;
+
 /* The rows. */
 extern const struct verb verb_failover;
 extern const struct verb verb_failback;
@@ -43,6 +47,9 @@ extern const struct verb verb_change_point;
 extern const struct verb verb_reprotect;
 extern const struct verb verb_wait_until;
 extern const struct verb verb_check;
+extern const struct verb verb_run_command;
+extern const struct verb verb_approve;
+extern const struct verb verb_assign_ip;
 extern const struct verb verb_core_shutdown;
 extern const struct verb verb_core_final_sync;
 extern const struct verb verb_core_hold;

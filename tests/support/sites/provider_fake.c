@@ -438,6 +438,48 @@ static int fake_unserve(struct provider *provider, const struct provider_instanc
     return locked(provider, instance, do_unserve, NULL, err);
 }
 
+static int fake_guest_network(struct provider *provider, const struct provider_instance *instance,
+                              const char *mac, const json_t *wanted, json_t **ret_network,
+                              struct cancel *cancel, struct err *err)
+{
+    struct provider_fake *fake = (struct provider_fake *)provider;
+
+    (void)instance;
+    (void)wanted;
+    (void)cancel;
+    (void)err;
+    (void)snprintf(fake->guest_mac, sizeof(fake->guest_mac), "%s", mac);
+    *ret_network = fake->guest ? json_deep_copy(fake->guest) : json_object();
+    return 0;
+}
+
+static int fake_guest_assign(struct provider *provider, const struct provider_instance *instance,
+                             const char *mac, const json_t *wanted, json_t **ret_network,
+                             struct cancel *cancel, struct err *err)
+{
+    struct provider_fake *fake = (struct provider_fake *)provider;
+    enum err_code fail = fake->guest_fail;
+    const char *key;
+    json_t *value;
+
+    if (!fake->guest)
+        fake->guest = json_object();
+    fake->assignments++;
+    json_object_foreach((json_t *)(uintptr_t)wanted, key, value) {
+        if (!json_is_object(value)) {
+            (void)json_object_set_new(fake->guest, key, json_deep_copy(value));
+            continue;
+        }
+        if (!json_object_get(fake->guest, key))
+            (void)json_object_set_new(fake->guest, key, json_object());
+        (void)json_object_update(json_object_get(fake->guest, key), value);
+    }
+    fake->guest_fail = ERR_NONE;
+    if (fail)
+        return err_set(err, fail, 0, "the guest refuses, as the test wants");
+    return fake_guest_network(provider, instance, mac, wanted, ret_network, cancel, err);
+}
+
 void provider_fake_init(struct provider_fake *fake)
 {
     memset(fake, 0, sizeof(*fake));
@@ -452,6 +494,8 @@ void provider_fake_init(struct provider_fake *fake)
         .stop = fake_stop,
         .repair = fake_repair,
         .agent_answers = fake_agent,
+        .guest_network = fake_guest_network,
+        .guest_assign = fake_guest_assign,
         .console_has = fake_console,
         .open_source = fake_open_source,
         .tracked = fake_tracked,
@@ -469,6 +513,7 @@ void provider_fake_init(struct provider_fake *fake)
 
 void provider_fake_done(struct provider_fake *fake)
 {
+    json_decref(fake->guest);
     (void)pthread_mutex_destroy(&fake->lock);
 }
 

@@ -46,6 +46,11 @@ struct provider_fake {
     bool stream_full;         /* ... because the file system is full */
     bool stream_holes;        /* one that ended has not copied all */
     uint32_t shutdowns;
+    json_t *guest;      /* the network of every guest's every card */
+    char guest_mac[18]; /* the card last asked for */
+    enum err_code
+        guest_fail; /* the next assignment: the agent does not answer, the guest refuses */
+    uint32_t assignments;
 };
 
 void provider_fake_init(struct provider_fake *fake);
