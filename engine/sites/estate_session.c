@@ -64,8 +64,10 @@ static json_t *machines(void *ctx)
     json_t *json = json_object();
 
     machine_init(&machine);
-    if (estate_machine_get(sender->estate, sender->group.group, &machine, NULL) == 0)
+    if (estate_machine_get(sender->estate, sender->group.group, &machine, NULL) == 0) {
+        machine_make_portable(&machine);
         (void)json_object_set_new(json, machine.name, machine_to_json(&machine));
+    }
     return json;
 }
 
