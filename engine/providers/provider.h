@@ -37,6 +37,20 @@ struct provider_instance {
     const struct provider_served_disks *served; /* NULL: the definition's own paths */
 };
 
+/* A machine that runs already, started by somebody else. */
+struct provider_adoption {
+    const char *name;            /* what it is to be called here */
+    const char *qmp;             /* its monitor's socket, an absolute path */
+    const char *agent;           /* "": found out */
+    const struct machine *given; /* what its owner says about it; NULL: found out */
+};
+struct provider_adopted {
+    struct machine machine; /* with qmp, agent_socket and complete */
+    struct str problems;    /* why it cannot be, one line each; "": it can */
+    struct str notes;       /* what a recovered one will not have, one line each */
+};
+void provider_adopted_done(struct provider_adopted *adopted); /* also for CLEANUP */
+
 struct provider {
     const char *name;
     /* Everything that would stop a start, one line each, added to `ret_problems` ("" when fine). */
@@ -73,6 +87,15 @@ struct provider {
     int (*open_source)(struct provider *provider, const struct provider_instance *instance,
                        const char *group, uint64_t generation, const char *work_dir,
                        struct source **ret_source, struct cancel *cancel, struct err *err);
+
+    /* Learns the running machine's definition, or checks the given one against it; changes nothing.
+     * From then on it is an instance with `machine.qmp`: each call above finds it there, and makes
+     * sure that its process outlives its guest. Both may be NULL: no such thing. */
+    int (*adopt)(struct provider *provider, const struct provider_adoption *what,
+                 struct provider_adopted *ret_adopted, struct cancel *cancel, struct err *err);
+    /* Gives it back as it was; it goes on running. Off already is fine. */
+    int (*release)(struct provider *provider, const struct provider_instance *instance,
+                   struct cancel *cancel, struct err *err);
 };
 
 struct provider_qemu_config {

@@ -130,7 +130,8 @@ static int start(struct provider *provider, const struct provider_instance *inst
     case INSTANCE_PAUSED:
     case INSTANCE_IO_ERROR: return provider->resume(provider, instance, cancel, err);
     case INSTANCE_SHUTDOWN:
-        if (provider->stop(provider, instance, cancel, err) < 0)
+        /* One that was adopted is its owner's process: it begins again as it is. */
+        if (!instance->machine->qmp[0] && provider->stop(provider, instance, cancel, err) < 0)
             return -1;
         break;
     case INSTANCE_OFF: break;
@@ -158,6 +159,26 @@ int ask_machine_stop(struct estate *estate, const json_t *args, json_t **ret_res
 {
     (void)ret_result;
     return change_own(estate, args, stop, cancel, err);
+}
+
+/* An adopted machine goes back to whoever started it. */
+int ask_machine_release(struct estate *estate, const json_t *args, json_t **ret_result,
+                        struct cancel *cancel, struct err *err)
+{
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(own_done) struct own own = {0};
+
+    (void)ret_result;
+    machine_init(&own.machine);
+    if (own_get(estate, args, &own, err) < 0)
+        return -1;
+    if (!provider->release)
+        return err_set(err, ERR_UNSUPPORTED, 0, "provider %s adopts no machines", provider->name);
+    struct provider_instance view = own_view(&own);
+    estate_machine_lock(estate, own.machine.name);
+    int rc = provider->release(provider, &view, cancel, err);
+    estate_machine_unlock(estate, own.machine.name);
+    return rc;
 }
 
 /* --- The group's session -------------------------------------------------------------------- */
