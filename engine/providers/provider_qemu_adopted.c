@@ -213,7 +213,9 @@ int qemu_adopted_end(struct provider *provider, const struct provider_instance *
     /* It may have been started anew since. */
     if (rc == 0 && note_process(instance, qmp, limit, &why) == 0)
         known = noted_lives(instance, &id);
-    if (rc == 0 && qmp_command(qmp, "quit", NULL, NULL, limit, &why) < 0 && !known)
+    /* That it closes without an answer is an answer. */
+    if (rc == 0 && qmp_command(qmp, "quit", NULL, NULL, limit, &why) < 0 && !known
+        && why.code != ERR_NET)
         return err_set(err, why.code, why.sys, "machine %s: %s", instance->machine->name, why.text);
     qmp_closep(&qmp);
     if (!known && wait_dead(qemu, instance, limit, err) < 0)
