@@ -66,6 +66,33 @@ static bool noted_lives(const struct provider_instance *instance, struct proc_id
     return note_read(instance, ret_id) && proc_is_alive(ret_id);
 }
 
+static const struct qemu_drive *find_drive(const struct qemu_drives *drives, const char *path)
+{
+    VEC_FOREACH(drive, drives)
+        if (!drive->read_only && qemu_same_file(drive->path, path))
+            return drive;
+    return NULL;
+}
+
+/* Its owner may have started another one at the same place. */
+static int check_identity(const struct machine *machine, struct qmp *qmp,
+                          const struct qemu_peer *peer, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(qemu_drives_free) struct qemu_drives drives = VEC_EMPTY;
+
+    if (qemu_drives_find(qmp, peer, &drives, cancel, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &machine->disks)
+        if (find_drive(&drives, disk->path))
+            return 0;
+    return err_set(
+        err, ERR_STATE, 0,
+        "another machine is at its monitor %s: it has none of its disks; hint: remove it "
+        "and adopt the machine that is there",
+        machine->qmp);
+}
+
+/* The process at the other end, looked at more closely when it is a new one. */
 static int note_process(const struct provider_instance *instance, struct qmp *qmp,
                         struct cancel *cancel, struct err *err)
 {
@@ -76,13 +103,15 @@ static int note_process(const struct provider_instance *instance, struct qmp *qm
 
     if (qemu_peer_find(qmp, &peer, cancel, err) < 0)
         return -1;
+    if (peer.known && note_read(instance, &noted) && noted.pid == peer.id.pid
+        && noted.start_ticks == peer.id.start_ticks)
+        return 0;
+    if (check_identity(instance->machine, qmp, &peer, cancel, err) < 0)
+        return -1;
     if (!peer.known) {
         note_remove(instance);
         return 0;
     }
-    if (note_read(instance, &noted) && noted.pid == peer.id.pid
-        && noted.start_ticks == peer.id.start_ticks)
-        return 0;
     text = mem_printf("%ld %" PRIu64 "\n", (long)peer.id.pid, peer.id.start_ticks);
     if (fs_make_dirs(fs_real(), instance->run_dir, 0700, err) < 0)
         return -1;
@@ -131,13 +160,14 @@ static int without_monitor(const struct provider_instance *instance, struct err 
     return 0;
 }
 
-/* What we are there for, before anything else: its process must not end with its guest. */
+/* What we are there for: its process must not end with its guest. */
 static int take_care(struct qmp *qmp, const struct provider_instance *instance,
                      enum instance_state *ret_state, struct cancel *cancel, struct err *err)
 {
-    if (qmp_command(qmp, "set-action", json_pack("{s:s}", "shutdown", "pause"), NULL, cancel, err)
-            < 0
-        || note_process(instance, qmp, cancel, err) < 0)
+    if (note_process(instance, qmp, cancel, err) < 0
+        || qmp_command(qmp, "set-action", json_pack("{s:s}", "shutdown", "pause"), NULL, cancel,
+                       err)
+               < 0)
         return -1;
     return qemu_monitor_state(qmp, ret_state, cancel, err);
 }
@@ -195,6 +225,34 @@ static int wait_dead(const struct provider_qemu *qemu, const struct provider_ins
 }
 
 /* `quit`; one that does not hear is ended by signal, when we have met its process. */
+static int end_unseen(const struct provider_qemu *qemu, const struct provider_instance *instance,
+                      struct qmp *qmp, struct cancel *cancel, struct err *err)
+{
+    struct err why = ERR_EMPTY;
+
+    /* That it closes without an answer is an answer. */
+    int rc = qmp_command(qmp, "quit", NULL, NULL, cancel, &why);
+    qmp_close(qmp);
+    if (rc < 0 && why.code != ERR_NET)
+        return err_set(err, why.code, why.sys, "%s", why.text);
+    return wait_dead(qemu, instance, cancel, err);
+}
+
+static int end_seen(const struct proc_id *id, struct qmp *qmp, struct cancel *limit,
+                    struct cancel *cancel, struct err *err)
+{
+    struct err ignored = ERR_EMPTY;
+    bool asked = qmp != NULL;
+
+    if (qmp && qmp_command(qmp, "quit", NULL, NULL, limit, &ignored) < 0)
+        err_clear(&ignored); /* what does not hear is ended by signal */
+    qmp_close(qmp);
+    while (asked && proc_is_alive(id) && cancel_sleep(limit, LOOK_MS, &ignored) == 0)
+        ;
+    return cancel_check(cancel, err) < 0 ? -1 : proc_end(id, END_MS, cancel, err);
+}
+
+/* `quit`; one that does not hear is ended by signal, when we have met its process. */
 int qemu_adopted_end(struct provider *provider, const struct provider_instance *instance,
                      struct cancel *cancel, struct err *err)
 {
@@ -203,26 +261,21 @@ int qemu_adopted_end(struct provider *provider, const struct provider_instance *
     CLEANUP(qmp_closep) struct qmp *qmp = NULL;
     struct err why = ERR_EMPTY;
     struct proc_id id;
-    bool known = noted_lives(instance, &id);
     int rc = open_monitor(qemu, instance, &qmp, limit, &why);
 
+    /* It may have been started anew since we last looked, or be another one. */
+    if (rc == 0)
+        rc = note_process(instance, qmp, limit, &why);
+    if (rc < 0)
+        qmp_closep(&qmp);
+    bool known = noted_lives(instance, &id);
+    if (rc < 0 && is_dead(&why) && !known)
+        return 0;
     if (rc < 0 && !known)
-        return is_dead(&why) ? 0
-                             : err_set(err, why.code, why.sys, "machine %s: %s",
-                                       instance->machine->name, why.text);
-    /* It may have been started anew since. */
-    if (rc == 0 && note_process(instance, qmp, limit, &why) == 0)
-        known = noted_lives(instance, &id);
-    /* That it closes without an answer is an answer. */
-    if (rc == 0 && qmp_command(qmp, "quit", NULL, NULL, limit, &why) < 0 && !known
-        && why.code != ERR_NET)
         return err_set(err, why.code, why.sys, "machine %s: %s", instance->machine->name, why.text);
-    qmp_closep(&qmp);
-    if (!known && wait_dead(qemu, instance, limit, err) < 0)
-        return err_wrap(err, "machine %s: end its process", instance->machine->name);
-    while (known && rc == 0 && proc_is_alive(&id) && cancel_sleep(limit, LOOK_MS, &why) == 0)
-        ;
-    if (known && (cancel_check(cancel, err) < 0 || proc_end(&id, END_MS, cancel, err) < 0))
+    rc = known ? end_seen(&id, TAKE(qmp), limit, cancel, err)
+               : end_unseen(qemu, instance, TAKE(qmp), limit, err);
+    if (rc < 0)
         return err_wrap(err, "machine %s: end its process", instance->machine->name);
     note_remove(instance);
     return 0;
@@ -254,6 +307,7 @@ int qemu_release(struct provider *provider, const struct provider_instance *inst
     CLEANUP(qmp_closep) struct qmp *qmp = NULL;
     const char *name = instance->machine->name;
     enum instance_state state;
+    struct err why = ERR_EMPTY;
     struct proc_id id;
 
     if (!qemu_has_owner(instance))
@@ -262,8 +316,10 @@ int qemu_release(struct provider *provider, const struct provider_instance *inst
         return err_set(err, ERR_STATE, 0,
                        "machine %s was started by Muster; hint: `muster machine stop %s` first",
                        name, name);
-    if (qemu_adopted_look(provider, instance, &state, &qmp, cancel, err) < 0)
-        return -1;
+    if (qemu_adopted_look(provider, instance, &state, &qmp, cancel, &why) < 0
+        && why.code != ERR_STATE && why.code != ERR_PROTOCOL)
+        return err_set(err, why.code, why.sys, "%s", why.text);
+    /* What is not there, or another one, is nothing to give back. */
     if (qmp
         && (drop_maps(qmp, name, cancel, err) < 0
             || qmp_command(qmp, "set-action", json_pack("{s:s}", "shutdown", "poweroff"), NULL,
@@ -275,14 +331,6 @@ int qemu_release(struct provider *provider, const struct provider_instance *inst
 }
 
 /* --- Its disks ----------------------------------------------------------------------------- */
-
-static const struct qemu_drive *find_drive(const struct qemu_drives *drives, const char *path)
-{
-    VEC_FOREACH(drive, drives)
-        if (!drive->read_only && qemu_same_file(drive->path, path))
-            return drive;
-    return NULL;
-}
 
 /* QEMU's locks on an image (block/file-posix.c there): byte 100 + 1 is held, shared, by whoever may
  * write. */

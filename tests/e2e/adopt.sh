@@ -14,6 +14,10 @@ console() {
     fi
 }
 
+cmdline() {
+    echo "console=ttyS0 quiet ip=10.77.0.1$1/24 writer.pause_us=2000 writer.slots=2048"
+}
+
 # by_hand NAME NUMBER OPTION...: what is alike in both machines. In the folder of its files, so that
 # relative paths are as its owner wrote them.
 by_hand() {
@@ -23,7 +27,7 @@ by_hand() {
     (cd "$work" && qemu-system-x86_64 -name "$hand" -accel tcg -cpu max -m 128 -display none -daemonize \
         -pidfile "$work/$hand.pid" -serial "file:$hand.console" -kernel "$guest/vmlinuz" \
         -initrd "$guest/initrd.gz" \
-        -append "console=ttyS0 quiet ip=10.77.0.1$number/24 writer.pause_us=2000 writer.slots=2048" \
+        -append "$(cmdline "$number")" \
         -qmp "unix:$hand.qmp,server=on,wait=off" -chardev "socket,id=ga,path=$hand.ga,server=on,wait=off" \
         -device virtio-serial-pci -device virtserialport,chardev=ga,name=org.qemu.guest_agent.0 \
         -netdev user,id=lan -device "virtio-net-pci,netdev=lan,mac=52:54:00:77:00:1$number" "$@")
@@ -42,6 +46,15 @@ web1_by_hand() {
 pid_of() {
     read -r hand_pid < "$work/$1.pid"
     echo "$hand_pid"
+}
+
+# A process that ended, although nobody may have asked for its exit code yet.
+gone() {
+    ! grep -q '^State:[[:space:]]*[DIRSTt]' "/proc/$1/status" 2> /dev/null
+}
+
+runs() {
+    ! gone "$1"
 }
 
 state_of() {
@@ -75,7 +88,7 @@ refused 1 "is no socket" paris machine adopt db1 --qmp "$work/db1.raw"
 cat > "$work/web1.lua" << EOF
 return {
   name = "web1", memory = "64MiB", cpus = 1, agent = true,
-  kernel = "$guest/vmlinuz", initrd = "$guest/initrd.gz",
+  kernel = "$guest/vmlinuz", initrd = "$guest/initrd.gz", cmdline = "$(cmdline 2)",
   disks = { { path = "$work/web1.raw", format = "raw" } },
   nics = { { mac = "52:54:00:77:00:19", network = "user" } },
 }
@@ -89,15 +102,18 @@ case $out in
 esac
 check "nothing is known of it" test "$(q paris machine list | grep -c web1 || true)" = 0
 
-# Adopted: learned whole, or with what a recovered one will not have.
+# Adopted: as its owner says, learned whole, or with what a recovered one will not have.
 out=$(q paris machine adopt db1 --qmp "$work/db1.qmp")
 case $out in
     *"read-only and left out"*) ok "the CD-ROM is left out, and that is said" ;;
     *) no "nothing is said of the CD-ROM: $out" ;;
 esac
-q paris machine adopt web1 --qmp "$work/web1.qmp"
+sed -i -e 's/64MiB/128MiB/' -e "s/web1.raw\", format = \"raw\"/web1.qcow2\", format = \"qcow2\", iothread = true/" \
+    -e 's/77:00:19/77:00:12/' "$work/web1.lua"
+q paris machine adopt web1 --qmp "$work/web1.qmp" --definition "$work/web1.lua"
 refused 4 "was adopted already, as db1" paris machine adopt again --qmp "$work/db1.qmp"
-check "db1 runs on in its process" test "$db1_pid" = "$(pid_of db1)" -a -d "/proc/$db1_pid"
+check "db1 runs on in its process" test "$db1_pid" = "$(pid_of db1)"
+check "that process lives" runs "$db1_pid"
 check "db1 is seen running" is_state db1 running
 check "web1 is seen running" is_state web1 running
 
@@ -127,7 +143,48 @@ web1_pid=$(pid_of web1)
 before=$(newest_point lyon web1)
 wait_points lyon web1 $((before + 3))
 check "its tracking was lost, and that was said" \
-    grep -qE 'group=web1.*(no change map|rescan|tracking)' "$work/paris.log"
+    grep -q 'resynchronizing group=web1 .*no change map' "$work/paris.log"
+
+# Given back: a machine that Muster knows whole, and starts itself when it is told to.
+examples/guest/make-disk.sh "$work/lab.raw" raw 64M
+lab_by_hand() {
+    rm -f "$work/lab.console"
+    by_hand lab 3 -nodefaults -machine q35 -drive "file=$work/lab.raw,if=none,id=d,format=raw" \
+        -device virtio-blk-pci,drive=d
+    wait_console paris lab 'ACKED [0-9]'
+    lab_pid=$(pid_of lab)
+}
+lab_by_hand
+q paris machine adopt lab --qmp "$work/lab.qmp"
+monitor lab system_powerdown > /dev/null
+wait_for 60 "the guest of lab to shut down" is_state lab shutdown
+check "its process stayed when its guest shut down" runs "$lab_pid"
+before=$(acked paris lab)
+q paris machine start lab > /dev/null
+more() { [ "$(acked paris lab)" -gt "$before" ]; }
+wait_for 60 "lab to write on" more
+check "it began again in its own process" runs "$lab_pid"
+check "its records are whole" whole "$(records paris lab)"
+q paris machine stop lab > /dev/null
+check "stopped, its process is gone" gone "$lab_pid"
+check "it is seen off" is_state lab off
+q paris machine start lab > /dev/null
+check "Muster started it" test -s "$work/paris/machines/lab/qemu.pid"
+refused 4 "was started by Muster" paris machine remove lab
+refused 4 "is the monitor of a machine that Muster runs" \
+    paris machine adopt again --qmp "$work/paris/machines/lab/qmp"
+q paris machine stop lab --force > /dev/null
+lab_by_hand
+check "its owner started it: seen running" is_state lab running
+q paris protect lab --to lyon --interval 1s --keep 3
+wait_points lyon lab 2
+q paris unprotect lab --yes > /dev/null
+q paris machine remove lab > /dev/null
+check "given back, it runs on" runs "$lab_pid"
+check "nothing of ours is in it" test "$(monitor lab query-block | grep -c muster || true)" = 0
+monitor lab system_powerdown > /dev/null
+wait_for 60 "lab to end with its guest, as its owner had it" gone "$lab_pid"
+ok "its process ends with its guest again"
 
 # A daemon that was away finds both again.
 kill_daemon paris
@@ -151,8 +208,8 @@ done
 check "source and replica of db1 are bit-identical" cmp "$work/db1.raw" "$work/lyon/replicas/db1/vda/head.raw"
 check "source and replica of web1 are identical" qemu-img compare -q -U -f qcow2 -F raw \
     "$work/web1.qcow2" "$work/lyon/replicas/web1/vda/head.raw"
-check "the old process of db1 has ended" test ! -d "/proc/$db1_pid"
-check "the old process of web1 has ended" test ! -d "/proc/$web1_pid"
+check "the old process of db1 has ended" gone "$db1_pid"
+check "the old process of web1 has ended" gone "$web1_pid"
 check "db1 is seen off" is_state db1 off
 refused 4 "failed over" paris machine start db1
 e2e_done

@@ -182,6 +182,10 @@ static int start(void **state)
     machine_init(&w.machine);
     (void)snprintf(w.machine.name, sizeof(w.machine.name), "db1");
     (void)snprintf(w.machine.qmp, sizeof(w.machine.qmp), "%s", w.socket);
+    struct machine_disk *disk = machine_disks_push(&w.machine.disks);
+    (void)snprintf(disk->name, sizeof(disk->name), "vda");
+    (void)snprintf(disk->path, sizeof(disk->path), "%s", w.disk);
+    (void)snprintf(disk->format, sizeof(disk->format), "raw");
     say_all();
     w.fake = fake_qmp_new(&(struct fake_qmp_config){.path = w.socket, .answer = answer});
     return 0;
@@ -617,6 +621,25 @@ static void stopping_it_ends_its_process(void **unused)
     EXPECT_OK(w.provider->stop(w.provider, &instance, w.cancel, &err));
 }
 
+static void another_machine_at_the_same_monitor_is_left_alone(void **unused)
+{
+    const struct provider_instance instance = {
+        .machine = &w.machine, .run_dir = w.dir, .netns = ""};
+    enum instance_state state;
+
+    (void)unused;
+    say("query-block", "[]");
+    EXPECT_ERR(ERR_STATE, observe(&state));
+    EXPECT_TEXT("another machine is at its monitor");
+    EXPECT_ERR(ERR_STATE, w.provider->stop(w.provider, &instance, w.cancel, &err));
+    EXPECT_ERR(ERR_STATE, w.provider->shutdown(w.provider, &instance, w.cancel, &err));
+    EXPECT_OK(w.provider->release(w.provider, &instance, w.cancel, &err)); /* ours is not there */
+    assert_int_equal(fake_qmp_count(w.fake, "transaction"), 0);
+    assert_int_equal(fake_qmp_count(w.fake, "quit"), 0);
+    assert_int_equal(fake_qmp_count(w.fake, "set-action"), 0);
+    assert_int_equal(fake_qmp_count(w.fake, "system_powerdown"), 0);
+}
+
 static void giving_it_back_takes_our_maps_and_our_care_away_and_nothing_else(void **unused)
 {
     const struct provider_instance instance = {
@@ -655,16 +678,12 @@ static void disks_of_one_that_is_off_are_not_read_while_somebody_writes_them(voi
 {
     const struct provider_instance instance = {
         .machine = &w.machine, .run_dir = w.dir, .netns = ""};
-    struct machine_disk *disk = machine_disks_push(&w.machine.disks);
     struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1};
     CLEANUP(source_closep) struct source *source = NULL;
 
     (void)unused;
     end_fake();
     (void)unlink(w.socket);
-    (void)snprintf(disk->name, sizeof(disk->name), "vda");
-    (void)snprintf(disk->path, sizeof(disk->path), "%s", w.disk);
-    (void)snprintf(disk->format, sizeof(disk->format), "raw");
     int fd = open(w.disk, O_RDWR | O_CLOEXEC); /* as QEMU does: block/file-posix.c there */
     assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
     EXPECT_ERR(ERR_BUSY, w.provider->open_source(w.provider, &instance, "db1", 1, w.dir, &source,
@@ -699,6 +718,7 @@ int main(void)
         ADOPT_TEST(one_that_is_off_is_left_to_whoever_started_it),
         ADOPT_TEST(a_recovered_machine_has_nothing_to_do_with_the_monitor_it_was_adopted_by),
         ADOPT_TEST(stopping_it_ends_its_process),
+        ADOPT_TEST(another_machine_at_the_same_monitor_is_left_alone),
         ADOPT_TEST(giving_it_back_takes_our_maps_and_our_care_away_and_nothing_else),
         ADOPT_TEST(a_process_that_lives_without_its_monitor_is_not_off),
         ADOPT_TEST(disks_of_one_that_is_off_are_not_read_while_somebody_writes_them),
