@@ -118,6 +118,22 @@ static int check_version(struct adoption *a, struct err *err)
                    major, minor, a->what->qmp);
 }
 
+/* What migrates, or has failed, is no machine to rely on. */
+static int check_status(struct adoption *a, struct err *err)
+{
+    static const char *const fine[] = {"running",  "paused",    "prelaunch",
+                                       "shutdown", "suspended", "io-error"};
+    char status[32];
+
+    if (blocks_machine_status(a->qmp, status, sizeof(status), a->cancel, err) < 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_LEN(fine); i++)
+        if (str_eq(status, fine[i]))
+            return 0;
+    problem(a, "its state is %s", status);
+    return 0;
+}
+
 /* It must be able to open what we put beside its disks. */
 static void check_process(struct adoption *a)
 {
@@ -420,8 +436,8 @@ static int learn(struct adoption *a, struct err *err)
     if (check_version(a, err) < 0 || qemu_peer_find(a->qmp, &a->peer, a->cancel, err) < 0)
         return -1;
     check_process(a);
-    if (learn_size(a, err) < 0 || learn_boot(a, err) < 0 || learn_disks(a, err) < 0
-        || learn_nics(a, err) < 0 || learn_devices(a, err) < 0)
+    if (check_status(a, err) < 0 || learn_size(a, err) < 0 || learn_boot(a, err) < 0
+        || learn_disks(a, err) < 0 || learn_nics(a, err) < 0 || learn_devices(a, err) < 0)
         return -1;
     return 0;
 }

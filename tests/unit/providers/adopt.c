@@ -299,6 +299,13 @@ static void an_old_qemu_is_refused(void **unused)
     EXPECT_TEXT("6.2 or newer");
 }
 
+static void one_that_migrates_is_not_taken(void **unused)
+{
+    (void)unused;
+    say("query-status", "{\"status\":\"inmigrate\"}");
+    expect_problem("its state is inmigrate");
+}
+
 static void each_drive_that_cannot_be_replicated_is_named_with_its_reason(void **unused)
 {
     static const struct {
@@ -702,6 +709,7 @@ int main(void)
         ADOPT_TEST(a_running_machine_tells_its_whole_definition),
         ADOPT_TEST(adopting_changes_nothing),
         ADOPT_TEST(an_old_qemu_is_refused),
+        ADOPT_TEST(one_that_migrates_is_not_taken),
         ADOPT_TEST(each_drive_that_cannot_be_replicated_is_named_with_its_reason),
         ADOPT_TEST(a_relative_path_is_told_by_the_way_the_monitor_s_was_written),
         ADOPT_TEST(a_file_that_was_replaced_under_the_machine_is_noticed),
