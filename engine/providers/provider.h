@@ -49,6 +49,20 @@ struct provider_stream {
     char error[200]; /* of a job that ended */
 };
 
+/* A machine that runs already, started by somebody else. */
+struct provider_adoption {
+    const char *name;            /* what it is to be called here */
+    const char *qmp;             /* its monitor's socket, an absolute path */
+    const char *agent;           /* "": found out */
+    const struct machine *given; /* what its owner says about it; NULL: found out */
+};
+struct provider_adopted {
+    struct machine machine; /* with qmp, agent_socket and complete */
+    struct str problems;    /* why it cannot be, one line each; "": it can */
+    struct str notes;       /* what a recovered one will not have, one line each */
+};
+void provider_adopted_done(struct provider_adopted *adopted); /* also for CLEANUP */
+
 struct provider {
     const char *name;
     /* Everything that would stop a start, one line each, added to `ret_problems` ("" when fine). */
@@ -131,6 +145,15 @@ struct provider {
                            struct cancel *cancel, struct err *err);
     /* The servers of disks that are their own end. */
     int (*unserve)(struct provider *provider, const struct provider_instance *instance,
+                   struct cancel *cancel, struct err *err);
+
+    /* Learns the running machine's definition, or checks the given one against it; changes nothing.
+     * From then on it is an instance with `machine.qmp`: each call above finds it there, and makes
+     * sure that its process outlives its guest. Both may be NULL: no such thing. */
+    int (*adopt)(struct provider *provider, const struct provider_adoption *what,
+                 struct provider_adopted *ret_adopted, struct cancel *cancel, struct err *err);
+    /* Gives it back as it was; it goes on running. Off already is fine. */
+    int (*release)(struct provider *provider, const struct provider_instance *instance,
                    struct cancel *cancel, struct err *err);
 };
 

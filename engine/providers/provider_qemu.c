@@ -36,6 +36,15 @@ char *qemu_served_file(const struct provider_instance *instance, const char *dis
     return mem_printf("%s/nbd-%s%s", instance->run_dir, disk, suffix);
 }
 
+char *qemu_agent_path(const struct provider_instance *instance)
+{
+    struct proc_id id;
+
+    if (qemu_has_owner(instance) && !qemu_find(instance, &id))
+        return mem_strdup(instance->machine->agent_socket);
+    return instance->machine->agent ? qemu_file(instance, "agent") : mem_strdup("");
+}
+
 /* --- Finding it ---------------------------------------------------------------------------- */
 
 /* Was that program told to write its pid there? Merely naming the file makes nobody ours. */
@@ -156,6 +165,8 @@ int qemu_look(struct provider *provider, const struct provider_instance *instanc
     struct proc_id id;
 
     if (!qemu_find(instance, &id)) {
+        if (qemu_has_owner(instance))
+            return qemu_adopted_look(provider, instance, ret_state, ret_qmp, cancel, err);
         *ret_state = INSTANCE_OFF;
         *ret_qmp = NULL;
         return 0;
@@ -257,11 +268,18 @@ static int qemu_open_source(struct provider *provider, const struct provider_ins
 {
     struct source_qemu_config config = {
         .group = group, .generation = generation, .work_dir = work_dir};
+    struct source *source = NULL;
     struct proc_id id;
-    int rc = qemu_find(instance, &id)
-                 ? living_source(provider, instance, &config, ret_source, cancel, err)
-                 : resting_source(instance, work_dir, ret_source, err);
+    int rc = 0;
 
+    if (qemu_find(instance, &id))
+        rc = living_source(provider, instance, &config, &source, cancel, err);
+    else if (qemu_has_owner(instance))
+        rc = qemu_adopted_source(provider, instance, &config, &source, cancel, err);
+    if (rc == 0 && !source)
+        rc = resting_source(instance, work_dir, &source, err);
+    if (rc == 0)
+        *ret_source = source;
     return rc < 0 ? err_wrap(err, "machine %s", instance->machine->name) : 0;
 }
 
@@ -294,6 +312,8 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .stream_settle = qemu_stream_settle,
         .overlay_extents = qemu_overlay_extents,
         .unserve = qemu_unserve_own,
+        .adopt = qemu_adopt,
+        .release = qemu_release,
     };
     qemu->qemu_path = mem_strdup(config->qemu_path && config->qemu_path[0] ? config->qemu_path
                                                                            : "qemu-system-x86_64");

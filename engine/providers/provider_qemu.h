@@ -114,6 +114,33 @@ int qemu_overlay_extents(struct provider *provider, const struct provider_instan
                          size_t disk, struct source_extents *ret_extents, uint64_t *ret_size,
                          struct cancel *cancel, struct err *err);
 
+/* provider_qemu_adopted.c: an own machine that somebody else started, by its monitor. */
+/* False for a recovered one, wherever its definition came from. */
+bool qemu_has_owner(const struct provider_instance *instance);
+/* As qemu_look; what is not started by us is looked at. ERR_STATE: its process lives, but nobody
+ * listens at its monitor. ERR_DENIED, ERR_TIMEOUT, ERR_PROTOCOL: that is no monitor for us. */
+int qemu_adopted_look(struct provider *provider, const struct provider_instance *instance,
+                      enum instance_state *ret_state, struct qmp **ret_qmp, struct cancel *cancel,
+                      struct err *err) MUST_CHECK;
+/* It is off: may we start it? ERR_STATE says who does. */
+int qemu_adopted_off(const struct provider_instance *instance, struct err *err) MUST_CHECK;
+int qemu_adopted_end(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err) MUST_CHECK;
+int qemu_release(struct provider *provider, const struct provider_instance *instance,
+                 struct cancel *cancel, struct err *err);
+/* NULL in `ret_source`: it is off, and nobody uses its disks (ERR_BUSY: somebody does). */
+int qemu_adopted_source(struct provider *provider, const struct provider_instance *instance,
+                        struct source_qemu_config *config, struct source **ret_source,
+                        struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* provider_qemu_adopt.c */
+int qemu_adopt(struct provider *provider, const struct provider_adoption *what,
+               struct provider_adopted *ret_adopted, struct cancel *cancel, struct err *err);
+
+/* The agent's port: of an adopted machine that its owner started, that one's; "" when there is
+ * none. Free with free(). */
+char *qemu_agent_path(const struct provider_instance *instance);
+
 /* provider_qemu_check.c */
 int qemu_check(struct provider *provider, const struct machine *machine, struct str *ret_problems,
                struct err *err);

@@ -147,7 +147,10 @@ int qemu_start(struct provider *provider, const struct provider_instance *instan
     if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
     switch (state) {
-    case INSTANCE_OFF: return start_anew(provider, instance, paused, cancel, err);
+    case INSTANCE_OFF:
+        if (qemu_has_owner(instance) && qemu_adopted_off(instance, err) < 0)
+            return -1;
+        return start_anew(provider, instance, paused, cancel, err);
     case INSTANCE_SHUTDOWN:
         if (start_again(qmp, paused, cancel, err) < 0)
             return err_wrap(err, "machine %s: start it again", instance->machine->name);
@@ -225,8 +228,9 @@ static int end_process(struct provider *provider, const struct provider_instance
     return 0;
 }
 
-int qemu_stop(struct provider *provider, const struct provider_instance *instance,
-              struct cancel *cancel, struct err *err)
+/* What we started, and what belongs to it. */
+static int stop_ours(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err)
 {
     static const char *const gone[] = {"qemu.pid", "qmp", "qmp-data", "qmp-spare", "agent"};
 
@@ -242,13 +246,25 @@ int qemu_stop(struct provider *provider, const struct provider_instance *instanc
     return 0;
 }
 
+int qemu_stop(struct provider *provider, const struct provider_instance *instance,
+              struct cancel *cancel, struct err *err)
+{
+    struct proc_id id;
+
+    if (qemu_has_owner(instance) && !qemu_find(instance, &id)
+        && qemu_adopted_end(provider, instance, cancel, err) < 0)
+        return -1;
+    return stop_ours(provider, instance, cancel, err);
+}
+
 /* A start that failed leaves nothing running; its error is the one that counts. */
 static int undo_start(struct provider *provider, const struct provider_instance *instance)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, START_MS);
     struct err ignored = ERR_EMPTY;
 
-    if (qemu_stop(provider, instance, limit, &ignored) < 0)
+    /* An adopted machine's owner may have been first: his stays. */
+    if (stop_ours(provider, instance, limit, &ignored) < 0)
         err_clear(&ignored);
     return -1;
 }
@@ -261,11 +277,11 @@ static bool ask_agent(struct provider *provider, const struct provider_instance 
 {
     struct clock *clock = provider_qemu(provider)->clock;
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(clock, cancel, AGENT_FIND_MS);
-    CLEANUP(mem_freep) char *path = qemu_file(instance, "agent");
+    CLEANUP(mem_freep) char *path = qemu_agent_path(instance);
     CLEANUP(agent_closep) struct agent *agent = NULL;
     struct err ignored = ERR_EMPTY;
 
-    return instance->machine->agent && agent_open(path, clock, &agent, limit, &ignored) == 0
+    return path[0] && agent_open(path, clock, &agent, limit, &ignored) == 0
            && agent_shutdown(agent, limit, &ignored) == 0;
 }
 

@@ -65,8 +65,12 @@ static json_t *machines(void *ctx)
     CLEANUP(site_seat_done) struct site_seat seat = {0};
     json_t *json = json_object();
 
-    if (seat_get(ctx, &seat, NULL) == 0)
-        (void)json_object_set_new(json, seat.machine.name, machine_to_json(seat.view.machine));
+    if (seat_get(ctx, &seat, NULL) == 0) {
+        struct machine *machine = seat.view.machine == &seat.machine ? &seat.machine
+                                                                     : &seat.instance.machine;
+        machine_make_portable(machine);
+        (void)json_object_set_new(json, machine->name, machine_to_json(machine));
+    }
     return json;
 }
 

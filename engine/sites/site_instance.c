@@ -100,7 +100,11 @@ static int parse(const json_t *json, struct site_instance *instance, struct err 
     instance->test = json_get_bool(json, "test", true);
     instance->own = json_get_bool(json, "own", false);
     instance->committed = json_get_bool(json, "committed", false);
-    return machine_from_json(definition, &instance->machine, err);
+    if (machine_from_json(definition, &instance->machine, err) < 0)
+        return -1;
+    if (!instance->own)
+        machine_make_portable(&instance->machine);
+    return 0;
 }
 
 int site_instance_load(struct estate *estate, const char *run, const char *machine,
@@ -162,7 +166,10 @@ static int read_definition(struct estate *estate, const struct site_instance *in
         return err_set(err, ERR_NOT_FOUND, 0,
                        "point %" PRIu64 " of %s carries no definition of machine %s",
                        instance->point, instance->group, instance->name);
-    return machine_from_json(json, ret_machine, err);
+    if (machine_from_json(json, ret_machine, err) < 0)
+        return -1;
+    machine_make_portable(ret_machine);
+    return 0;
 }
 
 /* The real machine gets this site's networks (config: networks = { there = "here" }). */

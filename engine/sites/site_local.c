@@ -15,6 +15,7 @@ static const struct site_ask_row table[] = {
     {"machine.shutdown", ask_machine_shutdown, true},
     {"machine.start", ask_machine_start, true},
     {"machine.stop", ask_machine_stop, true},
+    {"machine.release", ask_machine_release, false},
     {"group.final-sync", ask_group_final_sync, true},
     {"group.hold", ask_group_hold, true},
     {"group.release", ask_group_release, true},

@@ -20,6 +20,7 @@ struct site_ask_row {
 const struct site_ask_row *site_ask_find(const char *what);
 
 site_ask_fn ask_machine_observe, ask_machine_shutdown, ask_machine_start, ask_machine_stop;
+site_ask_fn ask_machine_release;
 site_ask_fn ask_group_final_sync, ask_group_hold, ask_group_release, ask_group_retire,
     ask_group_branches;
 site_ask_fn ask_group_observe, ask_group_points, ask_group_pin, ask_group_unpin, ask_group_promote;

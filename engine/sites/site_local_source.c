@@ -107,7 +107,8 @@ static int start(struct provider *provider, const struct provider_instance *inst
     case INSTANCE_PAUSED:
     case INSTANCE_IO_ERROR: return provider->resume(provider, instance, cancel, err);
     case INSTANCE_SHUTDOWN:
-        if (provider->stop(provider, instance, cancel, err) < 0)
+        /* One that was adopted is its owner's process: it begins again as it is. */
+        if (!instance->machine->qmp[0] && provider->stop(provider, instance, cancel, err) < 0)
             return -1;
         break;
     case INSTANCE_OFF: break;
@@ -165,6 +166,24 @@ int ask_machine_stop(struct estate *estate, const json_t *args, json_t **ret_res
 {
     (void)ret_result;
     return change_seat(estate, args, stop, cancel, err);
+}
+
+/* An adopted machine goes back to whoever started it. */
+int ask_machine_release(struct estate *estate, const json_t *args, json_t **ret_result,
+                        struct cancel *cancel, struct err *err)
+{
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
+
+    (void)ret_result;
+    if (seat_of(estate, args, &seat, err) < 0)
+        return -1;
+    if (!provider->release)
+        return err_set(err, ERR_UNSUPPORTED, 0, "provider %s adopts no machines", provider->name);
+    estate_machine_lock(estate, seat.lock);
+    int rc = provider->release(provider, &seat.view, cancel, err);
+    estate_machine_unlock(estate, seat.lock);
+    return rc;
 }
 
 /* --- The group's session -------------------------------------------------------------------- */

@@ -145,6 +145,8 @@ struct source_qemu_config {
     const char *group;
     uint64_t generation;  /* both are part of the bitmaps' names */
     const char *qmp_path; /* a monitor of our own in that QEMU */
+    /* The only monitor there is, and others need it, too: held for the length of each call only. */
+    bool lent;
     const struct source_qemu_disk *disks;
     size_t disk_count;
     const char *work_dir;    /* staging files and sockets; must be local */

@@ -284,7 +284,8 @@ static int qemu_scan_begin(struct source *source, const char *name, uint64_t fro
                                          .size = disk->size,
                                          .tag = qemu->tag,
                                          .work_dir = qemu->work_dir,
-                                         .plugin_path = qemu->plugin_path};
+                                         .plugin_path = qemu->plugin_path,
+                                         .lent = qemu->lent};
     if (mirror_open(&config, qemu->qmp, &qemu->mirror, cancel, err) < 0)
         return -1;
     *ret_ordered = false;
@@ -316,6 +317,7 @@ static void qemu_close(struct source *source)
         free(qemu->disks[i].stage_path);
     }
     qmp_close(qemu->qmp);
+    free(qemu->qmp_path);
     free(qemu->disks);
     free(qemu->maps);
     free(qemu->group);
@@ -324,7 +326,7 @@ static void qemu_close(struct source *source)
     free(qemu);
 }
 
-static const struct source_ops qemu_ops = {
+const struct source_ops source_qemu_ops = {
     .close = qemu_close,
     .disks = qemu_disks,
     .inspect = qemu_inspect,
@@ -387,7 +389,9 @@ int source_qemu_open(const struct source_qemu_config *config, struct source **re
     struct source_qemu *qemu = mem_new(struct source_qemu);
     CLEANUP(source_closep) struct source *source = &qemu->base;
 
-    qemu->base.ops = &qemu_ops;
+    qemu->base.ops = &source_qemu_ops;
+    qemu->qmp_path = mem_strdup(config->qmp_path);
+    qemu->lent = config->lent;
     qemu->group = mem_strdup(config->group);
     qemu->generation = config->generation;
     qemu->work_dir = mem_strdup(config->work_dir);
@@ -403,6 +407,10 @@ int source_qemu_open(const struct source_qemu_config *config, struct source **re
         || qmp_open(config->qmp_path, qemu->clock, &qemu->qmp, cancel, err) < 0
         || source_qemu_clear(qemu, cancel, err) < 0 || learn_sizes(qemu, cancel, err) < 0)
         return err_wrap(err, "group %s", config->group);
+    if (config->lent) {
+        qmp_closep(&qemu->qmp);
+        qemu->base.ops = &source_qemu_lent_ops;
+    }
     *ret_source = TAKE(source);
     return 0;
 }
