@@ -263,6 +263,7 @@ static void make_control(struct daemon *daemon)
         .ctx = daemon,
         .peer = peer_site,
         .changed = run_changed,
+        .host = &daemon->host,
     };
     daemon->runner = runner_new(&runner);
     struct jobs_world jobs = {

@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "core/loop.h"
 #include "core/pool.h"
+#include "host/host.h"
 #include "sites/site.h"
 #include "state/state.h"
 #include "verbs/verb.h"
@@ -32,6 +33,9 @@ struct runner_world {
     void *ctx;
     /* The peer of that name; NULL: not paired. Stays the world's, lives as long as the runner. */
     struct site *(*peer)(void *ctx, const char *name);
+    const struct host *host;         /* runs the functions of steps; NULL: such plans are refused */
+    const struct verb *const *verbs; /* what plans can do; NULL: verb_all() */
+    size_t verb_count;
     /* Something of this run changed (state, step, result). Cheap; may be NULL. */
     void (*changed)(void *ctx, int64_t run);
 };
@@ -89,7 +93,8 @@ int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
  *             error, error_code, point_of_no_return,
  *             actions: [{verb, args, state, result, error, attempt}]}],
  *    report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers: [text], leftover_count}}
- * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone".
+ * The actions of a step that is a function are those its newest attempt has asked for; the last one is
+ * "return" with result {value} when it has ended. step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone".
  * rto_ms, rpo_ms: -1 while they cannot be told; rto_ms also of a run that did not bring up all.
  * `within` bounds one attempt of a step. `active`: something is being done, or waits for a person's
  * answer; a watcher may leave when it turns false. */
