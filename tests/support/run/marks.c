@@ -62,6 +62,8 @@ static int mark_run(const struct verb_call *call, json_t **ret_result, struct ca
     (void)cancel;
     if (begin(err) < 0)
         return -1;
+    if (str_starts(mark->name, "bad"))
+        return err_set(err, ERR_NET, 0, "%s is out of reach", mark->name);
     mark->done += !mark->is_set;
     mark->is_set = true;
     CRASH_POINT("mark.after");

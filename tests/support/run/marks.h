@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Verbs for functions of steps, over plain memory that may be shared by processes: what they did is
  * counted, they fail on request, and each is a place to be killed before and after its effect.
- *   mark "NAME"    has an exact probe and an undo
+ *   mark "NAME"    has an exact probe and an undo; "bad..." always fails
  *   shout "NAME"   nobody can tell afterwards whether it happened
  *   own "NAME"     moves ownership */
 #pragma once
