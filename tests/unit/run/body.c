@@ -9,7 +9,9 @@
 #include "support/run/run_world.h"
 #include "support/tmpdir.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define WALL_MS 1700000000000
@@ -584,6 +586,70 @@ static void a_stop_of_the_daemon_loses_nothing(void **state)
     assert_int_equal(done(desk, "c"), 1);
 }
 
+/* --- A child that is not itself ---------------------------------------------------------------------- */
+
+/* As if its Lua had been broken: what it says is decided by whoever broke it. */
+static void taken_over(struct desk *desk, const char *script, const char *code, const char *text)
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/child", desk->dir);
+    FILE *file;
+
+    store(desk, "step \"T\" { function(act) act(mark \"a\") end }");
+    file = fopen(path, "w");
+    assert_non_null(file);
+    (void)fprintf(file, "#!/bin/bash\nread -r job <&$2\n%s\n", script);
+    (void)fclose(file);
+    assert_int_equal(chmod(path, 0755), 0);
+    desk->host.program = path;
+    int64_t run = run_world_start_stored(&desk->world, "shop", RUN_TEST);
+    assert_string_equal(run_world_settle(&desk->world, run), "cleanup-due");
+    CLEANUP(json_freep) json_t *json = run_world_get(&desk->world, run);
+    const json_t *step = step_of(json, "T");
+    assert_string_equal(run_world_step(json, "T"), "failed");
+    assert_string_equal(json_get_str(step, "error_code", ""), code);
+    if (!strstr(json_get_str(step, "error", ""), text))
+        fail_msg("\"%s\" lacks \"%s\"", json_get_str(step, "error", ""), text);
+    assert_int_equal(sim_machine(&desk->sim, "db1")->generation, 1);
+    desk->host = host_for_test();
+    int64_t cleanup = run_world_start_stored(&desk->world, "shop", RUN_CLEANUP);
+    assert_string_equal(run_world_settle(&desk->world, cleanup), "succeeded");
+}
+
+static void one_that_is_taken_over_gets_nothing_but_verbs_of_plans(void **state)
+{
+    struct desk *desk = *state;
+
+    taken_over(desk, "echo '{\"act\": 5}' >&$2; read -r x <&$2", "invalid", "malformed");
+    taken_over(
+        desk,
+        "echo '{\"act\": {\"verb\": \"core_promote\", \"args\": {\"group\": \"db1\"}}}' >&$2;"
+        " read -r x <&$2",
+        "invalid", "core_promote: malformed");
+    taken_over(desk,
+               "echo '{\"act\": {\"verb\": \"own\", \"args\": {\"value\": \"db1\"}}}' >&$2;"
+               " read -r x <&$2",
+               "invalid", "own stands only as a step of its own");
+    taken_over(desk, "echo '{\"act\": {\"verb\": \"mark\", \"args\": [[1]]}}' >&$2; read -r x <&$2",
+               "invalid", "mark: malformed");
+    taken_over(desk, "echo '{\"result_of\": 7, \"line\": -3}' >&$2; read -r x <&$2", "invalid",
+               "no step is called \"\"");
+}
+
+static void one_that_talks_nonsense_fails_the_step(void **state)
+{
+    struct desk *desk = *state;
+
+    taken_over(desk, "echo nonsense >&$2", "protocol", "answer of the lua host");
+    taken_over(desk, "echo '{}' >&$2", "protocol", "neither value nor error");
+    taken_over(desk, "exit 3", "protocol", "ended with code 3");
+    taken_over(desk, "while :; do printf '%4096d' 0 >&$2; done", "limit", "answers without end");
+}
+
+static void one_that_is_killed_each_time_is_given_up(void **state)
+{
+    taken_over(*state, "kill -KILL $$", "io", "the child that ran the function was killed");
+}
+
 /* --- Refusals ------------------------------------------------------------------------------------------ */
 
 static void without_its_text_such_a_plan_is_refused(void **state)
@@ -651,6 +717,9 @@ int main(void)
         CASE(another_verb_than_before_fails_the_step_for_good),
         CASE(other_arguments_than_before_fail_the_step_for_good),
         CASE(a_stop_of_the_daemon_loses_nothing),
+        CASE(one_that_is_taken_over_gets_nothing_but_verbs_of_plans),
+        CASE(one_that_talks_nonsense_fails_the_step),
+        CASE(one_that_is_killed_each_time_is_given_up),
         CASE(without_its_text_such_a_plan_is_refused),
         CASE(where_nothing_can_run_it_such_a_plan_is_refused),
     };
