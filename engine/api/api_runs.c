@@ -238,6 +238,7 @@ const struct api_route *api_routes_runs(void)
          "cancellable, past_no_return, machines, steps: [{index, stage, title, state, required, "
          "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, asks, actions}], "
          "report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers, leftover_count}}`; "
+         "the last of `actions` of a step that is a function is `return`, its result `{value}`; "
          "`rto_ms` is -1 for a run that did not bring up all; "
          "`active` turns false when nothing is being done and nobody is waited for",
          NULL},

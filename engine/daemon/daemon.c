@@ -291,6 +291,7 @@ static void make_control(struct daemon *daemon)
         .peer = peer_site,
         .changed = run_changed,
         .committed = on_committed,
+        .host = &daemon->host,
     };
     daemon->runner = runner_new(&runner);
     struct jobs_world jobs = {

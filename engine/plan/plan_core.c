@@ -231,20 +231,6 @@ static int add_core(struct expansion *x, const struct core_row *row)
     return 0;
 }
 
-/* The arguments with the value of this site where they differ by site. */
-static json_t *args_here(const struct expansion *x, const struct plan_action *action)
-{
-    json_t *args = json_deep_copy(action->args);
-
-    for (size_t i = 0; x->world->here && i < action->verb->arg_count; i++) {
-        const char *key = verb_arg_key(&action->verb->args[i]);
-        json_t *value = json_object_get(json_object_get(args, key), x->world->here);
-        if (action->verb->args[i].per_site && value)
-            (void)json_object_set(args, key, value);
-    }
-    return args;
-}
-
 /* What concerns one machine does not hold up the others of an unplanned run. */
 static enum plan_on_failure on_failure_of(const struct expansion *x, const struct plan_step *step)
 {
@@ -277,10 +263,12 @@ static void add_steps(struct expansion *x)
         task->retry_times = step->retry_times;
         task->retry_wait_ms = step->retry_wait_ms;
         task->on_failure = on_failure_of(x, step);
+        task->body_first = step->body_first;
+        task->body_last = step->body_last;
         VEC_FOREACH(action, &step->actions) {
             struct plan_task_action *copy = plan_task_actions_push(&task->actions);
             copy->verb = action->verb;
-            copy->args = args_here(x, action);
+            copy->args = plan_args_here(x->world, action->verb, action->args);
             copy->line = action->line;
         }
     }

@@ -189,6 +189,29 @@ uint64_t runner_changes(const struct runner *runner)
     return runner->changes;
 }
 
+const struct verb *runner_verb(const struct runner *runner, const char *name)
+{
+    const struct plan_world world = runner_plan_world(runner);
+
+    for (size_t i = 0; i < world.verb_count; i++)
+        if (str_eq(world.verbs[i]->name, name))
+            return world.verbs[i];
+    return NULL;
+}
+
+struct plan_world runner_plan_world(const struct runner *runner)
+{
+    struct plan_world world = {
+        .verbs = runner->world.verbs,
+        .verb_count = runner->world.verb_count,
+        .here = runner->world.here->name,
+    };
+
+    if (!world.verbs)
+        world.verbs = verb_all(&world.verb_count);
+    return world;
+}
+
 /* --- A run ----------------------------------------------------------------------------------- */
 
 void run_must(int result, const struct err *err)
@@ -241,6 +264,8 @@ void run_move(struct run *run, enum run_state state, const char *reason)
 void step_move(struct run_step *step, enum step_state state)
 {
     sm_move(&step_sm, &step->state, (int)state);
+    if (state != STEP_RUNNING)
+        run_body_drop(step);
     run_changed(step->run);
 }
 
@@ -251,15 +276,17 @@ const struct plan_task *run_task(const struct run_step *step)
 
 const struct plan_task_action *run_action(const struct run_step *step)
 {
-    return &run_task(step)->actions.at[step->action];
+    return step->body ? &step->body->action : &run_task(step)->actions.at[step->action];
 }
 
 void run_free(struct run *run)
 {
     if (!run)
         return;
-    for (size_t i = 0; run->steps && i < run->tasks.len; i++)
+    for (size_t i = 0; run->steps && i < run->tasks.len; i++) {
+        run_body_drop(&run->steps[i]);
         loop_forget(run->runner->world.loop, &run->steps[i]);
+    }
     loop_forget(run->runner->world.loop, run);
     plan_tasks_done(&run->tasks);
     plan_free(run->plan);

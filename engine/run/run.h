@@ -18,6 +18,7 @@
 #include "base/json.h"
 #include "core/loop.h"
 #include "core/pool.h"
+#include "host/host.h"
 #include "sites/site.h"
 #include "state/state.h"
 #include "verbs/verb.h"
@@ -34,6 +35,9 @@ struct runner_world {
     void *ctx;
     /* The peer of that name; NULL: not paired. Stays the world's, lives as long as the runner. */
     struct site *(*peer)(void *ctx, const char *name);
+    const struct host *host;         /* runs the functions of steps; NULL: such plans are refused */
+    const struct verb *const *verbs; /* what plans can do; NULL: verb_all() */
+    size_t verb_count;
     /* Something of this run changed (state, step, result). Cheap; may be NULL. */
     void (*changed)(void *ctx, int64_t run);
     /* A machine's failover was committed by `who`, in this turn. May be NULL. */
@@ -101,8 +105,9 @@ int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
  *             asks: {question, by, until_ms, silence} (while it is "asking"),
  *             actions: [{verb, args, state, result, error, attempt}]}],
  *    report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers: [text], leftover_count}}
- * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone",
- * "asking".
+ * The actions of a step that is a function are those its newest attempt has asked for; the last one is
+ * "return" with result {value} when it has ended. step state: "waiting", "running", "retrying", "done",
+ * "failed", "skipped", "unknown", "undone", "asking".
  * rto_ms, rpo_ms: -1 while they cannot be told; rto_ms also of a run that did not bring up all.
  * `within` bounds one attempt of a step. `active`: something is being done, or waits for a person's
  * answer; a watcher may leave when it turns false. */

@@ -127,6 +127,8 @@ int run_request_after(struct runner *runner, const struct runner_spec *spec,
     request->of_run = row.id;
     (void)snprintf(request->plan_name, sizeof(request->plan_name), "%s", row.plan);
     request->document = json_incref(json_object_get(inputs, "document"));
+    if (json_object_get(inputs, "source"))
+        request->source = mem_strdup(json_get_str(inputs, "source", ""));
     request->machines = moved(inputs, spec);
     request->test_inputs = json_incref(inputs);
     return 0;

@@ -21,6 +21,7 @@
 void run_request_done(struct run_request *request)
 {
     json_decref(request->document);
+    free(request->source);
     json_decref(request->machines);
     json_decref(request->test_inputs);
     plan_tasks_done(&request->tasks);
@@ -107,7 +108,11 @@ static int find_document(struct runner *runner, const struct runner_spec *spec,
         return err->code == ERR_NOT_FOUND ? err_set(
                    err, ERR_NOT_FOUND, 0, "no plan \"%s\"; hint: muster plan list", spec->plan)
                                           : -1;
-    return json_parse(plan.document, strlen(plan.document), &request->document, err);
+    if (json_parse(plan.document, strlen(plan.document), &request->document, err) < 0)
+        return -1;
+    if (json_object_get(request->document, "source"))
+        request->source = mem_strdup(plan.source);
+    return 0;
 }
 
 /* --- Its machines ---------------------------------------------------------------------------------- */
@@ -376,13 +381,13 @@ int run_request_make(struct runner *runner, const struct runner_spec *spec,
         if ((spec->kind == RUN_CLEANUP ? request_cleanup(runner, spec, request, err)
                                        : run_request_after(runner, spec, request, err))
                 < 0
-            || run_tasks(runner, request->document, spec->kind, &request->plan, &request->tasks,
-                         err)
+            || run_tasks(runner, request->document, request->source, spec->kind, &request->plan,
+                         &request->tasks, err)
                    < 0)
             return -1;
     } else if (find_document(runner, spec, request, err) < 0
-               || run_tasks(runner, request->document, spec->kind, &request->plan, &request->tasks,
-                            err)
+               || run_tasks(runner, request->document, request->source, spec->kind, &request->plan,
+                            &request->tasks, err)
                       < 0
                || add_machines(runner, spec, request, err) < 0) {
         return -1;
@@ -414,11 +419,15 @@ static json_t *make_inputs(const struct runner *runner, const struct runner_spec
         request->test_inputs ? json_get_str(request->test_inputs, "call", name) : name;
 
     name_machines(request->machines, name);
-    return json_pack("{s:s, s:s, s:s, s:O, s:s, s:I, s:b, s:I, s:s, s:I, s:O}", "name", name,
-                     "site", runner->world.here->name, "call", call, "document", request->document,
-                     "hash", request->plan->hash, "point", (json_int_t)spec->point, "last_delta",
-                     spec->last_delta, "of_run", (json_int_t)request->of_run, "outcome", "",
-                     "finished_ms", (json_int_t)0, "machines", request->machines);
+    json_t *inputs =
+        json_pack("{s:s, s:s, s:s, s:O, s:s, s:I, s:b, s:I, s:s, s:I, s:O}", "name", name, "site",
+                  runner->world.here->name, "call", call, "document", request->document, "hash",
+                  request->plan->hash, "point", (json_int_t)spec->point, "last_delta",
+                  spec->last_delta, "of_run", (json_int_t)request->of_run, "outcome", "",
+                  "finished_ms", (json_int_t)0, "machines", request->machines);
+    if (request->source)
+        (void)json_object_set_new(inputs, "source", json_string(request->source));
+    return inputs;
 }
 
 static int put_row(struct runner *runner, const struct runner_spec *spec,

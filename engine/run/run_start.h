@@ -8,6 +8,7 @@ struct run_request {
     enum run_kind kind;
     char plan_name[PLAN_NAME_BYTES];
     json_t *document;
+    char *source; /* the text of `document` when it is needed; NULL */
     struct plan *plan;
     struct plan_tasks tasks;
     json_t *machines; /* as verb_call has them; "run" only where an earlier run is gone on with */

@@ -120,7 +120,8 @@ struct verb {
      * later steps shall know about machines (point, generation, ...): the run merges them into
      * `machines`. Its "warning" is shown. "instance" {machine, run, group, test, point, run_dir,
      * netns, definition} is a machine that this started. */
-    /* With a failure it may give a result too, for the report. */
+    /* With a failure it may give a result too, for the report. One that asks a question gives {"answer":
+     * true}, or {"answer": false} and ERR_STATE: a failure of a step, a result to a step's function. */
     int (*run)(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err);
     /* After a crash: was it done? Required unless effect is none. */
