@@ -128,6 +128,11 @@ struct job_follow {
 int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_job, struct err *err)
     MUST_CHECK;
 
+/* After a commit: the recovered machine's disks become its own. `ret_job` 0: they are already, it runs
+ * on those it came from. */
+int jobs_stream(struct jobs *jobs, const char *machine, const char *who, int64_t *ret_job,
+                struct err *err) MUST_CHECK;
+
 /* Gives a stored plan to a peer; tries again until the peer is there. */
 int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,
                    int64_t *ret_job, struct err *err) MUST_CHECK;

@@ -38,6 +38,7 @@ const struct job_kind *job_kind_protect(void);
 const struct job_kind *job_kind_unprotect(void);
 const struct job_kind *job_kind_reprotect(void);
 const struct job_kind *job_kind_follow(void);
+const struct job_kind *job_kind_stream(void);
 const struct job_kind *job_kind_copy_plan(void);
 const struct job_kind *job_kind_copy_settings(void);
 
@@ -102,6 +103,10 @@ struct job *job_find(struct jobs *jobs, const struct job_kind *kind, const char 
                      const char *peer);
 /* The world of `jobs`, for what checks before a job is made. */
 const struct jobs_world *jobs_world_of(const struct jobs *jobs);
+
+/* The run whose recovered machine it is; "": it runs on its own disks, or is not here. */
+int job_instance_of(const struct jobs *jobs, const char *machine, char ret_run[NAME_MAX_BYTES],
+                    struct err *err) MUST_CHECK;
 
 /* Parts of protect and unprotect. */
 

@@ -294,9 +294,8 @@ const struct job_kind *job_kind_reprotect(void)
 
 /* --- Asked for --------------------------------------------------------------------------- */
 
-/* The run whose recovered machine is the group's; "": it runs on its own disks. */
-static int instance_of(const struct jobs *jobs, const char *machine, char ret_run[NAME_MAX_BYTES],
-                       struct err *err)
+int job_instance_of(const struct jobs *jobs, const char *machine, char ret_run[NAME_MAX_BYTES],
+                    struct err *err)
 {
     CLEANUP(state_instances_done) struct state_instances instances = VEC_EMPTY;
 
@@ -332,7 +331,7 @@ int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t 
     char run[NAME_MAX_BYTES];
 
     if (state_protection_get(world->state, spec->machine, &row, err) < 0
-        || check_state(&row, err) < 0 || instance_of(jobs, spec->machine, run, err) < 0)
+        || check_state(&row, err) < 0 || job_instance_of(jobs, spec->machine, run, err) < 0)
         return -1;
     json_t *args = json_pack("{s:s, s:b, s:s}", "peer", row.peer, "accept_branch",
                              spec->accept_branch, "instance", run);
