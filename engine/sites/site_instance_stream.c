@@ -238,10 +238,9 @@ static int failed(struct estate *estate, const struct site_instance *instance,
     progress->done = now->done;
     if (++progress->tries > TRIES)
         return err_set(err, ERR_IO, 0,
-                       "disk %s: its point could not be read to the end%s%s; hint: the log of its "
+                       "disk %s: its point could not be read to the end; hint: the log of its "
                        "server is %s/nbd-%s.log",
-                       served->name, now->error[0] ? ": " : "", now->error, instance->dir,
-                       served->name);
+                       served->name, instance->dir, served->name);
     progress->started = false; /* begun again below */
     return provider->repair(provider, &view, &repaired, cancel, err);
 }
