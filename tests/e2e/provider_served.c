@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-#define KILLS 20
+#define KILLS 10
 
 static struct served s;
 

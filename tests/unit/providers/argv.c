@@ -102,8 +102,8 @@ static void a_tested_machine_is_served_and_isolated(void **unused)
         "\"file\",\"filename\":\"/run/t/vda.qcow2\"},\"node-name\":\"overlay0\"},\"node-name\":"
         "\"disk0\",\"throttle-group\":\"nolimit\"}\n",
         "\n-object iothread,id=thread0\n",
-        "\n-device virtio-blk-pci,id=blk0,drive=disk0,bootindex=1,iothread=thread0,werror=stop,"
-        "rerror=stop\n",
+        "\n-device virtio-blk-pci,id=blk0,drive=disk0,bootindex=1,iothread=thread0,",
+        ",werror=stop,rerror=stop\n",
         "\n-netdev user,id=nic0,restrict=on\n",
         "\n-netdev tap,id=nic1,",
     };
