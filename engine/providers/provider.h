@@ -40,13 +40,12 @@ struct provider_instance {
 
 /* A served disk on its way to be one of its own. */
 struct provider_stream {
-    bool own;        /* it is: QEMU uses the point no longer */
-    bool there;      /* the job is, at work or waiting */
-    bool failed;     /* it waits because of an error, or ended with one */
-    bool no_space;   /* ... and the file system is full */
-    uint64_t done;   /* bytes looked at */
-    uint64_t total;  /* the disk's size */
-    char error[200]; /* of a job that ended */
+    bool own;       /* it is: QEMU uses the point no longer */
+    bool there;     /* the job is, at work or waiting */
+    bool failed;    /* it waits because of an error */
+    bool no_space;  /* ... and the file system is full */
+    uint64_t done;  /* bytes looked at */
+    uint64_t total; /* the disk's size */
 };
 
 /* A machine that runs already, started by somebody else. */

@@ -6,9 +6,8 @@
  *
  * (diskN lets a stream run on overlayN beside them. It must be a node that QEMU knows for a filter:
  * a raw one hides that what overlayN lacks is in pointN, and a full mirror takes it for zeros.) It
- * and waits for its server when that dies: first in the NBD node (reconnect-delay), then stopped by
- * its error, until `repair`. Disks that are served have no iothread: the NBD client of some QEMUs
- * does not survive a reconnect in one. */
+ * waits for its server when that dies: first in the NBD node (reconnect-delay), then stopped by
+ * its error, until `repair`. A disk that was streamed into its overlay ends there. */
 #include "providers/provider_qemu.h"
 
 #include "base/mem.h"
@@ -115,7 +114,7 @@ static void add_disk(struct qemu_argv *argv, const struct provider_qemu *qemu,
                      const struct provider_instance *instance, size_t i)
 {
     CLEANUP(json_freep) json_t *blockdev = NULL;
-    bool iothread = instance->machine->disks.at[i].iothread && !instance->served;
+    bool iothread = instance->machine->disks.at[i].iothread;
     char node[QEMU_NODE_BYTES];
     char own_thread[40] = "";
 

@@ -56,15 +56,14 @@ static int look(struct qmp *qmp, size_t disk, struct provider_stream *ret_stream
         return err_set(err, ERR_NOT_FOUND, 0, "this QEMU has no node %s", overlay);
     *ret_stream = (struct provider_stream){
         .own = !blocks_find(&nodes, point),
-        .there = state.there && !state.ended,
-        .failed = state.failed || (state.ended && state.error[0]),
+        .there = state.there,
+        .failed = state.failed,
         .no_space = state.no_space,
         .done = state.done,
         .total = blocks_find(&nodes, overlay)->size,
     };
     if (ret_stream->own)
         ret_stream->done = ret_stream->total;
-    (void)snprintf(ret_stream->error, sizeof(ret_stream->error), "%s", state.error);
     return 0;
 }
 
@@ -89,8 +88,6 @@ static int set_going(struct qmp *qmp, size_t disk, uint64_t rate_per_s, struct c
 
     names_of(disk, job, overlay, point);
     if (look(qmp, disk, &now, cancel, err) < 0 || stream_look(qmp, job, &state, cancel, err) < 0)
-        return -1;
-    if (state.ended && stream_cancel(qmp, job, cancel, err) < 0)
         return -1;
     if (now.own)
         return 0;

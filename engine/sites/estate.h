@@ -202,6 +202,11 @@ int estate_instance_source(struct estate *estate, const char *run, const char *m
                            uint64_t generation, struct source **ret_source, struct cancel *cancel,
                            struct err *err) MUST_CHECK;
 
+/* The sites have a point in common again that was cut after the machine was recovered: the change maps
+ * kept when its disks were streamed (DISK.changes) go. None there is fine. */
+int estate_instance_drop_changes(struct estate *estate, const char *run, const char *machine,
+                                 struct err *err) MUST_CHECK;
+
 /* 0 when no recovered machine here reads its disks from the replica of `group`. ERR_STATE: one does,
  * running or not (its run is named); ERR_CORRUPT: a machine's file cannot be read, so nobody knows. */
 int estate_check_unused(struct estate *estate, const char *group, struct err *err) MUST_CHECK;

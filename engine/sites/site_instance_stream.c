@@ -133,6 +133,26 @@ static int keep_changes(const struct site_instance *instance, size_t disk,
     return change_map_write(path, &map, err);
 }
 
+int estate_instance_drop_changes(struct estate *estate, const char *run, const char *machine,
+                                 struct err *err)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    char lock[NAME_MAX_BYTES * 2];
+
+    machine_init(&instance.machine);
+    (void)snprintf(lock, sizeof(lock), "%s-%s", run, machine);
+    estate_machine_lock(estate, lock);
+    int rc = site_instance_load(estate, run, machine, &instance, err);
+    for (size_t i = 0; rc == 0 && i < instance.served.len; i++) {
+        CLEANUP(mem_freep)
+        char *path = mem_printf("%s/%s.changes", instance.dir, instance.served.at[i].name);
+
+        rc = change_map_remove(path, err);
+    }
+    estate_machine_unlock(estate, lock);
+    return rc;
+}
+
 /* The most that streaming may add: what the replica's head takes, as far as the overlay lacks it. */
 static uint64_t room_needed(const struct provider_served_disk *disk, uint64_t size,
                             uint64_t written)
@@ -238,10 +258,9 @@ static int failed(struct estate *estate, const struct site_instance *instance,
     progress->done = now->done;
     if (++progress->tries > TRIES)
         return err_set(err, ERR_IO, 0,
-                       "disk %s: its point could not be read to the end%s%s; hint: the log of its "
+                       "disk %s: its point could not be read to the end; hint: the log of its "
                        "server is %s/nbd-%s.log",
-                       served->name, now->error[0] ? ": " : "", now->error, instance->dir,
-                       served->name);
+                       served->name, instance->dir, served->name);
     progress->started = false; /* begun again below */
     return provider->repair(provider, &view, &repaired, cancel, err);
 }

@@ -21,14 +21,12 @@ static void read_job(const json_t *job, struct stream_state *state)
 
     *state = (struct stream_state){
         .there = true,
-        .ended = str_eq(status, "concluded") || str_eq(status, "null"),
         .paused = str_eq(status, "paused"),
         .failed = !str_eq(io, "ok"),
         .no_space = str_eq(io, "nospace"),
         .done = json_get_u64(job, "offset", 0),
         .total = json_get_u64(job, "len", 0),
     };
-    (void)snprintf(state->error, sizeof(state->error), "%s", json_get_str(job, "error", ""));
 }
 
 int stream_look(struct qmp *qmp, const char *job, struct stream_state *ret_state,
@@ -52,9 +50,8 @@ int stream_start(struct qmp *qmp, const char *job, const char *node, uint64_t ra
                  struct cancel *cancel, struct err *err)
 {
     return qmp_command(qmp, "block-stream",
-                       json_pack("{s:s, s:s, s:I, s:s, s:b}", "job-id", job, "device", node,
-                                 "speed", (json_int_t)rate_per_s, "on-error", "stop",
-                                 "auto-dismiss", 0),
+                       json_pack("{s:s, s:s, s:I, s:s}", "job-id", job, "device", node, "speed",
+                                 (json_int_t)rate_per_s, "on-error", "stop"),
                        NULL, cancel, err);
 }
 
@@ -96,19 +93,16 @@ int stream_cancel(struct qmp *qmp, const char *job, struct cancel *cancel, struc
     if (!state.there)
         return 0;
     /* Refused when it has just ended: looking tells. */
-    if (!state.ended
-        && qmp_command(qmp, "block-job-cancel", json_pack("{s:s, s:b}", "device", job, "force", 1),
-                       NULL, cancel, &refused)
-               < 0
+    if (qmp_command(qmp, "block-job-cancel", json_pack("{s:s, s:b}", "device", job, "force", 1),
+                    NULL, cancel, &refused)
+            < 0
         && refused.code != ERR_STATE && refused.code != ERR_NOT_FOUND)
         return err_set(err, refused.code, refused.sys, "%s", refused.text);
-    while (state.there && !state.ended)
+    while (state.there)
         if (cancel_sleep(cancel, LOOK_MS, err) < 0
             || stream_look(qmp, job, &state, cancel, err) < 0)
             return err_wrap(err, "wait for the end of job %s", job);
-    if (!state.there)
-        return 0;
-    return qmp_command(qmp, "job-dismiss", json_pack("{s:s}", "id", job), NULL, cancel, err);
+    return 0;
 }
 
 /* --- Stop and cont --------------------------------------------------------------------------- */
@@ -134,7 +128,7 @@ static int hold_all(struct qmp *qmp, struct job_names *held, struct cancel *canc
         struct err refused = ERR_EMPTY;
 
         read_job(entry, &state);
-        if (!str_eq(json_get_str(entry, "type", ""), "stream") || state.ended || state.paused
+        if (!str_eq(json_get_str(entry, "type", ""), "stream") || state.paused
             || strlen(id) >= JOB_BYTES || tell(qmp, "block-job-pause", id, cancel, &refused) < 0)
             continue;
         (void)snprintf(job_names_push(held)->id, JOB_BYTES, "%s", id);
@@ -151,7 +145,7 @@ static int wait_held(struct qmp *qmp, const struct job_names *held, struct cance
         for (;;) {
             if (stream_look(qmp, name->id, &state, cancel, err) < 0)
                 return -1;
-            if (!state.there || state.ended || state.paused)
+            if (!state.there || state.paused)
                 break;
             if (cancel_sleep(cancel, LOOK_MS, err) < 0)
                 return err_wrap(err, "wait for job %s to hold still", name->id);

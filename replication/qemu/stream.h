@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A block-stream job: what an image lacks is copied into it from what lies below, while the machine
- * works. The job is found again by its name and outlives whoever started it. An error does not end it, it waits
- * (a job that ends while a machine with an iothread is stopped or continued ends QEMU 7.2), and at its
- * end it stays to be read until it is dismissed. */
+ * works. The job is found again by its name and outlives whoever started it. Two rules keep QEMU 7.2
+ * alive (docs/qemu.md): an error makes the job wait instead of ending it, and it goes by itself when
+ * it ends, so that its end is seen in the image's chain alone. */
 #pragma once
 
 #include "qemu/qmp.h"
@@ -11,14 +11,12 @@
 #include <stdint.h>
 
 struct stream_state {
-    bool there;      /* the job is: at work, waiting, or ended and not dismissed */
-    bool ended;      /* completed, failed or cancelled: the image tells which */
-    bool paused;     /* by somebody, or by an error */
-    bool failed;     /* it waits because of an error */
-    bool no_space;   /* ... which is a full file system */
-    uint64_t done;   /* bytes looked at */
-    uint64_t total;  /* of so many */
-    char error[200]; /* of one that ended with it */
+    bool there;    /* the job is: at work or waiting */
+    bool paused;   /* by somebody, or by an error */
+    bool failed;   /* it waits because of an error */
+    bool no_space; /* ... which is a full file system */
+    uint64_t done; /* bytes looked at */
+    uint64_t total;
 };
 int stream_look(struct qmp *qmp, const char *job, struct stream_state *ret_state,
                 struct cancel *cancel, struct err *err) MUST_CHECK;
@@ -30,7 +28,7 @@ int stream_set_rate(struct qmp *qmp, const char *job, uint64_t rate_per_s, struc
 /* Lets one that waits go on (its error is forgotten). */
 int stream_go_on(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
     MUST_CHECK;
-/* Cancels it and waits until it has ended, dismisses it; what was copied stays. None there is fine. */
+/* Cancels it and waits until it is gone; what was copied stays. None there is fine. */
 int stream_cancel(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 

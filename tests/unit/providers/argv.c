@@ -101,7 +101,9 @@ static void a_tested_machine_is_served_and_isolated(void **unused)
         "\"node-name\":\"point0\",\"read-only\":true},\"driver\":\"qcow2\",\"file\":{\"driver\":"
         "\"file\",\"filename\":\"/run/t/vda.qcow2\"},\"node-name\":\"overlay0\"},\"node-name\":"
         "\"disk0\",\"throttle-group\":\"nolimit\"}\n",
-        "\n-device virtio-blk-pci,id=blk0,drive=disk0,bootindex=1,werror=stop,rerror=stop\n",
+        "\n-object iothread,id=thread0\n",
+        "\n-device virtio-blk-pci,id=blk0,drive=disk0,bootindex=1,iothread=thread0,",
+        ",werror=stop,rerror=stop\n",
         "\n-netdev user,id=nic0,restrict=on\n",
         "\n-netdev tap,id=nic1,",
     };
@@ -128,9 +130,34 @@ static void a_tested_machine_is_served_and_isolated(void **unused)
         if (!strstr(got, want[i]))
             fail_msg("%s\nlacks%s", got, want[i]);
     assert_null(strstr(got, "/nonexistent"));
-    assert_null(strstr(got, "iothread"));
     assert_null(strstr(got, "\n-S"));
     assert_null(strstr(got, "agent"));
+}
+
+static void a_disk_that_was_streamed_needs_no_server(void **unused)
+{
+    static const char want[] =
+        "\n-blockdev {\"driver\":\"throttle\",\"file\":{\"backing\":null,\"driver\":\"qcow2\","
+        "\"file\":{\"driver\":\"file\",\"filename\":\"/run/t/vda.qcow2\"},\"node-name\":"
+        "\"overlay0\"},\"node-name\":\"disk0\",\"throttle-group\":\"nolimit\"}\n";
+    CLEANUP(machine_done) struct machine machine;
+    CLEANUP(provider_served_disks_free) struct provider_served_disks served = VEC_EMPTY;
+    struct provider_instance instance = {
+        .machine = &machine, .run_dir = "/run/t", .netns = "", .served = &served};
+    CLEANUP(mem_freep) char *got = NULL;
+    struct provider_served_disk *disk = provider_served_disks_push(&served);
+
+    (void)unused;
+    parse("{\"name\":\"db1\",\"memory\":\"1GiB\",\"disks\":["
+          "{\"path\":\"/nonexistent/a.raw\",\"format\":\"raw\"}]}",
+          &machine);
+    disk->own = true;
+    (void)snprintf(disk->name, sizeof(disk->name), "vda");
+    (void)snprintf(disk->overlay, sizeof(disk->overlay), "/run/t/vda.qcow2");
+    got = lines_of(&instance, false);
+    if (!strstr(got, want))
+        fail_msg("%s\nlacks%s", got, want);
+    assert_null(strstr(got, "nbd"));
 }
 
 static void taps_have_names_of_their_own_that_fit(void **unused)
@@ -165,6 +192,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_own_machine_has_this_command_line),
         cmocka_unit_test(a_tested_machine_is_served_and_isolated),
+        cmocka_unit_test(a_disk_that_was_streamed_needs_no_server),
         cmocka_unit_test(taps_have_names_of_their_own_that_fit),
     };
     return cmocka_run_group_tests_name("argv", tests, NULL, NULL);
