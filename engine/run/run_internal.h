@@ -153,6 +153,8 @@ struct run_job {
     json_t *machines;
     char *call_run;
     char action_id[64];
+    char *plan;
+    char *title; /* the step's */
     int rc;
     enum verb_answer answer;
     json_t *result;
