@@ -38,9 +38,10 @@ static const struct scenario scenarios[] = {
     {.name = "unplanned", .kind = RUN_UNPLANNED},
     {.name = "unplanned without the source", .kind = RUN_UNPLANNED, .unreachable = true},
     {.name = "planned, cancelled", .kind = RUN_PLANNED, .cancel = true},
-    {.name = "a command, an address, a message",
+    {.name = "a question, a command, an address, a message",
      .kind = RUN_UNPLANNED,
      .step = "\"actions\": ["
+             " {\"verb\": \"approve\", \"args\": {\"value\": \"Well?\"}},"
              " {\"verb\": \"run_command\", \"args\": {\"value\": \"/bin/x\"}},"
              " {\"verb\": \"assign_ip\", \"args\": {\"machine\": \"db1\","
              "  \"address\": \"10.20.0.11/24\"}},"
@@ -98,6 +99,19 @@ static void cancel_midway(struct run_world *world, int64_t run)
     }
 }
 
+/* Says yes to whatever is asked. */
+static const char *settle(struct run_world *world, int64_t run)
+{
+    const char *state = run_world_settle(world, run);
+    size_t step;
+
+    while (strcmp(state, "paused") == 0) {
+        EXPECT_OK(runner_answer(world->runner, run, SIZE_MAX, true, "", "ada", &step, &err));
+        state = run_world_settle(world, run);
+    }
+    return state;
+}
+
 static void live(const struct scenario *scenario, const char *dir, struct shared *shared)
 {
     struct run_world world;
@@ -108,7 +122,7 @@ static void live(const struct scenario *scenario, const char *dir, struct shared
     int64_t run = find_or_start(&world, scenario, scenario->kind);
     if (scenario->cancel)
         cancel_midway(&world, run);
-    (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s", run_world_settle(&world, run));
+    (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s", settle(&world, run));
     if (scenario->cleanup) {
         int64_t cleanup = find_or_start(&world, scenario, RUN_CLEANUP);
         (void)snprintf(shared->ends[1], sizeof(shared->ends[1]), "%s",
