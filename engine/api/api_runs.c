@@ -39,15 +39,20 @@ static int read_spec(const struct api_request *req, struct runner_spec *ret_spec
     const char *kind_name = json_get_str(in, "kind", "");
     int kind = run_kind_parse(kind_name);
 
-    if (kind != RUN_TEST && kind != RUN_PLANNED && kind != RUN_UNPLANNED && kind != RUN_CLEANUP)
+    bool after = kind == RUN_CLEANUP || kind == RUN_COMMIT || kind == RUN_ROLLBACK
+                 || kind == RUN_CHANGE_POINT;
+
+    if (kind < 0 || kind == RUN_DRY)
         return err_set(err, ERR_INVALID, 0,
-                       "unknown kind \"%.32s\"; hint: test, planned, unplanned or cleanup",
+                       "unknown kind \"%.32s\"; hint: test, planned, unplanned, failback, cleanup, "
+                       "commit, rollback or change-point",
                        kind_name);
     if (plan && machine)
         return err_set(err, ERR_INVALID, 0, "name either a plan or a machine");
-    if (!plan && !machine && (kind != RUN_CLEANUP || !json_object_get(in, "of_run")))
+    if (!plan && !machine && (!after || !json_object_get(in, "of_run")))
         return err_set(err, ERR_INVALID, 0, "name a plan or a machine");
-    *ret_document = machine ? plan_document_for_machine(machine, has_agent(req, machine)) : NULL;
+    *ret_document =
+        machine && !after ? plan_document_for_machine(machine, has_agent(req, machine)) : NULL;
     *ret_spec = (struct runner_spec){
         .plan = plan ? plan : machine,
         .document = *ret_document,
@@ -191,12 +196,15 @@ const struct api_route *api_routes_runs(void)
     static const struct api_field start_fields[] = {
         {"plan", API_NAME, false, "a stored plan; this or `machine`"},
         {"machine", API_NAME, false, "one machine, without a plan of one's own"},
-        {"kind", API_TEXT, true, "`test`, `planned`, `unplanned` or `cleanup`"},
+        {"kind", API_TEXT, true,
+         "`test`, `planned`, `unplanned`, `failback`, `cleanup`, `commit`, `rollback` or "
+         "`change-point`"},
         {"point", API_NUMBER, false, "the point to use; the newest one without it"},
         {"last_delta", API_BOOL, false,
          "unplanned: try to shut the machines down and fetch a last delta"},
         {"of_run", API_NUMBER, false,
-         "cleanup: the test run; without it the newest of that plan that is to be cleaned"},
+         "cleanup: the test run; commit, rollback, change-point: the failover's; without it the "
+         "newest of that plan or machine"},
         {0},
     };
     static const struct api_field list_fields[] = {
@@ -230,6 +238,7 @@ const struct api_route *api_routes_runs(void)
          "cancellable, past_no_return, machines, steps: [{index, stage, title, state, required, "
          "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, asks, actions}], "
          "report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers, leftover_count}}`; "
+         "the last of `actions` of a step that is a function is `return`, its result `{value}`; "
          "`rto_ms` is -1 for a run that did not bring up all; "
          "`active` turns false when nothing is being done and nobody is waited for",
          NULL},

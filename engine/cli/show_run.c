@@ -327,9 +327,15 @@ static void next_line(const json_t *run, struct str *out)
     else if (str_eq(state, "failed"))
         failed_line(run, out);
     else if (str_eq(state, "awaiting-commit"))
-        str_add(out, "  next: it runs here and is not protected; commit and failback are not in "
-                     "this release: \"After a failover\" in docs/operating.md gives it disks of "
-                     "its own and protects it the other way round\n");
+        str_addf(out,
+                 "  next: `muster commit %" PRId64 "` makes it final and protects it to the other "
+                 "site; until then `muster rollback %" PRId64 "` or `muster change-point %" PRId64
+                 " --point N`\n",
+                 id, id, id);
+    else if (str_eq(state, "committed"))
+        str_add(out, "  next: nothing; `muster status` shows how far it is protected again\n");
+    else if (str_eq(state, "rolling-back"))
+        str_addf(out, "  next: `muster rollback %" PRId64 "` goes on with it\n", id);
 }
 
 void show_run_end(const json_t *run, struct str *out)

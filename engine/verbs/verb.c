@@ -8,12 +8,18 @@
 static const char *const kind_names[RUN_KIND_COUNT] = {
     [RUN_TEST] = "test",         [RUN_PLANNED] = "planned", [RUN_UNPLANNED] = "unplanned",
     [RUN_FAILBACK] = "failback", [RUN_CLEANUP] = "cleanup", [RUN_DRY] = "dry",
+    [RUN_COMMIT] = "commit",     [RUN_ROLLBACK] = "rollback", [RUN_CHANGE_POINT] = "change-point",
 };
 
 /* A new verb is a file and a line here. */
 /* clang-format off */
 static const struct verb *const table[] = {
     &verb_failover,
+    &verb_failback,
+    &verb_commit,
+    &verb_rollback,
+    &verb_change_point,
+    &verb_reprotect,
     &verb_wait_until,
     &verb_check,
     &verb_run_command,

@@ -3,9 +3,10 @@
  * sites; never the database, the run or Lua. run, probe and undo are called on pool threads and
  * block; asking for what is already so succeeds.
  *
- * Words for plans: failover "MACHINE" · wait_until { ... } · check { ... } · run_command { "/PROGRAM",
- * ... } · approve { "QUESTION", ... } · assign_ip { "MACHINE", ... } ·
- * notify { "https://...", text = ... }
+ * Words for plans: failover "MACHINE" · failback "MACHINE" · commit "MACHINE" · rollback "MACHINE"
+ * · change_point { "MACHINE", point = N } · reprotect "MACHINE" · wait_until { ... } · check { ... }
+ * · run_command { "/PROGRAM", ... } · approve { "QUESTION", ... } · assign_ip { "MACHINE", ... }
+ * · notify { "https://...", text = ... }
  * The safe core, put in by the engine per kind of run (plan/plan.h):
  *   core_shutdown {machine}     guest shut down, process kept; undo: started again
  *   core_final_sync {group}     the last delta of a quiet source, then no more; undo: released
@@ -35,6 +36,9 @@ enum run_kind {
     RUN_FAILBACK,
     RUN_CLEANUP,
     RUN_DRY,
+    RUN_COMMIT, /* these three follow a failover, and work on its run */
+    RUN_ROLLBACK,
+    RUN_CHANGE_POINT,
     RUN_KIND_COUNT
 };
 const char *run_kind_name(enum run_kind kind);
@@ -78,6 +82,11 @@ static inline const char *verb_arg_key(const struct verb_arg *arg)
     return arg->type == ARG_MACHINE ? "machine" : arg->type == ARG_ADDRESS ? "address" : "value";
 }
 
+#define RUN_KIND_BIT(kind) (1U << (unsigned)(kind))
+/* Kinds that move a machine for real. */
+#define RUN_KINDS_REAL                                                                     \
+    (RUN_KIND_BIT(RUN_PLANNED) | RUN_KIND_BIT(RUN_UNPLANNED) | RUN_KIND_BIT(RUN_FAILBACK))
+
 enum verb_effect { EFFECT_NONE, EFFECT_REVERSIBLE, EFFECT_DESTRUCTIVE };
 enum verb_answer { ANSWER_NOT_DONE, ANSWER_DONE, ANSWER_UNKNOWN };
 
@@ -108,13 +117,16 @@ struct verb {
     enum verb_effect effect;
     bool idempotent;      /* what may or may not have happened is simply done again */
     bool moves_ownership; /* a declaration only, never inside a body */
+    bool brings_up;       /* a plan's verb that starts the machine: the safe core is built for it */
+    unsigned only;        /* RUN_KIND_BIT set of the kinds it has a part in; 0: all */
     bool asks;            /* a person answers: the run waits for him instead of calling `run` */
     bool core;            /* used by the fixed safe core; not a word for plans */
     /* `ret_result` gets a new reference (an object) on success. Its "facts" {NAME: {...}} are what
      * later steps shall know about machines (point, generation, ...): the run merges them into
      * `machines`. Its "warning" is shown. "instance" {machine, run, group, test, point, run_dir,
      * netns, definition} is a machine that this started. */
-    /* With a failure it may give a result too, for the report. */
+    /* With a failure it may give a result too, for the report. One that asks a question gives {"answer":
+     * true}, or {"answer": false} and ERR_STATE: a failure of a step, a result to a step's function. */
     int (*run)(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err);
     /* After a crash: was it done? Required unless effect is none or it is idempotent. */

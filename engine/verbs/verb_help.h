@@ -15,6 +15,10 @@ const char *verb_group_of(const struct verb_call *call, const char *machine);
 uint64_t verb_point_of(const struct verb_call *call, const char *machine);
 bool verb_is_test(const struct verb_call *call); /* a test, or the cleanup of one */
 
+/* What follows a failover is about those that came over: another of its plan is no error, and the
+ * result says so. */
+bool verb_not_moved(const struct verb_call *call, const char *machine, json_t **ret_result);
+
 /* {"facts": {MACHINE: facts}}; steals `facts`. */
 json_t *verb_facts(const char *machine, json_t *facts);
 /* In an unplanned run a source that is out of reach is a warning, not an error: turns ERR_NET and
@@ -36,6 +40,11 @@ int verb_site(const struct verb_call *call, const char *name, struct site **ret_
 
 /* The rows. */
 extern const struct verb verb_failover;
+extern const struct verb verb_failback;
+extern const struct verb verb_commit;
+extern const struct verb verb_rollback;
+extern const struct verb verb_change_point;
+extern const struct verb verb_reprotect;
 extern const struct verb verb_wait_until;
 extern const struct verb verb_check;
 extern const struct verb verb_run_command;
