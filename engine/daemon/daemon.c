@@ -209,8 +209,8 @@ static int catch_signals(struct daemon *daemon, struct err *err)
 
 static int make_dirs(const struct daemon *daemon, struct err *err)
 {
-    static const char *const names[] = {"replicas",  "sessions", "machines",
-                                        "instances", "keys",     "runs"};
+    static const char *const names[] = {"replicas", "sessions", "machines", "instances",
+                                        "keys",     "runs",     "secrets"};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         CLEANUP(mem_freep) char *dir = path_join(daemon->config.dir, names[i]);

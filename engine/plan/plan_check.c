@@ -154,8 +154,8 @@ static void check_arg(struct plan_builder *b, const struct plan_action *action,
                    arg->name ? "'" : "its ", c.name, arg->name ? "'" : "", arg->help);
     else if (value && json_is_object(value) && arg->per_site)
         check_per_site(&c, value);
-    else if (value && json_is_object(value) && json_object_size(value) > 0
-             && arg->type != ARG_TABLE)
+    else if (value && json_is_object(value) && json_object_size(value) > 0 && arg->type != ARG_TABLE
+             && arg->type != ARG_DATA)
         plan_error(b, &c.at, "%s: %s cannot differ by site", action->verb->name, c.name);
     else if (value)
         check_value(&c, value);

@@ -157,6 +157,34 @@ static void check_nic(const struct value_check *c, const json_t *value)
         must_be(c, "the card's number in the machine's definition, from 1, or its MAC");
 }
 
+/* "https://HOST..." or "http://HOST..."; who it is for, and no secret of it. */
+static void check_url(const struct value_check *c, const json_t *value)
+{
+    const char *url = json_string_value(value);
+    const char *host = !url                          ? NULL
+                       : str_starts(url, "https://") ? url + strlen("https://")
+                       : str_starts(url, "http://")  ? url + strlen("http://")
+                                                     : NULL;
+    const char *verb = c->action->verb->name;
+
+    if (!host || !*host || *host == '/' || *host == ':') {
+        plan_error(c->b, &c->at, "%s: %s must be a URL; hint: \"https://hooks.example.com/muster\"",
+                   verb, c->name);
+        return;
+    }
+    for (const char *at = url; *at; at++)
+        if ((unsigned char)*at <= 0x20 || (unsigned char)*at >= 0x7f) {
+            plan_error(c->b, &c->at, "%s: %s: the URL has blanks or characters outside of ASCII",
+                       verb, c->name);
+            return;
+        }
+    if (memchr(host, '@', strcspn(host, "/?#")))
+        plan_error(c->b, &c->at,
+                   "%s: %s: a URL in a plan names no user and no password: plans are shown; hint:"
+                   " token_file",
+                   verb, c->name);
+}
+
 bool plan_check_value(const struct value_check *c, const json_t *value)
 {
     switch (c->arg->type) {
@@ -170,6 +198,11 @@ bool plan_check_value(const struct value_check *c, const json_t *value)
         return true;
     case ARG_IPS:
         check_list(c, value, "an address like \"10.0.0.5\" or a list", check_ip);
+        return true;
+    case ARG_URL: check_url(c, value); return true;
+    case ARG_DATA:
+        if (!json_is_object(value) && !json_is_array(value))
+            must_be(c, "a table");
         return true;
     case ARG_WORD: check_word(c, value); return true;
     case ARG_PERSON: check_person(c, value); return true;

@@ -40,6 +40,8 @@ static void job_free(struct run_job *job)
     json_decref(job->result);
     run_talk_free(job->talk);
     free(job->call_run);
+    free(job->plan);
+    free(job->title);
     free(job);
 }
 
@@ -223,11 +225,13 @@ static struct run_job *new_job(struct run *run, const struct plan_task_action *a
     job->verb = action->verb;
     job->args = json_deep_copy(action->args);
     job->machines = json_deep_copy(run->machines);
+    job->plan = mem_strdup(run->row.plan);
     job->call_run = mem_strdup(json_get_str(run->inputs, "call", run->name));
     job->call = (struct verb_call){
         .kind = run->kind,
         .run = job->call_run,
         .action_id = job->action_id,
+        .plan = job->plan,
         .run_name = run->name,
         .args = job->args,
         .machines = job->machines,
@@ -243,6 +247,8 @@ static void name_job(struct run_job *job, size_t step, int64_t attempt, size_t a
 {
     (void)snprintf(job->action_id, sizeof(job->action_id), "%zu.%" PRId64 ".%zu", step, attempt,
                    action);
+    job->title = mem_strdup(job->run->tasks.at[step].title);
+    job->call.step = job->title;
 }
 
 struct state_action *run_journal_add(struct run_step *step, const char *verb, const json_t *args)

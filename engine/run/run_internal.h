@@ -172,6 +172,8 @@ struct run_job {
     json_t *machines;
     char *call_run;
     char action_id[64];
+    char *plan;
+    char *title;           /* the step's */
     struct run_talk *talk; /* MODE_BODY */
     int rc;
     enum verb_answer answer;

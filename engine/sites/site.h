@@ -105,6 +105,9 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
  *   "instance.commit"    {machine, run}              -> {own}    final; `own`: on its own disks again
  *   "instance.leftovers" {run}                      -> {left: [text]}
+ *   "hook.post"          {url, key, body, token_file, within_ms} -> {status}  posts the JSON `body`;
+ *                                                      `key`: Idempotency-Key; token_file: a
+ *                                                      name in the site's secrets/
  *   "guest.network"      {machine, run, test, nic, addresses, gateways, dns, id} -> {mac, interface,
  *                                                      ipv4, ipv6, holds, text, before}  a card of
  *                                                      the guest (nic: 1.. or MAC), whether it is

@@ -46,6 +46,7 @@ static const struct site_ask_row table[] = {
     {"guest.network", ask_guest_network, false},
     {"guest.assign", ask_guest_assign, false},
     {"guest.restore", ask_guest_restore, false},
+    {"hook.post", ask_hook_post, false},
     {"probe.tcp", ask_probe_tcp, false},
     {"probe.agent", ask_probe_agent, false},
     {"probe.console", ask_probe_console, false},

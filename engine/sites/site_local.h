@@ -32,6 +32,7 @@ site_ask_fn ask_instance_stream, ask_instance_stream_stop;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;
 
 site_ask_fn ask_guest_network, ask_guest_assign, ask_guest_restore;
+site_ask_fn ask_hook_post;
 site_ask_fn ask_command_start, ask_command_observe, ask_command_stop;
 
 /* Points in one answer of "group.points". */

@@ -96,9 +96,11 @@ struct sim_world {
     struct sim_effect effects[SIM_EFFECTS_MAX];
     struct sim_fault faults[SIM_FAULTS_MAX];
     struct sim_command commands[SIM_COMMANDS_MAX];
-    int64_t command_ms;            /* how long each command takes */
-    int command_exit;              /* and what it ends with */
-    bool command_lost;             /* nobody can tell how any of them ended */
+    int64_t command_ms;  /* how long each command takes */
+    int command_exit;    /* and what it ends with */
+    bool command_lost;   /* nobody can tell how any of them ended */
+    char hook_body[512]; /* the last that was posted */
+    char hook_key[SIM_NAME_BYTES];
     char leftover[SIM_NAME_BYTES]; /* something a cleanup does not find; "": nothing */
 };
 

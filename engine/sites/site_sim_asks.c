@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "sites/site_sim_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -408,6 +409,18 @@ static int probe(struct sim_ask *ask, struct err *err)
     return 0;
 }
 
+static int hook_post(struct sim_ask *ask, struct err *err)
+{
+    CLEANUP(mem_freep) char *body = json_text(json_object_get(ask->args, "body"));
+
+    if (sim_begin(ask, err) < 0)
+        return -1;
+    (void)snprintf(ask->world->hook_body, sizeof(ask->world->hook_body), "%s", body);
+    sim_copy_name(ask->world->hook_key, json_get_str(ask->args, "key", ""));
+    *ask->ret_result = json_pack("{s:i}", "status", 204);
+    return sim_end(ask, true, err);
+}
+
 /* --- The table ------------------------------------------------------------------------------- */
 
 static const struct {
@@ -437,6 +450,7 @@ static const struct {
     {"instance.observe", NULL, instance_observe},
     {"instance.remove", NULL, instance_remove},
     {"instance.leftovers", NULL, leftovers},
+    {"hook.post", NULL, hook_post},
     {"guest.network", NULL, sim_guest_network},
     {"guest.assign", NULL, sim_guest_assign},
     {"guest.restore", NULL, sim_guest_restore},

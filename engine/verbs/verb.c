@@ -25,6 +25,7 @@ static const struct verb *const table[] = {
     &verb_run_command,
     &verb_approve,
     &verb_assign_ip,
+    &verb_notify,
     &verb_core_shutdown,
     &verb_core_final_sync,
     &verb_core_hold,

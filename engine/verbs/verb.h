@@ -6,6 +6,7 @@
  * Words for plans: failover "MACHINE" · failback "MACHINE" · commit "MACHINE" · rollback "MACHINE"
  * · change_point { "MACHINE", point = N } · reprotect "MACHINE" · wait_until { ... } · check { ... }
  * · run_command { "/PROGRAM", ... } · approve { "QUESTION", ... } · assign_ip { "MACHINE", ... }
+ * · notify { "https://...", text = ... }
  * The safe core, put in by the engine per kind of run (plan/plan.h):
  *   core_shutdown {machine}     guest shut down, process kept; undo: started again
  *   core_final_sync {group}     the last delta of a quiet source, then no more; undo: released
@@ -57,6 +58,8 @@ enum verb_arg_type {
     ARG_NIC,    /* a number from 1, or a MAC */
     ARG_CIDRS,  /* "10.0.0.5/24", or a list of such */
     ARG_IPS,    /* "10.0.0.5", or a list of such */
+    ARG_URL,    /* "https://..." */
+    ARG_DATA,   /* a table of whatever data */
     ARG_WORD,   /* one of `words` */
     ARG_PERSON, /* a user's name, or "@GROUP" */
 };
@@ -94,6 +97,8 @@ struct verb_call {
                         it stays the same when a second run goes on with a failover */
     const char *action_id; /* "STEP.ATTEMPT.ACTION", a name: with the run's own name it stands for
                         this one action, before and after a crash, and for no other */
+    const char *plan;      /* the plan's name */
+    const char *step;      /* the step's title; "" for none */
     const char *run_name;  /* the run's own name: differs from `run` in a cleanup */
     const json_t *args;    /* checked at load; durations as "NAME_ms" numbers are NOT made: texts */
     const json_t *machines; /* of the plan, as the run knows them: name -> {group, peer, run, point
@@ -124,7 +129,7 @@ struct verb {
      * true}, or {"answer": false} and ERR_STATE: a failure of a step, a result to a step's function. */
     int (*run)(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err);
-    /* After a crash: was it done? Required unless effect is none. */
+    /* After a crash: was it done? Required unless effect is none or it is idempotent. */
     int (*probe)(const struct verb_call *call, enum verb_answer *ret_answer, json_t **ret_result,
                  struct cancel *cancel, struct err *err);
     int (*undo)(const struct verb_call *call, struct cancel *cancel,

@@ -7,13 +7,16 @@
 #include "base/mem.h"
 #include "verbs/verb_help.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define WITHIN_TEXT "2m"
 #define WITHIN_MS   (2 * 60 * 1000)
 #define RETRY_MS    1000
 #define ID_BYTES    64
+#define RUN_TAIL    24
 
 static const struct verb_arg args[] = {
     {.type = ARG_MACHINE, .required = true, .help = "The machine; a step before brings it up."},
@@ -41,14 +44,27 @@ static const struct verb_arg args[] = {
      .help = "How long the guest's agent may take to answer; " WITHIN_TEXT " by default."},
 };
 
-/* The same for all attempts of an action: what was there before the first is what counts. */
+/* The same for all attempts of an action on one card: what was there before the first is what counts.
+ * A name, so at most 63 bytes; the end of the run's name has its number. */
 static void id_of(const struct verb_call *call, char ret_id[ID_BYTES])
 {
+    const json_t *nic = json_object_get(call->args, "nic");
+    const char *mac = json_string_value(nic);
+    size_t len = strlen(call->run_name);
+    char card[20];
+    size_t n = 0;
     unsigned step = 0;
     unsigned action = 0;
 
+    for (; mac && *mac && n < sizeof(card) - 1; mac++)
+        if (*mac != ':')
+            card[n++] = (char)tolower((unsigned char)*mac);
+    card[n] = '\0';
+    if (!json_is_string(nic))
+        (void)snprintf(card, sizeof(card), "%lld", nic ? (long long)json_integer_value(nic) : 1LL);
     (void)sscanf(call->action_id, "%u.%*u.%u", &step, &action);
-    (void)snprintf(ret_id, ID_BYTES, "%.40s.%u.%u", call->run_name, step, action);
+    (void)snprintf(ret_id, ID_BYTES, "r%s.%u.%u.%s",
+                   call->run_name + (len > RUN_TAIL ? len - RUN_TAIL : 0), step, action, card);
 }
 
 static json_t *named(const struct verb_call *call)

@@ -50,6 +50,7 @@ extern const struct verb verb_check;
 extern const struct verb verb_run_command;
 extern const struct verb verb_approve;
 extern const struct verb verb_assign_ip;
+extern const struct verb verb_notify;
 extern const struct verb verb_core_shutdown;
 extern const struct verb verb_core_final_sync;
 extern const struct verb verb_core_hold;

@@ -19,7 +19,7 @@ local fields = {
   step = { "only", "within", "on_failure", "retry" },
 }
 local later = {
-  when = true, after = true, undo = true, each = true, approve = true, input = true,
+  when = true, after = true, undo = true, each = true, input = true,
 }
 
 local words = { error = host.error, assert = host.assert }

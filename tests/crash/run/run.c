@@ -29,6 +29,7 @@ struct scenario {
     bool cleanup;     /* the test's cleanup as well */
     bool unreachable; /* the source */
     bool cancel;      /* when the last machine is shut down */
+    const char *step; /* a plan with this step instead of the usual one */
 };
 
 static const struct scenario scenarios[] = {
@@ -37,6 +38,17 @@ static const struct scenario scenarios[] = {
     {.name = "unplanned", .kind = RUN_UNPLANNED},
     {.name = "unplanned without the source", .kind = RUN_UNPLANNED, .unreachable = true},
     {.name = "planned, cancelled", .kind = RUN_PLANNED, .cancel = true},
+    {.name = "a question, a command, an address, a message",
+     .kind = RUN_UNPLANNED,
+     .step = "\"actions\": ["
+             " {\"verb\": \"approve\", \"args\": {\"value\": \"Well?\"}},"
+             " {\"verb\": \"run_command\", \"args\": {\"value\": \"/bin/x\"}},"
+             " {\"verb\": \"assign_ip\", \"args\": {\"machine\": \"db1\","
+             "  \"address\": \"10.20.0.11/24\"}},"
+             " {\"verb\": \"run_command\", \"args\": {\"value\": \"/bin/y\","
+             "  \"at\": \"paris\"}},"
+             " {\"verb\": \"notify\", \"args\": {\"value\": \"https://a.b/\","
+             "  \"text\": \"x\"}}]"},
 };
 
 /* --- The life of one process ------------------------------------------------------------------- */
@@ -55,11 +67,15 @@ static int64_t find_run(struct run_world *world, enum run_kind kind)
     return id;
 }
 
-static int64_t find_or_start(struct run_world *world, enum run_kind kind)
+static int64_t find_or_start(struct run_world *world, const struct scenario *scenario,
+                             enum run_kind kind)
 {
     int64_t run = find_run(world, kind);
 
-    return run ? run : run_world_start(world, run_world_plan(), kind);
+    if (run)
+        return run;
+    return run_world_start(
+        world, scenario->step ? run_world_plan_with(scenario->step) : run_world_plan(), kind);
 }
 
 static bool is_cancelled(struct run_world *world, int64_t run)
@@ -83,6 +99,19 @@ static void cancel_midway(struct run_world *world, int64_t run)
     }
 }
 
+/* Says yes to whatever is asked. */
+static const char *settle(struct run_world *world, int64_t run)
+{
+    const char *state = run_world_settle(world, run);
+    size_t step;
+
+    while (strcmp(state, "paused") == 0) {
+        EXPECT_OK(runner_answer(world->runner, run, SIZE_MAX, true, "", "ada", &step, &err));
+        state = run_world_settle(world, run);
+    }
+    return state;
+}
+
 static void live(const struct scenario *scenario, const char *dir, struct shared *shared)
 {
     struct run_world world;
@@ -90,12 +119,12 @@ static void live(const struct scenario *scenario, const char *dir, struct shared
     run_world_open(&world, dir, &shared->tick, &shared->world);
     EXPECT_OK(runner_recover(world.runner, &err));
     run_world_commit(&world);
-    int64_t run = find_or_start(&world, scenario->kind);
+    int64_t run = find_or_start(&world, scenario, scenario->kind);
     if (scenario->cancel)
         cancel_midway(&world, run);
-    (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s", run_world_settle(&world, run));
+    (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s", settle(&world, run));
     if (scenario->cleanup) {
-        int64_t cleanup = find_or_start(&world, RUN_CLEANUP);
+        int64_t cleanup = find_or_start(&world, scenario, RUN_CLEANUP);
         (void)snprintf(shared->ends[1], sizeof(shared->ends[1]), "%s",
                        run_world_settle(&world, cleanup));
         (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s",
@@ -137,6 +166,7 @@ static struct shared *shared_new(const struct scenario *scenario)
     run_world_people(&shared->world, &shared->tick);
     shared->world.boot_ms = 600;
     shared->world.unreachable = scenario->unreachable;
+    shared->world.command_ms = 300;
     return shared;
 }
 
@@ -203,6 +233,8 @@ static void compare_effects(const struct scenario *scenario, const struct sim_wo
         unsigned done = sim_done(cut, effect->what, effect->object);
         unsigned asked = sim_asked(cut, effect->what, effect->object);
         unsigned want = sim_done(uncut, effect->what, effect->object);
+        if (strcmp(effect->what, "hook.post") == 0 && done > want && done <= want + (unsigned)kills)
+            continue; /* in doubt it is sent again */
         if (done > want || (done < want && !scenario->cancel))
             fail_msg("%s of %s happened %u times", effect->what, effect->object, done);
         if (asked > sim_asked(uncut, effect->what, effect->object) + 2 * (unsigned)kills)

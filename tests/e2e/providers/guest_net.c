@@ -10,6 +10,7 @@
 #include "support/guest.h"
 #include "support/tmpdir.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -138,6 +139,38 @@ static void what_a_real_guest_refuses_is_told_in_its_words(void **state)
                                                       wanted, &network, cancel, &err));
 }
 
+static void signal_qemu(int number)
+{
+    CLEANUP(mem_freep) char *path = path_join(run_dir, "qemu.pid");
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    EXPECT_OK(fs_read_file(fs_real(), path, 64, &text, &err));
+    assert_int_equal(kill(atoi(str_text(&text)), number), 0);
+}
+
+static void an_agent_that_does_not_answer_is_told_with_what_to_do(void **state)
+{
+    CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 1500);
+    CLEANUP(json_freep) json_t *wanted = wanted_of(json_pack("[s]", "10.77.4.12/24"), NULL, NULL);
+    struct err why = ERR_EMPTY;
+    json_t *network = NULL;
+
+    (void)state;
+    signal_qemu(SIGSTOP); /* nothing of the guest answers */
+    int rc = provider->guest_assign(provider, &instance, MAC, wanted, &network, soon, &why);
+    signal_qemu(SIGCONT);
+    assert_int_equal(rc, -1);
+    assert_int_equal(why.code, ERR_TIMEOUT);
+    err = why;
+    EXPECT_TEXT("the guest agent of db1 does not answer; hint: is qemu-guest-agent installed and"
+                " running in the guest?");
+    machine.agent = false;
+    EXPECT_ERR(ERR_UNSUPPORTED,
+               provider->guest_assign(provider, &instance, MAC, wanted, &network, cancel, &err));
+    EXPECT_TEXT("machine db1 has no agent channel; hint: agent = true in its definition");
+    machine.agent = true;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +178,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(what_a_real_guest_refuses_is_told_in_its_words, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(an_agent_that_does_not_answer_is_told_with_what_to_do,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests_name("guest_net", tests, NULL, NULL);
 }

@@ -53,6 +53,8 @@ static struct verb_call call_of(struct scene *scene, enum run_kind kind, const j
         .run = "lyon-1",
         .run_name = "lyon-1",
         .action_id = scene->action_id,
+        .plan = "shop",
+        .step = "It",
         .args = args,
         .machines = scene->machines,
         .here = scene->here,

@@ -128,6 +128,27 @@ static void assign_ip_s_gateway_must_be_reached_from_its_address(void **state)
         "assign_ip: paris: the gateway 10.20.0.1 is outside of 10.10.0.11/24");
 }
 
+static void notify_takes_a_url_without_secrets(void **state)
+{
+    (void)state;
+    taken("notify { \"https://hooks.example.com/x\", text = \"Hello\", json = { a = { 1, 2 } },"
+          " token_file = \"hook.token\", within = \"10s\" }");
+    taken("notify { \"http://10.0.0.5:8080\", text = \"Hello\" }");
+    taken("notify { \"http://127.0.0.1/\", text = \"Hello\", token_file = \"hook.token\" }");
+    refused("notify \"https://hooks.example.com/x\"", "shop.lua:4: error: notify lacks 'text'");
+    refused("notify { \"hooks.example.com\", text = \"Hello\" }", "value must be a URL");
+    refused("notify { \"file:///etc/passwd\", text = \"Hello\" }", "value must be a URL");
+    refused("notify { \"https:///x\", text = \"Hello\" }", "value must be a URL");
+    refused("notify { \"https://a b/\", text = \"Hello\" }", "the URL has blanks");
+    refused("notify { \"https://ada:pw@example.com/\", text = \"Hello\" }",
+            "names no user and no password: plans are shown; hint: token_file");
+    refused("notify { \"https://a.b/\", text = \"Hello\",\n token_file = \"/etc/shadow\" }",
+            "shop.lua:5: error: notify: token_file: \"/etc/shadow\" is no name");
+    refused("notify { \"http://a.b/\", text = \"Hello\", token_file = \"hook.token\" }",
+            "a token is sent over https only");
+    refused("notify { \"https://a.b/\", text = \"Hello\", json = \"x\" }", "json must be a table");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -135,6 +156,7 @@ int main(void)
         cmocka_unit_test(approve_takes_a_line_a_person_and_a_word),
         cmocka_unit_test(assign_ip_takes_what_a_machine_can_have),
         cmocka_unit_test(assign_ip_s_gateway_must_be_reached_from_its_address),
+        cmocka_unit_test(notify_takes_a_url_without_secrets),
     };
 
     return cmocka_run_group_tests_name("verbs of plans", tests, NULL, NULL);

@@ -81,6 +81,19 @@ static void undoing_it_gives_back_what_was_there_before_the_first_try(void **sta
     assert_string_equal(sim_instance(&scene->world, "db1")->addresses, "10.10.0.11/24");
 }
 
+static void what_is_kept_of_before_is_kept_for_each_card(void **state)
+{
+    struct scene *scene = *state;
+    json_t *by_mac = args();
+
+    scene_start(scene, RUN_PLANNED);
+    EXPECT_OK(act(scene));
+    assert_string_equal(sim_instance(&scene->world, "db1")->assigned, "rlyon-1.3.0.1");
+    (void)json_object_set_new(by_mac, "nic", json_string("52:54:00:AA:00:01"));
+    EXPECT_OK(scene_act(scene, "assign_ip", RUN_PLANNED, by_mac, &err));
+    assert_string_equal(sim_instance(&scene->world, "db1")->assigned, "rlyon-1.3.0.525400aa0001");
+}
+
 static void the_runbook_says_what_to_type(void **state)
 {
     CLEANUP(json_freep)
@@ -103,6 +116,7 @@ int main(void)
         SCENE_TEST(a_guest_whose_agent_never_answers_is_given_up_in_time),
         SCENE_TEST(what_the_guest_refuses_is_not_tried_for_long),
         SCENE_TEST(undoing_it_gives_back_what_was_there_before_the_first_try),
+        SCENE_TEST(what_is_kept_of_before_is_kept_for_each_card),
         cmocka_unit_test(the_runbook_says_what_to_type),
     };
 

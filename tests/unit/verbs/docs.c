@@ -39,6 +39,8 @@ static const char *value_of(const struct verb_arg *arg)
     case ARG_NIC: return "a number or a MAC";
     case ARG_CIDRS: return "`\"ADDRESS/PREFIX\"` or a list";
     case ARG_IPS: return "an address or a list";
+    case ARG_URL: return "a URL";
+    case ARG_DATA: return "a table";
     case ARG_WORD: return "a word";
     case ARG_PERSON: return "a user's name or `\"@GROUP\"`";
     }
