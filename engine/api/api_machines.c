@@ -176,20 +176,6 @@ static int check_work(const struct api_world *world, const json_t *in, json_t **
     return 0;
 }
 
-static json_t *lines_of(const char *text)
-{
-    json_t *list = json_array();
-
-    while (*text) {
-        size_t len = strcspn(text, "\n");
-
-        if (len)
-            (void)json_array_append_new(list, json_stringn(text, len));
-        text += len + (text[len] == '\n');
-    }
-    return list;
-}
-
 static int add_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
                       struct err *err)
 {
@@ -215,31 +201,7 @@ static int add_finish(struct api_request *req, const json_t *in, json_t *out, js
         return -1;
     estate_machine_put(world->estate, &machine);
     *ret_reply = json_pack("{s:s, s:o}", "name", machine.name, "warnings",
-                           lines_of(json_get_str(out, "problems", "")));
-    return 0;
-}
-
-/* Nobody else has that name here: neither a machine nor what is kept for a peer. */
-static int check_new(const struct api_world *world, const char *name, struct err *err)
-{
-    CLEANUP(state_machine_done) struct state_machine known = {0};
-    CLEANUP(state_protection_done) struct state_protection protection = {0};
-
-    if (state_machine_get(world->state, name, &known, err) == 0)
-        return err_set(err, ERR_EXISTS, 0,
-                       "machine %s is there already; hint: `muster machine remove %s` first", name,
-                       name);
-    if (err->code != ERR_NOT_FOUND)
-        return -1;
-    err_clear(err);
-    if (state_protection_get(world->state, name, &protection, err) == 0)
-        return err_set(err, ERR_EXISTS, 0,
-                       "this site has a protection called %s, with %s; hint: give the machine "
-                       "another name",
-                       name, protection.peer);
-    if (err->code != ERR_NOT_FOUND)
-        return -1;
-    err_clear(err);
+                           api_lines(json_get_str(out, "problems", "")));
     return 0;
 }
 
@@ -251,8 +213,13 @@ static int add_machine(struct api_request *req, json_t **ret_reply, struct err *
     (void)ret_reply;
     machine_init(&machine);
     if (machine_from_json(definition, &machine, err) < 0
-        || check_new(api_world_of(req), machine.name, err) < 0)
+        || api_machine_check_new(api_world_of(req), machine.name, err) < 0)
         return -1;
+    if (machine.qmp[0])
+        return err_set(err, ERR_INVALID, 0,
+                       "%s: 'qmp' is not for a machine that Muster starts; hint: `muster machine "
+                       "adopt %s --qmp %s` takes over one that runs",
+                       machine.name, machine.name, machine.qmp);
     return api_defer(req, json_deep_copy(api_in(req)), OBSERVE_MS, check_work, add_finish);
 }
 
@@ -262,6 +229,18 @@ static int state_work(const struct api_world *world, const json_t *in, json_t **
     return api_ask_here(world, "machine.observe",
                         json_pack("{s:s}", "machine", json_get_str(in, "name", "")), ret_out,
                         cancel, err);
+}
+
+/* One that was adopted goes back to its owner and runs on; if Muster started it, it is off first. */
+static int release_work(const struct api_world *world, const json_t *in, json_t **ret_out,
+                        struct cancel *cancel, struct err *err)
+{
+    if (api_ask_here(world, "machine.release",
+                     json_pack("{s:s}", "machine", json_get_str(in, "name", "")), NULL, cancel, err)
+        < 0)
+        return -1;
+    *ret_out = json_pack("{s:s}", "state", instance_state_name(INSTANCE_OFF));
+    return 0;
 }
 
 static int remove_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
@@ -330,9 +309,11 @@ static int remove_machine(struct api_request *req, json_t **ret_reply, struct er
 {
     const char *name = api_param(req, "name");
     CLEANUP(state_protection_done) struct state_protection protection = {0};
+    CLEANUP(machine_done) struct machine machine;
     CLEANUP(json_freep) json_t *in = NULL;
 
     (void)ret_reply;
+    machine_init(&machine);
     if (find_target(req, &in, err) < 0)
         return -1;
     if (*json_get_str(in, "run", ""))
@@ -345,7 +326,10 @@ static int remove_machine(struct api_request *req, json_t **ret_reply, struct er
                        protection.peer, name);
     if (err->code != ERR_NOT_FOUND)
         return -1;
-    return api_defer(req, TAKE(in), OBSERVE_MS, state_work, remove_finish);
+    err_clear(err);
+    bool adopted =
+        estate_machine_get(api_world_of(req)->estate, name, &machine, err) == 0 && machine.qmp[0];
+    return api_defer(req, TAKE(in), OBSERVE_MS, adopted ? release_work : state_work, remove_finish);
 }
 
 /* --- Starting and stopping ----------------------------------------------------------------- */
@@ -478,7 +462,15 @@ const struct api_route *api_routes_machines(void)
         {"GET", "/v1/machines/{name}", show_machine, "Shows a machine.", "as an entry of the list",
          NULL},
         {"DELETE", "/v1/machines/{name}", remove_machine,
-         "Forgets a machine that is off and not protected; its disks stay.", "`{}`", NULL},
+         "Forgets a machine that is off and not protected; its disks stay. One that was adopted need "
+         "not be off: it runs on as before.",
+         "`{}`", NULL},
+        {"POST", "/v1/machines/{name}/adopt", api_adopt_machine,
+         "Takes a running QEMU machine that somebody else started under Muster's care, by its "
+         "monitor, without restarting it. Its definition is learned, or the given one checked.",
+         "`{name, adopted, problems: [text], notes: [text], definition}`; with problems nothing "
+         "was changed; notes say what a recovered one will not have",
+         api_adopt_fields},
         {"POST", "/v1/machines/{name}/start", start_machine,
          "Starts a machine, also one that was failed over to here, as it was; refused when its group "
          "was failed over to another site, and for a test.",

@@ -17,6 +17,15 @@ const struct api_route *api_routes_audit(void);
 /* All of them, in the order of docs/api.md; ends with routes NULL. `out` of API_TABLES_MAX. */
 void api_tables_fill(struct api_table out[API_TABLES_MAX]);
 
+/* Nobody else has that name here: neither a machine nor what is kept for a peer (ERR_EXISTS). */
+int api_machine_check_new(const struct api_world *world, const char *name, struct err *err)
+    MUST_CHECK;
+/* The lines of a text as a list of texts. */
+json_t *api_lines(const char *text);
+/* api_adopt.c */
+api_handler api_adopt_machine;
+extern const struct api_field api_adopt_fields[];
+
 /* Writes who did what to the audit log, in this turn's transaction. `detail` may be NULL. */
 int api_audit(const struct api_request *req, const char *act, const char *object,
               const char *detail, struct err *err) MUST_CHECK;

@@ -9,8 +9,10 @@
 #include "sites/site.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* --- machine add ----------------------------------------------------------------------------- */
 
@@ -90,6 +92,73 @@ static int run_add(struct cli *cli, struct err *err)
     json_array_foreach(json_object_get(reply, "warnings"), i, warning)
         (void)fprintf(cli->out, "  it would not start: %s\n", json_string_value(warning));
     return 0;
+}
+
+/* --- machine adopt --------------------------------------------------------------------------- */
+
+static void print_lines(const struct cli *cli, const char *mark, const json_t *lines)
+{
+    const json_t *line;
+    size_t i;
+
+    json_array_foreach((json_t *)(uintptr_t)lines, i, line)
+        (void)fprintf(cli->out, "  %s%s\n", mark, json_string_value(line));
+}
+
+/* The daemon may run elsewhere in the file system. */
+static int put_path(struct cli *cli, const char *option, json_t *body, struct err *err)
+{
+    const char *given = cli_option(cli, option);
+    CLEANUP(mem_freep) char *cwd = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+
+    if (!given)
+        return 0;
+    if (given[0] != '/') {
+        cwd = getcwd(NULL, 0);
+        if (!cwd)
+            return err_set(err, ERR_IO, errno, "the current folder");
+    }
+    path = mem_printf("%s%s%s", cwd ? cwd : "", cwd ? "/" : "", given);
+    (void)json_object_set_new(body, option, json_string(path));
+    return 0;
+}
+
+static int run_adopt(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(json_freep) json_t *body = json_object();
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *file = cli_option(cli, "definition");
+    const char *name;
+    json_t *definition;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    if (!cli_option(cli, "qmp"))
+        return cli_usage(cli, err, "--qmp is missing; hint: --qmp SOCKET, as QEMU was given it");
+    if (put_path(cli, "qmp", body, err) < 0 || put_path(cli, "agent", body, err) < 0)
+        return -1;
+    if (file) {
+        if (load_machine(file, &definition, err) < 0)
+            return -1;
+        (void)json_object_set_new(body, "definition", definition);
+    }
+    path = mem_printf("/v1/machines/%s/adopt", name);
+    if (client_call(cli, "POST", path, TAKE(body), &reply, err) < 0)
+        return -1;
+    bool adopted = json_get_bool(reply, "adopted", false);
+    if (cli->json) {
+        cli_print_json(cli, reply);
+    } else if (adopted) {
+        (void)fprintf(cli->out, "Machine %s adopted; it runs on as before\n", name);
+        print_lines(cli, "note: ", json_object_get(reply, "notes"));
+    } else {
+        print_lines(cli, "", json_object_get(reply, "problems"));
+    }
+    if (adopted)
+        return 0;
+    return err_set(err, ERR_STATE, 0, "%s cannot be adopted; nothing was changed", name);
 }
 
 /* --- The others ------------------------------------------------------------------------------ */
@@ -189,6 +258,21 @@ const struct cmd *cmds_machine(void)
             .run = run_add,
         },
         {
+            .words = "machine adopt",
+            .help = "Takes over the care of a running machine that is not Muster's.",
+            .about =
+                "The machine runs on; from then on it can be protected, tested and failed over. Its "
+                "definition is learned from it, or the given one is checked against it. Its QEMU's "
+                "process stays when its guest shuts down, so that nothing is lost: `muster machine "
+                "stop` ends it, `muster machine remove` gives the machine back.",
+            .args = {{"NAME", false, "what it is to be called here"}},
+            .options = {{"qmp", "SOCKET", "its QMP monitor, as given to QEMU by -qmp unix:SOCKET"},
+                        {"agent", "SOCKET", "its guest agent's port; found out"},
+                        {"definition", "FILE", "a Lua file as of `muster machine add`; learned"}},
+            .examples = {"machine adopt db1 --qmp /run/db1.qmp"},
+            .run = run_adopt,
+        },
+        {
             .words = "machine list",
             .help = "Lists machines, and those recovered here, with their state.",
             .run = run_list,
@@ -220,6 +304,7 @@ const struct cmd *cmds_machine(void)
         {
             .words = "machine remove",
             .help = "Forgets a machine that is off and not protected; its disks stay.",
+            .about = "One that was adopted need not be off: it is given back and runs on.",
             .args = {{"NAME", false, "the machine"}},
             .run = run_remove,
         },

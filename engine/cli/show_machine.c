@@ -73,6 +73,8 @@ void show_machine(const json_t *machine, struct str *out)
     if (json_object_get(machine, "error"))
         str_addf(out, "error     %s\n", json_get_str(machine, "error", ""));
     str_addf(out, "what      %s\n", str_text(&where));
+    if (json_object_get(definition, "qmp"))
+        str_addf(out, "adopted   by its monitor %s\n", json_get_str(definition, "qmp", ""));
     str_addf(out, "memory    %s\n", memory_of(definition, memory, sizeof(memory)));
     str_addf(out, "cpus      %" PRId64 "\n", json_get_int(definition, "cpus", 1));
     str_addf(out, "agent     %s\n", json_get_bool(definition, "agent", false) ? "yes" : "no");

@@ -47,7 +47,7 @@ enum plan_on_failure {
 };
 const char *plan_on_failure_name(enum plan_on_failure on_failure); /* "stop", ... */
 
-#define PLAN_KIND_BIT(kind) (1U << (unsigned)(kind))
+#define PLAN_KIND_BIT(kind) RUN_KIND_BIT(kind)
 
 struct plan_action {
     const struct verb *verb;

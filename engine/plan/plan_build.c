@@ -229,6 +229,33 @@ static void build_body(struct plan_builder *b, const json_t *node, struct plan_s
     step->body_last = (unsigned)last;
 }
 
+/* Some verbs have a part in some kinds only: a test commits nothing. Their step is left out of the
+ * others as a whole, so nothing else may stand in it. */
+static void narrow(struct plan_builder *b, struct plan_step *step, const struct plan_at *at)
+{
+    const struct verb *narrow = NULL;
+    const struct verb *wide = NULL;
+
+    VEC_FOREACH(action, &step->actions) {
+        unsigned only = action->verb->only;
+        if (!only || (step->kinds & ~only & ~PLAN_KIND_BIT(RUN_DRY)) == 0) {
+            wide = only ? wide : action->verb;
+            continue;
+        }
+        narrow = action->verb;
+        step->kinds &= only | PLAN_KIND_BIT(RUN_DRY);
+    }
+    if (narrow && wide)
+        plan_error(
+            b, at,
+            "step \"%s\": %s is left out of tests, and %s would be with it; hint: give each a "
+            "step of its own",
+            step->title, narrow->name, wide->name);
+    else if (narrow && (step->kinds & ~PLAN_KIND_BIT(RUN_DRY)) == 0)
+        plan_error(b, at, "step \"%s\" would never run: %s is no part of the kinds it is for",
+                   step->title, narrow->name);
+}
+
 static void build_step(struct plan_builder *b, const json_t *node, unsigned group)
 {
     struct plan *plan = b->plan;
@@ -258,6 +285,7 @@ static void build_step(struct plan_builder *b, const json_t *node, unsigned grou
         build_body(b, node, step);
     else if (json_array_size(actions) == 0)
         plan_error(b, &at, "step \"%s\" does nothing", step->title);
+    narrow(b, step, &at);
 }
 
 static void build_stage(struct plan_builder *b, const json_t *node, unsigned *group)

@@ -86,6 +86,25 @@ static const struct core_row cleanup[] = {
     END,
 };
 
+static const struct core_row commit[] = {
+    {PER_MACHINE, PLAN_FAIL_STOP, "commit", "machine", "Commit", "Commit %s", "commit"},
+    END,
+};
+
+static const struct core_row rollback[] = {
+    {PER_MACHINE_BACK, PLAN_FAIL_STOP, "rollback", "machine", "Roll back", "Roll %s back",
+     "rollback"},
+    END,
+};
+
+/* Then all that the plan does with a machine that was brought up. */
+static const struct core_row change_point[] = {
+    {PER_MACHINE, PLAN_FAIL_STOP, "change_point", "machine", "Change the point",
+     "Start %s from another point", "change-point"},
+    STEPS,
+    END,
+};
+
 struct expansion {
     const struct plan *plan;
     const struct plan_world *world;
@@ -116,15 +135,21 @@ static const struct core_row *core_of(enum run_kind kind)
     case RUN_FAILBACK: return planned;
     case RUN_UNPLANNED: return unplanned;
     case RUN_CLEANUP: return cleanup;
+    case RUN_COMMIT: return commit;
+    case RUN_ROLLBACK: return rollback;
+    case RUN_CHANGE_POINT: return change_point;
     case RUN_DRY:
     case RUN_KIND_COUNT: break;
     }
     return NULL;
 }
 
-/* What a cleanup removes is what the test brought up. */
+/* What a cleanup removes is what the test brought up; what follows a failover is about what that
+ * brought up, whichever it was. */
 static unsigned bit_of(enum run_kind kind)
 {
+    if (kind == RUN_COMMIT || kind == RUN_ROLLBACK || kind == RUN_CHANGE_POINT)
+        return RUN_KINDS_REAL;
     return PLAN_KIND_BIT(kind == RUN_CLEANUP ? RUN_TEST : kind);
 }
 

@@ -16,8 +16,9 @@
 /* A node's name in QEMU has at most 31 bytes, and ours begin with "disk-". */
 #define DISK_NAME_MAX 24U
 
-static const char *const fields[] = {"name",     "memory", "cpus",  "kernel", "initrd", "cmdline",
-                                     "firmware", "accel",  "agent", "disks",  "nics",   NULL};
+static const char *const fields[] = {"name",         "memory",   "cpus",  "kernel", "initrd",
+                                     "cmdline",      "firmware", "accel", "agent",  "qmp",
+                                     "agent_socket", "complete", "disks", "nics",   NULL};
 static const char *const disk_fields[] = {"name", "path", "format", "iothread", NULL};
 static const char *const nic_fields[] = {"mac", "network", NULL};
 
@@ -252,6 +253,23 @@ static int take_cpus(const json_t *json, struct machine *machine, struct err *er
     return 0;
 }
 
+static int take_adopted(const json_t *json, struct machine *m, struct err *err)
+{
+    if (take_text(json, "qmp", m->name, m->qmp, sizeof(m->qmp), err) < 0
+        || take_text(json, "agent_socket", m->name, m->agent_socket, sizeof(m->agent_socket), err)
+               < 0
+        || take_bool(json, "complete", m->name, &m->complete, err) < 0
+        || check_path(m->qmp, m->name, "qmp", err) < 0
+        || check_path(m->agent_socket, m->name, "agent_socket", err) < 0)
+        return -1;
+    if (!m->qmp[0] && (m->agent_socket[0] || m->complete))
+        return err_set(err, ERR_INVALID, 0,
+                       "%s: 'agent_socket' and 'complete' are an adopted machine's, which has a "
+                       "'qmp'",
+                       m->name);
+    return 0;
+}
+
 static int fill(const json_t *json, struct machine *m, struct err *err)
 {
     if (!json_is_object(json))
@@ -277,7 +295,8 @@ static int fill(const json_t *json, struct machine *m, struct err *err)
         || take_text(json, "cmdline", m->name, m->cmdline, sizeof(m->cmdline), err) < 0
         || take_text(json, "firmware", m->name, m->firmware, sizeof(m->firmware), err) < 0
         || take_text(json, "accel", m->name, m->accel, sizeof(m->accel), err) < 0
-        || take_bool(json, "agent", m->name, &m->agent, err) < 0 || take_lists(json, m, err) < 0)
+        || take_bool(json, "agent", m->name, &m->agent, err) < 0 || take_adopted(json, m, err) < 0
+        || take_lists(json, m, err) < 0)
         return -1;
     if (check_path(m->kernel, m->name, "kernel", err) < 0
         || check_path(m->initrd, m->name, "initrd", err) < 0
@@ -328,6 +347,10 @@ json_t *machine_to_json(const struct machine *machine)
     put_text(json, "firmware", machine->firmware);
     put_text(json, "accel", machine->accel);
     (void)json_object_set_new(json, "agent", json_boolean(machine->agent));
+    put_text(json, "qmp", machine->qmp);
+    put_text(json, "agent_socket", machine->agent_socket);
+    if (machine->complete)
+        (void)json_object_set_new(json, "complete", json_true());
     VEC_FOREACH(disk, &machine->disks)
         (void)json_array_append_new(disks, json_pack("{s:s, s:s, s:s, s:b}", "name", disk->name,
                                                      "path", disk->path, "format", disk->format,
@@ -338,4 +361,11 @@ json_t *machine_to_json(const struct machine *machine)
     (void)json_object_set_new(json, "disks", disks);
     (void)json_object_set_new(json, "nics", nics);
     return json;
+}
+
+void machine_make_portable(struct machine *machine)
+{
+    machine->qmp[0] = '\0';
+    machine->agent_socket[0] = '\0';
+    machine->complete = false;
 }

@@ -36,6 +36,10 @@ struct machine {
     char firmware[MACHINE_PATH_BYTES]; /* "": QEMU's default */
     char accel[16];                    /* "kvm", "tcg" or "auto" */
     bool agent;                        /* a guest agent channel */
+    /* Of an adopted machine, which somebody else starts, and true at its own site only: */
+    char qmp[MACHINE_PATH_BYTES]; /* its monitor's socket; "": the machine is ours to start */
+    char agent_socket[MACHINE_PATH_BYTES]; /* "": no agent, or nobody can reach it */
+    bool complete;                         /* we may start it, too: all that takes is known */
     struct machine_disks disks;
     struct machine_nics nics;
 };
@@ -45,5 +49,8 @@ void machine_done(struct machine *machine); /* also for CLEANUP */
 /* Checks every field: ERR_INVALID names it, with the nearest word for a misspelt one. */
 int machine_from_json(const json_t *json, struct machine *ret_machine, struct err *err) MUST_CHECK;
 json_t *machine_to_json(const struct machine *machine);
+/* Forgets what is true at its own site only: for what travels, and for what came from elsewhere (a
+ * peer must not name sockets of this host). */
+void machine_make_portable(struct machine *machine);
 /* All field names, for messages and help; NULL-terminated. */
 const char *const *machine_fields(void);

@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "qemu/blocks.h"
+#include "qemu/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +34,15 @@ char *qemu_served_file(const struct provider_instance *instance, const char *dis
                        const char *suffix)
 {
     return mem_printf("%s/nbd-%s%s", instance->run_dir, disk, suffix);
+}
+
+char *qemu_agent_path(const struct provider_instance *instance)
+{
+    struct proc_id id;
+
+    if (qemu_has_owner(instance) && !qemu_find(instance, &id))
+        return mem_strdup(instance->machine->agent_socket);
+    return instance->machine->agent ? qemu_file(instance, "agent") : mem_strdup("");
 }
 
 /* --- Finding it ---------------------------------------------------------------------------- */
@@ -155,6 +165,8 @@ int qemu_look(struct provider *provider, const struct provider_instance *instanc
     struct proc_id id;
 
     if (!qemu_find(instance, &id)) {
+        if (qemu_has_owner(instance))
+            return qemu_adopted_look(provider, instance, ret_state, ret_qmp, cancel, err);
         *ret_state = INSTANCE_OFF;
         *ret_qmp = NULL;
         return 0;
@@ -197,7 +209,7 @@ static int qemu_repair(struct provider *provider, const struct provider_instance
         || qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
     if (state == INSTANCE_IO_ERROR) {
-        if (qmp_command(qmp, "cont", NULL, NULL, cancel, err) < 0)
+        if (stream_safely(qmp, "cont", cancel, err) < 0)
             return err_wrap(err, "machine %s: continue it", instance->machine->name);
         repaired = repaired ? repaired : 1;
     }
@@ -256,11 +268,18 @@ static int qemu_open_source(struct provider *provider, const struct provider_ins
 {
     struct source_qemu_config config = {
         .group = group, .generation = generation, .work_dir = work_dir};
+    struct source *source = NULL;
     struct proc_id id;
-    int rc = qemu_find(instance, &id)
-                 ? living_source(provider, instance, &config, ret_source, cancel, err)
-                 : resting_source(instance, work_dir, ret_source, err);
+    int rc = 0;
 
+    if (qemu_find(instance, &id))
+        rc = living_source(provider, instance, &config, &source, cancel, err);
+    else if (qemu_has_owner(instance))
+        rc = qemu_adopted_source(provider, instance, &config, &source, cancel, err);
+    if (rc == 0 && !source)
+        rc = resting_source(instance, work_dir, &source, err);
+    if (rc == 0)
+        *ret_source = source;
     return rc < 0 ? err_wrap(err, "machine %s", instance->machine->name) : 0;
 }
 
@@ -275,13 +294,26 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .check = qemu_check,
         .start = qemu_start,
         .resume = qemu_resume,
+        .pause = qemu_pause,
         .observe = qemu_observe,
         .shutdown = qemu_shutdown,
         .stop = qemu_stop,
         .repair = qemu_repair,
         .agent_answers = qemu_agent_answers,
+        .guest_network = qemu_guest_network,
+        .guest_assign = qemu_guest_assign,
         .console_has = qemu_console_has,
         .open_source = qemu_open_source,
+        .tracked = qemu_tracked,
+        .last_marks = qemu_last_marks,
+        .stream_look = qemu_stream_look,
+        .stream_begin = qemu_stream_begin,
+        .stream_stop = qemu_stream_stop,
+        .stream_settle = qemu_stream_settle,
+        .overlay_extents = qemu_overlay_extents,
+        .unserve = qemu_unserve_own,
+        .adopt = qemu_adopt,
+        .release = qemu_release,
     };
     qemu->qemu_path = mem_strdup(config->qemu_path && config->qemu_path[0] ? config->qemu_path
                                                                            : "qemu-system-x86_64");

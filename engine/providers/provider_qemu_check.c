@@ -150,15 +150,16 @@ int qemu_agent_answers(struct provider *provider, const struct provider_instance
                        struct cancel *cancel, struct err *err)
 {
     const struct provider_qemu *qemu = provider_qemu(provider);
-    CLEANUP(mem_freep) char *path = qemu_file(instance, "agent");
+    CLEANUP(mem_freep) char *path = qemu_agent_path(instance);
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(qemu->clock, cancel, AGENT_MS);
     CLEANUP(agent_closep) struct agent *agent = NULL;
     struct err why = ERR_EMPTY;
 
-    if (!instance->machine->agent)
-        return err_set(err, ERR_UNSUPPORTED, 0,
-                       "machine %s has no agent channel; hint: agent = true in its definition",
-                       instance->machine->name);
+    if (!path[0])
+        return err_set(err, ERR_UNSUPPORTED, 0, "machine %s has no agent channel; hint: %s",
+                       instance->machine->name,
+                       qemu_has_owner(instance) ? "adopt it with --agent SOCKET"
+                                                : "agent = true in its definition");
     if (agent_open(path, qemu->clock, &agent, limit, &why) == 0)
         return 1;
     if (why.code == ERR_TIMEOUT || why.code == ERR_NET)

@@ -6,6 +6,7 @@
 #include "providers/provider_qemu.h"
 #include "qemu/agent.h"
 #include "qemu/blocks.h"
+#include "qemu/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -115,7 +116,7 @@ static int start_again(struct qmp *qmp, bool paused, struct cancel *cancel, stru
     if (qmp_command(qmp, "system_reset", NULL, NULL, cancel, err) < 0
         || qmp_wait_event(qmp, &reset, &event, cancel, err) < 0)
         return err_wrap(err, "reset");
-    return paused ? 0 : qmp_command(qmp, "cont", NULL, NULL, cancel, err);
+    return paused ? 0 : stream_safely(qmp, "cont", cancel, err);
 }
 
 static int undo_start(struct provider *provider, const struct provider_instance *instance);
@@ -146,13 +147,16 @@ int qemu_start(struct provider *provider, const struct provider_instance *instan
     if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
     switch (state) {
-    case INSTANCE_OFF: return start_anew(provider, instance, paused, cancel, err);
+    case INSTANCE_OFF:
+        if (qemu_has_owner(instance) && qemu_adopted_off(instance, err) < 0)
+            return -1;
+        return start_anew(provider, instance, paused, cancel, err);
     case INSTANCE_SHUTDOWN:
         if (start_again(qmp, paused, cancel, err) < 0)
             return err_wrap(err, "machine %s: start it again", instance->machine->name);
         return 0;
     case INSTANCE_PAUSED:
-    case INSTANCE_IO_ERROR: return paused ? 0 : qmp_command(qmp, "cont", NULL, NULL, cancel, err);
+    case INSTANCE_IO_ERROR: return paused ? 0 : stream_safely(qmp, "cont", cancel, err);
     case INSTANCE_RUNNING: return 0;
     }
     return 0;
@@ -173,8 +177,24 @@ int qemu_resume(struct provider *provider, const struct provider_instance *insta
                        instance->machine->name);
     if (state == INSTANCE_RUNNING)
         return 0;
-    if (qmp_command(qmp, "cont", NULL, NULL, cancel, err) < 0)
+    if (stream_safely(qmp, "cont", cancel, err) < 0)
         return err_wrap(err, "machine %s", instance->machine->name);
+    return 0;
+}
+
+/* An I/O error's stop ends with the next write that succeeds: `stop` makes it last. */
+int qemu_pause(struct provider *provider, const struct provider_instance *instance,
+               struct cancel *cancel, struct err *err)
+{
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    enum instance_state state;
+
+    if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
+        return -1;
+    if (state != INSTANCE_RUNNING && state != INSTANCE_IO_ERROR)
+        return 0;
+    if (qmp_command(qmp, "stop", NULL, NULL, cancel, err) < 0)
+        return err_wrap(err, "machine %s: stop it", instance->machine->name);
     return 0;
 }
 
@@ -208,8 +228,9 @@ static int end_process(struct provider *provider, const struct provider_instance
     return 0;
 }
 
-int qemu_stop(struct provider *provider, const struct provider_instance *instance,
-              struct cancel *cancel, struct err *err)
+/* What we started, and what belongs to it. */
+static int stop_ours(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err)
 {
     static const char *const gone[] = {"qemu.pid", "qmp", "qmp-data", "qmp-spare", "agent"};
 
@@ -225,13 +246,25 @@ int qemu_stop(struct provider *provider, const struct provider_instance *instanc
     return 0;
 }
 
+int qemu_stop(struct provider *provider, const struct provider_instance *instance,
+              struct cancel *cancel, struct err *err)
+{
+    struct proc_id id;
+
+    if (qemu_has_owner(instance) && !qemu_find(instance, &id)
+        && qemu_adopted_end(provider, instance, cancel, err) < 0)
+        return -1;
+    return stop_ours(provider, instance, cancel, err);
+}
+
 /* A start that failed leaves nothing running; its error is the one that counts. */
 static int undo_start(struct provider *provider, const struct provider_instance *instance)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, START_MS);
     struct err ignored = ERR_EMPTY;
 
-    if (qemu_stop(provider, instance, limit, &ignored) < 0)
+    /* An adopted machine's owner may have been first: his stays. */
+    if (stop_ours(provider, instance, limit, &ignored) < 0)
         err_clear(&ignored);
     return -1;
 }
@@ -244,11 +277,11 @@ static bool ask_agent(struct provider *provider, const struct provider_instance 
 {
     struct clock *clock = provider_qemu(provider)->clock;
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(clock, cancel, AGENT_FIND_MS);
-    CLEANUP(mem_freep) char *path = qemu_file(instance, "agent");
+    CLEANUP(mem_freep) char *path = qemu_agent_path(instance);
     CLEANUP(agent_closep) struct agent *agent = NULL;
     struct err ignored = ERR_EMPTY;
 
-    return instance->machine->agent && agent_open(path, clock, &agent, limit, &ignored) == 0
+    return path[0] && agent_open(path, clock, &agent, limit, &ignored) == 0
            && agent_shutdown(agent, limit, &ignored) == 0;
 }
 

@@ -195,6 +195,7 @@ static void begin_cancel(struct run *run, const char *who)
     run->undo_failed = false;
     run_move(run, RUN_CANCELLING, reason);
     fire_harmless(run);
+    run_ask_drop(run, "the run was cancelled before it was answered");
     run_schedule(run);
 }
 

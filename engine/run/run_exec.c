@@ -125,11 +125,7 @@ static void run_done(struct run_step *step, struct run_job *job)
         step_unknown(step);
         return;
     }
-    run_write_result(run, run_journal_find(run, step), "failed", job->result, &job->error);
-    if (step->body)
-        run_body_answer(step);
-    else
-        step_failed(step);
+    run_action_failed(step, job->result);
 }
 
 static void job_done(struct pool_job *base)
@@ -167,6 +163,15 @@ void run_action_unknown(struct run_step *step)
 {
     run_write_result(step->run, run_journal_find(step->run, step), "unknown", NULL, &step->error);
     step_unknown(step);
+}
+
+void run_action_failed(struct run_step *step, const json_t *result)
+{
+    run_write_result(step->run, run_journal_find(step->run, step), "failed", result, &step->error);
+    if (step->body)
+        run_body_answer(step);
+    else
+        step_failed(step);
 }
 
 /* The result stays: what it did is still of interest. */
@@ -221,6 +226,8 @@ static struct run_job *new_job(struct run *run, const struct plan_task_action *a
     job->call = (struct verb_call){
         .kind = run->kind,
         .run = job->call_run,
+        .action_id = job->action_id,
+        .run_name = run->name,
         .args = job->args,
         .machines = job->machines,
         .here = run->runner->world.here,
@@ -228,6 +235,13 @@ static struct run_job *new_job(struct run *run, const struct plan_task_action *a
         .clock = run->runner->clock,
     };
     return job;
+}
+
+/* The same before and after a crash: by what stands in the journal. */
+static void name_job(struct run_job *job, size_t step, int64_t attempt, size_t action)
+{
+    (void)snprintf(job->action_id, sizeof(job->action_id), "%zu.%" PRId64 ".%zu", step, attempt,
+                   action);
 }
 
 struct state_action *run_journal_add(struct run_step *step, const char *verb, const json_t *args)
@@ -276,7 +290,12 @@ void run_exec(struct run_step *step)
     if (!step->doubt_settled)
         write_intent(step);
     step->doubt_settled = false;
+    if (run_action(step)->verb->asks) {
+        run_ask(step);
+        return;
+    }
     struct run_job *job = new_job(step->run, run_action(step), MODE_RUN, run_left_ms(step));
+    name_job(job, step->index, step->attempt, step->action);
     job->step = step;
     step->busy = true;
     step->cancel = job->job.cancel;
@@ -288,6 +307,7 @@ void run_exec_probe(struct run_step *step)
 {
     struct run_job *job = new_job(step->run, run_action(step), MODE_PROBE, PROBE_WITHIN_MS);
 
+    name_job(job, step->index, step->attempt, step->action);
     job->step = step;
     step->busy = true;
     step->cancel = job->job.cancel;
@@ -300,6 +320,7 @@ void run_exec_undo(struct run *run, size_t row)
     const struct plan_task_action done = {run_row_verb(run, action), args, 0};
     struct run_job *job = new_job(run, &done, MODE_UNDO, UNDO_WITHIN_MS);
 
+    name_job(job, (size_t)action->step, action->attempt, (size_t)action->action);
     if (!str_eq(action->state, "undoing"))
         run_write_undo(run, row, "undoing", NULL);
     job->row = row;

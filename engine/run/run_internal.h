@@ -4,8 +4,10 @@
  *   run_start.c    may it start, and with what          run_load.c    from its row and journal
  *   run_sched.c    what may start next                  run_exec.c    intent, job, result
  *   run_recover.c  in doubt after a crash               run_cancel.c  the undo list
+ *   run_ask.c      waiting for a person's yes or no
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
  *   run_body.c     a step that is a function            run_body_journal.c  its rows
+ *   run_after.c    commit, rollback, another point
  */
 #pragma once
 
@@ -26,6 +28,9 @@ enum run_state {
     RUN_CLEANING,
     RUN_CLEAN,
     RUN_CLEANUP_FAILED,
+    RUN_COMMITTED,
+    RUN_ROLLING_BACK,
+    RUN_ROLLED_BACK,
     RUN_STATE_COUNT
 };
 extern const struct sm run_sm;
@@ -34,6 +39,7 @@ enum step_state {
     STEP_WAITING,
     STEP_RUNNING,
     STEP_RETRYING, /* failed, and will be tried again */
+    STEP_ASKING,   /* a person is to say yes or no */
     STEP_DONE,
     STEP_FAILED,
     STEP_SKIPPED, /* by a person */
@@ -166,6 +172,7 @@ struct run_job {
     json_t *machines;
     char *call_run;
     struct run_talk *talk; /* MODE_BODY */
+    char action_id[64];
     int rc;
     enum verb_answer answer;
     json_t *result; /* MODE_BODY: the request */
@@ -187,9 +194,21 @@ void run_write_result(struct run *run, struct state_action *row, const char *sta
 /* The step's action at hand is done, or nobody can tell: result and states. */
 void run_action_done(struct run_step *step, const json_t *result);
 void run_action_unknown(struct run_step *step);
+/* With step->error; `result` may be NULL. */
+void run_action_failed(struct run_step *step, const json_t *result);
 void run_write_undo(struct run *run, size_t row, const char *state, const struct err *error);
 bool run_in_flight(const struct run *run);
 void runner_drop_jobs(struct runner *runner);
+
+/* --- run_ask.c ------------------------------------------------------------------------------ */
+/* The action at hand is a question (verb->asks), its intent is written. */
+void run_ask(struct run_step *step);
+/* Those that wait for an answer wait no more: failed with that reason. */
+void run_ask_drop(struct run *run, const char *why);
+/* Pauses a run in which nothing goes on but waiting for answers. */
+void run_ask_pause(struct run *run);
+/* {question, by, until_ms, silence} of a step that asks (new reference). */
+json_t *run_ask_json(const struct run_step *step);
 
 /* --- run_recover.c --------------------------------------------------------------------------- */
 void run_probe_done(struct run_step *step, int rc, enum verb_answer answer, json_t *result,
@@ -208,6 +227,8 @@ bool run_body_thinks(const struct run_step *step);
 void run_body_begin(struct run_step *step);
 /* The action at hand has a result in the journal, or failed: the function is told. */
 void run_body_answer(struct run_step *step);
+/* The action at hand failed with step->error, and so does the step: it is told nothing more. */
+void run_body_give_up(struct run_step *step);
 /* It does not go on. Also when there is none. */
 void run_body_drop(struct run_step *step);
 /* The job of MODE_BODY: on a pool thread; on the loop, what it heard; what it held. */
@@ -249,5 +270,14 @@ void run_finish_cancelled(struct run *run);
 void run_set_protections(struct run *run, const char *state);
 /* Rows of recovered machines, by a result. */
 void run_note_result(struct run *run, const struct run_step *step, const json_t *result);
-/* A test's row that this cleanup works on; moves it. */
-void run_move_test(struct run *run, enum run_state state, const char *reason);
+/* The row of the run that this one works on (a cleanup's test, a commit's failover); moves it. */
+void run_move_of(struct run *run, enum run_state state, const char *reason);
+/* The same state, another reason. */
+void run_note_of(struct run *run, const char *reason);
+
+/* --- run_after.c ----------------------------------------------------------------------------- */
+bool run_is_after(enum run_kind kind);
+void run_after_begun(struct run *run);
+void run_finish_after(struct run *run, bool failed, const char *reason);
+/* The world is told which of its machines are committed. */
+void run_tell_committed(struct run *run);

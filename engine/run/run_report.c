@@ -91,15 +91,15 @@ static json_t *step_json(struct run *run, const struct run_step *step)
         add_body_actions(run, step, actions);
     for (size_t i = 0; i < task->actions.len; i++)
         (void)json_array_append_new(actions, action_json(run, step, i));
-    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:o}",
-                     "index", (json_int_t)step->index, "id", task->id, "stage", task->stage,
-                     "title", task->title, "state", sm_name(&step_sm, step->state), "required",
-                     task->on_failure != PLAN_FAIL_CONTINUE, "started_ms",
-                     (json_int_t)step->started_ms, "ended_ms", (json_int_t)step->ended_ms,
-                     "attempts", (json_int_t)step->attempt, "error", step->error.text, "error_code",
-                     step->error.code ? err_code_name(step->error.code) : "", "on_failure",
-                     plan_on_failure_name(task->on_failure), "point_of_no_return",
-                     task->point_of_no_return, "actions", actions);
+    return json_pack(
+        "{s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:o, s:o*}", "index",
+        (json_int_t)step->index, "id", task->id, "stage", task->stage, "title", task->title,
+        "state", sm_name(&step_sm, step->state), "required", task->on_failure != PLAN_FAIL_CONTINUE,
+        "started_ms", (json_int_t)step->started_ms, "ended_ms", (json_int_t)step->ended_ms,
+        "attempts", (json_int_t)step->attempt, "error", step->error.text, "error_code",
+        step->error.code ? err_code_name(step->error.code) : "", "on_failure",
+        plan_on_failure_name(task->on_failure), "point_of_no_return", task->point_of_no_return,
+        "actions", actions, "asks", step->state == STEP_ASKING ? run_ask_json(step) : NULL);
 }
 
 static json_t *steps_json(struct run *run)

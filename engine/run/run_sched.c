@@ -181,6 +181,7 @@ static void go_on(struct run *run)
             return;
         if (stopper) {
             drop_retries(run);
+            run_ask_drop(run, "the run stopped before it was answered");
             run_finish(run, stopper);
         } else {
             pause_run(run, asking);
@@ -204,10 +205,12 @@ void run_schedule(struct run *run)
 {
     if (run->state == RUN_CHECKING)
         run_move(run, RUN_RUNNING, "");
-    if (run->state == RUN_RUNNING)
+    if (run->state == RUN_RUNNING) {
         go_on(run);
-    else if (run->state == RUN_CANCELLING && !run_in_flight(run))
+        run_ask_pause(run);
+    } else if (run->state == RUN_CANCELLING && !run_in_flight(run)) {
         run_undo_next(run);
+    }
 }
 
 /* --- A person's answer ------------------------------------------------------------------------ */

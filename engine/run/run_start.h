@@ -16,5 +16,9 @@ struct run_request {
     int64_t of_run;
 };
 void run_request_done(struct run_request *request); /* also for CLEANUP; also after an error */
+/* Of a commit, a rollback, another point: all but the tasks. ERR_NOT_FOUND: no such failover;
+ * ERR_STATE: it is in no state for that (says which, and what to do). */
+int run_request_after(struct runner *runner, const struct runner_spec *spec,
+                      struct run_request *request, struct err *err) MUST_CHECK;
 int run_request_make(struct runner *runner, const struct runner_spec *spec,
                      struct run_request *request, struct err *err) MUST_CHECK;

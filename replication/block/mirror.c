@@ -47,6 +47,8 @@ struct mirror {
     int listener, conn, epoll;
     struct proc_id server;
     bool has_target, running, ending;
+    bool lent;         /* `qmp` comes and goes, and events with it: the job is looked at */
+    int64_t looked_ms; /* when, last */
 
     uint8_t head[SINK_RECORD_BYTES];
     size_t head_len;
@@ -170,7 +172,8 @@ static int mirror_start(struct mirror *mirror, struct cancel *cancel, struct err
     mirror->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (mirror->epoll < 0)
         return err_set(err, ERR_IO, errno, "disk %s: epoll", mirror->disk);
-    if (watch(mirror, mirror->listener, err) < 0 || watch(mirror, qmp_fd(mirror->qmp), err) < 0)
+    if (watch(mirror, mirror->listener, err) < 0
+        || (!mirror->lent && watch(mirror, qmp_fd(mirror->qmp), err) < 0))
         return -1;
     qmp_drop_events(mirror->qmp);
     return start_server(mirror, cancel, err) < 0 ? -1 : start_job(mirror, cancel, err);
@@ -186,6 +189,7 @@ int mirror_open(const struct mirror_config *config, struct qmp *qmp, struct mirr
     mirror->plugin_path = mem_strdup(config->plugin_path);
     mirror->size = config->size;
     mirror->qmp = qmp;
+    mirror->lent = config->lent;
     mirror->listener = mirror->conn = mirror->epoll = -1;
     (void)snprintf(mirror->job, sizeof(mirror->job), "%s-mirror", config->tag);
     (void)snprintf(mirror->target, sizeof(mirror->target), "%s-m", config->tag);
@@ -212,6 +216,8 @@ void mirror_close(struct mirror *mirror)
     if (mirror->server.pid)
         proc_reap(&mirror->server, NULL);
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, START_MS);
+    if (!mirror->qmp)
+        mirror->running = mirror->has_target = false; /* whoever opens the source next finds them */
     if (mirror->running && blocks_cancel_job(mirror->qmp, mirror->job, limit, &ignored) < 0)
         err_clear(&ignored); /* whoever opens the source next finds it */
     if (mirror->has_target && blocks_remove(mirror->qmp, mirror->target, limit, &ignored) < 0)
@@ -382,31 +388,111 @@ static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err 
     return let_it_end(mirror, cancel, err) < 0 ? -1 : look_for_end(mirror, err);
 }
 
+/* One step of receiving: 1 when `ret_piece` is set (or all of them were given), 0: nothing is there
+ * yet. */
+static int step(struct mirror *mirror, struct source_piece *ret_piece, struct cancel *cancel,
+                struct err *err)
+{
+    int rc;
+
+    if (cancel_check(cancel, err) < 0)
+        return -1;
+    if (mirror->whole && give_piece(mirror, ret_piece))
+        return 1;
+    if (mirror->whole && answer(mirror, err) < 0)
+        return -1;
+    if (!mirror->lent && look_at_job(mirror, cancel, err) < 0)
+        return -1;
+    if (!mirror->running) {
+        *ret_piece = (struct source_piece){.off = mirror->size};
+        return 1;
+    }
+    rc = receive_record(mirror, err);
+    if (rc < 0)
+        return -1;
+    mirror->whole = rc > 0;
+    if (mirror->whole && mirror->record.kind == SINK_DATA)
+        note_seen(mirror);
+    return 0;
+}
+
 int mirror_next(struct mirror *mirror, struct source_piece *ret_piece, struct cancel *cancel,
                 struct err *err)
 {
     for (;;) {
-        int rc;
+        int rc = step(mirror, ret_piece, cancel, err);
 
-        if (cancel_check(cancel, err) < 0)
-            return -1;
-        if (mirror->whole && give_piece(mirror, ret_piece))
-            return 0;
-        if (mirror->whole && answer(mirror, err) < 0)
-            return -1;
-        if (look_at_job(mirror, cancel, err) < 0)
-            return -1;
-        if (!mirror->running) {
-            *ret_piece = (struct source_piece){.off = mirror->size};
-            return 0;
-        }
-        rc = receive_record(mirror, err);
-        if (rc < 0)
-            return -1;
-        mirror->whole = rc > 0;
-        if (mirror->whole && mirror->record.kind == SINK_DATA)
-            note_seen(mirror);
+        if (rc != 0)
+            return rc < 0 ? -1 : 0;
         if (!mirror->whole && cancel_poll(cancel, mirror->epoll, POLLIN, err) < 0)
             return err_wrap(err, "disk %s: mirror", mirror->disk);
+    }
+}
+
+/* --- With a monitor that is lent ------------------------------------------------------------ */
+
+void mirror_lend(struct mirror *mirror, struct qmp *qmp)
+{
+    if (mirror)
+        mirror->qmp = qmp;
+}
+
+bool mirror_wants_a_look(const struct mirror *mirror, int64_t every_ms)
+{
+    struct clock *clock = clock_real();
+
+    return mirror->running && clock->now_ms(clock) - mirror->looked_ms >= every_ms;
+}
+
+/* Its end is told to whoever listens just then; what is not listed any more has ended. When we let it
+ * end, all that was there at the begin had been sent by then, and how it ended changes nothing. */
+int mirror_look(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *list = NULL;
+    struct clock *clock = clock_real();
+    bool there = false, ready = false;
+    json_t *entry;
+    size_t i;
+
+    if (qmp_command(mirror->qmp, "query-block-jobs", NULL, &list, cancel, err) < 0)
+        return -1;
+    json_array_foreach(list, i, entry) {
+        if (!str_eq(json_get_str(entry, "device", ""), mirror->job))
+            continue;
+        there = true;
+        ready = json_get_bool(entry, "ready", false);
+    }
+    mirror->looked_ms = clock->now_ms(clock);
+    if (there)
+        return ready || mirror->came_round ? let_it_end(mirror, cancel, err) : 0;
+    mirror->running = false;
+    if (mirror->ending)
+        return 0;
+    return err_set(err, ERR_IO, 0,
+                   "disk %s: the mirror ended before it was through; hint: QEMU's own log may say "
+                   "why",
+                   mirror->disk);
+}
+
+int mirror_next_within(struct mirror *mirror, int64_t ms, struct source_piece *ret_piece,
+                       struct cancel *cancel, struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, ms);
+
+    for (;;) {
+        int rc = step(mirror, ret_piece, cancel, err);
+        struct err over = ERR_EMPTY;
+
+        if (rc != 0)
+            return rc;
+        if (mirror->whole)
+            continue;
+        if (cancel_poll(limit, mirror->epoll, POLLIN, &over) < 0) {
+            if (over.code == ERR_TIMEOUT && cancel_check(cancel, err) == 0)
+                return 0;
+            if (over.code != ERR_TIMEOUT && err)
+                *err = over;
+            return err_wrap(err, "disk %s: mirror", mirror->disk);
+        }
     }
 }

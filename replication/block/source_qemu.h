@@ -33,8 +33,10 @@ struct source_qemu {
     struct source_qemu_disk_state *disks;
     struct maps_disk *maps; /* the same disks, for maps_judge */
     size_t disk_count;
-    struct qmp *qmp;
-    bool staged; /* the last cut of this object can be read */
+    char *qmp_path;
+    bool lent;       /* connected for the length of each call only */
+    struct qmp *qmp; /* lent: NULL between calls */
+    bool staged;     /* the last cut of this object can be read */
     struct scan *scan;
     struct mirror *mirror;
 };
@@ -52,6 +54,10 @@ int source_qemu_look(struct source_qemu *qemu, struct blocks_nodes *ret_nodes,
     MUST_CHECK;
 /* Ends jobs of ours, removes nodes and staging files of ours: whatever a cut or a scan left. */
 int source_qemu_clear(struct source_qemu *qemu, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* Open monitors' calls; those of a lent one are made around them (source_qemu_lent.c). */
+extern const struct source_ops source_qemu_ops;
+extern const struct source_ops source_qemu_lent_ops;
 
 /* source_qemu_cut.c */
 int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,

@@ -67,6 +67,16 @@ static int resume(struct provider *provider, const struct provider_instance *ins
     return start(provider, instance, false, cancel, failure);
 }
 
+static int pause_it(struct provider *provider, const struct provider_instance *instance,
+                    struct cancel *cancel, struct err *failure)
+{
+    (void)cancel;
+    (void)failure;
+    if (*state_of(provider, instance->machine->name) == INSTANCE_RUNNING)
+        *state_of(provider, instance->machine->name) = INSTANCE_PAUSED;
+    return 0;
+}
+
 static int observe(struct provider *provider, const struct provider_instance *instance,
                    enum instance_state *ret_state, struct cancel *cancel, struct err *failure)
 {
@@ -244,6 +254,33 @@ static void open_world(struct api_site *site)
     });
 }
 
+/* One disk, named after its monitor. */
+static int adopt(struct provider *provider, const struct provider_adoption *what,
+                 struct provider_adopted *ret_adopted, struct cancel *cancel, struct err *failure)
+{
+    struct api_site *site = site_of(provider);
+    CLEANUP(mem_freep) char *path = mem_printf("%s.raw", what->qmp);
+    CLEANUP(json_freep)
+    json_t *json = json_pack("{s:s, s:s, s:[{s:s, s:s}], s:s}", "name", what->name, "memory",
+                             "64MiB", "disks", "path", path, "format", "raw", "qmp", what->qmp);
+
+    (void)cancel;
+    if (site->adopt_problem)
+        str_addf(&ret_adopted->problems, "%s\n", site->adopt_problem);
+    *state_of(provider, what->name) = INSTANCE_RUNNING;
+    return machine_from_json(json, &ret_adopted->machine, failure);
+}
+
+static int release(struct provider *provider, const struct provider_instance *instance,
+                   struct cancel *cancel, struct err *failure)
+{
+    (void)instance;
+    (void)cancel;
+    (void)failure;
+    site_of(provider)->released++;
+    return 0;
+}
+
 int api_site_setup(void **state)
 {
     struct api_site *site = mem_new(struct api_site);
@@ -258,6 +295,7 @@ int api_site_setup(void **state)
         .check = check,
         .start = start,
         .resume = resume,
+        .pause = pause_it,
         .observe = observe,
         .shutdown = shut_down,
         .stop = stop,
@@ -265,6 +303,8 @@ int api_site_setup(void **state)
         .agent_answers = agent_answers,
         .console_has = console_has,
         .open_source = open_source,
+        .adopt = adopt,
+        .release = release,
     };
     (void)snprintf(site->config.site, sizeof(site->config.site), "paris");
     (void)snprintf(site->config.dir, sizeof(site->config.dir), "%s", site->dir);

@@ -33,7 +33,9 @@ struct api_site {
         char name[64];
         enum instance_state state;
     } machines[API_WORLD_MACHINES];
-    bool guest_is_deaf; /* shutdown ends in ERR_TIMEOUT */
+    bool guest_is_deaf;        /* shutdown ends in ERR_TIMEOUT */
+    const char *adopt_problem; /* what stands in the way of adopting; NULL: nothing */
+    int released;
     int peers_changed;
     struct estate *peer; /* what a link to lyon reaches; NULL: not paired */
     bool peer_is_away;   /* instead: ERR_NET */

@@ -66,10 +66,79 @@ static void an_end_that_comes_before_the_answer_to_the_cancel_is_seen(void **dir
     mirror_close(mirror);
 }
 
+/* --- With a monitor that is lent ------------------------------------------------------------ */
+
+static const char *listed; /* what query-block-jobs says; it ends when it is cancelled */
+
+static char *tells_only_who_asks(void *ctx, const json_t *command)
+{
+    const char *name = json_get_str(command, "execute", "");
+    CLEANUP(mem_freep) char *text = NULL;
+
+    (void)ctx;
+    if (str_eq(name, "block-job-cancel"))
+        listed = "[]";
+    if (!str_eq(name, "query-block-jobs"))
+        return fake_qmp_ok();
+    text = mem_printf("{\"return\": %s, \"id\": @ID}", listed);
+    return fake_qmp_say(text);
+}
+
+static struct mirror *open_lent(const char *dir)
+{
+    const struct mirror_config config = {.disk = "vda",
+                                         .node = "d0",
+                                         .size = 64 * MIB,
+                                         .tag = "muster-test",
+                                         .work_dir = dir,
+                                         .plugin_path =
+                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so",
+                                         .lent = true};
+    struct mirror *mirror = NULL;
+
+    fake_monitor_open(&monitor, dir, tells_only_who_asks);
+    EXPECT_OK(mirror_open(&config, monitor.qmp, &mirror, monitor.cancel, &err));
+    return mirror;
+}
+
+static void a_job_that_is_ready_is_let_end_and_then_all_has_come(void **dir)
+{
+    struct mirror *mirror = open_lent(*dir);
+    struct source_piece piece;
+
+    listed = "[{\"device\": \"muster-test-mirror\", \"ready\": false}]";
+    EXPECT_OK(mirror_look(mirror, monitor.cancel, &err));
+    assert_int_equal(fake_qmp_count(monitor.fake, "block-job-cancel"), 0);
+    assert_int_equal(mirror_next_within(mirror, 1, &piece, monitor.cancel, &err), 0);
+    listed = "[{\"device\": \"muster-test-mirror\", \"ready\": true}]";
+    EXPECT_OK(mirror_look(mirror, monitor.cancel, &err));
+    assert_int_equal(fake_qmp_count(monitor.fake, "block-job-cancel"), 1);
+    assert_int_equal(mirror_next_within(mirror, 1, &piece, monitor.cancel, &err), 0);
+    EXPECT_OK(mirror_look(mirror, monitor.cancel, &err));
+    assert_int_equal(mirror_next_within(mirror, 1, &piece, monitor.cancel, &err), 1);
+    assert_int_equal(piece.len, 0);
+    assert_false(mirror_wants_a_look(mirror, 0));
+    mirror_close(mirror);
+}
+
+static void a_job_that_is_gone_before_it_was_ready_has_failed(void **dir)
+{
+    struct mirror *mirror = open_lent(*dir);
+
+    listed = "[{\"device\": \"another\", \"ready\": true}]";
+    EXPECT_ERR(ERR_IO, mirror_look(mirror, monitor.cancel, &err));
+    EXPECT_TEXT("disk vda: the mirror ended before it was through");
+    mirror_close(mirror);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_end_that_comes_before_the_answer_to_the_cancel_is_seen,
+                                        tmpdir_setup, disconnect),
+        cmocka_unit_test_setup_teardown(a_job_that_is_ready_is_let_end_and_then_all_has_come,
+                                        tmpdir_setup, disconnect),
+        cmocka_unit_test_setup_teardown(a_job_that_is_gone_before_it_was_ready_has_failed,
                                         tmpdir_setup, disconnect),
     };
     return cmocka_run_group_tests_name("mirror", tests, NULL, NULL);

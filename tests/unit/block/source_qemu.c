@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Against a real QEMU whose guest is the test: it writes through the nodes. */
+/* Against a real QEMU whose guest is the test: it writes through the nodes. All of it twice: with a
+ * monitor of our own, and with one that is lent. */
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
@@ -23,6 +24,7 @@ static struct bare_qemu qemu;
 static struct source *source;
 static struct cancel *cancel;
 static const char *dir;
+static bool lent;
 
 static const char *in_dir(const char *name)
 {
@@ -53,6 +55,7 @@ static int open_source_of(uint64_t generation)
         .group = "shop",
         .generation = generation,
         .qmp_path = qemu.path,
+        .lent = lent,
         .disks = disks,
         .disk_count = 2,
         .work_dir = in_dir("work"),
@@ -74,6 +77,7 @@ static int start(void **state)
 {
     char *raw, *qcow2;
 
+    lent = *state != NULL;
     if (tmpdir_setup(state) < 0)
         return -1;
     dir = *state;
@@ -490,7 +494,60 @@ static void disks_have_the_size_the_guest_sees(void **unused)
     assert_true(disks.at[1].allocated_bytes < 64 * MIB);
 }
 
-#define QEMU_TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
+static void expect_free_monitor(void)
+{
+    CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 10000);
+    CLEANUP(qmp_closep) struct qmp *other = NULL;
+
+    EXPECT_OK(qmp_open(qemu.path, clock_real(), &other, soon, &err));
+    EXPECT_OK(qmp_command(other, "query-status", NULL, NULL, soon, &err));
+}
+
+static void a_lent_monitor_is_free_for_others_between_all_calls(void **unused)
+{
+    struct source_piece piece;
+    bool ordered;
+
+    (void)unused;
+    expect_free_monitor();
+    bare_qemu_write(&qemu, "d1", 0, 40 * MIB, 1);
+    track(1);
+    expect_free_monitor();
+    EXPECT_OK(source->ops->scan_begin(source, "vdb", 0, &ordered, cancel, &err));
+    expect_free_monitor();
+    do {
+        EXPECT_OK(source->ops->scan_next(source, &piece, cancel, &err));
+        expect_free_monitor();
+    } while (piece.len > 0);
+    source->ops->scan_end(source);
+    cut(2);
+    expect_free_monitor();
+    end(true);
+    expect_free_monitor();
+    expect_nothing_left();
+}
+
+static void a_lent_monitor_that_another_has_is_waited_for(void **unused)
+{
+    CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 100);
+    CLEANUP(qmp_closep) struct qmp *other = NULL;
+    struct source_state found;
+
+    (void)unused;
+    EXPECT_OK(qmp_open(qemu.path, clock_real(), &other, cancel, &err));
+    EXPECT_ERR(ERR_TIMEOUT, source->ops->inspect(source, &found, soon, &err));
+    EXPECT_TEXT("another client may hold it");
+    qmp_closep(&other);
+    EXPECT_OK(source->ops->inspect(source, &found, cancel, &err));
+}
+
+#define QEMU_TEST(f)                                                          \
+    cmocka_unit_test_prestate_setup_teardown(f, start, stop, NULL),           \
+    {                                                                         \
+#f "_with_a_lent_monitor", f, start, stop, (void *)(uintptr_t) "lent" \
+    }
+#define LENT_TEST(f) \
+    cmocka_unit_test_prestate_setup_teardown(f, start, stop, (void *)(uintptr_t) "lent")
 
 int main(void)
 {
@@ -514,6 +571,8 @@ int main(void)
         QEMU_TEST(a_sink_that_dies_ends_the_scan_and_not_qemu),
         QEMU_TEST(a_disk_that_is_not_there_is_named),
         QEMU_TEST(disks_have_the_size_the_guest_sees),
+        LENT_TEST(a_lent_monitor_is_free_for_others_between_all_calls),
+        LENT_TEST(a_lent_monitor_that_another_has_is_waited_for),
     };
     return cmocka_run_group_tests_name("source_qemu", tests, NULL, NULL);
 }

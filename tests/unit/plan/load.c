@@ -397,10 +397,10 @@ static void arguments_are_checked_by_the_verbs_table(void **state)
             "wait_until: 'tcp': a function cannot stand here; hint: write the value itself");
     refused(
         HEAD UP
-        "    step \"I\" { assign_ip { \"db1\", address = \"a\", mtu = \"x\", announce = 1 } },\n" TAIL,
-        "assign_ip: mtu must be a number");
-    refused(HEAD UP "    step \"I\" { assign_ip { \"db1\" } },\n" TAIL,
-            "shop.lua:4: error: assign_ip lacks 'address'");
+        "    step \"I\" { set_address { \"db1\", address = \"a\", mtu = \"x\", announce = 1 } },\n" TAIL,
+        "set_address: mtu must be a number");
+    refused(HEAD UP "    step \"I\" { set_address { \"db1\" } },\n" TAIL,
+            "shop.lua:4: error: set_address lacks 'address'");
 }
 
 static void addresses_outside_are_allowed(void **state)
@@ -429,23 +429,24 @@ static void values_by_site_cover_the_sites(void **state)
 {
     CLEANUP(plan_freep)
     struct plan *plan = load(
-        HEAD UP "    step \"I\" { assign_ip { \"db1\",\n"
+        HEAD UP "    step \"I\" { set_address { \"db1\",\n"
                 "      address = { lyon = \"10.2.0.1/24\", paris = \"10.1.0.1/24\" } } },\n" TAIL);
 
     (void)state;
     assert_int_equal(plan->steps.len, 2);
     refused(
         HEAD UP
-        "    step \"I\" { assign_ip { \"db1\",\n      address = { lyon = \"10.2.0.1\" } } },\n" TAIL,
-        "shop.lua:5: error: assign_ip: address has no value for site 'paris'");
-    refused(HEAD UP
-            "    step \"I\" { assign_ip { \"db1\",\n      address = {\n        lyon = \"a\",\n"
-            "        pariss = \"b\" } } },\n" TAIL,
-            "shop.lua:7: error: assign_ip: address: unknown site 'pariss' (did you mean 'paris'?)");
+        "    step \"I\" { set_address { \"db1\",\n      address = { lyon = \"10.2.0.1\" } } },\n" TAIL,
+        "shop.lua:5: error: set_address: address has no value for site 'paris'");
     refused(
         HEAD UP
-        "    step \"I\" { assign_ip { \"db1\", address = { lyon = 1, paris = \"b\" } } },\n" TAIL,
-        "assign_ip: address.lyon must be a text");
+        "    step \"I\" { set_address { \"db1\",\n      address = {\n        lyon = \"a\",\n"
+        "        pariss = \"b\" } } },\n" TAIL,
+        "shop.lua:7: error: set_address: address: unknown site 'pariss' (did you mean 'paris'?)");
+    refused(
+        HEAD UP
+        "    step \"I\" { set_address { \"db1\", address = { lyon = 1, paris = \"b\" } } },\n" TAIL,
+        "set_address: address.lyon must be a text");
     refused(HEAD
             "    step \"I\" { failover { machine = { lyon = \"db1\", paris = \"db1\" } } },\n" TAIL,
             "failover: machine cannot differ by site");

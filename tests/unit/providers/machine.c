@@ -50,6 +50,27 @@ static void a_definition_survives_the_way_to_json_and_back(void **state)
     assert_true(json_equal(json, twice));
 }
 
+static void what_is_true_at_one_site_only_does_not_travel(void **state)
+{
+    CLEANUP(machine_done) struct machine machine;
+    CLEANUP(json_freep) json_t *json = NULL;
+
+    (void)state;
+    machine_init(&machine);
+    EXPECT_OK(parse("{\"name\":\"a\",\"memory\":\"1GiB\",\"disks\":[{\"path\":\"/a\","
+                    "\"format\":\"raw\"}],\"qmp\":\"/run/a.qmp\",\"agent\":true,"
+                    "\"agent_socket\":\"/run/a.ga\",\"complete\":true}",
+                    &machine));
+    assert_string_equal(machine.qmp, "/run/a.qmp");
+    assert_string_equal(machine.agent_socket, "/run/a.ga");
+    machine_make_portable(&machine);
+    json = machine_to_json(&machine);
+    assert_null(json_object_get(json, "qmp"));
+    assert_null(json_object_get(json, "agent_socket"));
+    assert_null(json_object_get(json, "complete"));
+    assert_true(json_is_true(json_object_get(json, "agent")));
+}
+
 static void a_misspelt_field_is_named_with_the_nearest_one(void **state)
 {
     (void)state;
@@ -67,6 +88,9 @@ static void what_cannot_be_a_machine_is_refused(void **state)
         const char *why;
     } cases[] = {
         {"[]", "must be a table"},
+        {"{\"name\":\"a\",\"memory\":\"1GiB\",\"qmp\":\"a.qmp\"}",
+         "'qmp' must be an absolute path"},
+        {"{\"name\":\"a\",\"memory\":\"1GiB\",\"complete\":true}", "which has a 'qmp'"},
         {"{\"memory\":\"1GiB\"}", "machine: 'name' is missing; hint: name = \"db1\""},
         {"{\"nmae\":\"a\",\"memory\":\"1GiB\"}", "did you mean 'name'?"},
         {"{\"name\":\"../x\",\"memory\":\"1GiB\"}", "is no name"},
@@ -116,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_definition_survives_the_way_to_json_and_back),
+        cmocka_unit_test(what_is_true_at_one_site_only_does_not_travel),
         cmocka_unit_test(a_misspelt_field_is_named_with_the_nearest_one),
         cmocka_unit_test(what_cannot_be_a_machine_is_refused),
     };
