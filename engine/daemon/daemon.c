@@ -290,8 +290,8 @@ static void make_control(struct daemon *daemon)
         .ctx = daemon,
         .peer = peer_site,
         .changed = run_changed,
-        .host = &daemon->host,
         .committed = on_committed,
+        .host = &daemon->host,
     };
     daemon->runner = runner_new(&runner);
     struct jobs_world jobs = {

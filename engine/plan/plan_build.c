@@ -214,21 +214,6 @@ static const char *take_title(struct plan_builder *b, const json_t *node, const 
     return plan_no_title;
 }
 
-static void build_body(struct plan_builder *b, const json_t *node, struct plan_step *step)
-{
-    const json_t *body = json_object_get(node, "body");
-    struct plan_at at = at_of(node, "step", NULL);
-    uint64_t first = json_get_u64(body, "first", 0);
-    uint64_t last = json_get_u64(body, "last", 0);
-
-    if (first == 0 || last < first || last > INT32_MAX || json_object_get(node, "actions")) {
-        plan_error(b, &at, "step \"%s\": its function is malformed", step->title);
-        return;
-    }
-    step->body_first = (unsigned)first;
-    step->body_last = (unsigned)last;
-}
-
 /* Some verbs have a part in some kinds only: a test commits nothing. Their step is left out of the
  * others as a whole, so nothing else may stand in it. */
 static void narrow(struct plan_builder *b, struct plan_step *step, const struct plan_at *at)
@@ -246,14 +231,28 @@ static void narrow(struct plan_builder *b, struct plan_step *step, const struct 
         step->kinds &= only | PLAN_KIND_BIT(RUN_DRY);
     }
     if (narrow && wide)
-        plan_error(
-            b, at,
-            "step \"%s\": %s is left out of tests, and %s would be with it; hint: give each a "
-            "step of its own",
-            step->title, narrow->name, wide->name);
+        plan_error(b, at,
+                   "step \"%s\": %s is left out of tests, and %s would be with it; hint: give each a "
+                   "step of its own",
+                   step->title, narrow->name, wide->name);
     else if (narrow && (step->kinds & ~PLAN_KIND_BIT(RUN_DRY)) == 0)
         plan_error(b, at, "step \"%s\" would never run: %s is no part of the kinds it is for",
                    step->title, narrow->name);
+}
+
+static void build_body(struct plan_builder *b, const json_t *node, struct plan_step *step)
+{
+    const json_t *body = json_object_get(node, "body");
+    struct plan_at at = at_of(node, "step", NULL);
+    uint64_t first = json_get_u64(body, "first", 0);
+    uint64_t last = json_get_u64(body, "last", 0);
+
+    if (first == 0 || last < first || last > INT32_MAX || json_object_get(node, "actions")) {
+        plan_error(b, &at, "step \"%s\": its function is malformed", step->title);
+        return;
+    }
+    step->body_first = (unsigned)first;
+    step->body_last = (unsigned)last;
 }
 
 static void build_step(struct plan_builder *b, const json_t *node, unsigned group)

@@ -6,8 +6,8 @@
  *   run_recover.c  in doubt after a crash               run_cancel.c  the undo list
  *   run_ask.c      waiting for a person's yes or no
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
- *   run_body.c     a step that is a function            run_body_journal.c  its rows
  *   run_after.c    commit, rollback, another point
+ *   run_body.c     a step that is a function            run_body_journal.c  its rows
  */
 #pragma once
 
@@ -171,8 +171,8 @@ struct run_job {
     json_t *args;
     json_t *machines;
     char *call_run;
-    struct run_talk *talk; /* MODE_BODY */
     char action_id[64];
+    struct run_talk *talk; /* MODE_BODY */
     int rc;
     enum verb_answer answer;
     json_t *result; /* MODE_BODY: the request */
