@@ -18,13 +18,13 @@ json_t *plan_args_here(const struct plan_world *world, const struct verb *verb, 
     return here;
 }
 
-/* Whether a run needs this site to own a machine is known before it begins, or not at all. */
+/* What moves machines, or has a part in some kinds of run only, is known before a run begins. */
 static void check(struct plan_builder *b, const struct plan_action *action)
 {
     const struct verb *verb = action->verb;
     struct plan_at at = {action->line, NULL, NULL};
 
-    if (verb->moves_ownership)
+    if (verb->moves_ownership || verb->only)
         plan_error(b, &at,
                    "%s stands only as a step of its own, never in a function; hint: step \"...\" { "
                    "%s ... }",

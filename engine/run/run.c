@@ -264,7 +264,7 @@ void run_move(struct run *run, enum run_state state, const char *reason)
 void step_move(struct run_step *step, enum step_state state)
 {
     sm_move(&step_sm, &step->state, (int)state);
-    if (state != STEP_RUNNING)
+    if (state != STEP_RUNNING && state != STEP_ASKING)
         run_body_drop(step);
     run_changed(step->run);
 }

@@ -58,8 +58,8 @@ void runner_turn_committed(struct runner *runner);
 /* What is asked. Strings are borrowed. */
 struct runner_spec {
     const char *plan; /* name of a stored plan; or, with `document`, what it shall be called */
-    const json_t *document; /* a plan's document made for the occasion (one machine); NULL: `plan`
-                               is looked up */
+    const json_t *document; /* a plan's document made for the occasion (one machine; no step of it
+                               is a function); NULL: `plan` is looked up */
     enum run_kind kind;     /* all but dry */
     uint64_t point;         /* 0: the newest applied when the run takes it; a change-point's new one */
     bool last_delta;        /* unplanned: try to shut the machines down and fetch a last delta */

@@ -107,8 +107,9 @@ static void take_answer(struct run_step *step, bool granted, const char *by, con
     wake(run);
     log_info("run", "%s run=%s step=\"%s\" by=%s", granted ? "granted" : "denied", run->name,
              run_task(step)->title, by);
-    if (granted) {
+    if (granted || step->body)
         step_move(step, STEP_RUNNING);
+    if (granted) {
         run_action_done(step, result);
     } else {
         (void)err_set(&step->error, ERR_DENIED, 0, "\"%s\" was denied by %s%s%s",
@@ -118,6 +119,16 @@ static void take_answer(struct run_step *step, bool granted, const char *by, con
     run_schedule(run);
 }
 
+/* A function may ask in another order in another attempt. */
+static bool is_same_question(const struct run_step *step, const struct state_action *row)
+{
+    if (!step_has_body(step))
+        return row->action == (int64_t)step->action;
+    CLEANUP(json_freep) json_t *args = run_row_args(step->run, row);
+    return run_row_verb(step->run, row) == run_action(step)->verb
+           && json_equal(args, run_action(step)->args);
+}
+
 /* The newest yes to the same question of the same plan, or NULL (new reference). */
 static json_t *earlier_grant(const struct run_step *step)
 {
@@ -125,8 +136,8 @@ static json_t *earlier_grant(const struct run_step *step)
 
     VEC_FOREACH(row, &step->run->journal) {
         json_t *result = NULL;
-        if (row->step != (int64_t)step->index || row->action != (int64_t)step->action
-            || row->attempt >= step->attempt || !str_eq(row->state, "done")
+        if (row->step != (int64_t)step->index || row->attempt >= step->attempt
+            || !is_same_question(step, row) || !str_eq(row->state, "done")
             || json_parse(row->result, strlen(row->result), &result, NULL) < 0)
             continue;
         if (json_get_bool(result, "granted", false)
@@ -184,7 +195,10 @@ void run_ask_drop(struct run *run, const char *why)
             loop_timer_cancel(run->runner->world.loop, step->timer);
         step->timer = 0;
         (void)err_set(&step->error, ERR_CANCELLED, 0, "%s", why);
-        run_action_failed(step, NULL);
+        if (step->body)
+            run_body_give_up(step);
+        else
+            run_action_failed(step, NULL);
     }
 }
 

@@ -178,6 +178,14 @@ static void fail(struct run_step *step, const struct err *error)
     step_failed(step);
 }
 
+void run_body_give_up(struct run_step *step)
+{
+    const struct err error = step->error;
+
+    run_write_result(step->run, run_journal_find(step->run, step), "failed", NULL, &error);
+    fail(step, &error);
+}
+
 /* Whoever reads the journal must find in it what the function does: another attempt would differ
  * as well. */
 static void fail_differs(struct run_step *step, unsigned line, const char *now)

@@ -110,10 +110,11 @@ void run_body_rebuild(struct run_step *step)
 
 /* --- What other steps may read ------------------------------------------------------------------- */
 
+/* One of the plan's own: what the core's are called is the engine's affair. */
 static const struct run_step *find_step(const struct run *run, const char *title)
 {
     for (size_t i = 0; i < run->tasks.len; i++)
-        if (str_eq(run->tasks.at[i].title, title))
+        if (run->tasks.at[i].phase == PLAN_STAGES && str_eq(run->tasks.at[i].title, title))
             return &run->steps[i];
     return NULL;
 }

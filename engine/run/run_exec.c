@@ -127,11 +127,7 @@ static void run_done(struct run_step *step, struct run_job *job)
         step_unknown(step);
         return;
     }
-    run_write_result(run, run_journal_find(run, step), "failed", job->result, &job->error);
-    if (step->body)
-        run_body_answer(step);
-    else
-        step_failed(step);
+    run_action_failed(step, job->result);
 }
 
 static void job_done(struct pool_job *base)
@@ -174,7 +170,10 @@ void run_action_unknown(struct run_step *step)
 void run_action_failed(struct run_step *step, const json_t *result)
 {
     run_write_result(step->run, run_journal_find(step->run, step), "failed", result, &step->error);
-    step_failed(step);
+    if (step->body)
+        run_body_answer(step);
+    else
+        step_failed(step);
 }
 
 /* The result stays: what it did is still of interest. */

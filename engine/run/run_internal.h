@@ -229,6 +229,8 @@ bool run_body_thinks(const struct run_step *step);
 void run_body_begin(struct run_step *step);
 /* The action at hand has a result in the journal, or failed: the function is told. */
 void run_body_answer(struct run_step *step);
+/* The action at hand failed with step->error, and so does the step: it is told nothing more. */
+void run_body_give_up(struct run_step *step);
 /* It does not go on. Also when there is none. */
 void run_body_drop(struct run_step *step);
 /* The job of MODE_BODY: on a pool thread; on the loop, what it heard; what it held. */

@@ -19,13 +19,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A cleanup does the core's steps only. */
-static int check_bodies(const struct runner *runner, const struct plan *plan, const char *source,
-                        enum run_kind kind, struct err *err)
+/* A cleanup, say, does the core's steps only. */
+static int check_bodies(const struct runner *runner, const struct plan *plan,
+                        const struct plan_tasks *tasks, const char *source, struct err *err)
 {
-    if (kind == RUN_CLEANUP)
+    bool any = false;
+
+    VEC_FOREACH(task, tasks)
+        any = any || task->body_first;
+    if (!any)
         return 0;
-    if (json_object_get(plan->document, "source") && !runner->world.host)
+    if (!runner->world.host)
         return err_set(err, ERR_UNSUPPORTED, 0,
                        "plan %s: a step of it is a function; there is nothing here to run it",
                        plan->name);
@@ -36,12 +40,15 @@ int run_tasks(struct runner *runner, const json_t *document, const char *source,
               struct plan **ret_plan, struct plan_tasks *ret_tasks, struct err *err)
 {
     CLEANUP(plan_freep) struct plan *plan = NULL;
+    CLEANUP(plan_tasks_done) struct plan_tasks tasks = VEC_EMPTY;
     const struct plan_world world = runner_plan_world(runner);
 
     if (plan_from_document(&world, "the plan", document, &plan, NULL, err) < 0
-        || check_bodies(runner, plan, source, kind, err) < 0
-        || plan_expand(plan, &world, kind, ret_tasks, err) < 0)
+        || plan_expand(plan, &world, kind, &tasks, err) < 0
+        || check_bodies(runner, plan, &tasks, source, err) < 0)
         return -1;
+    *ret_tasks = tasks;
+    tasks = (struct plan_tasks)VEC_EMPTY;
     *ret_plan = TAKE(plan);
     return 0;
 }

@@ -139,7 +139,10 @@ void run_doubt(struct run_step *step)
 {
     const struct verb *verb = run_action(step)->verb;
 
-    if (verb->effect == EFFECT_NONE || !verb->probe)
+    step->doubt = !verb->asks;
+    if (verb->asks)
+        run_ask(step); /* as if nothing had been: its time counts from its intent */
+    else if (verb->effect == EFFECT_NONE || !verb->probe)
         settle(step);
     else
         run_exec_probe(step);
@@ -156,12 +159,14 @@ static void take_up_step(struct run_step *step)
         step_retry_in(step, wait > 0 ? wait : 0);
         return;
     }
-    if (step->state == STEP_RUNNING && step->doubt && run_action(step)->verb->asks
-        && (run->state == RUN_RUNNING || run->state == RUN_PAUSED)) {
-        step->doubt = false;
-        run_ask(step); /* as if nothing had been: its time counts from its intent */
+    /* A paused run in which a step is under way: that one asks a person. */
+    bool goes_on = run->state == RUN_RUNNING || run->state == RUN_PAUSED;
+    if (step->state == STEP_RUNNING && step->doubt && run_action(step)->verb->asks && goes_on) {
+        run_doubt(step);
         return;
     }
+    if (step->state == STEP_RUNNING && step_has_body(step) && run->state == RUN_PAUSED)
+        run_move(run, RUN_RUNNING, ""); /* its function must come to its question again */
     if (step->state != STEP_RUNNING || run->state != RUN_RUNNING)
         return;
     step_set_deadline(step);

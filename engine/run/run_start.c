@@ -381,7 +381,7 @@ int run_request_make(struct runner *runner, const struct runner_spec *spec,
         if ((spec->kind == RUN_CLEANUP ? request_cleanup(runner, spec, request, err)
                                        : run_request_after(runner, spec, request, err))
                 < 0
-            || run_tasks(runner, request->document, request->source, spec->kind, &request->plan,
+            || run_tasks(runner, request->document, NULL, spec->kind, &request->plan,
                          &request->tasks, err)
                    < 0)
             return -1;

@@ -2,6 +2,7 @@
 #include "host/sandbox_body.h"
 
 #include "base/mem.h"
+#include "host/code.h"
 #include "host/sandbox_shared.h"
 #include "host/value.h"
 
@@ -31,17 +32,17 @@ static void PRINTF_LIKE(4, 5) fail(const struct sandbox_body *body, enum err_cod
     abort();
 }
 
+#define SHARED_HINT                                                                           \
+    "which it shares with the rest of the plan; hint: declare it inside of the function, or " \
+    "return a value and read that by result \"TITLE\""
+
 /* Before anything more is asked for: what was written is neither kept nor seen by others. */
 static void check_shared(lua_State *lua, const struct sandbox_body *body, unsigned line)
 {
     if (lua_rawgetp(lua, LUA_REGISTRYINDEX, body) == LUA_TTABLE) {
         const char *name = sandbox_shared_changed(lua, -1);
         if (name)
-            fail(body, ERR_INVALID, line,
-                 "the function writes to '%s', which it shares with the rest of the plan; hint: "
-                 "declare it inside of the function, or return a value and read that by result "
-                 "\"TITLE\"",
-                 name);
+            fail(body, ERR_INVALID, line, "the function writes to '%s', " SHARED_HINT, name);
     }
     lua_pop(lua, 1);
 }
@@ -59,6 +60,106 @@ static int host_lines(lua_State *lua)
     lua_pushinteger(lua, at.linedefined);
     lua_pushinteger(lua, at.lastlinedefined);
     return 2;
+}
+
+static int write_dump(lua_State *lua, const void *bytes, size_t len, void *ctx)
+{
+    (void)lua;
+    str_add_bytes(ctx, bytes, len);
+    return 0;
+}
+
+static void push_use(lua_State *lua, const struct code_use *use)
+{
+    static const char *const whats[] = {
+        [CODE_READS_GLOBAL] = "reads",
+        [CODE_WRITES_GLOBAL] = "writes",
+        [CODE_WRITES_SHARED] = "shares",
+    };
+
+    lua_createtable(lua, 0, 3);
+    lua_pushstring(lua, whats[use->what]);
+    lua_setfield(lua, -2, "what");
+    lua_pushstring(lua, use->name);
+    lua_setfield(lua, -2, "name");
+    lua_pushinteger(lua, use->line);
+    lua_setfield(lua, -2, "line");
+}
+
+static int host_uses(lua_State *lua)
+{
+    CLEANUP(code_uses_done) struct code_uses uses = VEC_EMPTY;
+    CLEANUP(str_free) struct str dump = STR_EMPTY;
+
+    luaL_checktype(lua, 1, LUA_TFUNCTION);
+    lua_settop(lua, 1);
+    if (lua_dump(lua, write_dump, &dump, 0) == 0)
+        (void)code_scan(str_text(&dump), dump.len, &uses); /* else it is found when it is run */
+    lua_createtable(lua, (int)uses.len, 0);
+    for (size_t i = 0; i < uses.len; i++) {
+        push_use(lua, &uses.at[i]);
+        lua_rawseti(lua, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* about({what, name}, words) */
+static int host_about(lua_State *lua)
+{
+    char text[400] = "";
+
+    lua_settop(lua, 2);
+    lua_getfield(lua, 1, "what");
+    lua_getfield(lua, 1, "name");
+    const char *what = luaL_checkstring(lua, 3);
+    const char *name = luaL_checkstring(lua, 4);
+    lua_pushvalue(lua, 4);
+    bool is_known = lua_rawget(lua, 2) != LUA_TNIL;
+    if (strcmp(what, "shares") == 0)
+        (void)snprintf(text, sizeof(text), "the function writes to '%s', " SHARED_HINT, name);
+    else if (strcmp(what, "writes") == 0)
+        sandbox_global_write(lua, name, 2, text, sizeof(text));
+    else if (!is_known)
+        (void)sandbox_unknown_word(lua, name, 2, text, sizeof(text));
+    if (!text[0])
+        return 0;
+    lua_pushstring(lua, text);
+    return 1;
+}
+
+/* Appends the function on top, unless it is there; pops it. */
+static void add_function(lua_State *lua, int list, int seen)
+{
+    lua_pushvalue(lua, -1);
+    if (lua_rawget(lua, seen) == LUA_TNIL && sandbox_is_authors(lua, -2)) {
+        lua_pushvalue(lua, -2);
+        lua_pushboolean(lua, 1);
+        lua_rawset(lua, seen);
+        lua_pushvalue(lua, -2);
+        lua_rawseti(lua, list, (lua_Integer)lua_rawlen(lua, list) + 1);
+    }
+    lua_pop(lua, 2);
+}
+
+static int host_reach(lua_State *lua)
+{
+    luaL_checktype(lua, 1, LUA_TFUNCTION);
+    lua_settop(lua, 1);
+    lua_newtable(lua);
+    lua_newtable(lua);
+    lua_pushvalue(lua, 1);
+    add_function(lua, 2, 3);
+    for (lua_Integer i = 1; lua_rawgeti(lua, 2, i) == LUA_TFUNCTION; i++) {
+        for (int k = 1; lua_getupvalue(lua, 4, k); k++) {
+            if (lua_isfunction(lua, -1))
+                add_function(lua, 2, 3);
+            else
+                lua_pop(lua, 1);
+        }
+        lua_settop(lua, 3);
+    }
+    lua_settop(lua, 2);
+    return 1;
 }
 
 static int host_ask(lua_State *lua)
@@ -158,7 +259,10 @@ static int host_assert(lua_State *lua)
 
 void sandbox_body_host(lua_State *lua, struct sandbox_body *body)
 {
-    static const luaL_Reg always[] = {{"lines", host_lines}, {NULL, NULL}};
+    static const luaL_Reg always[] = {
+        {"lines", host_lines}, {"uses", host_uses}, {"about", host_about},
+        {"reach", host_reach}, {NULL, NULL},
+    };
     static const luaL_Reg in_body[] = {
         {"ask", host_ask},     {"raise", host_raise},   {"mistake", host_mistake},
         {"error", host_error}, {"assert", host_assert}, {NULL, NULL},

@@ -11,7 +11,12 @@ struct sandbox_body {
     struct sandbox_raised *raised;
 };
 
-/* Adds to the table on top: lines(f), the first and last line of a function of the author's, or nil;
+/* Adds to the table on top:
+ *   lines(f)              the first and last line of a function of the author's; nil: it is none
+ *   uses(f)               what it uses that is not its own (code.h): { {what, name, line} ... } with
+ *                         "reads", "writes" (globals) or "shares"
+ *   about(use, words)     what there is to say about such a use; nil: nothing
+ *   reach(f)              the list of f and of the author's functions it may call
  * and for HOST_BODY:
  *   ask(request)         sends it and gives the answer
  *   raise(code, text, verb, line)   raises an error value {code, message, verb, line}

@@ -74,6 +74,14 @@ unsigned sandbox_line(lua_State *lua)
     return 0;
 }
 
+bool sandbox_is_authors(lua_State *lua, int index)
+{
+    lua_Debug at;
+
+    lua_pushvalue(lua, index);
+    return lua_getinfo(lua, ">S", &at) && strcmp(at.source, "=" SANDBOX_CHUNK) == 0;
+}
+
 static struct sandbox_raised *raised_of(lua_State *lua)
 {
     return lua_touserdata(lua, lua_upvalueindex(1));
@@ -357,55 +365,76 @@ void sandbox_push_library(lua_State *lua, struct sandbox_raised *raised)
     lua_setfield(lua, -2, LUA_UTF8LIBNAME);
 }
 
-static int unknown_word(lua_State *lua, const char *word)
+enum err_code sandbox_unknown_word(lua_State *lua, const char *word, int words, char *ret_text,
+                                   size_t size)
 {
-    struct sandbox_raised *raised = raised_of(lua);
     const char **names;
     const char *nearest;
     size_t count = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(absents); i++)
-        if (strcmp(word, absents[i].name) == 0)
-            return sandbox_raise(lua, raised, ERR_DENIED, "'%s' %s", word, absents[i].why);
-    for (lua_pushnil(lua); lua_next(lua, lua_upvalueindex(2)); lua_pop(lua, 1))
+        if (strcmp(word, absents[i].name) == 0) {
+            (void)snprintf(ret_text, size, "'%s' %s", word, absents[i].why);
+            return ERR_DENIED;
+        }
+    words = lua_absindex(lua, words);
+    for (lua_pushnil(lua); lua_next(lua, words); lua_pop(lua, 1))
         count++;
     names = lua_newuserdatauv(lua, (count + 1) * sizeof(*names), 0);
     count = 0;
-    for (lua_pushnil(lua); lua_next(lua, lua_upvalueindex(2)); lua_pop(lua, 1))
+    for (lua_pushnil(lua); lua_next(lua, words); lua_pop(lua, 1))
         if (lua_type(lua, -2) == LUA_TSTRING)
             names[count++] = lua_tostring(lua, -2);
     names[count] = NULL;
     nearest = str_nearest(word, names);
     if (nearest)
-        return sandbox_raise(lua, raised, ERR_INVALID, "unknown word '%s' (did you mean '%s'?)",
-                             word, nearest);
-    return sandbox_raise(lua, raised, ERR_INVALID,
-                         "unknown word '%s'; hint: texts are written in quotes", word);
+        (void)snprintf(ret_text, size, "unknown word '%s' (did you mean '%s'?)", word, nearest);
+    else
+        (void)snprintf(ret_text, size, "unknown word '%s'; hint: texts are written in quotes",
+                       word);
+    lua_pop(lua, 1);
+    return ERR_INVALID;
 }
 
 static int globals_index(lua_State *lua)
 {
+    char text[400];
+
     lua_settop(lua, 2);
     if (lua_type(lua, 2) != LUA_TSTRING)
         return 0;
     lua_pushvalue(lua, 2);
     if (lua_rawget(lua, lua_upvalueindex(2)) != LUA_TNIL)
         return 1;
-    return unknown_word(lua, lua_tostring(lua, 2));
+    lua_pushvalue(lua, lua_upvalueindex(2));
+    enum err_code code =
+        sandbox_unknown_word(lua, lua_tostring(lua, 2), lua_gettop(lua), text, sizeof(text));
+    return sandbox_raise(lua, raised_of(lua), code, "%s", text);
+}
+
+void sandbox_global_write(lua_State *lua, const char *name, int words, char *ret_text, size_t size)
+{
+    words = lua_absindex(lua, words);
+    lua_pushstring(lua, name);
+    if (lua_rawget(lua, words) != LUA_TNIL)
+        (void)snprintf(ret_text, size,
+                       "'%s' is a word of the language and cannot be changed; hint: take another "
+                       "name",
+                       name);
+    else
+        (void)snprintf(ret_text, size, "global '%s' is not declared; hint: write \"local %s\"",
+                       name, name);
+    lua_pop(lua, 1);
 }
 
 static int globals_write(lua_State *lua)
 {
     const char *name = lua_type(lua, 2) == LUA_TSTRING ? lua_tostring(lua, 2) : "?";
+    char text[400];
 
-    lua_pushstring(lua, name);
-    if (lua_rawget(lua, lua_upvalueindex(2)) != LUA_TNIL)
-        return sandbox_raise(lua, raised_of(lua), ERR_INVALID,
-                             "'%s' is a word of the language and cannot be changed; hint: take "
-                             "another name",
-                             name);
-    return sandbox_raise(lua, raised_of(lua), ERR_INVALID,
-                         "global '%s' is not declared; hint: write \"local %s\"", name, name);
+    lua_pushvalue(lua, lua_upvalueindex(2));
+    sandbox_global_write(lua, name, lua_gettop(lua), text, sizeof(text));
+    return sandbox_raise(lua, raised_of(lua), ERR_INVALID, "%s", text);
 }
 
 void sandbox_push_globals(lua_State *lua, int words, struct sandbox_raised *raised)

@@ -52,14 +52,6 @@ static void add_table(lua_State *lua, int picture, int table, const char *name)
     add(lua, picture, table, name, 0);
 }
 
-static bool is_authors(lua_State *lua, int function)
-{
-    lua_Debug at;
-
-    lua_pushvalue(lua, function);
-    return lua_getinfo(lua, ">S", &at) && strcmp(at.source, "=" SANDBOX_CHUNK) == 0;
-}
-
 static void add_upvalues(lua_State *lua, int picture, int function)
 {
     const char *name;
@@ -80,7 +72,7 @@ static void visit(lua_State *lua, int picture, int seen, const char *name)
     luaL_checkstack(lua, 10, "shared");
     if (lua_istable(lua, value) && is_new(lua, seen))
         add_table(lua, picture, value, name);
-    else if (lua_isfunction(lua, value) && is_authors(lua, value) && is_new(lua, seen))
+    else if (lua_isfunction(lua, value) && sandbox_is_authors(lua, value) && is_new(lua, seen))
         add_upvalues(lua, picture, value);
     lua_settop(lua, value - 1);
 }

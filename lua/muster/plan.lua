@@ -186,9 +186,25 @@ local function titled(word, build)
   end
 end
 
+-- What a function does is seen when it is run; what it must not even name, here.
+local told = {}
+local function check_uses(name, body)
+  for _, part in ipairs(host.reach(body)) do
+    for _, use in ipairs(host.uses(part)) do
+      local text = host.about(use, _ENV)
+      local key = text and use.line .. text
+      if key and not told[key] then
+        told[key] = true
+        problem(use.line, name .. ": " .. text)
+      end
+    end
+  end
+end
+
 -- A step that is a function: it, and nothing beside it.
 local function take_function(node, name, items)
   local first, last = host.lines(items[1])
+  check_uses(name, items[1])
   if #items > 1 then
     problem(node.line, name .. " holds a function and more; hint: verbs, or one function", "step")
   end

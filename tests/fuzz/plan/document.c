@@ -14,7 +14,8 @@ static const char document[] =
     "\"failover\",\"args\":{\"machine\":\"db1\"},\"line\":3}]}},{\"line\":4,\"parallel\":[{\"title\":"
     "\"W\",\"line\":5,\"actions\":[{\"verb\":\"wait_until\",\"args\":{\"tcp\":\"db1:5432\"},\"line\":5"
     "},{\"verb\":\"set_address\",\"args\":{\"machine\":\"db1\",\"address\":{\"lyon\":\"a\",\"paris\":"
-    "\"b\"}},\"line\":5}]}]}]}]}";
+    "\"b\"}},\"line\":5}]}]},{\"step\":{\"title\":\"F\",\"line\":6,\"body\":{\"first\":7,\"last\":"
+    "9}}}]}],\"source\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}";
 
 static uint64_t number_from(const char *name, uint64_t fallback)
 {

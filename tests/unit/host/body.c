@@ -68,7 +68,8 @@ static char *converse(const struct host *host, struct talk *talk)
         json_decref(answer);
         const char *line = next && *next ? *next : OK;
         EXPECT_OK(json_parse(line, strlen(line), &answer, &err));
-        next += next && *next;
+        if (next && *next)
+            next++;
     }
     host_body_free(body);
     return value;

@@ -82,6 +82,46 @@ static void a_mistake_in_the_grammar_of_a_function_is_told_at_load(void **state)
             "shop.lua:6: unexpected symbol near ')'");
 }
 
+static void problems_in(const char *before, const char *lines, const char *part)
+{
+    CLEANUP(mem_freep)
+    char *text = mem_printf("%s" HEAD "    step \"F\" { function(act)\n%s\n    end },\n" TAIL,
+                            before, lines);
+
+    refused(text, part);
+}
+
+static void what_a_function_must_not_name_is_told_at_load(void **state)
+{
+    (void)state;
+    problems_in("", "if act(check { agent = \"db1\" }).answer then\n act(chek {}) end",
+                "shop.lua:6: step \"F\": unknown word 'chek' (did you mean 'check'?)");
+    problems_in("", "local function f() return os.time() end act(check { agent = \"db1\" })",
+                "shop.lua:5: step \"F\": 'os' is not here");
+    problems_in("", "count = 1 act(check { agent = \"db1\" })",
+                "shop.lua:5: step \"F\": global 'count' is not declared");
+    problems_in("", "check = nil", "'check' is a word of the language and cannot be changed");
+    problems_in("local count = 0\n", "for i = 1, 3 do count = count + i end",
+                "shop.lua:6: step \"F\": the function writes to 'count', which it shares");
+    problems_in("local n = 0\nlocal function up() n = n + 1 end\n", "up()",
+                "shop.lua:2: step \"F\": the function writes to 'n', which it shares");
+}
+
+static void what_a_function_may_name_is_not_told(void **state)
+{
+    CLEANUP(plan_freep)
+    struct plan *plan =
+        load("local names = { \"db1\" }\nlocal n = 0\nn = n + 1\n"
+             "local function each(f) for _, name in ipairs(names) do f(name) end end\n" HEAD
+             "    step \"F\" { function(act)\n      local n, seen = n, {}\n"
+             "      each(function(name) n = n + 1 seen[name] = act(check { agent = name }) end)\n"
+             "      return { n, result \"Up\", tostring(pcall(error)), string.rep(\"x\", 2) }\n"
+             "    end },\n" TAIL);
+
+    (void)state;
+    assert_int_equal(plan->steps.at[1].body_first, 8);
+}
+
 static void outside_of_functions_there_is_neither_act_nor_result(void **state)
 {
     struct host host = host_for_test();
@@ -241,6 +281,8 @@ int main(void)
         cmocka_unit_test(a_function_stands_alone_in_its_step),
         cmocka_unit_test(only_functions_of_the_plan_can_be_steps),
         cmocka_unit_test(a_mistake_in_the_grammar_of_a_function_is_told_at_load),
+        cmocka_unit_test(what_a_function_must_not_name_is_told_at_load),
+        cmocka_unit_test(what_a_function_may_name_is_not_told),
         cmocka_unit_test(outside_of_functions_there_is_neither_act_nor_result),
         cmocka_unit_test(the_hash_stands_for_what_a_function_does),
         cmocka_unit_test(without_functions_only_the_document_counts),

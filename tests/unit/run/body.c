@@ -586,6 +586,109 @@ static void a_stop_of_the_daemon_loses_nothing(void **state)
     assert_int_equal(done(desk, "c"), 1);
 }
 
+/* --- Asking a person ------------------------------------------------------------------------------------ */
+
+static const char asks[] = "step \"T\" { function(act) act(mark \"a\")\n"
+                           " local ok, e = pcall(act, approve { \"Go on?\", within = \"1h\" })\n"
+                           " act(mark(ok and \"yes\" or e.code)) return ok end }";
+
+static void answer(struct desk *desk, int64_t run, bool granted)
+{
+    size_t step;
+
+    EXPECT_OK(runner_answer(desk->world.runner, run, SIZE_MAX, granted, "", "ada", &step, &err));
+    (void)run_world_settle(&desk->world, run); /* a question that was answered pauses for a turn */
+    assert_string_equal(run_world_settle(&desk->world, run), "cleanup-due");
+}
+
+static void a_function_may_ask_a_person(void **state)
+{
+    struct desk *desk = *state;
+    int64_t run = start(desk, asks, RUN_TEST);
+
+    assert_string_equal(run_world_settle(&desk->world, run), "paused");
+    answer(desk, run, true);
+    CLEANUP(json_freep) json_t *json = run_world_get(&desk->world, run);
+    assert_string_equal(actions_of(json, "T"), "mark:done approve:done mark:done return:done");
+    assert_int_equal(done(desk, "yes"), 1);
+}
+
+static void a_no_is_an_error_that_may_be_caught(void **state)
+{
+    struct desk *desk = *state;
+    int64_t run = start(desk, asks, RUN_TEST);
+
+    (void)run_world_settle(&desk->world, run);
+    answer(desk, run, false);
+    CLEANUP(json_freep) json_t *json = run_world_get(&desk->world, run);
+    assert_string_equal(run_world_step(json, "T"), "done");
+    assert_string_equal(actions_of(json, "T"), "mark:done approve:failed mark:done return:done");
+    assert_int_equal(done(desk, "denied"), 1);
+}
+
+static void a_function_that_asks_still_asks_after_a_restart(void **state)
+{
+    struct desk *desk = *state;
+    int64_t run = start(desk, asks, RUN_TEST);
+
+    (void)run_world_settle(&desk->world, run);
+    run_world_close(&desk->world);
+    come_back(desk);
+    assert_string_equal(run_world_settle(&desk->world, run), "paused");
+    CLEANUP(json_freep) json_t *json = run_world_get(&desk->world, run);
+    assert_string_equal(run_world_step(json, "T"), "asking");
+    assert_int_equal(done(desk, "a"), 1);
+    answer(desk, run, true);
+    assert_int_equal(done(desk, "a"), 1);
+    assert_int_equal(done(desk, "yes"), 1);
+}
+
+static void a_yes_holds_for_the_next_attempt(void **state)
+{
+    struct desk *desk = *state;
+
+    desk->marks.fail_skip = 1;
+    desk->marks.fail_times = 1;
+    desk->marks.fail_code = ERR_NET;
+    int64_t run = start(desk,
+                        "step \"T\" { function(act)\n"
+                        " if not pcall(act, mark \"a\") then act(mark \"b\") end\n"
+                        " act(approve { \"Go on?\" }) act(mark \"c\") end,\n"
+                        " retry = { times = 2, wait = \"1s\" } }",
+                        RUN_TEST);
+    assert_string_equal(run_world_settle(&desk->world, run), "paused");
+    answer(desk, run, true);
+    CLEANUP(json_freep) json_t *json = run_world_get(&desk->world, run);
+    assert_string_equal(run_world_step(json, "T"), "done");
+    assert_int_equal(json_get_u64(step_of(json, "T"), "attempts", 0), 2);
+}
+
+static void a_function_that_asks_can_be_cancelled(void **state)
+{
+    struct desk *desk = *state;
+    int64_t run = start(desk, asks, RUN_TEST);
+
+    (void)run_world_settle(&desk->world, run);
+    EXPECT_OK(runner_cancel(desk->world.runner, run, "ada", &err));
+    assert_string_equal(run_world_settle(&desk->world, run), "cancelled");
+    assert_false(marks_find(&desk->marks, "a")->is_set);
+    assert_null(marks_find(&desk->marks, "cancelled"));
+}
+
+static void a_run_that_stops_waits_for_no_answer(void **state)
+{
+    struct desk *desk = *state;
+    CLEANUP(json_freep)
+    json_t *run = drill(desk, "parallel {\n"
+                              " step \"T\" { function(act) pcall(act, approve { \"Go on?\" })\n"
+                              "   act(mark \"a\") end },\n"
+                              " step \"Bad\" { mark \"bad\" } }");
+
+    assert_string_equal(run_world_step(run, "T"), "failed");
+    assert_string_equal(actions_of(run, "T"), "approve:failed return:failed");
+    assert_int_equal(done(desk, "a"), 0);
+}
+
 /* --- A child that is not itself ---------------------------------------------------------------------- */
 
 /* As if its Lua had been broken: what it says is decided by whoever broke it. */
@@ -717,6 +820,12 @@ int main(void)
         CASE(another_verb_than_before_fails_the_step_for_good),
         CASE(other_arguments_than_before_fail_the_step_for_good),
         CASE(a_stop_of_the_daemon_loses_nothing),
+        CASE(a_function_may_ask_a_person),
+        CASE(a_no_is_an_error_that_may_be_caught),
+        CASE(a_function_that_asks_still_asks_after_a_restart),
+        CASE(a_yes_holds_for_the_next_attempt),
+        CASE(a_function_that_asks_can_be_cancelled),
+        CASE(a_run_that_stops_waits_for_no_answer),
         CASE(one_that_is_taken_over_gets_nothing_but_verbs_of_plans),
         CASE(one_that_talks_nonsense_fails_the_step),
         CASE(one_that_is_killed_each_time_is_given_up),
