@@ -350,7 +350,7 @@ static int remove_machine(struct api_request *req, json_t **ret_reply, struct er
 
 /* --- Starting and stopping ----------------------------------------------------------------- */
 
-/* What is asked of the machine: `{name, run, force, within_ms}`, run "" for one of our own. */
+/* What is asked of the machine: `{name, run, force, within_ms, without_peer}`, run "" for one of our own. */
 static int tell_machine(const struct api_world *world, const json_t *in, const char *verb,
                         struct cancel *cancel, struct err *err)
 {
@@ -358,9 +358,10 @@ static int tell_machine(const struct api_world *world, const json_t *in, const c
     CLEANUP(mem_freep) char *what = mem_printf("%s.%s", *run ? "instance" : "machine", verb);
 
     return api_ask_here(world, what,
-                        json_pack("{s:s, s:s, s:I}", "machine", json_get_str(in, "name", ""), "run",
-                                  run, "within_ms",
-                                  (json_int_t)json_get_u64(in, "within_ms", SHUTDOWN_MS)),
+                        json_pack("{s:s, s:s, s:I, s:b}", "machine", json_get_str(in, "name", ""),
+                                  "run", run, "within_ms",
+                                  (json_int_t)json_get_u64(in, "within_ms", SHUTDOWN_MS),
+                                  "without_peer", json_get_bool(in, "without_peer", false)),
                         NULL, cancel, err);
 }
 
@@ -368,9 +369,6 @@ static int start_work(const struct api_world *world, const json_t *in, json_t **
                       struct cancel *cancel, struct err *err)
 {
     (void)ret_out;
-    if (!*json_get_str(in, "run", "")
-        && estate_may_start(world->estate, json_get_str(in, "name", ""), err) < 0)
-        return -1;
     return tell_machine(world, in, "start", cancel, err);
 }
 
@@ -409,7 +407,10 @@ static int want(struct api_request *req, const json_t *in, bool running, struct 
             return -1;
     }
     return api_audit(req, running ? "machine.start" : "machine.stop", name,
-                     json_get_bool(in, "force", false) ? "force" : NULL, err);
+                     json_get_bool(in, "force", false)          ? "force"
+                     : json_get_bool(in, "without_peer", false) ? "without-peer"
+                                                                : NULL,
+                     err);
 }
 
 static int start_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
@@ -435,6 +436,8 @@ static int start_machine(struct api_request *req, json_t **ret_reply, struct err
     (void)ret_reply;
     if (find_target(req, &in, err) < 0)
         return -1;
+    (void)json_object_set_new(in, "without_peer",
+                              json_boolean(json_get_bool(api_in(req), "without_peer", false)));
     return api_defer(req, in, START_MS, start_work, start_finish);
 }
 
@@ -461,6 +464,11 @@ const struct api_route *api_routes_machines(void)
         {"definition", API_OBJECT, true, "the machine as its Lua file describes it"},
         {0},
     };
+    static const struct api_field start_fields[] = {
+        {"without_peer", API_BOOL, false,
+         "after an unclean start of the host: do not wait until the peer answers"},
+        {0},
+    };
     static const struct api_field stop_fields[] = {
         {"force", API_BOOL, false, "end it like a power cut, without asking the guest"},
         {"within_ms", API_NUMBER, false,
@@ -482,7 +490,7 @@ const struct api_route *api_routes_machines(void)
         {"POST", "/v1/machines/{name}/start", start_machine,
          "Starts a machine, also one that was failed over to here, as it was; refused when its group "
          "was failed over to another site, and for a test.",
-         "`{}`", NULL},
+         "`{}`", start_fields},
         {"POST", "/v1/machines/{name}/stop", stop_machine,
          "Shuts the guest down, then ends the machine; one that was failed over to here keeps its "
          "disks.",

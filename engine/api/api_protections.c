@@ -21,10 +21,11 @@ static int row_entry(const struct state_protection *row, json_t **ret_entry, str
     if (job_settings_parse(row->settings, &settings, err) < 0)
         return err_wrap(err, "protection %s", row->group);
     *ret_entry = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s}", "name", row->group, "role", row->role,
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I}", "name", row->group, "role", row->role,
         "peer", row->peer, "state", row->state, "since_ms", (json_int_t)row->since_ms, "generation",
         (json_int_t)row->generation, "interval_ms", (json_int_t)settings.interval_ms, "keep",
-        (json_int_t)settings.keep, "compression", job_compression_name(settings.compression));
+        (json_int_t)settings.keep, "compression", job_compression_name(settings.compression),
+        "recreated_ms", (json_int_t)settings.recreated_ms);
     return 0;
 }
 
@@ -264,6 +265,7 @@ static int retry(struct api_request *req, json_t **ret_reply, struct err *err)
     if (!session)
         return -1;
     session_retry(session);
+    estate_fence_retry(api_world_of(req)->estate, name);
     done_with(req, name, session);
     return api_audit(req, "protection.retry", name, NULL, err);
 }

@@ -24,12 +24,12 @@ int branch_list(struct estate *estate, const char *group, json_t **ret_list, str
 /* Where the content of a branch's disk can be read. */
 enum branch_place_kind {
     BRANCH_AT_DISK, /* the machine's own disk, as its process left it */
-    BRANCH_AT_POINT /* a point of a replica in a directory */
+    BRANCH_AT_POINT /* a point of the group's replica here */
 };
 struct branch_place {
     enum branch_place_kind kind;
     char disk[MACHINE_NAME_BYTES];
-    char path[MACHINE_PATH_BYTES]; /* of the disk, or of the replica's folder */
+    char path[MACHINE_PATH_BYTES]; /* of the disk */
     char format[16];               /* of the disk */
     uint64_t point;                /* of the replica */
 };

@@ -141,8 +141,14 @@ static int start(struct provider *provider, const struct provider_instance *inst
 int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_result,
                       struct cancel *cancel, struct err *err)
 {
+    const char *machine = json_get_str(args, "machine", "");
+
     (void)ret_result;
-    if (estate_may_start(estate, json_get_str(args, "machine", ""), err) < 0)
+    if (estate_may_start(estate, machine, err) < 0)
+        return -1;
+    if (json_get_bool(args, "without_peer", false)
+            ? estate_boot_trust(estate, machine, err) < 0
+            : estate_boot_check(estate, machine, cancel, err) < 0)
         return -1;
     return change_own(estate, args, start, cancel, err);
 }

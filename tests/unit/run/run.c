@@ -647,7 +647,11 @@ static void the_preview_warns_when_the_peer_is_silent(void **state)
     world->sim_world->unreachable = true;
     CLEANUP(json_freep) json_t *json = preview(world, RUN_UNPLANNED, 0);
     const char *warning = json_string_value(json_array_get(json_object_get(json, "warnings"), 0));
-    assert_non_null(strstr(warning, "may still run there"));
+    assert_non_null(strstr(warning, "may still run there, and Muster cannot stop it"));
+    const char *meaning = json_string_value(json_array_get(json_object_get(json, "warnings"), 1));
+    assert_non_null(strstr(meaning, "that only one db1 runs is not guaranteed"));
+    const char *later = json_string_value(json_array_get(json_object_get(json, "warnings"), 2));
+    assert_non_null(strstr(later, "the old db1 is stopped there for good"));
 }
 
 static void a_planned_failover_is_not_even_offered_when_the_peer_is_silent(void **state)
