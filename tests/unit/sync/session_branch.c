@@ -17,11 +17,28 @@ static void kept_done(struct kept *kept)
     free(kept->dir);
 }
 
+/* The replica's word on a point; a real one looks into its store. */
+static int holds(void *ctx, uint64_t point, const struct sha256 *hash, bool *ret_holds,
+                 struct cancel *cancel, struct err *ret_err)
+{
+    struct fixture *f = ctx;
+    struct store *store = bed_store(&f->bed);
+    struct store_info info;
+
+    (void)cancel;
+    int rc = store->ops->info(store, &info, ret_err);
+    bed_store_put(&f->bed);
+    *ret_holds = info.durable_point == point
+                 && memcmp(&info.durable_hash, hash, sizeof(info.durable_hash)) == 0;
+    return rc;
+}
+
 static int try_branch(struct fixture *f, struct kept *kept, bool alive)
 {
     if (!kept->dir)
         kept->dir = path_join(f->bed.dir, "branches");
-    return session_branch(f->bed.session, kept->dir, alive, &kept->branch, NULL, &err);
+    const struct session_branch_ask ask = {kept->dir, alive, holds, f};
+    return session_branch(f->bed.session, &ask, &kept->branch, NULL, &err);
 }
 
 static void branch_off(struct fixture *f, struct kept *kept, bool alive)
@@ -46,11 +63,9 @@ static void give_segment(struct store *store, const char *folder, const char *di
                                         &err));
 }
 
-/* The replica takes the branch as its next point, and holds what the machine's disks hold then. */
-static void expect_bit_exact(struct fixture *f, const struct kept *kept)
+/* The replica takes the point in `folder` as its next one. */
+static void give_point(struct fixture *f, const char *folder)
 {
-    CLEANUP(mem_freep)
-    char *folder = mem_printf("%s/%" PRIu64, kept->dir, kept->branch.point);
     CLEANUP(mem_freep) char *path = path_join(folder, "manifest");
     CLEANUP(manifest_done) struct manifest manifest;
     CLEANUP(str_free) struct str text = STR_EMPTY;
@@ -66,7 +81,16 @@ static void expect_bit_exact(struct fixture *f, const struct kept *kept)
     EXPECT_OK(store->ops->point_commit(store, text.ptr, text.len, &err));
     EXPECT_OK(store->ops->point_apply(store, &applied, NULL, NULL, &err));
     bed_store_put(&f->bed);
-    assert_int_equal(applied, kept->branch.point);
+    assert_int_equal(applied, manifest.point);
+}
+
+/* The replica takes the branch as its next point, and holds what the machine's disks hold then. */
+static void expect_bit_exact(struct fixture *f, const struct kept *kept)
+{
+    CLEANUP(mem_freep)
+    char *folder = mem_printf("%s/%" PRIu64, kept->dir, kept->branch.point);
+
+    give_point(f, folder);
     assert_true(bed_replica_equals_cut(&f->bed));
     for (size_t i = 0; i < f->machine->disk_count; i++)
         assert_memory_equal(f->machine->disks[i].cut, f->machine->disks[i].bytes,
@@ -109,26 +133,45 @@ static void a_machine_that_wrote_nothing_has_no_branch(void **state)
     assert_false(has_folder(&kept, 2));
 }
 
-/* Sealed, and on its way when the link broke: nobody confirmed it, so its changes are the branch's. */
-static void a_point_that_nobody_confirmed_is_part_of_the_branch(void **state)
+/* A point is sealed, and on its way when the link breaks for good. */
+static void break_in_mid_point(struct fixture *f, const char *dir)
+{
+    CLEANUP(mem_freep) char *sealed = mem_printf("%s/session/outbox/manifest", dir);
+
+    start_protected(f, dir);
+    fake_write_random(f->machine, &f->seed, 40);
+    f->bed.break_link = true;
+    f->bed.cut_next = MIB / 16;
+    bed_turn(&f->bed); /* finds the link broken; the next one breaks in the middle of the point */
+    bed_turn(&f->bed);
+    f->bed.unreachable = true;
+    assert_int_equal(bed_status(&f->bed).durable_point, 1);
+    assert_true(fs_exists(sealed));
+    fake_write_random(f->machine, &f->seed, 10);
+}
+
+static void a_point_that_did_not_arrive_is_part_of_the_branch(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
     CLEANUP(kept_done) struct kept kept = {.dir = NULL};
-    CLEANUP(mem_freep)
-    char *sealed = mem_printf("%s/session/outbox/manifest", (const char *)*state);
 
-    start_protected(&f, *state);
-    fake_write_random(f.machine, &f.seed, 40);
-    f.bed.break_link = true;
-    f.bed.cut_next = MIB / 16;
-    bed_turn(&f.bed); /* finds the link broken; the next one breaks in the middle of the point */
-    bed_turn(&f.bed);
-    f.bed.unreachable = true;
-    assert_int_equal(bed_status(&f.bed).durable_point, 1);
-    assert_true(fs_exists(sealed));
-    fake_write_random(f.machine, &f.seed, 10);
+    break_in_mid_point(&f, *state);
     branch_off(&f, &kept, true);
     assert_int_equal(kept.branch.point, 2);
+    expect_bit_exact(&f, &kept);
+}
+
+static void a_point_that_arrived_unconfirmed_is_what_the_branch_begins_at(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    CLEANUP(mem_freep) char *outbox = mem_printf("%s/session/outbox", (const char *)*state);
+
+    break_in_mid_point(&f, *state);
+    give_point(&f, outbox);
+    branch_off(&f, &kept, true);
+    assert_int_equal(kept.branch.parent, 2);
+    assert_int_equal(kept.branch.point, 3);
     expect_bit_exact(&f, &kept);
 }
 
@@ -227,7 +270,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(what_was_written_after_the_last_point_is_in_the_branch),
         TMPDIR_TEST(a_machine_that_wrote_nothing_has_no_branch),
-        TMPDIR_TEST(a_point_that_nobody_confirmed_is_part_of_the_branch),
+        TMPDIR_TEST(a_point_that_did_not_arrive_is_part_of_the_branch),
+        TMPDIR_TEST(a_point_that_arrived_unconfirmed_is_what_the_branch_begins_at),
         TMPDIR_TEST(a_branch_that_could_not_be_read_is_made_at_the_next_try),
         TMPDIR_TEST(a_branch_is_made_again_by_the_next_daemon),
         TMPDIR_TEST(a_branch_that_is_there_outlives_its_machine),
