@@ -23,6 +23,8 @@ stopped=$(acked paris db1)
 check "its process is gone" test -z "$(pgrep -f -- "-pidfile $work/paris/machines/db1/qemu.pid" || true)"
 branch_is_exact db1 "vda:$work/db1-1.raw:raw" "vdb:$work/db1-2.qcow2:qcow2"
 refused 4 "was failed over to lyon (generation 2)" paris machine start db1
+refused 4 "failed over to lyon" paris failover db1 --unplanned --yes
+refused 4 "awaits commit" lyon failover db1 --planned --yes
 
 # What paris wrote alone is listed, at both sites, and can be looked at.
 point=$(ls "$work/paris/branches/db1")
