@@ -14,7 +14,6 @@
 #define START_MS    120000
 #define SHUTDOWN_MS 120000
 #define STOP_MS     60000
-
 /* --- Listing ------------------------------------------------------------------------------- */
 
 static void observe(const struct api_world *world, const char *what, json_t *args, json_t *entry,
@@ -282,7 +281,7 @@ static int remove_finish(struct api_request *req, const json_t *in, json_t *out,
     return 0;
 }
 
-/* The failed-over machine of that name: its run's name. "": there is none. ERR_STATE: only a test's. */
+/* The failed-over machine of that name: its run's name, or "". ERR_STATE: only a test's. */
 static int recovered_run(struct api_request *req, const char *name, char *ret_run, size_t len,
                          struct err *err)
 {
@@ -436,8 +435,7 @@ static int start_machine(struct api_request *req, json_t **ret_reply, struct err
     (void)ret_reply;
     if (find_target(req, &in, err) < 0)
         return -1;
-    (void)json_object_set_new(in, "without_peer",
-                              json_boolean(json_get_bool(api_in(req), "without_peer", false)));
+    (void)json_object_update(in, (json_t *)(uintptr_t)api_in(req)); /* without_peer */
     return api_defer(req, in, START_MS, start_work, start_finish);
 }
 

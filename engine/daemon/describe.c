@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What a group needs to be known again when state.db is gone: an old machine that runs must be fenced
- * even then. Beside the session, replaced whenever the rows change:
+/* What a group needs to be known again when state.db is gone: an old machine that runs must be
+ * fenced even then. Beside the session, replaced whenever the rows change:
  *
- *   sessions/GROUP/group.json  JSON {"version": 1, "group", "peer", "state", "generation", "settings",
- *                              "since_ms", "machine": its definition or null, "wanted_running",
- *                              "added_ms"}
+ *   sessions/GROUP/group.json  JSON {"version": 1, "group", "peer", "state", "generation",
+ *                              "settings", "since_ms", "machine": its definition or null,
+ *                              "wanted_running", "added_ms"}
  *
  * Only of groups that this site sends. The loop compares rows with what is written, a pool thread
  * writes; one write at a time, so that the last one is of the last rows. Runs, plans and the audit

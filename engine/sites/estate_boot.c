@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* After a host went down without a word, nobody here knows what happened meanwhile: the peer may have
- * taken its machines over. So none of them is started before its peer was heard, or a person took
- * that on himself.
+/* After a host went down without a word, nobody here knows what happened meanwhile: the peer may
+ * have taken its machines over. So none of them is started before its peer was heard, or a person
+ * took that on himself.
  *
- *   boot.json  JSON {"boot": ID, "clean": BOOL, "doubted": [GROUP]}: the start of the host that this
- *              daemon runs in; whether it ended by command; groups whose peer was not heard since a
- *              start of the host that was not clean
+ *   boot.json  JSON {"boot": ID, "clean": BOOL, "doubted": [GROUP]}: the start of the host that
+ *              this daemon runs in; whether it ended by command; groups whose peer was not heard
+ *              since a start of the host that was not clean
  *
  * The same host, only a daemon that was killed: the ID is the same, and nothing is in doubt. */
 #include "base/fs.h"

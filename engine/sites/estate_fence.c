@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* An old primary that meets its peer again. Each step may be asked for again after a crash; the order
- * is what makes it safe:
+/* An old primary that meets its peer again. Each step may be asked for again after a crash; the
+ * order is what makes it safe:
  *
  *   mark      durable: which generation, who has it, since when; the machine is never started here,
  *             or continued, from now on

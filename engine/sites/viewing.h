@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Somebody looks at a disk as it was at a point, or as a branch left it: for as long as his process
- * lives. That process runs the server; what is here says what to serve, keeps the point as long, and
- * takes away what is left of those who are gone. Any thread. */
+ * lives. That process runs the server; what is here says what to serve, keeps the point as long,
+ * and takes away what is left of those who are gone. Any thread. */
 #pragma once
 
 #include "sites/estate.h"
@@ -26,7 +26,8 @@ struct viewing {
 };
 void viewing_done(struct viewing *viewing); /* for CLEANUP */
 
-/* Errors of branch_find, and for a point those of the store. ERR_NOT_FOUND also: no such process. */
+/* Errors of branch_find, and for a point those of the store. ERR_NOT_FOUND also: no such process.
+ *  */
 int viewing_begin(struct estate *estate, const char *group, const struct viewing_want *want,
                   struct viewing *ret_viewing, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Gone already: fine. */

@@ -6,10 +6,11 @@
  *   DIR/NUMBER/manifest    its manifest: parent is the newest point that the replica confirmed,
  *                          generation the one this side wrote under
  *
- * It is built as NUMBER.new and gets its name when all of it is durable. Of a point in the outbox whose
- * delivery nobody confirmed the replica is asked: when it has it, that one is the parent; else its
- * changes go back into the open map, and are the branch's. The frozen map is merged back after the cut, whatever
- * came of it: until its process ends, the machine's QEMU knows all that the branch must hold. */
+ * It is built as NUMBER.new and gets its name when all of it is durable. Of a point in the outbox
+ * whose delivery nobody confirmed the replica is asked: when it has it, that one is the parent;
+ * else its changes go back into the open map, and are the branch's. The frozen map is merged back
+ * after the cut, whatever came of it: until its process ends, the machine's QEMU knows all that the
+ * branch must hold. */
 #include "sync/session_internal.h"
 
 #include "base/fault.h"
