@@ -374,9 +374,10 @@ const struct api_route *api_routes_protections(void)
     static const struct api_route routes[] = {
         {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
          "`{protections: [{name, role, peer, state, since_ms, generation, interval_ms, keep, "
-         "compression, health, health_reason, durable_point, durable_cut_ms, durable_age_ms, "
+         "compression, recreated_ms, health, health_reason, durable_point, durable_cut_ms, durable_age_ms, "
          "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
-         "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). A `source` "
+         "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). `recreated_ms` is "
+         "when its rows were made again, their database being lost. A `source` "
          "has besides: `session`, `pending_bytes` (-1: held or failed over, nobody counts), `rate_per_s`, `sent_bytes`, `last_bytes`, "
          "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
          "done}]` with `left_ms`, and, after a failure, `error: {code, message, hint}`, "
