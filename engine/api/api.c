@@ -19,6 +19,9 @@ void api_tables_fill(struct api_table out[API_TABLES_MAX])
          "Machines whose disks are kept at another site: those this site sends (role `source`) and "
          "those it keeps (role `replica`).",
          api_routes_protections()},
+        {"Branches and views",
+         "What an old machine wrote that no point holds, and disks as they were, read-only.",
+         api_routes_branches()},
         {"Plans", "Recovery plans, as Lua text and as what was made of it.", api_routes_plans()},
         {"Runs", "Executions of plans. A run executes at the site that is to own the machines.",
          api_routes_runs()},

@@ -78,6 +78,13 @@ enum health health_tell(const struct health_of *of, char *ret_reason, size_t len
         len = sizeof(none);
     }
     ret_reason[0] = '\0';
+    if (of->fence_problem && *of->fence_problem) {
+        (void)snprintf(ret_reason, len,
+                       "failed over to %s, stopped here for good, but its last writes are not yet "
+                       "kept as a branch: %s",
+                       of->peer, of->fence_problem);
+        return HEALTH_CRITICAL;
+    }
     if (of->runs_twice) {
         (void)snprintf(ret_reason, len,
                        "runs here although it was failed over to %s (generation %" PRIu64

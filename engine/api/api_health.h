@@ -24,6 +24,7 @@ struct health_of {
     const char *recovers_at; /* the site that holds the replica, and runs its failovers */
     bool runs_twice;         /* runs here though it was promoted at the peer, as `promoted` */
     uint64_t promoted;
+    const char *fence_problem; /* it stands still, but could not be put away; "": none */
 };
 /* `ret_reason` (may be NULL) gets one line, "" when healthy. */
 enum health health_tell(const struct health_of *of, char *ret_reason, size_t len);

@@ -14,7 +14,6 @@
 #define START_MS    120000
 #define SHUTDOWN_MS 120000
 #define STOP_MS     60000
-
 /* --- Listing ------------------------------------------------------------------------------- */
 
 static void observe(const struct api_world *world, const char *what, json_t *args, json_t *entry,
@@ -261,7 +260,7 @@ static int remove_finish(struct api_request *req, const json_t *in, json_t *out,
     return 0;
 }
 
-/* The failed-over machine of that name: its run's name. "": there is none. ERR_STATE: only a test's. */
+/* The failed-over machine of that name: its run's name, or "". ERR_STATE: only a test's. */
 static int recovered_run(struct api_request *req, const char *name, char *ret_run, size_t len,
                          struct err *err)
 {
@@ -334,7 +333,7 @@ static int remove_machine(struct api_request *req, json_t **ret_reply, struct er
 
 /* --- Starting and stopping ----------------------------------------------------------------- */
 
-/* What is asked of the machine: `{name, run, force, within_ms}`, run "" for one of our own. */
+/* What is asked of the machine: `{name, run, force, within_ms, without_peer}`, run "" for one of our own. */
 static int tell_machine(const struct api_world *world, const json_t *in, const char *verb,
                         struct cancel *cancel, struct err *err)
 {
@@ -342,9 +341,10 @@ static int tell_machine(const struct api_world *world, const json_t *in, const c
     CLEANUP(mem_freep) char *what = mem_printf("%s.%s", *run ? "instance" : "machine", verb);
 
     return api_ask_here(world, what,
-                        json_pack("{s:s, s:s, s:I}", "machine", json_get_str(in, "name", ""), "run",
-                                  run, "within_ms",
-                                  (json_int_t)json_get_u64(in, "within_ms", SHUTDOWN_MS)),
+                        json_pack("{s:s, s:s, s:I, s:b}", "machine", json_get_str(in, "name", ""),
+                                  "run", run, "within_ms",
+                                  (json_int_t)json_get_u64(in, "within_ms", SHUTDOWN_MS),
+                                  "without_peer", json_get_bool(in, "without_peer", false)),
                         NULL, cancel, err);
 }
 
@@ -352,9 +352,6 @@ static int start_work(const struct api_world *world, const json_t *in, json_t **
                       struct cancel *cancel, struct err *err)
 {
     (void)ret_out;
-    if (!*json_get_str(in, "run", "")
-        && estate_may_start(world->estate, json_get_str(in, "name", ""), err) < 0)
-        return -1;
     return tell_machine(world, in, "start", cancel, err);
 }
 
@@ -393,7 +390,10 @@ static int want(struct api_request *req, const json_t *in, bool running, struct 
             return -1;
     }
     return api_audit(req, running ? "machine.start" : "machine.stop", name,
-                     json_get_bool(in, "force", false) ? "force" : NULL, err);
+                     json_get_bool(in, "force", false)          ? "force"
+                     : json_get_bool(in, "without_peer", false) ? "without-peer"
+                                                                : NULL,
+                     err);
 }
 
 static int start_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
@@ -419,6 +419,7 @@ static int start_machine(struct api_request *req, json_t **ret_reply, struct err
     (void)ret_reply;
     if (find_target(req, &in, err) < 0)
         return -1;
+    (void)json_object_update(in, (json_t *)(uintptr_t)api_in(req)); /* without_peer */
     return api_defer(req, in, START_MS, start_work, start_finish);
 }
 
@@ -443,6 +444,11 @@ const struct api_route *api_routes_machines(void)
 {
     static const struct api_field add_fields[] = {
         {"definition", API_OBJECT, true, "the machine as its Lua file describes it"},
+        {0},
+    };
+    static const struct api_field start_fields[] = {
+        {"without_peer", API_BOOL, false,
+         "after an unclean start of the host: do not wait until the peer answers"},
         {0},
     };
     static const struct api_field stop_fields[] = {
@@ -474,7 +480,7 @@ const struct api_route *api_routes_machines(void)
         {"POST", "/v1/machines/{name}/start", start_machine,
          "Starts a machine, also one that was failed over to here, as it was; refused when its group "
          "was failed over to another site, and for a test.",
-         "`{}`", NULL},
+         "`{}`", start_fields},
         {"POST", "/v1/machines/{name}/stop", stop_machine,
          "Shuts the guest down, then ends the machine; one that was failed over to here keeps its "
          "disks.",

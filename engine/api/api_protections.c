@@ -21,10 +21,11 @@ static int row_entry(const struct state_protection *row, json_t **ret_entry, str
     if (job_settings_parse(row->settings, &settings, err) < 0)
         return err_wrap(err, "protection %s", row->group);
     *ret_entry = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s}", "name", row->group, "role", row->role,
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I}", "name", row->group, "role", row->role,
         "peer", row->peer, "state", row->state, "since_ms", (json_int_t)row->since_ms, "generation",
         (json_int_t)row->generation, "interval_ms", (json_int_t)settings.interval_ms, "keep",
-        (json_int_t)settings.keep, "compression", job_compression_name(settings.compression));
+        (json_int_t)settings.keep, "compression", job_compression_name(settings.compression),
+        "recreated_ms", (json_int_t)settings.recreated_ms);
     return 0;
 }
 
@@ -282,6 +283,7 @@ static int retry(struct api_request *req, json_t **ret_reply, struct err *err)
     if (!session)
         return -1;
     session_retry(session);
+    estate_fence_retry(api_world_of(req)->estate, name);
     done_with(req, name, session);
     return api_audit(req, "protection.retry", name, NULL, err);
 }
@@ -395,9 +397,10 @@ const struct api_route *api_routes_protections(void)
     static const struct api_route routes[] = {
         {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
          "`{protections: [{name, role, peer, state, since_ms, generation, interval_ms, keep, "
-         "compression, health, health_reason, durable_point, durable_cut_ms, durable_age_ms, "
+         "compression, recreated_ms, health, health_reason, durable_point, durable_cut_ms, durable_age_ms, "
          "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
-         "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). A `source` "
+         "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). `recreated_ms` is "
+         "when its rows were made again, their database being lost. A `source` "
          "has besides: `session`, `pending_bytes` (-1: held or failed over, nobody counts), `rate_per_s`, `sent_bytes`, `last_bytes`, "
          "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
          "done}]` with `left_ms`, and, after a failure, `error: {code, message, hint}`, "

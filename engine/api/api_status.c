@@ -9,8 +9,10 @@
 #include "sync/session.h"
 
 #include <stdio.h>
+#include <string.h>
 
-#define LOOK_MS 3000
+#define LOOK_MS      3000
+#define RECREATED_MS (24 * 3600 * 1000)
 
 /* --- Status -------------------------------------------------------------------------------- */
 
@@ -138,25 +140,47 @@ static uint64_t runs_twice(const struct api_world *world, const json_t *entry,
         < 0)
         return 0;
     const char *state = json_get_str(seen, "state", "");
-    if (str_eq(state, instance_state_name(INSTANCE_OFF))
-        || str_eq(state, instance_state_name(INSTANCE_SHUTDOWN)))
+    if (!str_eq(state, instance_state_name(INSTANCE_RUNNING)))
         return 0;
     if (estate_mark_read(world->estate, name, &mark, &ignored) == 0 && mark.retired)
         return mark.retired;
     return json_get_u64(entry, "generation", 0) + 1;
 }
 
+/* For a day: whoever lost a database should hear what came of it. */
+static void add_recreated(const struct api_world *world, const json_t *entry, enum health *health,
+                          char *reason, size_t len)
+{
+    int64_t at = (int64_t)json_get_u64(entry, "recreated_ms", 0);
+    size_t have = strlen(reason);
+
+    if (at == 0 || world->clock->wall_ms(world->clock) - at > RECREATED_MS)
+        return;
+    if (*health == HEALTH_HEALTHY)
+        *health = HEALTH_WARNING;
+    (void)snprintf(reason + have, len - have,
+                   "%sits rows were missing from state.db and were made again; runs, plans and the "
+                   "audit log of before are not there",
+                   have ? "; " : "");
+}
+
 static void add_health(const struct api_world *world, json_t *entry, struct cancel *cancel)
 {
-    char reason[256];
+    char reason[1024];
+    struct estate_fence fence = {.problem = ""};
+    struct err unknown = ERR_EMPTY;
     bool replica = str_eq(json_get_str(entry, "role", ""), "replica");
     uint64_t promoted = runs_twice(world, entry, cancel);
+    if (!replica
+        && estate_fence_show(world->estate, json_get_str(entry, "name", ""), &fence, &unknown) < 0)
+        fence.problem[0] = '\0';
     const struct health_of of = {
         .name = json_get_str(entry, "name", ""),
         .peer = json_get_str(entry, "peer", ""),
         .recovers_at = replica ? "this site" : json_get_str(entry, "peer", ""),
         .runs_twice = promoted != 0,
         .promoted = promoted,
+        .fence_problem = fence.problem,
         .machine_state = json_get_str(entry, "state", ""),
         .session = json_get_str(entry, "session", ""),
         .interval_ms = (int64_t)json_get_u64(entry, "interval_ms", 0),
@@ -169,6 +193,7 @@ static void add_health(const struct api_world *world, json_t *entry, struct canc
         health = HEALTH_CRITICAL;
         (void)snprintf(reason, sizeof(reason), "the replica cannot be read");
     }
+    add_recreated(world, entry, &health, reason, sizeof(reason));
     (void)json_object_set_new(entry, "health", json_string(health_name(health)));
     (void)json_object_set_new(entry, "health_reason", json_string(reason));
 }

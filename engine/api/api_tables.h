@@ -9,6 +9,7 @@ const struct api_route *api_routes_site(void);
 const struct api_route *api_routes_peers(void);
 const struct api_route *api_routes_machines(void);
 const struct api_route *api_routes_protections(void);
+const struct api_route *api_routes_branches(void);
 const struct api_route *api_routes_plans(void);
 const struct api_route *api_routes_runs(void);
 const struct api_route *api_routes_jobs(void);

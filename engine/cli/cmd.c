@@ -20,6 +20,7 @@ void cmd_families(struct cmd_family out[CMD_FAMILIES_MAX])
         {"Machines", cmds_machine()},
         {"Protection", cmds_protect()},
         {"What is going on", cmds_status()},
+        {"Branches and older points", cmds_branches()},
         {"Plans", cmds_plan()},
         {"Runs", cmds_run()},
         {"One machine, no plan", cmds_failover()},

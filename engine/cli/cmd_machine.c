@@ -220,7 +220,9 @@ static int act(struct cli *cli, const char *method, const char *verb, json_t *bo
 
 static int run_start(struct cli *cli, struct err *err)
 {
-    return act(cli, "POST", "/start", NULL, "runs", err);
+    json_t *body = cli_flag(cli, "without-peer") ? json_pack("{s:b}", "without_peer", true) : NULL;
+
+    return act(cli, "POST", "/start", body, "runs", err);
 }
 
 static int run_stop(struct cli *cli, struct err *err)
@@ -288,8 +290,13 @@ const struct cmd *cmds_machine(void)
             .help = "Starts a machine.",
             .about =
                 "Where a machine was failed over to, it starts as it was: from the same point, "
-                "with what it wrote since. Where it was failed over from, it is refused.",
+                "with what it wrote since. Where it was failed over from, it is refused.\nAfter its "
+                "host went down without being shut down, a protected machine is started only once "
+                "its peer has answered.",
             .args = {{"NAME", false, "the machine"}},
+            .options = {{"without-peer", NULL,
+                         "start it although the peer, which may have taken it over, does not "
+                         "answer; recorded"}},
             .run = run_start,
         },
         {

@@ -32,12 +32,15 @@ void daemon_commit(void *ctx)
 {
     struct daemon *daemon = ctx;
     struct err err = ERR_EMPTY;
+    bool wrote = state_in_turn(daemon->state);
 
     if (state_turn_end(daemon->state, &err) < 0) {
         log_error("daemon", "state cannot be written, the daemon ends error=\"%s\"", err.text);
         _exit(EXIT_NO_STATE);
     }
     daemon_calls_answer(daemon);
+    if (wrote && daemon->described)
+        daemon_describe(daemon);
     if (daemon->jobs)
         jobs_turn_committed(daemon->jobs);
     if (daemon->runner)
@@ -346,13 +349,17 @@ static int start(struct daemon *daemon, struct err *err)
         return -1;
     daemon->pool = pool_new(daemon->loop, POOL_THREADS);
     make_estate(daemon);
-    if (daemon_fill(daemon, err) < 0)
+    char boot_id[64];
+    if (daemon_describe_begin(daemon, err) < 0 || daemon_fill(daemon, err) < 0
+        || estate_boot_id(boot_id, sizeof(boot_id), err) < 0
+        || estate_boot_begin(daemon->estate, boot_id, err) < 0)
         return -1;
     make_control(daemon);
     loop_set_turn_end(daemon->loop, daemon_commit, daemon);
     if (runner_recover(daemon->runner, err) < 0 || jobs_take_up(daemon->jobs, err) < 0)
         return -1;
     daemon_commit(daemon);
+    daemon_describe(daemon);
     if (daemon_listen(daemon, err) < 0 || open_api(daemon, err) < 0)
         return -1;
     daemon_fence(daemon);
@@ -409,6 +416,15 @@ static void wind_down(struct daemon *daemon)
     }
 }
 
+/* The next start of the host finds that this one was ended by command. */
+static void end_cleanly(struct daemon *daemon)
+{
+    struct err err = ERR_EMPTY;
+
+    if (estate_boot_end(daemon->estate, &err) < 0)
+        log_warn("daemon", "a clean end is not noted error=\"%s\"", err.text);
+}
+
 static void daemon_done(struct daemon *daemon)
 {
     (void)alarm(STOP_MAX_S); /* data threads that do not end in time are ended with us */
@@ -430,6 +446,7 @@ static void daemon_done(struct daemon *daemon)
     if (daemon->state)
         state_close(daemon->state);
     json_decref(daemon->looks);
+    json_decref(daemon->described);
     json_decref(daemon->seen);
     cancel_free(daemon->stop);
     loop_free(daemon->loop);
@@ -472,6 +489,7 @@ int daemon_serve(const char *config_path, int ready_fd, struct err *err)
                  daemon.config.dir);
         say_ready(&daemon, ready_fd);
         loop_run(daemon.loop);
+        end_cleanly(&daemon);
     }
     daemon_done(&daemon);
     if (rc == 0)

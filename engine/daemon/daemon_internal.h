@@ -42,6 +42,8 @@ struct daemon {
     uint8_t sign_private[SIGN_KEY_BYTES];
     uint8_t sign_public[SIGN_KEY_BYTES];
     json_t *looks;           /* peer -> how the fence's looks for it went */
+    json_t *described;       /* group -> text of its file, as written */
+    bool describing;         /* a write is under way */
     json_t *seen;            /* machine -> state, as the watch saw it last */
     struct loop_call *calls; /* ran in this turn; answered when it is committed */
     char *repair_said;       /* the watch's last complaint */
@@ -62,6 +64,12 @@ void daemon_calls_answer(struct daemon *daemon);
 
 /* Fills the estate from state.db. What cannot be used is logged and left out. */
 int daemon_fill(struct daemon *daemon, struct err *err) MUST_CHECK;
+
+/* Groups are described beside their sessions (describe.c): whoever is there without a row gets it
+ * again. Before daemon_fill. */
+int daemon_describe_begin(struct daemon *daemon, struct err *err) MUST_CHECK;
+/* Rows were changed: their files follow. */
+void daemon_describe(struct daemon *daemon);
 
 /* The port for peers. */
 int daemon_listen(struct daemon *daemon, struct err *err) MUST_CHECK;

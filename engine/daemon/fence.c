@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Old primaries, from both ends, once a second:
  *
- *   here    what was promoted elsewhere is stopped and settled (sites/estate_fence.c)
+ *   here    what was promoted elsewhere is stopped and settled (sites/estate_fence.c); views whose
+ *           command is gone are taken away
  *   peer    one look at a time per peer, in a few seconds at most: groups that we promoted are
  *           retired there; groups of ours whose sending waits for that peer ask which generation
  *           it is at. Not a session, so the schedule of retries keeps its meaning; but a peer
@@ -11,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/daemon_internal.h"
+#include "sites/viewing.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,7 +46,12 @@ static void run_here(struct pool_job *base)
 {
     struct here_look *look = (struct here_look *)base;
 
-    (void)(estate_fence_all(look->daemon->estate, &look->count, base->cancel, &look->err) < 0);
+    struct err err = ERR_EMPTY;
+
+    if (viewing_tidy(look->daemon->estate, &err) < 0)
+        look->err = err;
+    if (estate_fence_all(look->daemon->estate, &look->count, base->cancel, &err) < 0)
+        look->err = err;
 }
 
 static void schedule_here(void *ctx);
@@ -55,7 +62,7 @@ static void done_here(struct pool_job *base)
     struct daemon *daemon = look->daemon;
 
     if (look->err.code != ERR_NONE && !cancel_is_fired(daemon->stop))
-        log_error("fence", "an old machine is not settled error=\"%s\"", look->err.text);
+        log_error("fence", "not settled error=\"%s\"", look->err.text);
     if (look->count > 0 && daemon->api)
         api_changed(daemon->api);
     cancel_free(base->cancel);
@@ -77,8 +84,11 @@ static void schedule_here(void *ctx)
 
 /* --- At a peer -------------------------------------------------------------------------------- */
 
+/* Its sending waits for the peer, or its machine does. */
 static bool waits_for_peer(struct daemon *daemon, const char *group)
 {
+    if (estate_boot_doubts(daemon->estate, group))
+        return true;
     struct session *session = estate_session_get(daemon->estate, group);
     struct session_status status;
 
@@ -149,27 +159,15 @@ static void retire(struct peer_look *look, const struct estate_retiring *retirin
              err.text);
 }
 
-/* A generation above ours was promoted without us; at ours or below, nothing happened. */
-static void compare(struct peer_look *look, const struct estate_group *group)
+static void compare(struct peer_look *look, const char *group)
 {
-    struct daemon *daemon = look->daemon;
-    CLEANUP(cancel_freep)
-    struct cancel *limit = cancel_new(daemon->clock, look->base.cancel, ASK_MS);
-    CLEANUP(site_closep) struct site *site = site_remote_new(daemon->estate, look->peer);
-    CLEANUP(json_freep) json_t *seen = NULL;
     struct err err = ERR_EMPTY;
 
-    if (site_ask(site, "group.observe", json_pack("{s:s, s:s}", "group", group->group, "run", ""),
-                 &seen, limit, &err)
-        < 0) {
-        look->unsaid = true;
+    if (estate_meet(look->daemon->estate, group, look->base.cancel, &err) == 0)
         return;
-    }
-    uint64_t generation = json_get_u64(seen, "generation", 0);
-    if (!str_eq(json_get_str(seen, "role", ""), "replica") || generation <= group->generation)
-        return;
-    if (estate_retire(daemon->estate, group->group, look->peer, generation, limit, &err) < 0)
-        log_error("fence", "group=%s error=\"%s\"", group->group, err.text);
+    look->unsaid = true;
+    if (!err_is_retryable(err.code))
+        log_warn("fence", "group=%s peer=%s error=\"%s\"", group, look->peer, err.text);
 }
 
 static void run_peer(struct pool_job *base)
@@ -190,7 +188,7 @@ static void run_peer(struct pool_job *base)
             retire(look, &retiring[i]);
     for (size_t i = 0; i < groups; i++)
         if (str_eq(group[i].peer, look->peer) && waits_for_peer(daemon, group[i].group))
-            compare(look, &group[i]);
+            compare(look, group[i].group);
 }
 
 /* daemon->looks: peer -> {busy, away, not_before_ms} */

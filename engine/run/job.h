@@ -56,6 +56,7 @@ struct job_settings {
     int64_t interval_ms;
     uint64_t keep;
     enum compression compression;
+    int64_t recreated_ms; /* when the row was made again, its database being lost; 0: never */
 };
 int job_settings_parse(const char *json, struct job_settings *ret_settings, struct err *err)
     MUST_CHECK;

@@ -37,6 +37,7 @@ int job_settings_parse(const char *json, struct job_settings *ret_settings, stru
         return err_wrap(err, "settings of a protection");
     parsed.interval_ms = (int64_t)json_get_u64(settings, "interval_ms", 15000);
     parsed.keep = json_get_u64(settings, "keep", 24);
+    parsed.recreated_ms = (int64_t)json_get_u64(settings, "recreated_ms", 0);
     *ret_settings = parsed;
     return 0;
 }

@@ -148,6 +148,23 @@ static int refuse_planned(const char *name, const struct site *there, struct err
                    name, there->name, why->text, there->name);
 }
 
+/* What Muster cannot know, cannot do, and will do: said before anybody says yes. */
+static void warn_of_partition(const struct runner_preview *preview, const char *name,
+                              const struct site *there, const struct err *why, json_t *warnings)
+{
+    warn(warnings, mem_printf("%s does not answer (%s): %s may still run there, and Muster cannot "
+                              "stop it; only its power or its network can",
+                              there->name, why->text, name));
+    warn(warnings,
+         mem_printf("one history is accepted from here on, %s's; that only one %s runs is "
+                    "not guaranteed: make sure that nobody reaches the old one",
+                    preview->here->name, name));
+    warn(warnings, mem_printf("when %s is reached again, the old %s is stopped there for good, and "
+                              "what it wrote after the newest point here is kept there as a branch "
+                              "(`muster branches %s`), not brought over",
+                              there->name, name, name));
+}
+
 /* Nobody is asked whether to start what cannot work. A failover that was cut after the promotion
  * goes on without its peer. */
 static int ask_peer(const struct runner_preview *preview, const char *name, const json_t *known,
@@ -171,9 +188,7 @@ static int ask_peer(const struct runner_preview *preview, const char *name, cons
             "or use what is here: `muster failover NAME --unplanned`",
             name, there->name, json_get_str(seen, "error", "?"), name);
     if (!answers && preview->kind == RUN_UNPLANNED)
-        warn(warnings, mem_printf("%s does not answer: %s may still run there; only its network can"
-                                  " stop it until the sites meet again (%s)",
-                                  there->name, name, why.text));
+        warn_of_partition(preview, name, there, &why, warnings);
     else if (answers && preview->kind == RUN_UNPLANNED)
         warn(warnings, mem_printf("%s answers: a planned failover of %s would lose nothing",
                                   there->name, name));

@@ -122,12 +122,18 @@ static int check_side(const struct runner *runner, const char *machine,
                       const struct state_protection *row, struct err *err)
 {
     const char *here = runner->world.here->name;
+    bool moving = str_eq(row->state, "failing-over");
 
-    if (!str_eq(row->role, "replica"))
+    if (str_eq(row->role, "replica"))
+        return 0;
+    if (moving || str_eq(row->state, "failed-over"))
         return err_set(err, ERR_STATE, 0,
-                       "%s is protected from %s to %s: its replica is there; hint: run this at %s",
-                       machine, here, row->peer, row->peer);
-    return 0;
+                       "%s %s failed over to %s: the run that has it is there; hint: `muster run "
+                       "list` at %s",
+                       machine, moving ? "is being" : "was", row->peer, row->peer);
+    return err_set(err, ERR_STATE, 0,
+                   "%s is protected from %s to %s: its replica is there; hint: run this at %s",
+                   machine, here, row->peer, row->peer);
 }
 
 /* The way back has a name of its own, by which plans know it. */

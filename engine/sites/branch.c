@@ -272,12 +272,13 @@ static int check_unchanged(const char *group, const json_t *disk, struct err *er
     const char *path = json_get_str(disk, "path", "");
     const json_t *seen = json_object_get(disk, "seen");
     CLEANUP(json_freep) json_t *now = NULL;
+    struct err gone = ERR_EMPTY;
 
     if (!seen)
         return err_set(err, ERR_STATE, 0, "disk %s of %s: nobody saw %s when the machine had ended",
                        name, group, path);
-    if (look_at(path, &now, err) < 0)
-        return err_wrap(err, "disk %s of %s", name, group);
+    if (look_at(path, &now, &gone) < 0)
+        return err_set(err, ERR_STATE, gone.sys, "disk %s of %s: %s", name, group, gone.text);
     if (!json_equal(seen, now))
         return err_set(err, ERR_STATE, 0,
                        "disk %s of %s is not the branch any more: %s was changed since its machine "

@@ -48,8 +48,10 @@ struct estate *estate_new(const struct estate_config *config)
     estate->config.site = estate->site;
     estate->config.dir = estate->dir;
     estate->receiver_host = (struct receiver_host){estate, receiver_get, receiver_put};
-    if (pthread_mutex_init(&estate->lock, NULL) != 0 || pthread_cond_init(&estate->idle, NULL) != 0)
+    if (pthread_mutex_init(&estate->lock, NULL) != 0 || pthread_cond_init(&estate->idle, NULL) != 0
+        || pthread_mutex_init(&estate->boot_lock, NULL) != 0)
         abort();
+    estate->doubted = json_array();
     estate_retiring_load(estate);
     return estate;
 }
@@ -77,6 +79,8 @@ void estate_free(struct estate *estate)
     estate_retirings_free(&estate->retirings);
     (void)pthread_cond_destroy(&estate->idle);
     (void)pthread_mutex_destroy(&estate->lock);
+    (void)pthread_mutex_destroy(&estate->boot_lock);
+    json_decref(estate->doubted);
     explicit_bzero(estate->config.sign_key, sizeof(estate->config.sign_key));
     free(estate->site);
     free(estate->dir);

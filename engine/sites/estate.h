@@ -83,6 +83,25 @@ int estate_mark_read(struct estate *estate, const char *group, struct estate_mar
 /* May the machine be started here? ERR_FENCED: its group was failed over to another site (says
  * where); ERR_STATE: a failover holds it (names the run). */
 int estate_may_start(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;
+/* After a start of the host (estate_boot.c). `boot_id` tells one start from another (estate_boot_id: the
+ * kernel's). When it is another than last time, and the daemon had not been ended by command
+ * (estate_boot_end), each group that is sent from here is in doubt until its peer was heard. Once, when
+ * all groups are added. */
+int estate_boot_begin(struct estate *estate, const char *boot_id, struct err *err) MUST_CHECK;
+int estate_boot_end(struct estate *estate, struct err *err) MUST_CHECK;
+int estate_boot_id(char *ret_id, size_t len, struct err *err) MUST_CHECK;
+bool estate_boot_doubts(struct estate *estate, const char *group);
+/* Its peer was heard, or a person takes it on himself. */
+int estate_boot_trust(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
+/* Asks the peer of a group that is sent from here for its generation: one above ours retires the group
+ * here, another one ends its doubt. */
+int estate_meet(struct estate *estate, const char *group, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+/* 0 when the machine's group is not in doubt, or no more, its peer being asked. ERR_STATE: the peer does
+ * not answer; ERR_FENCED: it has it. */
+int estate_boot_check(struct estate *estate, const char *machine, struct cancel *cancel,
+                      struct err *err) MUST_CHECK;
+
 /* The fence (estate_fence.c): `by` has promoted our group to `generation`. Durable mark, nothing is
  * sent any more, the machine stands still: this much is so when it returns. Asking again is fine.
  * ERR_STATE: that generation is not above the one we write under. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* An old primary that meets its peer again. Each step may be asked for again after a crash; the order
- * is what makes it safe:
+/* An old primary that meets its peer again. Each step may be asked for again after a crash; the
+ * order is what makes it safe:
  *
  *   mark      durable: which generation, who has it, since when; the machine is never started here,
  *             or continued, from now on
@@ -16,12 +16,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "sites/branch.h"
+#include "sites/site.h"
 #include "sites/site_local.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 #define TRY_AGAIN_MS 15000
+#define ASK_MS       5000
 #define STOP_MS      20000
 
 /* --- The mark and the stop -------------------------------------------------------------------- */
@@ -206,6 +208,37 @@ static bool is_clean(const struct estate_mark *mark, const struct session_branch
     return branch->kind == SESSION_BRANCH_NONE || (branch->kind == SESSION_BRANCH_UNKNOWN && noted);
 }
 
+struct asked {
+    struct estate *estate;
+    const char *group;
+    const char *peer;
+};
+
+static int replica_holds(void *ctx, uint64_t point, const struct sha256 *hash, bool *ret_holds,
+                         struct cancel *cancel, struct err *err)
+{
+    const struct asked *asked = ctx;
+    CLEANUP(cancel_freep)
+    struct cancel *limit = cancel_new(estate_clock(asked->estate), cancel, ASK_MS);
+    CLEANUP(site_closep) struct site *site = site_remote_new(asked->estate, asked->peer);
+    CLEANUP(json_freep) json_t *reply = NULL;
+    char hex[2 * SHA256_BYTES + 1];
+    const json_t *entry;
+    size_t i;
+
+    if (site_ask(site, "group.points",
+                 json_pack("{s:s, s:I}", "group", asked->group, "before", (json_int_t)point + 1),
+                 &reply, limit, err)
+        < 0)
+        return -1;
+    str_hex(hash->bytes, SHA256_BYTES, hex);
+    *ret_holds = false;
+    json_array_foreach(json_object_get(reply, "points"), i, entry)
+        if (json_get_u64(entry, "point", 0) == point)
+            *ret_holds = str_eq(json_get_str(entry, "hash", ""), hex);
+    return 0;
+}
+
 static int keep_branch(struct estate *estate, const char *group, struct session *session,
                        struct cancel *cancel, struct err *err)
 {
@@ -216,8 +249,11 @@ static int keep_branch(struct estate *estate, const char *group, struct session 
     bool alive = false;
 
     if (estate_mark_read(estate, group, &mark, err) < 0 || seat_of(estate, group, &seat, err) < 0
-        || observe(estate, &seat, &alive, cancel, err) < 0
-        || session_branch(session, dir, alive, branch, cancel, err) < 0)
+        || observe(estate, &seat, &alive, cancel, err) < 0)
+        return -1;
+    struct asked asked = {estate, group, mark.by};
+    const struct session_branch_ask ask = {dir, alive, replica_holds, &asked};
+    if (session_branch(session, &ask, branch, cancel, err) < 0)
         return -1;
     bool clean = is_clean(&mark, branch);
     if (clean && mark_progress(estate, group, branch->parent, false, err) < 0)

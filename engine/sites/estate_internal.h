@@ -55,6 +55,9 @@ struct estate {
     struct estate_holders holders;
     struct estate_retirings retirings; /* as their files say */
     struct receiver_host receiver_host;
+    pthread_mutex_t boot_lock; /* what follows, and its file */
+    char boot_id[64];
+    json_t *doubted; /* groups; estate_boot.c */
 };
 
 void estate_lock(struct estate *estate);

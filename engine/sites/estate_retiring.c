@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Who was promoted here while his old site could not be told. Until that site says that it has retired
- * its machine it is asked again and again, over restarts of either side:
+/* Who was promoted here while his old site could not be told. Until that site says that it has
+ * retired its machine it is asked again and again, over restarts of either side:
  *
  *   sessions/GROUP.retiring  JSON {"peer": SITE, "run": RUN, "generation": N, "since_ms": WALL};
  *                            written before the promotion, gone when the old site said yes

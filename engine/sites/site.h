@@ -35,7 +35,9 @@ void site_closep(struct site **site); /* for CLEANUP */
  *  source side
  *   "machine.observe"  * {machine}                  -> {state}  as instance_state_name
  *   "machine.shutdown" * {machine, within_ms}       -> {}       guest off, process kept
- *   "machine.start"    * {machine, run}             -> {}       undoes shutdown; never once retired
+ *   "machine.start"    * {machine, run, without_peer} -> {}     undoes shutdown; never once retired,
+ *                                                               and not before the peer was heard
+ *                                                               (estate_boot_check)
  *   "machine.stop"     * {machine}                  -> {}       process gone
  *   "group.final-sync" * {group, run}               -> {point}  source quiet, replica equal to it;
  *                                                               held from then on

@@ -134,24 +134,29 @@ static int start_armed(struct estate *estate, const char *name, struct cancel *c
 int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_result,
                       struct cancel *cancel, struct err *err)
 {
+    const char *machine = json_get_str(args, "machine", "");
+
     (void)ret_result;
-    const char *name = json_get_str(args, "machine", "");
     char run[NAME_MAX_BYTES];
 
-    if (estate_may_start(estate, name, err) < 0)
+    if (estate_may_start(estate, machine, err) < 0)
         return -1;
-    estate_seat_run(estate, name, run);
+    if (json_get_bool(args, "without_peer", false)
+            ? estate_boot_trust(estate, machine, err) < 0
+            : estate_boot_check(estate, machine, cancel, err) < 0)
+        return -1;
+    estate_seat_run(estate, machine, run);
     if (!*run) {
         bool unarmed = false;
-        if (estate_base_unarmed(estate, name, &unarmed, err) < 0)
+        if (estate_base_unarmed(estate, machine, &unarmed, err) < 0)
             return -1;
-        return unarmed ? start_armed(estate, name, cancel, err)
+        return unarmed ? start_armed(estate, machine, cancel, err)
                        : change_seat(estate, args, start, cancel, err);
     }
     CLEANUP(json_freep)
-    json_t *recovered = json_pack("{s:s, s:s, s:b}", "machine", name, "run", run, "test", 0);
+    json_t *recovered = json_pack("{s:s, s:s, s:b}", "machine", machine, "run", run, "test", 0);
     int rc = ask_instance_start(estate, recovered, NULL, cancel, err);
-    tell_session(estate, name);
+    tell_session(estate, machine);
     return rc;
 }
 

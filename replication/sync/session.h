@@ -152,12 +152,20 @@ struct session_branch {
     size_t disk_count;
     struct session_branch_disk disks[SESSION_DISKS_MAX];
 };
+struct session_branch_ask {
+    const char *dir;
+    bool alive; /* the machine has a process */
+    /* Has the replica that point? Asked about one that was sent, and whose arrival nobody confirmed. */
+    int (*holds)(void *ctx, uint64_t point, const struct sha256 *hash, bool *ret_holds,
+                 struct cancel *cancel, struct err *err);
+    void *ctx;
+};
 /* For a session that is fenced: the machine's last changes, sealed as the point after the newest one
  * that the replica confirmed: segments and signed manifest in DIR/NUMBER, durable when this returns.
- * The machine must not run (stopped, shut down, or `alive` false: no process). Maps stay as they
+ * The machine must not run (stopped, shut down, or no process). Maps stay as they
  * are, so it can be asked again after any error or a crash, and is then made anew; without maps a
  * complete one that is there is the answer. Waits for a turn that is under way. */
-int session_branch(struct session *session, const char *dir, bool alive,
+int session_branch(struct session *session, const struct session_branch_ask *ask,
                    struct session_branch *ret_branch, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 /* Stops tracking at the source and removes checkpoint and outbox; the replica is not touched. */

@@ -6,15 +6,17 @@
  *   DIR/NUMBER/manifest    its manifest: parent is the newest point that the replica confirmed,
  *                          generation the one this side wrote under
  *
- * It is built as NUMBER.new and gets its name when all of it is durable. A point in the outbox whose
- * delivery nobody confirmed is not the parent: its changes went back into the open map and are in
- * the branch too, which is a superset then. The frozen map is merged back after the cut, whatever
- * came of it: until its process ends, the machine's QEMU knows all that the branch must hold. */
+ * It is built as NUMBER.new and gets its name when all of it is durable. Of a point in the outbox
+ * whose delivery nobody confirmed the replica is asked: when it has it, that one is the parent;
+ * else its changes go back into the open map, and are the branch's. The frozen map is merged back
+ * after the cut, whatever came of it: until its process ends, the machine's QEMU knows all that the
+ * branch must hold. */
 #include "sync/session_internal.h"
 
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "sync/outbox.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -206,12 +208,45 @@ static int look(struct session *s, bool *ret_lost, uint64_t *ret_pending, struct
     return 0;
 }
 
-static int branch(struct session *s, const char *dir, bool alive, struct session_branch *ret_branch,
-                  struct cancel *cancel, struct err *err)
+/* What was sent last may have arrived although nobody said so. */
+static int settle_outbox(struct session *s, const struct session_branch_ask *ask,
+                         struct cancel *cancel, struct err *err)
 {
+    CLEANUP(manifest_done) struct manifest manifest;
+    CLEANUP(mem_freep) char *text = NULL;
+    struct manifest next; /* only where it stands in the chain */
+    struct sha256 hash;
+    struct err why = ERR_EMPTY;
+    bool holds = false;
+
+    manifest_init(&manifest);
+    manifest_init(&next);
+    if (s->ck.cut == 0)
+        return 0;
+    if (outbox_load(s->config.dir, &manifest, &text, &why) < 0)
+        return why.code == ERR_NOT_FOUND ? 0 : err_set(err, why.code, why.sys, "%s", why.text);
+    delta_chain(s, &next);
+    if (manifest.generation != s->config.generation || manifest.point != next.point
+        || memcmp(&manifest.parent, &next.parent, sizeof(next.parent)) != 0)
+        return 0;
+    manifest_hash(&manifest, &hash);
+    if (ask->holds(ask->ctx, manifest.point, &hash, &holds, cancel, err) < 0)
+        return err_wrap(err, "whether point %" PRIu64 " arrived", manifest.point);
+    if (!holds)
+        return 0;
+    return send_mark_durable(s, &manifest, err) < 0 ? -1 : outbox_clear(s->config.dir, err);
+}
+
+static int branch(struct session *s, const struct session_branch_ask *ask,
+                  struct session_branch *ret_branch, struct cancel *cancel, struct err *err)
+{
+    const char *dir = ask->dir;
+    bool alive = ask->alive;
     uint64_t pending;
     bool lost;
 
+    if (settle_outbox(s, ask, cancel, err) < 0)
+        return -1;
     if (!alive && untouched(s, cancel)) {
         tell(s, SESSION_BRANCH_NONE, ret_branch);
         return 0;
@@ -229,13 +264,13 @@ static int branch(struct session *s, const char *dir, bool alive, struct session
     return seal(s, dir, ret_branch, cancel, err);
 }
 
-int session_branch(struct session *session, const char *dir, bool alive,
+int session_branch(struct session *session, const struct session_branch_ask *ask,
                    struct session_branch *ret_branch, struct cancel *cancel, struct err *err)
 {
     if (session_take(session, cancel, err) < 0)
         return -1;
     session->blame = BLAME_NONE;
-    int rc = branch(session, dir, alive, ret_branch, cancel, err);
+    int rc = branch(session, ask, ret_branch, cancel, err);
     session_give(session);
     return rc < 0 ? err_wrap(err, "the branch of %s", session->config.group) : 0;
 }

@@ -159,5 +159,8 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
  * we seal the next. Its answers are collected by send_outbox. */
 int send_ahead(struct session *s, const char *disk, const struct manifest_segment *segment,
                struct cancel *cancel, struct err *err) MUST_CHECK;
+/* The outbox's point is durable at the replica: from here on it is the base. */
+int send_mark_durable(struct session *s, const struct manifest *manifest, struct err *err)
+    MUST_CHECK;
 /* Has the replica apply what is durable there, and takes the digests over. */
 int send_apply(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;

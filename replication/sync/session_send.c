@@ -107,7 +107,7 @@ static int deliver(struct session *s, const struct manifest *manifest, const cha
     }
 }
 
-static int mark_durable(struct session *s, const struct manifest *manifest, struct err *err)
+int send_mark_durable(struct session *s, const struct manifest *manifest, struct err *err)
 {
     uint64_t bytes = 0;
 
@@ -210,7 +210,7 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
     session_set_state(s, SESSION_SENDING);
     if (!there && deliver(s, manifest, text, sent, cancel, err) < 0)
         return err_wrap(err, "point %" PRIu64, manifest->point);
-    if (mark_durable(s, manifest, err) < 0)
+    if (send_mark_durable(s, manifest, err) < 0)
         return -1;
     if (s->source && s->state.open == s->ck.base) {
         if (s->source->ops->end(s->source, true, cancel, err) < 0)

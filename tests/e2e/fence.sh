@@ -23,6 +23,29 @@ stopped=$(acked paris db1)
 check "its process is gone" test -z "$(pgrep -f -- "-pidfile $work/paris/machines/db1/qemu.pid" || true)"
 branch_is_exact db1 "vda:$work/db1-1.raw:raw" "vdb:$work/db1-2.qcow2:qcow2"
 refused 4 "was failed over to lyon (generation 2)" paris machine start db1
+refused 4 "failed over to lyon" paris failover db1 --unplanned --yes
+refused 4 "awaits commit" lyon failover db1 --planned --yes
+
+# What paris wrote alone is listed, at both sites, and can be looked at.
+point=$(ls "$work/paris/branches/db1")
+list=$(q paris branches db1)
+case $list in *"$point"*vda*paris*) ok "the branch is listed" ;; *) no "branches: $list" ;; esac
+check "at lyon, too" test "$(q lyon --json branches db1)" = "$(q paris --json branches db1)"
+refused 1 "several disks" paris view db1 --branch "$point"
+view_begins paris db1 --branch "$point" --disk vdb
+qemu-img compare -f raw -F qcow2 "$uri" "$work/db1-2.qcow2" > "$work/compare.log" || no "$(cat "$work/compare.log")"
+ok "the branch's view is paris' own disk"
+view_killed paris
+view_begins lyon db1 --point "$((point - 1))" --disk vda
+check "a point that is looked at is kept" pinned "$((point - 1))"
+qemu-img info "$uri" > /dev/null || no "point $((point - 1)) cannot be read"
+kill "$viewer"
+wait "$viewer" || no "the view ended with $?"
+check "and nothing is left of a view that ended" nothing_viewed lyon
+view_begins lyon db1 --point "$((point - 1))" --disk vda
+view_killed lyon
+check "a view that was killed keeps no point" not_pinned "$((point - 1))"
+
 wait_new_records lyon db1
 check "lyon's db1 wrote on all the time" test "$(acked lyon db1)" -gt "$before"
 q lyon machine stop db1 --force > /dev/null

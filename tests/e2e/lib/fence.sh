@@ -68,3 +68,33 @@ branch_is_exact() { # MACHINE DISK:IMAGE:FORMAT...
     done
     ok "branch $point of $name: what lyon had and the branch are paris' disks, bit by bit"
 }
+
+# view_begins SITE MACHINE OPTION...: `uri` is its address, `viewer` the command's pid.
+view_begins() {
+    : > "$work/uri"
+    "$muster" --dir "$work/$1" view "${@:2}" > "$work/uri" 2> "$work/view.log" &
+    viewer=$!
+    has_uri() { [ -s "$work/uri" ] || ! kill -0 "$viewer" 2> /dev/null; }
+    wait_for 30 "the view of $*" has_uri
+    uri=$(cat "$work/uri")
+    [ -n "$uri" ] || no "no view of $*: $(cat "$work/view.log")"
+}
+
+nothing_viewed() { # SITE
+    [ -z "$(ls "$work/$1/views")" ] && ! pgrep -f -- "$work/$1/views/" > /dev/null
+}
+
+view_killed() { # SITE
+    kill -9 "$viewer"
+    wait "$viewer" 2> /dev/null || true
+    wait_for 10 "the killed view to leave nothing" nothing_viewed "$1"
+    ok "nothing is left of a view that was killed"
+}
+
+pinned() { # POINT at lyon
+    q lyon --json points db1 | tr '{' '\n' | grep "\"point\":$1," | grep -q '"pinned":true'
+}
+
+not_pinned() { # POINT: but for the failover's own
+    ! q lyon --json points db1 | grep -q '"label":"view-'
+}

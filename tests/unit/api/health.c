@@ -119,6 +119,23 @@ static void a_machine_that_runs_at_both_sites_is_critical(void **state)
                         "there twice; stop it: `muster machine stop db1 --force`");
 }
 
+static void an_old_machine_whose_branch_is_not_kept_is_critical(void **state)
+{
+    const struct health_of of = {
+        .machine_state = "failed-over",
+        .session = "fenced",
+        .name = "db1",
+        .peer = "lyon",
+        .recovers_at = "lyon",
+        .fence_problem = "no room; hint: mend that",
+    };
+
+    (void)state;
+    assert_int_equal(health_tell(&of, reason, sizeof(reason)), HEALTH_CRITICAL);
+    assert_string_equal(reason, "failed over to lyon, stopped here for good, but its last writes "
+                                "are not yet kept as a branch: no room; hint: mend that");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -134,6 +151,7 @@ int main(void)
         cmocka_unit_test(what_was_failed_over_has_no_health),
         cmocka_unit_test(a_machine_held_for_a_failover_is_not_protected),
         cmocka_unit_test(a_machine_that_runs_at_both_sites_is_critical),
+        cmocka_unit_test(an_old_machine_whose_branch_is_not_kept_is_critical),
     };
     return cmocka_run_group_tests_name("health", tests, NULL, NULL);
 }

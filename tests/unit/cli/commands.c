@@ -489,12 +489,35 @@ static void json_output_is_what_the_api_answered(void **state)
                "[{\"name\":\"db1\",\"session\":\"fenced\"}]\n", "");
 }
 
+static void a_branch_is_shown_with_its_disks_and_what_is_not_known(void **state)
+{
+    static const struct canned canned[] = {
+        {"GET /v1/protections/db1/branches", NULL, 0,
+         "{\"name\":\"db1\",\"branches\":[{\"point\":18,\"parent\":17,\"generation\":1,\"cut_ms\":0,"
+         "\"note\":\"nobody kept track\",\"site\":\"paris\",\"where\":\"/srv/b/18\",\"disks\":["
+         "{\"name\":\"vda\",\"bytes\":-1},{\"name\":\"vdb\",\"bytes\":8192}]}]}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "branches db1", NULL, 0,
+               "    18     17           1  -    vda   unknown  paris  /srv/b/18\n", "");
+}
+
+static void a_view_is_of_a_point_or_of_a_branch(void **state)
+{
+    expect_run(*state, nothing, "view db1", NULL, 2, "", "--point N or --branch N");
+    expect_run(*state, nothing, "view db1 --point 3 --branch 4", NULL, 2, "",
+               "--point N or --branch N");
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(an_error_is_one_line_and_a_hint_another),
         TMPDIR_TEST(with_json_an_error_is_json_too),
         TMPDIR_TEST(a_timeout_of_the_peer_has_its_own_exit_code),
+        TMPDIR_TEST(a_branch_is_shown_with_its_disks_and_what_is_not_known),
+        TMPDIR_TEST(a_view_is_of_a_point_or_of_a_branch),
         TMPDIR_TEST(an_answer_that_is_no_json_is_said_to_be),
         TMPDIR_TEST(without_a_daemon_it_says_how_to_start_one),
         TMPDIR_TEST(a_directory_without_a_site_is_said_to_be),

@@ -398,6 +398,84 @@ static void a_replica_follows_its_source_s_settings_and_keeps_the_rest(void **ba
     state_close(state);
 }
 
+/* Rows of a machine that is protected to lyon, as a daemon left them. */
+static void leave_rows(const struct served *site)
+{
+    CLEANUP(mem_freep) char *path = path_join(site->dir, "state.db");
+    const struct state_machine machine = {
+        .name = (char[]){"db1"},
+        .host = (char[]){""},
+        .definition = (char[]){"{\"disks\":[{\"format\":\"raw\",\"path\":\"/nowhere/db1.raw\"}],"
+                               "\"memory\":\"64MiB\",\"name\":\"db1\"}"},
+        .wanted_running = true,
+    };
+    const struct state_protection row = {
+        .group = (char[]){"db1"},
+        .peer = (char[]){"lyon"},
+        .role = (char[]){"source"},
+        .state = (char[]){"protected"},
+        .settings = (char[]){"{\"interval_ms\":7000,\"keep\":3}"},
+        .generation = 1,
+    };
+    struct state *state;
+
+    EXPECT_OK(state_open(path, &state, &err));
+    EXPECT_OK(state_machine_put(state, &machine, &err));
+    EXPECT_OK(state_protection_put(state, &row, &err));
+    EXPECT_OK(state_turn_end(state, &err));
+    state_close(state);
+}
+
+static void lose_database(const struct served *site)
+{
+    static const char *const names[] = {"state.db", "state.db-wal", "state.db-shm"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        CLEANUP(mem_freep) char *path = path_join(site->dir, names[i]);
+        (void)unlink(path);
+    }
+}
+
+static void expect_rows(const struct served *site)
+{
+    CLEANUP(mem_freep) char *path = path_join(site->dir, "state.db");
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    CLEANUP(state_machine_done) struct state_machine machine = {0};
+    struct state *state;
+
+    EXPECT_OK(state_open(path, &state, &err));
+    EXPECT_OK(state_protection_get(state, "db1", &row, &err));
+    EXPECT_OK(state_machine_get(state, "db1", &machine, &err));
+    state_close(state);
+    assert_string_equal(row.peer, "lyon");
+    assert_string_equal(row.role, "source");
+    assert_int_equal(row.generation, 1);
+    assert_non_null(strstr(row.settings, "\"interval_ms\":7000"));
+    assert_non_null(strstr(row.settings, "\"recreated_ms\":1"));
+    assert_non_null(strstr(machine.definition, "/nowhere/db1.raw"));
+    assert_true(machine.wanted_running);
+}
+
+static void a_group_is_known_again_without_its_database(void **base)
+{
+    CLEANUP(cancel_freep)
+    struct cancel *cancel = cancel_new(clock_real(), NULL, PATIENCE_MS);
+    struct served paris;
+
+    site_init(&paris, *base, "paris");
+    leave_rows(&paris);
+    CLEANUP(mem_freep) char *file = mem_printf("%s/sessions/db1/group.json", paris.dir);
+    serve_ready(&paris);
+    while (!fs_exists(file))
+        EXPECT_OK(cancel_sleep(cancel, 10, &err));
+    (void)end(&paris, SIGKILL);
+    lose_database(&paris);
+    serve_ready(&paris);
+    expect_log(&paris, "rows made again from sessions/db1/group.json");
+    (void)end(&paris, SIGKILL);
+    expect_rows(&paris);
+}
+
 static void what_a_peer_may_not_ask_is_refused_with_a_reason(void **base)
 {
     struct served paris;
@@ -470,6 +548,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(taking_back_removes_only_what_was_begun_with_that_key),
         TMPDIR_TEST(a_kept_replica_is_in_the_way_until_it_is_removed_there),
         TMPDIR_TEST(a_replica_follows_its_source_s_settings_and_keeps_the_rest),
+        TMPDIR_TEST(a_group_is_known_again_without_its_database),
         TMPDIR_TEST(what_a_peer_may_not_ask_is_refused_with_a_reason),
         TMPDIR_TEST(a_stranger_gets_no_link),
         TMPDIR_TEST(a_link_that_waits_does_not_hold_up_the_stop),

@@ -225,6 +225,33 @@ static void a_second_run_of_a_machine_is_refused_with_the_firsts_number(void **s
     EXPECT_TEXT("awaits commit");
 }
 
+/* Both sites want it at once: the one that sends it has nothing to promote, and says who has. */
+static void a_failover_asked_for_at_the_site_that_sends_is_refused(void **state)
+{
+    static const struct {
+        const char *state;
+        const char *text;
+    } cases[] = {
+        {"protected", "db1 is protected from lyon to paris: its replica is there"},
+        {"failing-over", "db1 is being failed over to paris"},
+        {"failed-over", "db1 was failed over to paris"},
+    };
+    struct run_world *world = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        CLEANUP(state_protection_done) struct state_protection row = {0};
+        EXPECT_OK(state_protection_get(world->state, "db1", &row, &err));
+        free(row.role);
+        free(row.state);
+        row.role = mem_strdup("source");
+        row.state = mem_strdup(cases[i].state);
+        EXPECT_OK(state_protection_put(world->state, &row, &err));
+        EXPECT_ERR(ERR_STATE, try_start(world, plan_document_for_machine("db1", false),
+                                        i % 2 ? RUN_UNPLANNED : RUN_PLANNED));
+        EXPECT_TEXT(cases[i].text);
+    }
+}
+
 static void a_second_test_waits_for_the_cleanup_of_the_first(void **state)
 {
     struct run_world *world = *state;
@@ -647,7 +674,11 @@ static void the_preview_warns_when_the_peer_is_silent(void **state)
     world->sim_world->unreachable = true;
     CLEANUP(json_freep) json_t *json = preview(world, RUN_UNPLANNED, 0);
     const char *warning = json_string_value(json_array_get(json_object_get(json, "warnings"), 0));
-    assert_non_null(strstr(warning, "may still run there"));
+    assert_non_null(strstr(warning, "may still run there, and Muster cannot stop it"));
+    const char *meaning = json_string_value(json_array_get(json_object_get(json, "warnings"), 1));
+    assert_non_null(strstr(meaning, "that only one db1 runs is not guaranteed"));
+    const char *later = json_string_value(json_array_get(json_object_get(json, "warnings"), 2));
+    assert_non_null(strstr(later, "the old db1 is stopped there for good"));
 }
 
 static void a_planned_failover_is_not_even_offered_when_the_peer_is_silent(void **state)
@@ -682,6 +713,7 @@ int main(void)
         RUN_TEST_CASE(a_chosen_point_is_the_one_that_starts),
         RUN_TEST_CASE(a_second_run_of_a_machine_is_refused_with_the_firsts_number),
         RUN_TEST_CASE(a_second_test_waits_for_the_cleanup_of_the_first),
+        RUN_TEST_CASE(a_failover_asked_for_at_the_site_that_sends_is_refused),
         RUN_TEST_CASE(a_test_does_not_block_a_real_failover),
         RUN_TEST_CASE(an_unknown_machine_is_refused),
         RUN_TEST_CASE(an_unknown_plan_is_refused),

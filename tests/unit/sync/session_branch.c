@@ -2,26 +2,17 @@
 /* What an old primary wrote that no point holds: sealed as a point that the replica, had it not been
  * promoted, could have taken. So the tests give it to the replica and look at its heads. */
 #include "support/expect.h"
+#include "support/sync/bed_branch.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
 
-#include <inttypes.h>
-
 struct kept {
     struct session_branch branch;
-    char *dir;
 };
-
-static void kept_done(struct kept *kept)
-{
-    free(kept->dir);
-}
 
 static int try_branch(struct fixture *f, struct kept *kept, bool alive)
 {
-    if (!kept->dir)
-        kept->dir = path_join(f->bed.dir, "branches");
-    return session_branch(f->bed.session, kept->dir, alive, &kept->branch, NULL, &err);
+    return bed_branch(&f->bed, alive, &kept->branch, &err);
 }
 
 static void branch_off(struct fixture *f, struct kept *kept, bool alive)
@@ -29,53 +20,18 @@ static void branch_off(struct fixture *f, struct kept *kept, bool alive)
     EXPECT_OK(try_branch(f, kept, alive));
 }
 
-static void give_segment(struct store *store, const char *folder, const char *disk,
-                         const struct manifest_segment *segment)
-{
-    CLEANUP(str_free) struct str bytes = STR_EMPTY;
-    char hex[2 * UUID_BYTES + 1];
-    uint64_t have;
-
-    str_hex(segment->uuid.bytes, UUID_BYTES, hex);
-    CLEANUP(mem_freep) char *path = mem_printf("%s/%s-%s", folder, disk, hex);
-    EXPECT_OK(fs_read_file(fs_real(), path, 64 * MIB, &bytes, &err));
-    EXPECT_OK(store->ops->segment_open(store, disk, &segment->uuid, &have, &err));
-    EXPECT_OK(
-        store->ops->segment_write(store, disk, &segment->uuid, 0, bytes.ptr, bytes.len, &err));
-    EXPECT_OK(store->ops->segment_close(store, disk, &segment->uuid, &segment->root, segment->bytes,
-                                        &err));
-}
-
 /* The replica takes the branch as its next point, and holds what the machine's disks hold then. */
 static void expect_bit_exact(struct fixture *f, const struct kept *kept)
 {
-    CLEANUP(mem_freep)
-    char *folder = mem_printf("%s/%" PRIu64, kept->dir, kept->branch.point);
-    CLEANUP(mem_freep) char *path = path_join(folder, "manifest");
-    CLEANUP(manifest_done) struct manifest manifest;
-    CLEANUP(str_free) struct str text = STR_EMPTY;
-    struct store *store = bed_store(&f->bed);
-    uint64_t applied;
+    CLEANUP(mem_freep) char *folder = bed_branch_folder(&f->bed, kept->branch.point);
 
-    manifest_init(&manifest);
-    EXPECT_OK(fs_read_file(fs_real(), path, MIB, &text, &err));
-    EXPECT_OK(manifest_parse(str_text(&text), text.len, &manifest, &err));
-    VEC_FOREACH(disk, &manifest.disks)
-        VEC_FOREACH(segment, &disk->segments)
-            give_segment(store, folder, disk->name, segment);
-    EXPECT_OK(store->ops->point_commit(store, text.ptr, text.len, &err));
-    EXPECT_OK(store->ops->point_apply(store, &applied, NULL, NULL, &err));
-    bed_store_put(&f->bed);
-    assert_int_equal(applied, kept->branch.point);
-    assert_true(bed_replica_equals_cut(&f->bed));
-    for (size_t i = 0; i < f->machine->disk_count; i++)
-        assert_memory_equal(f->machine->disks[i].cut, f->machine->disks[i].bytes,
-                            f->machine->disks[i].size);
+    bed_give_point(&f->bed, folder);
+    assert_true(bed_replica_equals_machine(&f->bed));
 }
 
-static bool has_folder(const struct kept *kept, uint64_t point)
+static bool has_folder(const struct fixture *f, uint64_t point)
 {
-    CLEANUP(mem_freep) char *folder = mem_printf("%s/%" PRIu64, kept->dir, point);
+    CLEANUP(mem_freep) char *folder = bed_branch_folder(&f->bed, point);
 
     return fs_exists(folder);
 }
@@ -83,7 +39,7 @@ static bool has_folder(const struct kept *kept, uint64_t point)
 static void what_was_written_after_the_last_point_is_in_the_branch(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    struct kept kept;
 
     start_protected(&f, *state);
     f.bed.unreachable = true;
@@ -101,34 +57,53 @@ static void what_was_written_after_the_last_point_is_in_the_branch(void **state)
 static void a_machine_that_wrote_nothing_has_no_branch(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    struct kept kept;
 
     start_protected(&f, *state);
     branch_off(&f, &kept, true);
     assert_int_equal(kept.branch.kind, SESSION_BRANCH_NONE);
-    assert_false(has_folder(&kept, 2));
+    assert_false(has_folder(&f, 2));
 }
 
-/* Sealed, and on its way when the link broke: nobody confirmed it, so its changes are the branch's. */
-static void a_point_that_nobody_confirmed_is_part_of_the_branch(void **state)
+/* A point is sealed, and on its way when the link breaks for good. */
+static void break_in_mid_point(struct fixture *f, const char *dir)
+{
+    CLEANUP(mem_freep) char *sealed = mem_printf("%s/session/outbox/manifest", dir);
+
+    start_protected(f, dir);
+    fake_write_random(f->machine, &f->seed, 40);
+    f->bed.break_link = true;
+    f->bed.cut_next = MIB / 16;
+    bed_turn(&f->bed); /* finds the link broken; the next one breaks in the middle of the point */
+    bed_turn(&f->bed);
+    f->bed.unreachable = true;
+    assert_int_equal(bed_status(&f->bed).durable_point, 1);
+    assert_true(fs_exists(sealed));
+    fake_write_random(f->machine, &f->seed, 10);
+}
+
+static void a_point_that_did_not_arrive_is_part_of_the_branch(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
-    CLEANUP(mem_freep)
-    char *sealed = mem_printf("%s/session/outbox/manifest", (const char *)*state);
+    struct kept kept;
 
-    start_protected(&f, *state);
-    fake_write_random(f.machine, &f.seed, 40);
-    f.bed.break_link = true;
-    f.bed.cut_next = MIB / 16;
-    bed_turn(&f.bed); /* finds the link broken; the next one breaks in the middle of the point */
-    bed_turn(&f.bed);
-    f.bed.unreachable = true;
-    assert_int_equal(bed_status(&f.bed).durable_point, 1);
-    assert_true(fs_exists(sealed));
-    fake_write_random(f.machine, &f.seed, 10);
+    break_in_mid_point(&f, *state);
     branch_off(&f, &kept, true);
     assert_int_equal(kept.branch.point, 2);
+    expect_bit_exact(&f, &kept);
+}
+
+static void a_point_that_arrived_unconfirmed_is_what_the_branch_begins_at(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct kept kept;
+    CLEANUP(mem_freep) char *outbox = mem_printf("%s/session/outbox", (const char *)*state);
+
+    break_in_mid_point(&f, *state);
+    bed_give_point(&f.bed, outbox);
+    branch_off(&f, &kept, true);
+    assert_int_equal(kept.branch.parent, 2);
+    assert_int_equal(kept.branch.point, 3);
     expect_bit_exact(&f, &kept);
 }
 
@@ -136,7 +111,7 @@ static void a_branch_that_could_not_be_read_is_made_at_the_next_try(void **state
 {
     static const char *const ops[] = {"cut", "read"};
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    struct kept kept;
 
     start_protected(&f, *state);
     f.bed.unreachable = true;
@@ -144,7 +119,7 @@ static void a_branch_that_could_not_be_read_is_made_at_the_next_try(void **state
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         fake_fail(f.machine, ops[i], 0, ERR_IO);
         assert_int_equal(try_branch(&f, &kept, true), -1);
-        assert_false(has_folder(&kept, 2));
+        assert_false(has_folder(&f, 2));
     }
     branch_off(&f, &kept, true);
     expect_bit_exact(&f, &kept);
@@ -154,7 +129,7 @@ static void a_branch_that_could_not_be_read_is_made_at_the_next_try(void **state
 static void a_branch_is_made_again_by_the_next_daemon(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    struct kept kept;
 
     start_protected(&f, *state);
     f.bed.unreachable = true;
@@ -171,7 +146,7 @@ static void a_branch_is_made_again_by_the_next_daemon(void **state)
 static void a_branch_that_is_there_outlives_its_machine(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    struct kept kept;
 
     start_protected(&f, *state);
     f.bed.unreachable = true;
@@ -190,7 +165,7 @@ static void a_branch_that_is_there_outlives_its_machine(void **state)
 static void a_machine_whose_maps_are_lost_has_a_branch_of_unknown_extent(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    struct kept kept;
 
     start_protected(&f, *state);
     f.bed.unreachable = true;
@@ -199,7 +174,7 @@ static void a_machine_whose_maps_are_lost_has_a_branch_of_unknown_extent(void **
     branch_off(&f, &kept, true);
     assert_int_equal(kept.branch.kind, SESSION_BRANCH_UNKNOWN);
     assert_int_equal(kept.branch.point, 2);
-    assert_false(has_folder(&kept, 2));
+    assert_false(has_folder(&f, 2));
     branch_off(&f, &kept, false);
     assert_int_equal(kept.branch.kind, SESSION_BRANCH_UNKNOWN);
 }
@@ -208,7 +183,7 @@ static void a_machine_whose_maps_are_lost_has_a_branch_of_unknown_extent(void **
 static void a_machine_that_was_off_all_the_time_has_no_branch(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
-    CLEANUP(kept_done) struct kept kept = {.dir = NULL};
+    struct kept kept;
 
     prepare(&f, *state);
     f.machine->running = false;
@@ -227,7 +202,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(what_was_written_after_the_last_point_is_in_the_branch),
         TMPDIR_TEST(a_machine_that_wrote_nothing_has_no_branch),
-        TMPDIR_TEST(a_point_that_nobody_confirmed_is_part_of_the_branch),
+        TMPDIR_TEST(a_point_that_did_not_arrive_is_part_of_the_branch),
+        TMPDIR_TEST(a_point_that_arrived_unconfirmed_is_what_the_branch_begins_at),
         TMPDIR_TEST(a_branch_that_could_not_be_read_is_made_at_the_next_try),
         TMPDIR_TEST(a_branch_is_made_again_by_the_next_daemon),
         TMPDIR_TEST(a_branch_that_is_there_outlives_its_machine),
