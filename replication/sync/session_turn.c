@@ -319,18 +319,29 @@ static const char *why_lost(const struct session *s)
     return s->state.note[0] ? s->state.note : "nothing kept track of its changes";
 }
 
+/* The replica's newest point is older than our promotion, and not it. */
+static void take_tip(struct session *s)
+{
+    const struct session_tip *tip = &s->config.tip;
+
+    s->ck.tip_point = 0;
+    if (tip->point == 0 || tip->point < s->info.durable_point
+        || memcmp(&tip->hash, &s->info.durable_hash, sizeof(tip->hash)) == 0)
+        return;
+    s->ck.tip_point = tip->point;
+    s->ck.tip_hash = tip->hash;
+}
+
 static int begin(struct session *s, struct cancel *cancel, struct err *err)
 {
-    if (s->info.state == STORE_EMPTY || s->info.state == STORE_COPYING)
+    if (s->info.state == STORE_EMPTY || s->info.state == STORE_COPYING) {
+        take_tip(s);
         return turn_begin_phase(s, PHASE_COPY, false, "", cancel, err);
+    }
     s->ck.durable_point = s->info.durable_point;
     s->ck.durable_hash = s->info.durable_hash;
     s->ck.applied_point = s->info.applied_point;
-    s->ck.tip_point = 0;
-    if (s->config.tip.point >= s->info.durable_point) {
-        s->ck.tip_point = s->config.tip.point;
-        s->ck.tip_hash = s->config.tip.hash;
-    }
+    take_tip(s);
     return resync_begin(s, "a replica is there already", cancel, err);
 }
 
