@@ -434,6 +434,19 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
     return make_point(s, ret_point, cancel, err);
 }
 
+/* Our site was promoted once more before the first point got there: it is the new one's successor. */
+static int follow_tip(struct session *s, struct err *err)
+{
+    const struct session_tip *tip = &s->config.tip;
+    bool same = memcmp(&tip->hash, &s->ck.tip_hash, sizeof(tip->hash)) == 0;
+
+    if (s->ck.tip_point == 0 || tip->point == 0 || same)
+        return 0;
+    s->ck.tip_point = tip->point;
+    s->ck.tip_hash = tip->hash;
+    return session_save(s, err);
+}
+
 int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
              struct err *err)
 {
@@ -442,7 +455,7 @@ int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel 
     *ret_again = false;
     *ret_point = false;
     s->blame = BLAME_NONE;
-    if (need_replica(s, cancel, err) < 0 || check_generation(s, err) < 0
+    if (need_replica(s, cancel, err) < 0 || check_generation(s, err) < 0 || follow_tip(s, err) < 0
         || settle_outbox(s, cancel, err) < 0 || check_chain(s, err) < 0)
         return -1;
     if ((s->ck.phase == PHASE_DELTA || s->ck.phase == PHASE_RESYNC)
