@@ -21,6 +21,7 @@
 #include <string.h>
 
 #define DIGEST_BATCH 4096u
+#define BASE_CHUNKS  (UINT64_C(1) << 20) /* 64 GiB of a disk whose digests are compared in a turn */
 
 /* The scan of one disk that is under way; lives in the session as long as `scanning`. */
 struct scan_state {
@@ -362,14 +363,16 @@ static int base_slice(struct session *s, size_t disk, struct cancel *cancel, str
     struct checkpoint_disk *d = &s->ck.disks.at[disk];
     uint64_t chunks = chunk_count(d->size);
     uint64_t chunk = d->scanned / CHUNK_BYTES;
+    uint64_t end = chunks - chunk < BASE_CHUNKS ? chunks : chunk + BASE_CHUNKS;
     uint64_t read = 0;
 
     if (chunk == 0 && rescan_restart(s->rescan, disk, err) < 0)
         return -1;
-    while (chunk < chunks && read < SLICE_BYTES) {
-        uint64_t n = chunks - chunk < DIGEST_BATCH ? chunks - chunk : DIGEST_BATCH;
+    while (chunk < end && read < SLICE_BYTES) {
+        uint64_t n = end - chunk < DIGEST_BATCH ? end - chunk : DIGEST_BATCH;
         uint64_t bytes;
-        if (compare_batch(s, disk, chunk, n, &bytes, cancel, err) < 0)
+        if (cancel_check(cancel, err) < 0
+            || compare_batch(s, disk, chunk, n, &bytes, cancel, err) < 0)
             return -1;
         read += bytes;
         chunk += n;

@@ -128,7 +128,7 @@ static char *promotion(struct reverse *r, const struct store_info *info)
     return manifest_text(&m);
 }
 
-void reverse_follow(struct reverse *r)
+void reverse_prepare(struct reverse *r)
 {
     struct store *store = bed_store(&r->bed);
     struct store_info info;
@@ -142,6 +142,11 @@ void reverse_follow(struct reverse *r)
     r->bed.config.tip = (struct session_tip){REVERSE_TIP, r->tip};
     r->bed.config.base = (struct session_base){1, base_digests, base_read};
     atomic_store(&r->bed.sent, 0);
+}
+
+void reverse_follow(struct reverse *r)
+{
+    reverse_prepare(r);
     bed_open_session(&r->bed);
 }
 

@@ -29,7 +29,9 @@ void reverse_done(struct reverse *r); /* also for CLEANUP */
 void reverse_write(struct reverse *r, unsigned count, unsigned run);
 /* What the machine's disks hold now is the base; the machine starts, tracked by map 1. */
 void reverse_start_machine(struct reverse *r);
-/* The replica follows the promotion; a fresh session is open that knows tip and base. */
+/* The replica follows the promotion; the bed's config knows tip and base. */
+void reverse_prepare(struct reverse *r);
+/* The same, and a fresh session is open. */
 void reverse_follow(struct reverse *r);
 /* Bytes of the blocks in which head and the latest cut differ. */
 uint64_t reverse_difference(const struct reverse *r);
