@@ -283,7 +283,8 @@ int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const c
     /* Never a number that a map of an earlier life may have. */
     uint64_t highest = max_u64(s->ck.serial, max_u64(s->state.open, s->state.frozen));
 
-    highest = max_u64(highest, s->config.base.serial); /* it may be lost, and is not this one then */
+    highest =
+        max_u64(highest, s->config.base.serial); /* it may be lost, and is not this one then */
     uint64_t serial = keep_map ? s->state.open : highest + 1;
 
     s->ck.serial = max_u64(highest, serial);
