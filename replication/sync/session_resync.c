@@ -211,7 +211,9 @@ static int narrow(struct session *s, size_t disk, struct cancel *cancel, struct 
             s->whole_chunks = why.code == ERR_UNSUPPORTED;
             if (s->whole_chunks)
                 break;
-            (void)err_set(err, why.code, why.sys, "%s", why.text);
+            /* Its head has moved on: what that means shows in the next turn. */
+            (void)err_set(err, why.code == ERR_STATE ? ERR_BUSY : why.code, why.sys, "%s",
+                          why.text);
             return session_blame_peer(s);
         }
         at += n;
