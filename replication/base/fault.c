@@ -93,11 +93,8 @@ static struct {
     int list_fd;
 } crash = {.once = PTHREAD_ONCE_INIT, .list_fd = -1};
 
-static void crash_read_environment(void)
+static void crash_set(const char *spec, const char *list)
 {
-    const char *spec = getenv("MUSTER_CRASH");
-    const char *list = getenv("MUSTER_CRASH_LIST");
-
     if (spec && *spec) {
         const char *colon = strrchr(spec, ':');
         long nth = colon ? strtol(colon + 1, NULL, 10) : 1;
@@ -108,6 +105,22 @@ static void crash_read_environment(void)
     if (list && *list)
         crash.list_fd = open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     crash.on = crash.name || crash.list_fd >= 0;
+}
+
+static void crash_read_environment(void)
+{
+    crash_set(getenv("MUSTER_CRASH"), getenv("MUSTER_CRASH_LIST"));
+}
+
+void crash_arm(const char *spec, const char *list)
+{
+    (void)pthread_once(&crash.once, crash_read_environment);
+    free(crash.name);
+    crash.name = NULL;
+    if (crash.list_fd >= 0)
+        (void)close(crash.list_fd);
+    crash.list_fd = -1;
+    crash_set(spec, list);
 }
 
 void crash_point(const char *name)

@@ -17,4 +17,7 @@ int fault_hit(const char *name);
  * process kills itself with SIGKILL at the N-th pass (from 1) of that name; NAME "*" counts
  * all. MUSTER_CRASH_LIST=FILE appends each name passed. */
 void crash_point(const char *name);
+/* The same from now on, whatever the environment had; either may be NULL. For a child that was forked
+ * after its parent passed some. Before there are threads. */
+void crash_arm(const char *spec, const char *list);
 #define CRASH_POINT(name) crash_point(name)

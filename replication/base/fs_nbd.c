@@ -7,6 +7,7 @@
 #include "base/vec.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libnbd.h>
 #include <poll.h>
 #include <pthread.h>
@@ -28,7 +29,8 @@ VEC_DEFINE(mappings, struct mapping)
 
 struct nbd_file {
     int fd;
-    char *path;
+    struct mapping mapping;
+    bool writes;
     pthread_mutex_t use; /* a connection is used by one thread at a time */
     struct nbd_handle *nbd;
 };
@@ -52,17 +54,25 @@ static int failed(const struct nbd_file *file, const char *what, struct err *err
     int sys = nbd_get_errno();
 
     return err_set(err, sys == ENOSPC ? ERR_SPACE : ERR_IO, sys, "%s: %s through its server: %s",
-                   file->path, what, nbd_get_error());
+                   file->mapping.path, what, nbd_get_error());
 }
 
 /* --- Files ---------------------------------------------------------------------------------- */
+
+static void mapping_done(struct mapping *mapping)
+{
+    free(mapping->path);
+    free(mapping->socket);
+    free(mapping->format);
+    free(mapping->run_dir);
+}
 
 static void file_free(struct nbd_file *file)
 {
     nbd_close(file->nbd);
     fd_close(&file->fd);
     (void)pthread_mutex_destroy(&file->use);
-    free(file->path);
+    mapping_done(&file->mapping);
     free(file);
 }
 
@@ -92,28 +102,50 @@ static void give(struct nbd_file *file)
     (void)pthread_mutex_unlock(&file->use);
 }
 
-static int connect_file(struct nbd_file *file, const char *socket, struct err *err)
+static int connect_once(struct nbd_file *file, const char *socket, struct err *err)
 {
+    nbd_close(file->nbd);
     file->nbd = nbd_create();
     if (!file->nbd || nbd_connect_unix(file->nbd, socket) < 0)
         return failed(file, "connect", err);
-    int64_t size = nbd_get_size(file->nbd);
-    if (size < 0)
-        return failed(file, "ask for its size", err);
     if (nbd_is_read_only(file->nbd) == 0 && nbd_can_flush(file->nbd) != 1)
-        return err_set(err, ERR_UNSUPPORTED, 0, "%s: its server cannot sync", file->path);
-    file->fd = memfd_create("nbd", MFD_CLOEXEC);
-    if (file->fd < 0 || ftruncate(file->fd, (off_t)size) < 0)
-        return err_set(err, ERR_IO, errno, "%s: a descriptor for it", file->path);
+        return err_set(err, ERR_UNSUPPORTED, 0, "%s: its server cannot sync", file->mapping.path);
     return 0;
 }
 
-static void mapping_done(struct mapping *mapping)
+/* A server of our own may be about to end, for its last client just left: then there is soon none,
+ * and the next one can be started. */
+static int connect_file(struct nbd_file *file, struct err *err)
 {
-    free(mapping->path);
-    free(mapping->socket);
-    free(mapping->format);
-    free(mapping->run_dir);
+    const struct mapping *m = &file->mapping;
+    const struct nbd_server server = {m->run_dir, m->path, m->format};
+
+    if (m->socket)
+        return connect_once(file, m->socket, err);
+    for (unsigned tries = 0;; tries++) {
+        CLEANUP(mem_freep) char *socket = NULL;
+        struct err why = ERR_EMPTY;
+        if (nbd_server_need(&server, &socket, err) < 0)
+            return -1;
+        if (connect_once(file, socket, &why) == 0)
+            return 0;
+        if (tries == TRIES || why.code == ERR_UNSUPPORTED)
+            return err_set(err, why.code, why.sys, "%s", why.text);
+        (void)poll(NULL, 0, TRY_MS);
+    }
+}
+
+/* Its number, of the disk's size. */
+static int make_descriptor(struct nbd_file *file, struct err *err)
+{
+    int64_t size = nbd_get_size(file->nbd);
+
+    if (size < 0)
+        return failed(file, "ask for its size", err);
+    file->fd = memfd_create("nbd", MFD_CLOEXEC);
+    if (file->fd < 0 || ftruncate(file->fd, (off_t)size) < 0)
+        return err_set(err, ERR_IO, errno, "%s: a descriptor for it", file->mapping.path);
+    return 0;
 }
 
 static struct mapping *find_mapping(struct fs_nbd *self, const char *path)
@@ -140,64 +172,24 @@ static bool get_mapping(struct fs_nbd *self, const char *path, struct mapping *r
     return found != NULL;
 }
 
-static struct nbd_file *file_new(const char *path)
-{
-    struct nbd_file *file = mem_new(struct nbd_file);
-
-    (void)pthread_mutex_init(&file->use, NULL);
-    file->fd = -1;
-    file->path = mem_strdup(path);
-    return file;
-}
-
-/* A server of our own may be about to end, for its last client just left: then there is soon none,
- * and the next one can be started. */
-static int connect_own(const struct mapping *mapping, struct nbd_file **ret_file, struct err *err)
-{
-    const struct nbd_server server = {mapping->run_dir, mapping->path, mapping->format};
-
-    for (unsigned tries = 0;; tries++) {
-        CLEANUP(file_freep) struct nbd_file *file = file_new(mapping->path);
-        CLEANUP(mem_freep) char *socket = NULL;
-        struct err why = ERR_EMPTY;
-        if (nbd_server_need(&server, &socket, err) < 0)
-            return -1;
-        if (connect_file(file, socket, &why) == 0) {
-            *ret_file = TAKE(file);
-            return 0;
-        }
-        if (tries == TRIES || why.code == ERR_UNSUPPORTED)
-            return err_set(err, why.code, why.sys, "%s", why.text);
-        (void)poll(NULL, 0, TRY_MS);
-    }
-}
-
-static int connect_mapped(const struct mapping *mapping, struct nbd_file **ret_file,
-                          struct err *err)
-{
-    if (!mapping->socket)
-        return connect_own(mapping, ret_file, err);
-    CLEANUP(file_freep) struct nbd_file *file = file_new(mapping->path);
-    if (connect_file(file, mapping->socket, err) < 0)
-        return -1;
-    *ret_file = TAKE(file);
-    return 0;
-}
-
 static int served_open(struct fs *fs, const char *path, int flags, mode_t mode, int *ret_fd,
                        struct err *err)
 {
     struct fs_nbd *self = self_of(fs);
-    CLEANUP(mapping_done) struct mapping mapping = {0};
-    struct nbd_file *file;
+    struct mapping mapping;
 
     if (!get_mapping(self, path, &mapping))
         return self->below->open(self->below, path, flags, mode, ret_fd, err);
-    if (connect_mapped(&mapping, &file, err) < 0)
+    CLEANUP(file_freep) struct nbd_file *file = mem_new(struct nbd_file);
+    (void)pthread_mutex_init(&file->use, NULL);
+    file->fd = -1;
+    file->mapping = mapping;
+    file->writes = (flags & O_ACCMODE) != O_RDONLY;
+    if (connect_file(file, err) < 0 || make_descriptor(file, err) < 0)
         return -1;
     *ret_fd = file->fd;
     (void)pthread_mutex_lock(&self->lock);
-    *nbd_files_push(&self->files) = file;
+    *nbd_files_push(&self->files) = TAKE(file);
     (void)pthread_mutex_unlock(&self->lock);
     return 0;
 }
@@ -223,6 +215,18 @@ static int served_close(struct fs *fs, int fd)
 
 /* --- Their bytes ---------------------------------------------------------------------------- */
 
+/* Who only reads has lost nothing with a server that died: the next one shows the same. */
+static int read_piece(struct nbd_file *file, void *buf, size_t len, uint64_t off, struct err *err)
+{
+    if (file->nbd && nbd_pread(file->nbd, buf, len, off, 0) == 0)
+        return 0;
+    if (file->writes)
+        return failed(file, "read", err);
+    if (connect_file(file, err) < 0)
+        return -1;
+    return nbd_pread(file->nbd, buf, len, off, 0) == 0 ? 0 : failed(file, "read", err);
+}
+
 static int served_pread(struct fs *fs, int fd, void *buf, size_t len, uint64_t off, struct err *err)
 {
     struct fs_nbd *self = self_of(fs);
@@ -234,8 +238,7 @@ static int served_pread(struct fs *fs, int fd, void *buf, size_t len, uint64_t o
         return self->below->pread(self->below, fd, buf, len, off, err);
     while (rc == 0 && len > 0) {
         size_t n = len < PIECE_BYTES ? len : PIECE_BYTES;
-        if (nbd_pread(file->nbd, at, n, off, 0) < 0)
-            rc = failed(file, "read", err);
+        rc = read_piece(file, at, n, off, err);
         at += n;
         off += n;
         len -= n;
@@ -306,7 +309,8 @@ static int below_truncate(struct fs *fs, int fd, uint64_t size, struct err *err)
 
     if (!file)
         return self->below->truncate(self->below, fd, size, err);
-    int rc = err_set(err, ERR_UNSUPPORTED, 0, "%s: a served disk keeps its size", file->path);
+    int rc =
+        err_set(err, ERR_UNSUPPORTED, 0, "%s: a served disk keeps its size", file->mapping.path);
     give(file);
     return rc;
 }
@@ -339,10 +343,35 @@ static int below_rmdir(struct fs *fs, const char *path, struct err *err)
     return self->below->rmdir(self->below, path, err);
 }
 
+/* A qcow2 file with bitmaps of its own is written to whenever it is opened and closed. (QEMU,
+ * docs/interop/qcow2.txt: autoclear_features at 88, bit 0.) */
+static int has_bitmaps(struct fs *fs, const char *path, bool *ret_has, struct err *err)
+{
+    uint8_t head[96];
+    int fd;
+
+    if (fs->open(fs, path, O_RDONLY, 0, &fd, err) < 0)
+        return -1;
+    int rc = fs->pread(fs, fd, head, sizeof(head), 0, err);
+    (void)fs->close(fs, fd);
+    *ret_has = rc == 0 && memcmp(head, "QFI\xfb", 4) == 0 && head[7] >= 3 && (head[95] & 1) != 0;
+    return rc;
+}
+
 /* Of the file that the server writes to. */
 static int below_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
 {
-    return fs_stamp(self_of(fs)->below, path, ret_stamp, err);
+    struct fs_nbd *self = self_of(fs);
+    CLEANUP(mapping_done) struct mapping mapping = {0};
+    bool has = false;
+
+    if (fs_stamp(self->below, path, ret_stamp, err) < 0)
+        return -1;
+    if (ret_stamp->known && get_mapping(self, path, &mapping)
+        && has_bitmaps(self->below, path, &has, err) < 0)
+        return -1;
+    ret_stamp->known = ret_stamp->known && !has;
+    return 0;
 }
 
 static int below_sync_dir(struct fs *fs, const char *path, struct err *err)

@@ -3,7 +3,7 @@
  * unix socket of an NBD server is opened there; its descriptor is one of ours, of the disk's size,
  * good for close and SEEK_END and for the calls of this fs. Everything else goes on below. Errors of
  * the server are ERR_IO (ERR_SPACE when it says so); one that went away stays away until the path is
- * opened again. Any thread. */
+ * opened again, but for a descriptor that only reads: that finds the next one. Any thread. */
 #pragma once
 
 #include "base/fs.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* RUN_DIR/nbd-HEX.sock, .pid (qemu-nbd's own), .lock; HEX: the first 8 bytes of the SHA-256 of the
+/* RUN_DIR/nbd-HEX.sock, .pid (qemu-nbd's own), .lock, .barred (empty, while none may start); HEX: the first 8 bytes of the SHA-256 of the
  * disk's path. A pid is believed when its command line has our socket: numbers are used again. */
 #include "base/nbd_server.h"
 
@@ -23,6 +23,7 @@ struct places {
     char *socket;
     char *pid;
     char *lock;
+    char *barred;
 };
 
 static void places_done(struct places *p)
@@ -30,6 +31,7 @@ static void places_done(struct places *p)
     free(p->socket);
     free(p->pid);
     free(p->lock);
+    free(p->barred);
 }
 
 static struct places places_of(const struct nbd_server *server)
@@ -43,6 +45,7 @@ static struct places places_of(const struct nbd_server *server)
         mem_printf("%s/nbd-%s.sock", server->run_dir, hex),
         mem_printf("%s/nbd-%s.pid", server->run_dir, hex),
         mem_printf("%s/nbd-%s.lock", server->run_dir, hex),
+        mem_printf("%s/nbd-%s.barred", server->run_dir, hex),
     };
 }
 
@@ -102,14 +105,31 @@ static int check_socket(const char *socket, struct err *err)
                    socket, room - 1);
 }
 
+/* For QEMU: commas are doubled. No refcounts are left to be written when a qcow2 file is closed: what
+ * was synced is all that changes in it. */
+static char *image_of(const struct nbd_server *server)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    str_addf(&text, "driver=%s,%sfile.filename=", server->format,
+             str_eq(server->format, "qcow2") ? "lazy-refcounts=off," : "");
+    for (const char *at = server->path; *at; at++) {
+        if (*at == ',')
+            str_add(&text, ",");
+        str_add_bytes(&text, at, 1);
+    }
+    return str_take(&text);
+}
+
 /* Comes back when the server listens: only then it goes into the background. */
 static int start(const struct nbd_server *server, const struct places *p, struct err *err)
 {
-    CLEANUP(mem_freep) char *format = mem_printf("--format=%s", server->format);
+    CLEANUP(mem_freep) char *image = image_of(server);
     CLEANUP(mem_freep) char *socket = mem_printf("--socket=%s", p->socket);
     CLEANUP(mem_freep) char *pid = mem_printf("--pid-file=%s", p->pid);
-    const char *const argv[] = {"qemu-nbd", "--fork",          "--shared=0", format, socket,
-                                pid,        "--discard=unmap", server->path, NULL};
+    const char *const argv[] = {
+        "qemu-nbd", "--fork", "--shared=0", "--discard=unmap", "--image-opts", socket,
+        pid,        image,    NULL};
 
     if (unlink(p->socket) < 0 && errno != ENOENT)
         return err_set(err, ERR_IO, errno, "%s: remove", p->socket);
@@ -125,9 +145,24 @@ int nbd_server_need(const struct nbd_server *server, char **ret_socket, struct e
     if (check_socket(p.socket, err) < 0 || fs_make_dirs(fs_real(), server->run_dir, 0700, err) < 0
         || lock(p.lock, &held, err) < 0)
         return -1;
+    if (fs_exists(p.barred))
+        return err_set(err, ERR_STATE, 0, "%s: it is the machine's again, and not served",
+                       server->path);
     if (!find(&p, &id) && start(server, &p, err) < 0)
         return err_wrap(err, "serve %s", server->path);
     *ret_socket = TAKE(p.socket);
+    return 0;
+}
+
+/* With the lock held. */
+static int end(const struct nbd_server *server, const struct places *p, struct err *err)
+{
+    struct proc_id id;
+
+    if (find(p, &id) && proc_end(&id, GRACE_MS, NULL, err) < 0)
+        return err_wrap(err, "end the server of %s", server->path);
+    (void)unlink(p->socket);
+    (void)unlink(p->pid);
     return 0;
 }
 
@@ -135,15 +170,28 @@ int nbd_server_end(const struct nbd_server *server, struct err *err)
 {
     CLEANUP(places_done) struct places p = places_of(server);
     CLEANUP(fd_close) int held = -1;
-    struct proc_id id;
 
     if (!fs_exists(server->run_dir))
         return 0;
-    if (lock(p.lock, &held, err) < 0)
+    return lock(p.lock, &held, err) < 0 ? -1 : end(server, &p, err);
+}
+
+int nbd_server_bar(const struct nbd_server *server, struct err *err)
+{
+    CLEANUP(places_done) struct places p = places_of(server);
+    CLEANUP(fd_close) int held = -1;
+
+    if (fs_make_dirs(fs_real(), server->run_dir, 0700, err) < 0 || lock(p.lock, &held, err) < 0
+        || fs_replace_file(fs_real(), p.barred, "", 0, 0600, err) < 0)
         return -1;
-    if (find(&p, &id) && proc_end(&id, GRACE_MS, NULL, err) < 0)
-        return err_wrap(err, "end the server of %s", server->path);
-    (void)unlink(p.socket);
-    (void)unlink(p.pid);
+    return end(server, &p, err);
+}
+
+int nbd_server_admit(const struct nbd_server *server, struct err *err)
+{
+    CLEANUP(places_done) struct places p = places_of(server);
+
+    if (unlink(p.barred) < 0 && errno != ENOENT)
+        return err_set(err, ERR_IO, errno, "%s: remove", p.barred);
     return 0;
 }

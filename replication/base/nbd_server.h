@@ -18,3 +18,7 @@ int nbd_server_need(const struct nbd_server *server, char **ret_socket, struct e
 /* Ends the one that is there, and comes back when it is gone; none is fine. What its clients wrote
  * and did not sync may be lost. */
 int nbd_server_end(const struct nbd_server *server, struct err *err) MUST_CHECK;
+/* The same for good: somebody else needs the image. Until nbd_server_admit, whoever needs a server
+ * is told ERR_STATE. */
+int nbd_server_bar(const struct nbd_server *server, struct err *err) MUST_CHECK;
+int nbd_server_admit(const struct nbd_server *server, struct err *err) MUST_CHECK;

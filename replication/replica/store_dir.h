@@ -257,6 +257,8 @@ int dir_change_write(const struct dir_change *change, struct err *err) MUST_CHEC
 int dir_own_stamp(struct store_dir *d, struct err *err) MUST_CHECK;
 /* Own disks are as the last apply left them. */
 int dir_own_check(const struct store_dir *d, struct err *err) MUST_CHECK;
+/* Their private servers may start: at adoption, after an earlier store released them. */
+int dir_own_admit(const struct store_dir *d, struct err *err) MUST_CHECK;
 /* ERR_STATE once they were released. */
 int dir_own_held(const struct store_dir *d, struct err *err) MUST_CHECK;
 

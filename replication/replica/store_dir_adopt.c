@@ -144,7 +144,8 @@ static int begin(struct adoption *a, struct err *err)
         const struct store_adopt_disk *disk = &a->what->disks[i];
         dir_disk_add(d, disk->name, disk->size, disk->path, disk->format);
     }
-    if (dir_heads_open(d, err) < 0 || dir_state_save(d, STORE_COPYING, err) < 0) {
+    if (dir_own_admit(d, err) < 0 || dir_heads_open(d, err) < 0
+        || dir_state_save(d, STORE_COPYING, err) < 0) {
         dir_disks_close(d);
         return -1;
     }

@@ -87,9 +87,9 @@ static int open_path(struct store_dir *d, struct dir_disk *disk, const char *pat
     if (d->fs->open(d->fs, path, d->released ? O_RDONLY : O_RDWR, 0, &disk->head, err) < 0) {
         if (!err || err->code != ERR_NOT_FOUND)
             return -1;
-        err->code = ERR_CORRUPT;
-        return err_wrap(err, "disk %s of %s is gone; hint: restore it, or %s", disk->name, d->group,
-                        what);
+        return err_set(err, ERR_CORRUPT, err->sys,
+                       "%s: disk %s of %s is gone; hint: restore it, or %s", path, disk->name,
+                       d->group, what);
     }
     off_t size = lseek(disk->head, 0, SEEK_END);
     if (size < 0)

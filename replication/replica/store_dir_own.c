@@ -67,6 +67,17 @@ int store_dir_settle(struct store *store, struct cancel *cancel, struct err *err
     return 0;
 }
 
+/* For views, too: one may be in the middle of a read. */
+int dir_own_admit(const struct store_dir *d, struct err *err)
+{
+    VEC_FOREACH(disk, &d->disks) {
+        const struct nbd_server server = {d->run_dir, disk->elsewhere, disk->format};
+        if (disk->elsewhere && d->run_dir && nbd_server_admit(&server, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* What is durable, but not applied, would be lost. */
 static int apply_all(struct store *store, struct cancel *cancel, struct err *err)
 {
@@ -83,7 +94,7 @@ static int end_servers(struct store_dir *d, struct err *err)
 {
     VEC_FOREACH(disk, &d->disks) {
         const struct nbd_server server = {d->run_dir, disk->elsewhere, disk->format};
-        if (!str_eq(disk->format, "raw") && d->run_dir && nbd_server_end(&server, err) < 0)
+        if (!str_eq(disk->format, "raw") && d->run_dir && nbd_server_bar(&server, err) < 0)
             return -1;
     }
     return 0;

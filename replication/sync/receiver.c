@@ -23,11 +23,15 @@
  *   store.points                                                          points: [...]
  *   store.manifest       point                                            (manifest)
  *   store.digests        disk, point, first, count                        (count * 16 bytes)
+ *   store.block-digests  disk, point                           8 bytes    (16 * 16 bytes for each)
+ *                                                              per chunk
  *   store.prune          keep
  *
  * The answer to store.apply reports the digests of the chunks that changed, each as 8 bytes chunk
  * number (big endian) and 16 bytes digest, unless they are more than a message holds: then
- * `complete` is false and the session asks for all of them when it needs them.
+ * `complete` is false and the session asks for all of them when it needs them. Chunks are asked for by
+ * their numbers, big endian, at most 4096 at a time. (The first release does not know block-digests:
+ * its answer is "unsupported", and whole chunks are sent to it.)
  *
  * A peer may ask for what its own replicas need and nothing else: promotion, pins and removal are
  * this site's affair. Names are checked here since a store makes paths of them. */
@@ -283,6 +287,31 @@ static int op_digests(struct call *call, struct err *err)
     return 0;
 }
 
+static int op_block_digests(struct call *call, struct err *err)
+{
+    const struct link_msg *msg = call->msg;
+    size_t count = msg->payload_len / WIRE_CHUNK_BYTES;
+    const char *disk;
+    uint64_t point;
+
+    if (wire_need_name(msg->head, "disk", &disk, err) < 0
+        || json_need_u64(msg->head, "point", "message", &point, err) < 0)
+        return -1;
+    if (count == 0 || count > WIRE_CHUNKS_MAX || msg->payload_len % WIRE_CHUNK_BYTES)
+        return err_set(err, ERR_LIMIT, 0,
+                       "block digests of %zu bytes of chunk numbers asked for, at most %u numbers",
+                       msg->payload_len, WIRE_CHUNKS_MAX);
+    CLEANUP(mem_freep) uint64_t *chunks = mem_new_array(uint64_t, count);
+    CLEANUP(mem_freep) struct digest *digests = mem_new_array(struct digest, count * CHUNK_BLOCKS);
+    for (size_t i = 0; i < count; i++)
+        chunks[i] = wire_get_chunk(msg->payload + i * WIRE_CHUNK_BYTES);
+    if (call->store->ops->block_digests(call->store, disk, point, chunks, count, digests, err) < 0)
+        return -1;
+    call->payload_len = count * CHUNK_BLOCKS * DIGEST_BYTES;
+    call->payload = (uint8_t *)TAKE(digests);
+    return 0;
+}
+
 static int op_prune(struct call *call, struct err *err)
 {
     uint64_t keep;
@@ -312,6 +341,7 @@ static const struct op {
     {"store.points", op_points, NULL, false},
     {"store.manifest", op_manifest, NULL, false},
     {"store.digests", op_digests, NULL, false},
+    {"store.block-digests", op_block_digests, NULL, false},
     {"store.prune", op_prune, "receiver.prune", true},
 };
 

@@ -284,6 +284,28 @@ int remote_digests(struct remote *remote, const char *disk, uint64_t point, uint
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): one request */
+int remote_block_digests(struct remote *remote, const char *disk, uint64_t point,
+                         const uint64_t *chunks, size_t count, struct digest *ret_digests,
+                         struct cancel *cancel, struct err *err)
+{
+    CLEANUP(link_msg_done) struct link_msg msg = {0};
+    CLEANUP(mem_freep) uint8_t *numbers = mem_alloc(count, WIRE_CHUNK_BYTES);
+    json_t *head = json_pack("{s:s, s:s, s:I}", "op", "store.block-digests", "disk", disk, "point",
+                             (json_int_t)point);
+
+    assert(count <= REMOTE_BLOCKS_MAX);
+    for (size_t i = 0; i < count; i++)
+        wire_put_chunk(numbers + i * WIRE_CHUNK_BYTES, chunks[i]);
+    if (call(remote, head, numbers, count * WIRE_CHUNK_BYTES, &msg, cancel, err) < 0)
+        return -1;
+    if (msg.payload_len != count * CHUNK_BLOCKS * DIGEST_BYTES)
+        return err_set(err, ERR_PROTOCOL, 0, "%zu bytes of block digests for %zu chunks",
+                       msg.payload_len, count);
+    memcpy(ret_digests, msg.payload, msg.payload_len);
+    return 0;
+}
+
 int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
 {
     json_t *head = json_pack("{s:s, s:I}", "op", "store.prune", "keep", (json_int_t)keep);

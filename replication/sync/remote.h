@@ -75,5 +75,11 @@ int remote_apply(struct remote *remote, struct remote_applied *ret_applied, stru
 int remote_digests(struct remote *remote, const char *disk, uint64_t point, uint64_t first,
                    uint64_t count, struct digest *ret_digests, struct cancel *cancel,
                    struct err *err) MUST_CHECK;
+/* CHUNK_BLOCKS digests for each of `chunks`, at most REMOTE_BLOCKS_MAX of them. ERR_UNSUPPORTED: the
+ * other side is of the first release. */
+#define REMOTE_BLOCKS_MAX 1024u
+int remote_block_digests(struct remote *remote, const char *disk, uint64_t point,
+                         const uint64_t *chunks, size_t count, struct digest *ret_digests,
+                         struct cancel *cancel, struct err *err) MUST_CHECK;
 int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
     MUST_CHECK;

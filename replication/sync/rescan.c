@@ -3,7 +3,8 @@
  *
  *   DISK.data   sparse; a chunk's bytes stand at its offset
  *   DISK.list   batches, numbers little endian: count (4) | CRC-32C of the numbers (4) |
- *               count numbers (8): chunk * 2 + 1 if it is all zeros now
+ *               count numbers (8): chunk * 2 + 1 if it is all zeros now; above 2^48 a bit for each
+ *               block of the chunk that differs, none: all of them
  *
  * A batch is written after the data of its chunks is durable. The first batch that is not whole
  * ends the list. */
@@ -22,6 +23,9 @@
 #define BATCH_HEAD 8u
 #define BATCH_MAX  (1u << 20)
 #define RUN_BYTES  (16u * CHUNK_BYTES) /* read and handed to the writer in one go */
+#define MASK_SHIFT 48
+#define MASK_ALL   0xffffu
+#define PAGE       4096u /* chunks whose masks are kept together */
 
 VEC_DEFINE(rescan_numbers, uint64_t)
 
@@ -30,6 +34,8 @@ struct rescan_disk {
     uint64_t chunks;
     uint8_t *differs; /* a bit per chunk */
     uint8_t *zero;
+    uint16_t *
+        *masks; /* pages of PAGE, made when one in it is not MASK_ALL: inverted, so 0 is all */
     uint64_t bytes;
     int data;
     int list;
@@ -54,12 +60,43 @@ static void bit_set(uint8_t *bits, uint64_t i, bool on)
     bits[i / 8] = on ? (uint8_t)(bits[i / 8] | mask) : (uint8_t)(bits[i / 8] & ~mask);
 }
 
-static void mark(struct rescan_disk *d, uint64_t chunk, bool zero)
+static uint16_t mask_get(const struct rescan_disk *d, uint64_t chunk)
 {
-    if (!bit_get(d->differs, chunk))
-        d->bytes += chunk_len(d->size, chunk);
+    const uint16_t *page = d->masks[chunk / PAGE];
+
+    return page ? (uint16_t)~page[chunk % PAGE] : MASK_ALL;
+}
+
+static void mask_set(struct rescan_disk *d, uint64_t chunk, uint16_t mask)
+{
+    uint16_t **page = &d->masks[chunk / PAGE];
+
+    if (!*page && mask == MASK_ALL)
+        return;
+    if (!*page)
+        *page = mem_new_array(uint16_t, PAGE);
+    (*page)[chunk % PAGE] = (uint16_t)~mask;
+}
+
+static uint64_t bytes_of(const struct rescan_disk *d, uint64_t chunk, uint16_t mask)
+{
+    size_t len = chunk_len(d->size, chunk);
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i * BLOCK_BYTES < len; i++)
+        if (mask >> i & 1)
+            bytes += len - i * BLOCK_BYTES < BLOCK_BYTES ? len - i * BLOCK_BYTES : BLOCK_BYTES;
+    return bytes;
+}
+
+static void mark(struct rescan_disk *d, uint64_t chunk, bool zero, uint16_t mask)
+{
+    if (bit_get(d->differs, chunk))
+        d->bytes -= bytes_of(d, chunk, mask_get(d, chunk));
+    d->bytes += bytes_of(d, chunk, mask);
     bit_set(d->differs, chunk, true);
     bit_set(d->zero, chunk, zero);
+    mask_set(d, chunk, mask);
 }
 
 static uint64_t get(const uint8_t *at, size_t bytes)
@@ -100,9 +137,11 @@ static int read_list(struct rescan_disk *d, struct err *err)
         if (crc32c(0, numbers, count * 8) != get(head + 4, 4))
             break;
         for (uint64_t i = 0; i < count; i++) {
-            uint64_t number = get(numbers + 8 * i, 8);
+            uint64_t entry = get(numbers + 8 * i, 8);
+            uint64_t number = entry & ((UINT64_C(1) << MASK_SHIFT) - 1);
+            uint16_t mask = (uint16_t)(entry >> MASK_SHIFT);
             if (number / 2 < d->chunks)
-                mark(d, number / 2, number % 2 != 0);
+                mark(d, number / 2, number % 2 != 0, mask ? mask : MASK_ALL);
         }
         d->list_end += BATCH_HEAD + count * 8;
     }
@@ -120,6 +159,7 @@ static int open_disk(struct rescan_disk *d, const char *folder, const struct sto
     d->chunks = chunk_count(disk->size);
     d->differs = mem_alloc(d->chunks / 8 + 1, 1);
     d->zero = mem_alloc(d->chunks / 8 + 1, 1);
+    d->masks = mem_new_array(uint16_t *, d->chunks / PAGE + 1);
     if (fs->open(fs, data, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &d->data, err) < 0
         || fs->open(fs, list, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &d->list, err) < 0)
         return -1;
@@ -150,6 +190,12 @@ int rescan_open(const char *dir, const struct store_disks *disks, bool resume,
     return 0;
 }
 
+static void drop_masks(struct rescan_disk *d)
+{
+    for (uint64_t i = 0; d->masks && i <= d->chunks / PAGE; i++)
+        free(TAKE(d->masks[i]));
+}
+
 void rescan_close(struct rescan *rescan)
 {
     if (!rescan)
@@ -161,6 +207,8 @@ void rescan_close(struct rescan *rescan)
         rescan_numbers_free(&d->unsaved);
         free(d->differs);
         free(d->zero);
+        drop_masks(d);
+        free(d->masks);
     }
     free(rescan->disks);
     free(rescan);
@@ -190,9 +238,50 @@ int rescan_put(struct rescan *rescan, size_t disk, uint64_t chunk, const void *b
     if (bytes
         && fs->pwrite(fs, d->data, bytes, chunk_len(d->size, chunk), chunk * CHUNK_BYTES, err) < 0)
         return err_wrap(err, "keep what a rescan found");
-    mark(d, chunk, !bytes);
-    *rescan_numbers_push(&d->unsaved) = chunk * 2 + (bytes ? 0 : 1);
+    mark(d, chunk, !bytes, MASK_ALL);
+    *rescan_numbers_push(&d->unsaved) = chunk;
     return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+uint64_t *rescan_fresh(const struct rescan *rescan, size_t disk, size_t *ret_count)
+{
+    const struct rescan_disk *d = &rescan->disks[disk];
+    uint64_t *chunks = mem_new_array(uint64_t, d->unsaved.len + 1);
+    size_t count = 0;
+
+    for (size_t i = 0; i < d->unsaved.len; i++)
+        if (!bit_get(d->zero, d->unsaved.at[i]))
+            chunks[count++] = d->unsaved.at[i];
+    qsort(chunks, count, sizeof(*chunks), by_number);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || chunks[i] != chunks[kept - 1])
+            chunks[kept++] = chunks[i];
+    *ret_count = kept;
+    return chunks;
+}
+
+int rescan_read(struct rescan *rescan, size_t disk, uint64_t chunk, void *buf, struct err *err)
+{
+    struct rescan_disk *d = &rescan->disks[disk];
+    struct fs *fs = fs_real();
+
+    return fs->pread(fs, d->data, buf, chunk_len(d->size, chunk), chunk * CHUNK_BYTES, err);
+}
+
+void rescan_narrow(struct rescan *rescan, size_t disk, uint64_t chunk, uint16_t mask)
+{
+    struct rescan_disk *d = &rescan->disks[disk];
+
+    mark(d, chunk, bit_get(d->zero, chunk), mask);
 }
 
 bool rescan_has(const struct rescan *rescan, size_t disk, uint64_t chunk)
@@ -207,12 +296,22 @@ int rescan_restart(struct rescan *rescan, size_t disk, struct err *err)
 
     memset(d->differs, 0, d->chunks / 8 + 1);
     memset(d->zero, 0, d->chunks / 8 + 1);
+    drop_masks(d);
     d->bytes = 0;
     d->list_end = 0;
     rescan_numbers_clear(&d->unsaved);
     if (fs->truncate(fs, d->list, 0, err) < 0 || fs->sync(fs, d->list, err) < 0)
         return -1;
     return fs->truncate(fs, d->data, 0, err);
+}
+
+/* As it is by now: a chunk may have been put twice. */
+static uint64_t entry_of(const struct rescan_disk *d, uint64_t chunk)
+{
+    uint16_t mask = mask_get(d, chunk);
+
+    return chunk * 2 + (bit_get(d->zero, chunk) ? 1 : 0)
+           + (mask == MASK_ALL ? 0 : (uint64_t)mask << MASK_SHIFT);
 }
 
 int rescan_sync(struct rescan *rescan, size_t disk, struct err *err)
@@ -228,7 +327,7 @@ int rescan_sync(struct rescan *rescan, size_t disk, struct err *err)
         size_t count = d->unsaved.len - from < BATCH_MAX ? d->unsaved.len - from : BATCH_MAX;
         CLEANUP(mem_freep) uint8_t *batch = mem_alloc(BATCH_HEAD + count * 8, 1);
         for (size_t i = 0; i < count; i++)
-            put(batch + BATCH_HEAD + 8 * i, d->unsaved.at[from + i], 8);
+            put(batch + BATCH_HEAD + 8 * i, entry_of(d, d->unsaved.at[from + i]), 8);
         put(batch, count, 4);
         put(batch + 4, crc32c(0, batch + BATCH_HEAD, count * 8), 4);
         if (fs->pwrite(fs, d->list, batch, BATCH_HEAD + count * 8, d->list_end, err) < 0)
@@ -249,41 +348,91 @@ uint64_t rescan_bytes(const struct rescan *rescan, size_t disk)
 
 /* --- Becoming a segment ---------------------------------------------------------------------- */
 
-/* Neighbours of one kind from `first` on, at most RUN_BYTES of data. */
-static uint64_t run_length(const struct rescan_disk *d, uint64_t first, bool zero)
-{
-    uint64_t n = 1;
+/* Where in the list of what is skipped a walk over the disk is. */
+struct skipper {
+    const struct source_extents *extents;
+    size_t at;
+};
 
-    while (first + n < d->chunks && (zero || n < RUN_BYTES / CHUNK_BYTES)
-           && bit_get(d->differs, first + n) && bit_get(d->zero, first + n) == zero)
-        n++;
-    return n;
+static bool is_skipped(struct skipper *s, uint64_t off, uint64_t len)
+{
+    while (s->extents && s->at < s->extents->len) {
+        const struct source_extent *e = &s->extents->at[s->at];
+        if (e->off + e->len > off)
+            return e->off <= off && off + len <= e->off + e->len;
+        s->at++;
+    }
+    return false;
 }
 
-int rescan_write(struct rescan *rescan, size_t disk, struct segment_writer *writer, struct err *err)
+/* Neighbouring blocks that are written in one go. */
+struct run {
+    uint64_t off;
+    uint64_t len;
+    bool zero;
+};
+
+struct writing {
+    struct rescan_disk *disk;
+    struct segment_writer *writer;
+    struct run run;
+    uint8_t *buf; /* RUN_BYTES */
+};
+
+static int write_run(struct writing *w, struct err *err)
+{
+    struct run run = w->run;
+    struct fs *fs = fs_real();
+
+    w->run.len = 0;
+    if (run.len == 0)
+        return 0;
+    if (run.zero)
+        return segment_writer_zero(w->writer, run.off, run.len, err);
+    if (fs->pread(fs, w->disk->data, w->buf, (size_t)run.len, run.off, err) < 0)
+        return -1;
+    return segment_writer_data(w->writer, run.off, w->buf, (size_t)run.len, err);
+}
+
+static int add_block(struct writing *w, uint64_t off, uint64_t len, bool zero, struct err *err)
+{
+    bool fits = w->run.len > 0 && w->run.off + w->run.len == off && w->run.zero == zero
+                && (zero || w->run.len + len <= RUN_BYTES);
+
+    if (!fits && write_run(w, err) < 0)
+        return -1;
+    if (!fits)
+        w->run = (struct run){off, 0, zero};
+    w->run.len += len;
+    return 0;
+}
+
+static int write_chunk(struct writing *w, uint64_t chunk, struct skipper *skip, struct err *err)
+{
+    const struct rescan_disk *d = w->disk;
+    uint64_t end = chunk * CHUNK_BYTES + chunk_len(d->size, chunk);
+    uint16_t mask = mask_get(d, chunk);
+    bool zero = bit_get(d->zero, chunk);
+    uint64_t off = chunk * CHUNK_BYTES;
+
+    for (unsigned i = 0; off < end; i++, off += BLOCK_BYTES) {
+        uint64_t len = end - off < BLOCK_BYTES ? end - off : BLOCK_BYTES;
+        if ((mask >> i & 1) && !is_skipped(skip, off, len) && add_block(w, off, len, zero, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int rescan_write(struct rescan *rescan, size_t disk, const struct source_extents *skip,
+                 struct segment_writer *writer, struct err *err)
 {
     struct rescan_disk *d = &rescan->disks[disk];
     CLEANUP(mem_freep) uint8_t *buf = mem_alloc(RUN_BYTES, 1);
-    struct fs *fs = fs_real();
-    uint64_t chunk = 0;
+    struct writing w = {.disk = d, .writer = writer, .buf = buf};
+    struct skipper skipper = {.extents = skip};
 
-    while (chunk < d->chunks) {
-        if (!bit_get(d->differs, chunk)) {
-            chunk++;
-            continue;
-        }
-        bool zero = bit_get(d->zero, chunk);
-        uint64_t n = run_length(d, chunk, zero);
-        uint64_t off = chunk * CHUNK_BYTES;
-        uint64_t len = (n - 1) * CHUNK_BYTES + chunk_len(d->size, chunk + n - 1);
-        if (zero) {
-            if (segment_writer_zero(writer, off, len, err) < 0)
-                return -1;
-        } else if (fs->pread(fs, d->data, buf, (size_t)len, off, err) < 0
-                   || segment_writer_data(writer, off, buf, (size_t)len, err) < 0) {
+    for (uint64_t chunk = 0; chunk < d->chunks; chunk++)
+        if (bit_get(d->differs, chunk) && write_chunk(&w, chunk, &skipper, err) < 0)
             return -1;
-        }
-        chunk += n;
-    }
-    return 0;
+    return write_run(&w, err);
 }

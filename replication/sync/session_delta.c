@@ -20,7 +20,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define READ_BYTES (1024u * 1024u)
+#define READ_BYTES  (1024u * 1024u)
+#define SMALL_BYTES (UINT64_C(512) * 1024 * 1024)
 
 void delta_chain(const struct session *s, struct manifest *m)
 {
@@ -73,6 +74,8 @@ static int close_writer(struct segment_writer *writer, struct manifest_disk *int
 
     if (segment_writer_finish(writer, &info, err) < 0)
         return -1;
+    if (info.extent_count == 0) /* all of it is in another one; the file goes with the outbox */
+        return 0;
     struct manifest_segment *segment = manifest_segments_push(&into->segments);
     segment->uuid = info.uuid;
     segment->root = info.root;
@@ -98,37 +101,57 @@ static int write_extent(struct session *s, const char *disk, const struct source
     return 0;
 }
 
-int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char *folder,
-               struct manifest_disk *into, struct cancel *cancel, struct err *err)
+/* The extents' bytes, as they were at the cut. */
+static int seal_extents(struct session *s, const struct checkpoint_disk *disk, const char *folder,
+                        const struct source_extents *extents, struct manifest_disk *into,
+                        struct cancel *cancel, struct err *err)
 {
-    CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
     CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
     CLEANUP(mem_freep) uint8_t *buf = NULL;
 
-    if (s->source->ops->changes(s->source, disk->name, &extents, cancel, err) < 0)
-        return session_blame_source(s);
-    if (extents.len == 0)
+    if (extents->len == 0)
         return 0;
     buf = mem_alloc(READ_BYTES, 1);
     if (open_writer(s, disk, folder, &writer, err) < 0)
         return -1;
-    VEC_FOREACH(extent, &extents)
+    VEC_FOREACH(extent, extents)
         if (write_extent(s, disk->name, extent, writer, buf, cancel, err) < 0)
             return -1;
     return close_writer(writer, into, err);
 }
 
-/* What the rescan found on one disk. */
-static int seal_rescan(struct session *s, size_t disk, struct manifest_disk *into, struct err *err)
+int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char *folder,
+               struct manifest_disk *into, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
+
+    if (s->source->ops->changes(s->source, disk->name, &extents, cancel, err) < 0)
+        return session_blame_source(s);
+    return seal_extents(s, disk, folder, &extents, into, cancel, err);
+}
+
+/* What the rescan found on one disk, but for what the cut has anyway; `changes` may be NULL. */
+static int seal_rescan(struct session *s, size_t disk, const struct source_extents *changes,
+                       struct manifest_disk *into, struct err *err)
 {
     CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
 
     if (!s->rescan || rescan_bytes(s->rescan, disk) == 0)
         return 0;
     if (open_writer(s, &s->ck.disks.at[disk], NULL, &writer, err) < 0
-        || rescan_write(s->rescan, disk, writer, err) < 0)
+        || rescan_write(s->rescan, disk, changes, writer, err) < 0)
         return -1;
     return close_writer(writer, into, err);
+}
+
+/* Sealing it takes no time that matters: then it is done after the cut. */
+static bool rescan_is_small(const struct session *s)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; s->rescan && i < s->ck.disks.len; i++)
+        bytes += rescan_bytes(s->rescan, i);
+    return bytes <= SMALL_BYTES;
 }
 
 void delta_manifest(struct session *s, struct manifest *m)
@@ -178,14 +201,18 @@ static int show_pending(struct session *s, struct cancel *cancel, struct err *er
 /* All disks up to the cut; each segment goes on its way as soon as it is sealed. A link that
  * breaks must not keep the rest from being sealed: the cut is made, and what is complete in the
  * outbox goes on later. */
-static int seal_deltas(struct session *s, struct manifest *manifest, struct err *ret_link_err,
-                       struct cancel *cancel, struct err *err)
+static int seal_deltas(struct session *s, struct manifest *manifest, bool with_rescan,
+                       struct err *ret_link_err, struct cancel *cancel, struct err *err)
 {
     for (size_t i = 0; i < s->ck.disks.len; i++) {
+        CLEANUP(source_extents_free) struct source_extents changes = VEC_EMPTY;
         struct manifest_disk *disk = &manifest->disks.at[i];
         size_t before = disk->segments.len;
 
-        if (delta_seal(s, &s->ck.disks.at[i], NULL, disk, cancel, err) < 0)
+        if (s->source->ops->changes(s->source, disk->name, &changes, cancel, err) < 0)
+            return session_blame_source(s);
+        if ((with_rescan && seal_rescan(s, i, &changes, disk, err) < 0)
+            || seal_extents(s, &s->ck.disks.at[i], NULL, &changes, disk, cancel, err) < 0)
             return -1;
         if (disk->segments.len == before || s->ck.phase != PHASE_DELTA
             || ret_link_err->code != ERR_NONE)
@@ -209,16 +236,18 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
     delta_manifest(s, &manifest);
     if (outbox_clear(s->config.dir, err) < 0 || show_pending(s, cancel, err) < 0)
         return -1;
-    /* The rescan's segments first: sealing them may take long, and the point dates from the cut.
-     * They are sent when the point is complete, for only then a broken link costs nothing. */
-    for (size_t i = 0; i < s->ck.disks.len; i++)
-        if (seal_rescan(s, i, &manifest.disks.at[i], err) < 0)
+    /* A large rescan's segments first: sealing them takes long, and the point dates from the cut. A
+     * small one waits for the cut, which says what need not be sent twice. They are sent when the
+     * point is complete, for only then a broken link costs nothing. */
+    bool small = rescan_is_small(s);
+    for (size_t i = 0; !small && i < s->ck.disks.len; i++)
+        if (seal_rescan(s, i, NULL, &manifest.disks.at[i], err) < 0)
             return -1;
     bool ahead = s->ck.phase == PHASE_DELTA;
     if (delta_cut(s, &cut, cancel, err) < 0)
         return -1;
     session_set_state(s, SESSION_SENDING);
-    if (seal_deltas(s, &manifest, &link_err, cancel, err) < 0)
+    if (seal_deltas(s, &manifest, small, &link_err, cancel, err) < 0)
         return -1;
 
     manifest.cut_wall_ms = cut.wall_ms;

@@ -59,7 +59,9 @@ struct session {
     struct scan_state *resync_scan;
     struct digests *digests; /* open while a rescan runs */
     struct digests_end digests_end;
-    bool scanning; /* source->scan is open */
+    bool scanning;     /* source->scan is open */
+    bool base_lost;    /* the config's base could not be read */
+    bool whole_chunks; /* the replica does not tell the digests of blocks */
     struct digester *digester;
     struct retry retry;
     enum blame blame;

@@ -7,7 +7,10 @@
  * zero; a zero chunk that is zero there too is no difference.
  *
  * Where this site keeps what the disks held when the map was opened (session_base), nothing is
- * scanned: two lists of digests say what differed then, and the map has what changed since. */
+ * scanned: two lists of digests say what differed then, and the map has what changed since.
+ *
+ * A chunk that differs is narrowed to its blocks: the replica is asked for their digests, 256 bytes a
+ * chunk, before what was found in a slice is noted. */
 #include "sync/session_internal.h"
 
 #include "base/fault.h"
@@ -18,6 +21,7 @@
 #include <string.h>
 
 #define DIGEST_BATCH 4096u
+#define BASE_CHUNKS  (UINT64_C(1) << 20) /* 64 GiB of a disk whose digests are compared in a turn */
 
 /* The scan of one disk that is under way; lives in the session as long as `scanning`. */
 struct scan_state {
@@ -120,8 +124,17 @@ static int check_disks(struct session *s, struct cancel *cancel, struct err *err
 /* The map was opened at the instant of an image that is kept here. */
 static bool has_base(const struct session *s, uint64_t map)
 {
-    return s->config.base.digests && map != 0 && map == s->config.base.serial
+    return s->config.base.digests && !s->base_lost && map != 0 && map == s->config.base.serial
            && s->state.frozen == 0;
+}
+
+/* For a person: why all of it is read, though what the disks held is kept; free with free(). */
+static char *why_no_base(const struct session *s, const char *why)
+{
+    if (!s->config.base.digests || s->base_lost || has_base(s, s->state.open))
+        return mem_strdup(why);
+    return mem_printf("%s; what changed since map %" PRIu64 " is not known (open is %" PRIu64 ")",
+                      why, s->config.base.serial, s->state.open);
 }
 
 int resync_begin(struct session *s, const char *why, struct cancel *cancel, struct err *err)
@@ -134,13 +147,77 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
     copy_drop(s);
     VEC_FOREACH(disk, &s->ck.disks)
         total += disk->size;
-    note = mem_printf("comparing %s with %s: %s", str_bytes(total, size, sizeof(size)),
-                      s->config.peer, why);
-    log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " reason=\"%s\"", s->config.group,
-             total, why);
+    bool base = has_base(s, s->state.open);
+    CLEANUP(mem_freep) char *reason = why_no_base(s, why);
+    (void)str_bytes(total, size, sizeof(size));
+    note = base ? mem_printf("comparing the digests of %s with those of %s", size, s->config.peer)
+                : mem_printf("comparing %s with %s: %s", size, s->config.peer, reason);
+    log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " read=%s reason=\"%s\"",
+             s->config.group, total, base ? "digests" : "all", reason);
     if (check_disks(s, cancel, err) < 0 || rescan_remove(s->config.dir, err) < 0
-        || turn_begin_phase(s, PHASE_RESYNC, has_base(s, s->state.open), note, cancel, err) < 0)
+        || turn_begin_phase(s, PHASE_RESYNC, base, note, cancel, err) < 0)
         return -1;
+    return 0;
+}
+
+/* --- Down to blocks -------------------------------------------------------------------------- */
+
+static uint16_t differing_blocks(struct session *s, const uint8_t *bytes, size_t len,
+                                 const struct digest *there)
+{
+    struct digest here[CHUNK_BLOCKS];
+    unsigned mask = 0;
+
+    chunk_block_digests(s->digester, bytes, len, here);
+    for (unsigned i = 0; i < CHUNK_BLOCKS; i++)
+        if (memcmp(&here[i], &there[i], sizeof(here[i])) != 0)
+            mask |= 1u << i;
+    return (uint16_t)mask;
+}
+
+static int narrow_batch(struct session *s, size_t disk, const uint64_t *chunks, size_t count,
+                        struct cancel *cancel, struct err *err)
+{
+    CLEANUP(mem_freep) struct digest *there = mem_new_array(struct digest, count * CHUNK_BLOCKS);
+    CLEANUP(mem_freep) uint8_t *buf = mem_alloc(CHUNK_BYTES, 1);
+    const struct checkpoint_disk *d = &s->ck.disks.at[disk];
+
+    if (remote_block_digests(&s->remote, d->name, s->ck.durable_point, chunks, count, there, cancel,
+                             err)
+        < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        if (rescan_read(s->rescan, disk, chunks[i], buf, err) < 0)
+            return -1;
+        uint16_t mask =
+            differing_blocks(s, buf, chunk_len(d->size, chunks[i]), there + i * CHUNK_BLOCKS);
+        /* None: it is the same again. It was said to differ, so it is sent. */
+        if (mask)
+            rescan_narrow(s->rescan, disk, chunks[i], mask);
+    }
+    return 0;
+}
+
+/* What was found in this slice, before it is noted for good. */
+static int narrow(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+{
+    size_t count;
+    CLEANUP(mem_freep) uint64_t *chunks = rescan_fresh(s->rescan, disk, &count);
+
+    for (size_t at = 0; at < count && !s->whole_chunks;) {
+        size_t n = count - at < REMOTE_BLOCKS_MAX ? count - at : REMOTE_BLOCKS_MAX;
+        struct err why = ERR_EMPTY;
+        if (narrow_batch(s, disk, chunks + at, n, cancel, &why) < 0) {
+            s->whole_chunks = why.code == ERR_UNSUPPORTED;
+            if (s->whole_chunks)
+                break;
+            /* Its head has moved on: what that means shows in the next turn. */
+            (void)err_set(err, why.code == ERR_STATE ? ERR_BUSY : why.code, why.sys, "%s",
+                          why.text);
+            return session_blame_peer(s);
+        }
+        at += n;
+    }
     return 0;
 }
 
@@ -237,6 +314,13 @@ static int compare_holes(struct session *s, struct cancel *cancel, struct err *e
 
 /* --- By a base that is kept ------------------------------------------------------------------ */
 
+/* It was kept, and is not any more, or is damaged: all of the disks is read instead. */
+static bool is_lost(enum err_code code)
+{
+    return code == ERR_NOT_FOUND || code == ERR_STATE || code == ERR_CORRUPT
+           || code == ERR_UNSUPPORTED;
+}
+
 static int take_from_base(struct session *s, size_t disk, uint64_t chunk, uint8_t *buf,
                           struct err *err)
 {
@@ -281,19 +365,21 @@ static int base_slice(struct session *s, size_t disk, struct cancel *cancel, str
     struct checkpoint_disk *d = &s->ck.disks.at[disk];
     uint64_t chunks = chunk_count(d->size);
     uint64_t chunk = d->scanned / CHUNK_BYTES;
+    uint64_t end = chunks - chunk < BASE_CHUNKS ? chunks : chunk + BASE_CHUNKS;
     uint64_t read = 0;
 
     if (chunk == 0 && rescan_restart(s->rescan, disk, err) < 0)
         return -1;
-    while (chunk < chunks && read < SLICE_BYTES) {
-        uint64_t n = chunks - chunk < DIGEST_BATCH ? chunks - chunk : DIGEST_BATCH;
+    while (chunk < end && read < SLICE_BYTES) {
+        uint64_t n = end - chunk < DIGEST_BATCH ? end - chunk : DIGEST_BATCH;
         uint64_t bytes;
-        if (compare_batch(s, disk, chunk, n, &bytes, cancel, err) < 0)
+        if (cancel_check(cancel, err) < 0
+            || compare_batch(s, disk, chunk, n, &bytes, cancel, err) < 0)
             return -1;
         read += bytes;
         chunk += n;
     }
-    if (rescan_sync(s->rescan, disk, err) < 0)
+    if (narrow(s, disk, cancel, err) < 0 || rescan_sync(s->rescan, disk, err) < 0)
         return -1;
     CRASH_POINT("sync.rescan");
     d->done = chunk == chunks;
@@ -302,6 +388,21 @@ static int base_slice(struct session *s, size_t disk, struct cancel *cancel, str
     s->status.disks[disk].done_bytes = d->scanned;
     (void)pthread_mutex_unlock(&s->lock);
     return session_save(s, err);
+}
+
+static int base_or_all(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+{
+    struct err why = ERR_EMPTY;
+
+    if (base_slice(s, disk, cancel, &why) == 0)
+        return 0;
+    if (s->blame != BLAME_SOURCE || !is_lost(why.code))
+        return err_set(err, why.code, why.sys, "%s", why.text);
+    CLEANUP(mem_freep)
+    char *note = mem_printf("what the disks held before cannot be read (%s)", why.text);
+    s->blame = BLAME_NONE;
+    s->base_lost = true;
+    return resync_begin(s, note, cancel, err);
 }
 
 /* --- The slice ------------------------------------------------------------------------------- */
@@ -361,7 +462,8 @@ static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, stru
 
     if (!s->resync_scan && begin_disk(s, disk, cancel, err) < 0)
         return -1;
-    if (scan_some(s, &complete, cancel, err) < 0 || rescan_sync(s->rescan, disk, err) < 0)
+    if (scan_some(s, &complete, cancel, err) < 0 || narrow(s, disk, cancel, err) < 0
+        || rescan_sync(s->rescan, disk, err) < 0)
         return -1;
     CRASH_POINT("sync.rescan");
     const struct scan_state *scan = s->resync_scan;
@@ -401,6 +503,6 @@ int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struc
     }
     if (!s->digests && need_digests(s, cancel, err) < 0)
         return -1;
-    return has_base(s, s->ck.base) ? base_slice(s, disk, cancel, err)
+    return has_base(s, s->ck.base) ? base_or_all(s, disk, cancel, err)
                                    : scan_disk(s, disk, cancel, err);
 }

@@ -18,7 +18,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define PIECE_BYTES (1024u * 1024u)
+#define PIECE_BYTES (256u * 1024u) /* what a broken link costs at most */
 
 static int send_segment(struct session *s, const char *disk, const struct manifest_segment *segment,
                         bool fresh, struct cancel *cancel, struct err *err)

@@ -283,7 +283,8 @@ int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const c
     /* Never a number that a map of an earlier life may have. */
     uint64_t highest = max_u64(s->ck.serial, max_u64(s->state.open, s->state.frozen));
 
-    highest = max_u64(highest, s->config.base.serial); /* it may be lost, and is not this one then */
+    highest =
+        max_u64(highest, s->config.base.serial); /* it may be lost, and is not this one then */
     uint64_t serial = keep_map ? s->state.open : highest + 1;
 
     s->ck.serial = max_u64(highest, serial);
@@ -319,18 +320,29 @@ static const char *why_lost(const struct session *s)
     return s->state.note[0] ? s->state.note : "nothing kept track of its changes";
 }
 
+/* The replica's newest point is older than our promotion, and not it. */
+static void take_tip(struct session *s)
+{
+    const struct session_tip *tip = &s->config.tip;
+
+    s->ck.tip_point = 0;
+    if (tip->point == 0 || tip->point < s->info.durable_point
+        || memcmp(&tip->hash, &s->info.durable_hash, sizeof(tip->hash)) == 0)
+        return;
+    s->ck.tip_point = tip->point;
+    s->ck.tip_hash = tip->hash;
+}
+
 static int begin(struct session *s, struct cancel *cancel, struct err *err)
 {
-    if (s->info.state == STORE_EMPTY || s->info.state == STORE_COPYING)
+    if (s->info.state == STORE_EMPTY || s->info.state == STORE_COPYING) {
+        take_tip(s);
         return turn_begin_phase(s, PHASE_COPY, false, "", cancel, err);
+    }
     s->ck.durable_point = s->info.durable_point;
     s->ck.durable_hash = s->info.durable_hash;
     s->ck.applied_point = s->info.applied_point;
-    s->ck.tip_point = 0;
-    if (s->config.tip.point >= s->info.durable_point) {
-        s->ck.tip_point = s->config.tip.point;
-        s->ck.tip_hash = s->config.tip.hash;
-    }
+    take_tip(s);
     return resync_begin(s, "a replica is there already", cancel, err);
 }
 
@@ -423,6 +435,19 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
     return make_point(s, ret_point, cancel, err);
 }
 
+/* Our site was promoted once more before the first point got there: it is the new one's successor. */
+static int follow_tip(struct session *s, struct err *err)
+{
+    const struct session_tip *tip = &s->config.tip;
+    bool same = memcmp(&tip->hash, &s->ck.tip_hash, sizeof(tip->hash)) == 0;
+
+    if (s->ck.tip_point == 0 || tip->point == 0 || same)
+        return 0;
+    s->ck.tip_point = tip->point;
+    s->ck.tip_hash = tip->hash;
+    return session_save(s, err);
+}
+
 int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
              struct err *err)
 {
@@ -431,7 +456,7 @@ int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel 
     *ret_again = false;
     *ret_point = false;
     s->blame = BLAME_NONE;
-    if (need_replica(s, cancel, err) < 0 || check_generation(s, err) < 0
+    if (need_replica(s, cancel, err) < 0 || check_generation(s, err) < 0 || follow_tip(s, err) < 0
         || settle_outbox(s, cancel, err) < 0 || check_chain(s, err) < 0)
         return -1;
     if ((s->ck.phase == PHASE_DELTA || s->ck.phase == PHASE_RESYNC)

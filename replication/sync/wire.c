@@ -115,17 +115,29 @@ int wire_need_info(const json_t *obj, struct store_info *ret_info, struct err *e
     return 0;
 }
 
-void wire_put_digest(uint8_t *at, const struct store_digest *digest)
+void wire_put_chunk(uint8_t *at, uint64_t chunk)
 {
     for (size_t i = 0; i < 8; i++)
-        at[i] = (uint8_t)(digest->chunk >> (56 - 8 * i));
-    memcpy(at + 8, digest->digest.bytes, DIGEST_BYTES);
+        at[i] = (uint8_t)(chunk >> (56 - 8 * i));
+}
+
+uint64_t wire_get_chunk(const uint8_t *at)
+{
+    uint64_t chunk = 0;
+
+    for (size_t i = 0; i < 8; i++)
+        chunk = chunk << 8 | at[i];
+    return chunk;
+}
+
+void wire_put_digest(uint8_t *at, const struct store_digest *digest)
+{
+    wire_put_chunk(at, digest->chunk);
+    memcpy(at + WIRE_CHUNK_BYTES, digest->digest.bytes, DIGEST_BYTES);
 }
 
 void wire_get_digest(const uint8_t *at, struct store_digest *ret_digest)
 {
-    ret_digest->chunk = 0;
-    for (size_t i = 0; i < 8; i++)
-        ret_digest->chunk = ret_digest->chunk << 8 | at[i];
-    memcpy(ret_digest->digest.bytes, at + 8, DIGEST_BYTES);
+    ret_digest->chunk = wire_get_chunk(at);
+    memcpy(ret_digest->digest.bytes, at + WIRE_CHUNK_BYTES, DIGEST_BYTES);
 }

@@ -23,6 +23,13 @@ int wire_need_disks(const json_t *obj, struct store_disks *ret_disks, struct err
 json_t *wire_info(const struct store_info *info);
 int wire_need_info(const json_t *obj, struct store_info *ret_info, struct err *err) MUST_CHECK;
 
+/* Numbers of chunks in a request's payload, big endian; at most so many that the digests of their
+ * blocks fit an answer. */
+#define WIRE_CHUNK_BYTES 8u
+#define WIRE_CHUNKS_MAX  4096u
+void wire_put_chunk(uint8_t *at, uint64_t chunk);
+uint64_t wire_get_chunk(const uint8_t *at);
+
 /* Changed digests in an answer's payload: 8 bytes chunk (big endian), 16 bytes digest. */
 #define WIRE_DIGEST_BYTES (8u + DIGEST_BYTES)
 void wire_put_digest(uint8_t *at, const struct store_digest *digest);

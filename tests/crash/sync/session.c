@@ -3,10 +3,11 @@
  * last pass; the ones that go on are killed once more; those after them must come to a point that
  * is the source bit for bit. Each life is a forked child, so that nothing but files and the
  * machine's memory is handed on. */
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "support/expect.h"
-#include "support/sync/bed.h"
+#include "support/sync/reverse.h"
 #include "support/tmpdir.h"
 
 #include <signal.h>
@@ -84,6 +85,7 @@ struct scene {
     const char *dir;
     struct fake_machine *machine;
     struct shared *shared;
+    struct reverse *reverse; /* with a bed that is ready; or NULL */
 };
 
 typedef void life(struct bed *bed, struct shared *shared);
@@ -99,10 +101,12 @@ static bool run(const struct scene *scene, life *what, const char *crash, const 
     if (pid == 0) {
         struct bed bed;
         log_set_level(LOG_LEVEL_ERROR);
-        if (crash)
-            (void)setenv("MUSTER_CRASH", crash, 1);
-        if (list)
-            (void)setenv("MUSTER_CRASH_LIST", list, 1);
+        crash_arm(crash, list);
+        if (scene->reverse) {
+            what(&scene->reverse->bed, scene->shared);
+            bed_done(&scene->reverse->bed);
+            _exit(0);
+        }
         bed_init(&bed, scene->dir, scene->machine);
         scene->machine->on_piece = write_during_scan;
         scene->machine->on_piece_ctx = &scene->shared->seed;
@@ -136,6 +140,46 @@ static void scene_done(struct scene *scene)
 {
     EXPECT_OK(fs_remove_tree(fs_real(), scene->dir, &err));
     fake_machine_free(scene->machine);
+    (void)munmap(scene->shared, sizeof(struct shared));
+    free((void *)(uintptr_t)scene->dir);
+}
+
+/* --- The way back ---------------------------------------------------------------------------- */
+
+/* The machine works elsewhere; two points go back to where it was. */
+static void live_back(struct bed *bed, struct shared *shared)
+{
+    bed_open_session(bed);
+    turns_until(bed, shared, REVERSE_TIP + 1);
+    fake_write_random(bed->machine, &shared->seed, 10);
+    turns_until(bed, shared, REVERSE_TIP + 2);
+}
+
+static struct scene scene_back(const char *base, unsigned number)
+{
+    struct scene scene = {.dir = mem_printf("%s/%u", base, number)};
+
+    scene.shared = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(scene.shared, MAP_FAILED);
+    scene.shared->seed = number;
+    scene.reverse = mem_new(struct reverse);
+    reverse_begin(scene.reverse, scene.dir, sizes);
+    reverse_write(scene.reverse, 20, 1);
+    reverse_start_machine(scene.reverse);
+    reverse_write(scene.reverse, 20, 1);
+    reverse_prepare(scene.reverse);
+    bed_restart_replica(&scene.reverse->bed); /* each life opens it for itself */
+    scene.reverse->bed.break_link = false;
+    scene.machine = scene.reverse->machine;
+    return scene;
+}
+
+static void scene_back_done(struct scene *scene)
+{
+    EXPECT_OK(fs_remove_tree(fs_real(), scene->dir, &err));
+    reverse_done(scene->reverse);
+    free(scene->reverse);
     (void)munmap(scene->shared, sizeof(struct shared));
     free((void *)(uintptr_t)scene->dir);
 }
@@ -199,10 +243,39 @@ static void whoever_is_killed_wherever_no_change_is_lost(void **state)
     }
 }
 
+static void crash_and_go_back(const char *base, const char *name, unsigned nth, unsigned number)
+{
+    struct scene scene = scene_back(base, number);
+    CLEANUP(mem_freep) char *first = mem_printf("%s:%u", name, nth);
+    CLEANUP(mem_freep) char *second = mem_printf("*:%u", 1 + number * 5 % 17);
+
+    assert_true(run(&scene, live_back, first, NULL));
+    (void)run(&scene, go_on, second, NULL);
+    assert_false(run(&scene, go_on, NULL, NULL));
+    scene_back_done(&scene);
+}
+
+static void whoever_is_killed_wherever_on_the_way_back_no_change_is_lost(void **state)
+{
+    struct scene scene = scene_back(*state, 0);
+    CLEANUP(mem_freep) char *list = mem_printf("%s/list", (const char *)*state);
+    struct passes passes[NAMES_MAX];
+    unsigned number = 1;
+
+    assert_false(run(&scene, live_back, NULL, list));
+    scene_back_done(&scene);
+    size_t names = list_passes(list, passes);
+    assert_true(names >= 15);
+    for (size_t i = 0; i < names; i++)
+        for (unsigned nth = 1; nth <= passes[i].count && nth <= 2; nth++)
+            crash_and_go_back(*state, passes[i].name, nth, number++);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(whoever_is_killed_wherever_no_change_is_lost),
+        TMPDIR_TEST(whoever_is_killed_wherever_on_the_way_back_no_change_is_lost),
     };
     return cmocka_run_group_tests_name("crash of a session", tests, NULL, NULL);
 }

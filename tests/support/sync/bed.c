@@ -88,6 +88,14 @@ static void *serve(void *arg)
         if (link_recv(bed->server_link, &msg, NULL, &err) < 0)
             break;
         atomic_fetch_add(&bed->messages, 1);
+        const char *op = json_get_str(msg.head, "op", "");
+        if (bed->first_release && strcmp(op, "store.block-digests") == 0) {
+            struct err unknown = ERR_EMPTY;
+            (void)err_set(&unknown, ERR_UNSUPPORTED, 0, "unknown request \"%s\"", op);
+            if (link_answer_err(bed->server_link, &unknown, NULL, &err) < 0)
+                break;
+            continue;
+        }
         if (receiver_serve(&bed->host, bed->server_link, &msg, NULL, &err) < 0)
             break;
     }

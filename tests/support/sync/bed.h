@@ -33,7 +33,8 @@ struct bed {
     uint64_t cut_next;       /* the next link breaks after so many bytes from us; 0: none */
     _Atomic bool break_link; /* at our next write */
     bool unreachable;
-    bool no_machine; /* open_source says so */
+    bool first_release; /* the replica's side does not know store.block-digests */
+    bool no_machine;    /* open_source says so */
     unsigned links;
     _Atomic uint64_t sent;     /* bytes from us to the replica */
     _Atomic unsigned messages; /* served */

@@ -7,7 +7,10 @@
 #include "support/tmpdir.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define SIZE (UINT64_C(24) << 20)
@@ -20,6 +23,16 @@ struct served {
     struct fs *fs;
 };
 
+/* The socket is there a moment before somebody listens on it. */
+static bool listens(const char *path)
+{
+    CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    return connect(fd, (const struct sockaddr *)(const void *)&address, sizeof(address)) == 0;
+}
+
 static void serve(struct served *s)
 {
     const char *const argv[] = {"qemu-nbd", "--persistent", "--format", "qcow2",
@@ -28,7 +41,7 @@ static void serve(struct served *s)
     int status;
 
     EXPECT_OK(proc_spawn_child(&spec, &s->server, &err));
-    while (access(s->socket, F_OK) < 0)
+    while (!listens(s->socket))
         if (!proc_is_alive(&s->server)) {
             proc_reap(&s->server, &status);
             fail_msg("qemu-nbd ended with %d", status);

@@ -170,6 +170,84 @@ static void a_disk_opened_and_closed_over_and_over_keeps_what_was_synced(void **
     fs_nbd_free(fs);
 }
 
+static void who_only_reads_finds_the_next_server(void **state)
+{
+    struct scene *s = *state;
+    struct fs *fs = fs_nbd_new(fs_real());
+    CLEANUP(mem_freep) char *socket = NULL;
+    uint8_t byte;
+    int reads;
+    int writes;
+
+    fs_nbd_serve(fs, s->disk, "qcow2", s->run);
+    EXPECT_OK(fs->open(fs, s->disk, O_RDONLY, 0, &reads, &err));
+    EXPECT_OK(fs->open(fs, s->disk, O_RDWR, 0, &writes, &err));
+    EXPECT_OK(nbd_server_need(&s->server, &socket, &err));
+    assert_int_equal(kill(pid_of(socket), SIGKILL), 0);
+    EXPECT_OK(fs->pread(fs, reads, &byte, 1, 0, &err));
+    EXPECT_ERR(ERR_IO, fs->pread(fs, writes, &byte, 1, 0, &err));
+    EXPECT_OK(fs->pread(fs, reads, &byte, 1, 0, &err));
+    assert_int_equal(fs->close(fs, writes), 0);
+    EXPECT_OK(nbd_server_bar(&s->server, &err));
+    EXPECT_ERR(ERR_STATE, fs->pread(fs, reads, &byte, 1, 0, &err));
+    EXPECT_ERR(ERR_STATE, fs->pread(fs, reads, &byte, 1, 0, &err));
+    EXPECT_OK(nbd_server_admit(&s->server, &err));
+    EXPECT_OK(fs->pread(fs, reads, &byte, 1, 0, &err));
+    assert_int_equal(fs->close(fs, reads), 0);
+    fs_nbd_free(fs);
+}
+
+/* Its stamp before it is opened, and after it was written to, synced and closed. */
+static void stamps_of(struct scene *s, const char *disk, struct fs_stamp *ret_synced,
+                      struct fs_stamp *ret_closed)
+{
+    const struct nbd_server server = {s->run, disk, "qcow2"};
+    struct fs *fs = fs_nbd_new(fs_real());
+    int fd;
+
+    fs_nbd_serve(fs, disk, "qcow2", s->run);
+    for (unsigned i = 0; i < 2; i++) {
+        EXPECT_OK(fs->open(fs, disk, O_RDWR, 0, &fd, &err));
+        if (i == 0)
+            EXPECT_OK(fs->pwrite(fs, fd, "x", 1, 0, &err));
+        EXPECT_OK(fs->sync(fs, fd, &err));
+        if (i == 0)
+            EXPECT_OK(fs_stamp(fs, disk, ret_synced, &err));
+        assert_int_equal(fs->close(fs, fd), 0);
+        EXPECT_OK(nbd_server_end(&server, &err));
+    }
+    EXPECT_OK(fs_stamp(fs, disk, ret_closed, &err));
+    fs_nbd_free(fs);
+}
+
+static void closing_and_opening_do_not_change_a_stamp(void **state)
+{
+    struct scene *s = *state;
+    CLEANUP(mem_freep) char *disk = path_join(s->root, "a disk, lazy.qcow2");
+    struct fs_stamp synced;
+    struct fs_stamp closed;
+
+    const char *const make[] = {"qemu-img",          "create", "-q",  "-f", "qcow2", "-o",
+                                "lazy_refcounts=on", disk,     "24M", NULL};
+    EXPECT_OK(proc_must(make, NULL, &err));
+    stamps_of(s, disk, &synced, &closed);
+    assert_true(synced.known);
+    assert_true(fs_stamp_equal(&synced, &closed));
+}
+
+static void an_image_with_bitmaps_of_its_own_has_no_stamp(void **state)
+{
+    struct scene *s = *state;
+    struct fs_stamp synced;
+    struct fs_stamp closed;
+
+    const char *const add[] = {"qemu-img", "bitmap", "--add", s->disk, "backup", NULL};
+    EXPECT_OK(proc_must(add, NULL, &err));
+    stamps_of(s, s->disk, &synced, &closed);
+    assert_false(synced.known);
+    assert_false(closed.known);
+}
+
 static void a_killed_server_loses_nothing_that_was_synced(void **state)
 {
     struct scene *s = *state;
@@ -206,6 +284,9 @@ int main(void)
         SERVER_TEST(a_pid_that_is_used_by_another_is_not_believed),
         SERVER_TEST(what_cannot_be_served_is_said),
         SERVER_TEST(a_disk_opened_and_closed_over_and_over_keeps_what_was_synced),
+        SERVER_TEST(who_only_reads_finds_the_next_server),
+        SERVER_TEST(closing_and_opening_do_not_change_a_stamp),
+        SERVER_TEST(an_image_with_bitmaps_of_its_own_has_no_stamp),
         SERVER_TEST(a_killed_server_loses_nothing_that_was_synced),
     };
     return cmocka_run_group_tests_name("nbd_server", tests, NULL, NULL);

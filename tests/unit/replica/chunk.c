@@ -78,11 +78,36 @@ static void the_first_place_of_a_chunk_stays(void **state)
     view_map_free(map);
 }
 
+static void blocks_have_digests_of_their_own(void **state)
+{
+    const struct digest zero = {{0}};
+    struct digest blocks[CHUNK_BLOCKS];
+    struct digest one;
+    uint8_t bytes[CHUNK_BYTES];
+    struct key key;
+
+    (void)state;
+    key_new(&key);
+    struct digester *digester = chunk_digester_new(&key);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (uint8_t)(i / BLOCK_BYTES);
+    chunk_block_digests(digester, bytes, 3 * BLOCK_BYTES + 512, blocks);
+    assert_memory_equal(&blocks[0], &zero, sizeof(zero)); /* all zeros */
+    chunk_digest(digester, bytes + 2 * BLOCK_BYTES, BLOCK_BYTES, &one);
+    assert_memory_equal(&blocks[2], &one, sizeof(one));
+    chunk_digest(digester, bytes + 3 * BLOCK_BYTES, 512, &one);
+    assert_memory_equal(&blocks[3], &one, sizeof(one));
+    for (size_t i = 4; i < CHUNK_BLOCKS; i++)
+        assert_memory_equal(&blocks[i], &zero, sizeof(zero));
+    digester_free(digester);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_disk_is_cut_into_chunks_and_a_rest),
         cmocka_unit_test(one_byte_anywhere_makes_zeros_none),
+        cmocka_unit_test(blocks_have_digests_of_their_own),
         cmocka_unit_test(both_sites_get_the_same_digest_and_other_groups_another),
         cmocka_unit_test(the_first_place_of_a_chunk_stays),
     };

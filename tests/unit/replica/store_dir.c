@@ -288,6 +288,38 @@ static void a_read_only_directory_is_said(void **state)
     assert_int_equal(status, 0);
 }
 
+static void head_tells_its_bytes_and_the_digests_of_its_blocks(void **state)
+{
+    struct fixture *f = *state;
+    const struct kit_disk *disk = &f->kit.disks[1]; /* ends within a chunk */
+    const uint64_t chunks[] = {16, 0, 3};
+    struct digest have[3 * CHUNK_BLOCKS];
+    struct digest want[CHUNK_BLOCKS];
+    uint8_t bytes[5000];
+
+    fixture_copy(f);
+    fixture_points(f, 2);
+    struct digester *digester = chunk_digester_new(&f->kit.key);
+    EXPECT_OK(f->store->ops->block_digests(f->store, disk->name, 2, chunks, 3, have, &err));
+    for (size_t i = 0; i < 3; i++) {
+        chunk_block_digests(digester, disk->bytes + chunks[i] * CHUNK_BYTES,
+                            chunk_len(disk->size, chunks[i]), want);
+        assert_memory_equal(have + i * CHUNK_BLOCKS, want, sizeof(want));
+    }
+    digester_free(digester);
+    EXPECT_ERR(ERR_STATE,
+               f->store->ops->block_digests(f->store, disk->name, 1, chunks, 3, have, &err));
+    const uint64_t beyond = 17;
+    EXPECT_ERR(ERR_INVALID,
+               f->store->ops->block_digests(f->store, disk->name, 2, &beyond, 1, have, &err));
+    EXPECT_ERR(ERR_NOT_FOUND,
+               f->store->ops->block_digests(f->store, "vdz", 2, chunks, 1, have, &err));
+    EXPECT_OK(f->store->ops->read(f->store, disk->name, 70001, bytes, sizeof(bytes), &err));
+    assert_memory_equal(bytes, disk->bytes + 70001, sizeof(bytes));
+    EXPECT_ERR(ERR_INVALID,
+               f->store->ops->read(f->store, disk->name, disk->size - 10, bytes, 11, &err));
+}
+
 static void a_removed_replica_leaves_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -314,6 +346,7 @@ int main(void)
         STORE_TEST(another_groups_replica_is_refused),
         STORE_TEST(after_a_failed_sync_nothing_goes_on_until_it_is_opened_again),
         STORE_TEST(a_read_only_directory_is_said),
+        STORE_TEST(head_tells_its_bytes_and_the_digests_of_its_blocks),
         STORE_TEST(a_removed_replica_leaves_nothing),
     };
     return cmocka_run_group_tests_name("store_dir", tests, NULL, NULL);

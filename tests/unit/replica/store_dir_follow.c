@@ -2,6 +2,7 @@
 /* A store whose group is taken over by another site. */
 #include "base/fault.h"
 #include "base/mem.h"
+#include "replica/view.h"
 #include "support/expect.h"
 #include "support/replica/fixture.h"
 
@@ -275,6 +276,88 @@ static void a_promotion_names_the_point_before_it(void **state)
     EXPECT_TEXT("point 3 is missing");
 }
 
+/* --- A day later --------------------------------------------------------------------------- */
+
+#define HOUR_MS INT64_C(3600000)
+
+static uint64_t chunks_of(const struct fixture *f)
+{
+    return chunk_count(f->kit.disks[0].size);
+}
+
+static void digests_of_head(struct fixture *f, uint64_t point, struct digest *ret_digests)
+{
+    EXPECT_OK(
+        OPS->digests(f->store, f->kit.disks[0].name, point, 0, chunks_of(f), ret_digests, &err));
+}
+
+/* By a view, chunk by chunk. */
+static void point_verifies(struct fixture *f, uint64_t point, const struct digest *digests)
+{
+    CLEANUP(view_closep) struct view *view = NULL;
+    struct digester *digester = chunk_digester_new(&f->kit.key);
+    uint8_t bytes[CHUNK_BYTES];
+    struct digest have;
+
+    EXPECT_OK(view_open(f->kit.dir, f->kit.disks[0].name, point, &f->kit.key, NULL, &view, &err));
+    for (uint64_t i = 0; i < chunks_of(f); i++) {
+        size_t len = chunk_len(view_size(view), i);
+        EXPECT_OK(view_read(view, i * CHUNK_BYTES, bytes, len, &err));
+        chunk_digest(digester, bytes, len, &have);
+        assert_memory_equal(&have, &digests[i], sizeof(have));
+    }
+    digester_free(digester);
+}
+
+static void hours(struct fixture *f, unsigned count, uint64_t keep)
+{
+    for (unsigned i = 0; i < count; i++) {
+        clock_fake_advance(&f->kit.clock, HOUR_MS);
+        kit_scribble(&f->kit, 6);
+        EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
+        EXPECT_OK(OPS->prune(f->store, keep, &err));
+    }
+}
+
+/* Committed elsewhere, and a day's worth of points from there, one an hour. */
+static void points_from_before_the_failover_verify_a_day_after_the_commit(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) struct digest *fifth = mem_new_array(struct digest, chunks_of(f));
+    CLEANUP(mem_freep) struct digest *tenth = mem_new_array(struct digest, chunks_of(f));
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    uint64_t pinned;
+
+    fixture_copy(f);
+    hours(f, 5, 100);
+    digests_of_head(f, 5, fifth);
+    hours(f, 5, 100);
+    digests_of_head(f, 10, tenth);
+    EXPECT_OK(OPS->pin(f->store, 5, "audit", &pinned, &err));
+    CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 12, 2);
+    EXPECT_OK(follow(f, tip));
+    fixture_reopen(f);
+    hours(f, 24, 28);
+    fixture_reopen(f);
+    point_verifies(f, 5, fifth); /* the pin holds it */
+    point_verifies(f, 10, tenth);
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+    EXPECT_OK(OPS->unpin(f->store, "audit", &err));
+    EXPECT_OK(OPS->prune(f->store, 28, &err)); /* 24 of there, 4 of here */
+    fixture_reopen(f);
+    point_verifies(f, 10, tenth);
+    EXPECT_OK(OPS->points(f->store, &points, &err));
+    assert_int_equal(points.len, 28);
+    assert_int_equal(points.at[0].point, 7);
+    assert_int_equal(points.at[3].point, 10);
+    assert_int_equal(points.at[4].point, 13);
+    assert_int_equal(points.at[27].received_wall_ms - points.at[3].received_wall_ms, 24 * HOUR_MS);
+    struct view *view;
+    EXPECT_ERR(ERR_NOT_FOUND,
+               view_open(f->kit.dir, f->kit.disks[0].name, 5, &f->kit.key, NULL, &view, &err));
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +371,7 @@ int main(void)
         STORE_TEST(manifests_lead_from_the_tip_back_to_a_point_here),
         STORE_TEST(manifests_lead_from_a_point_here_back_to_the_chosen_one),
         STORE_TEST(a_promotion_names_the_point_before_it),
+        STORE_TEST(points_from_before_the_failover_verify_a_day_after_the_commit),
     };
     return cmocka_run_group_tests_name("store_dir_follow", tests, NULL, NULL);
 }

@@ -290,7 +290,8 @@ static void a_disk_that_is_gone_or_has_another_size_is_named(void **state)
     store_closep(&f->store);
     assert_int_equal(rename(own.paths[0], aside), 0);
     EXPECT_ERR(ERR_CORRUPT, open_again(f));
-    EXPECT_TEXT("disk web.vda of web is gone; hint: restore it, or reprotect it");
+    EXPECT_TEXT("disk web.vda of web is gone");
+    EXPECT_TEXT("hint: restore it, or reprotect it");
     if (fs_exists(own.paths[0]))
         fail_msg("%s was made anew", own.paths[0]);
     assert_int_equal(rename(aside, own.paths[0]), 0);

@@ -116,6 +116,9 @@ static void what_is_not_in_the_protocol_is_refused(void **state)
                           "\"uuid\":\"" UUID "\",\"compression\":9,\"number\":0}"},
         {ERR_LIMIT, "{\"op\":\"store.digests\",\"group\":\"shop\",\"disk\":\"a\",\"point\":0,"
                     "\"first\":0,\"count\":99999999999}"},
+        {ERR_LIMIT, "{\"op\":\"store.block-digests\",\"group\":\"shop\",\"disk\":\"a\","
+                    "\"point\":0}"},
+        {ERR_INVALID, "{\"op\":\"store.block-digests\",\"group\":\"shop\",\"disk\":\"a\"}"},
         {ERR_INVALID, "{\"op\":\"store.base-begin\",\"group\":\"shop\",\"need\":0,"
                       "\"generation\":1,\"disks\":[{\"name\":\"/etc\",\"size\":1}]}"},
     };

@@ -61,7 +61,7 @@ static void picture(struct fixture *f, uint8_t seen[CHUNKS + 1])
     head.disk_size = f->disks.at[0].size;
     uuid_new(&head.uuid);
     EXPECT_OK(segment_writer_open(fs_real(), path, &head, &f->key, &writer, &err));
-    EXPECT_OK(rescan_write(f->rescan, 0, writer, &err));
+    EXPECT_OK(rescan_write(f->rescan, 0, NULL, writer, &err));
     EXPECT_OK(segment_writer_finish(writer, &info, &err));
     memset(seen, 0xff, CHUNKS + 1);
     EXPECT_OK(segment_reader_open(path, &f->key, &reader, &err));
@@ -161,6 +161,99 @@ static void a_disk_scanned_anew_forgets_what_was_found(void **state)
     assert_false(rescan_has(f.rescan, 0, 3));
 }
 
+/* --- Blocks ---------------------------------------------------------------------------------- */
+
+/* As `picture`, each block's first byte. */
+static void blocks_picture(struct fixture *f, const struct source_extents *skip,
+                           uint8_t seen[CHUNKS * CHUNK_BLOCKS + 1])
+{
+    CLEANUP(mem_freep) char *path = mem_printf("%s/segment", f->dir);
+    CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
+    CLEANUP(segment_reader_freep) struct segment_reader *reader = NULL;
+    struct segment_head head = {.group = "shop", .disk = "disk0", .point = 1};
+    struct segment_info info;
+    struct frame_view view;
+
+    head.disk_size = f->disks.at[0].size;
+    uuid_new(&head.uuid);
+    EXPECT_OK(segment_writer_open(fs_real(), path, &head, &f->key, &writer, &err));
+    EXPECT_OK(rescan_write(f->rescan, 0, skip, writer, &err));
+    EXPECT_OK(segment_writer_finish(writer, &info, &err));
+    memset(seen, 0xff, CHUNKS * CHUNK_BLOCKS + 1);
+    EXPECT_OK(segment_reader_open(path, &f->key, &reader, &err));
+    for (;;) {
+        EXPECT_OK(segment_reader_next(reader, &view, &err));
+        if (view.extent_count == 0)
+            break;
+        const uint8_t *at = view.payload;
+        for (size_t i = 0; i < view.extent_count; i++) {
+            const struct extent *e = &view.extents[i];
+            for (uint64_t off = e->off; off < e->off + e->len; off += BLOCK_BYTES)
+                seen[off / BLOCK_BYTES] = e->zero ? 0 : at[off - e->off];
+            at += e->zero ? 0 : e->len;
+        }
+    }
+}
+
+static void only_blocks_that_differ_are_written_also_after_a_restart(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint8_t seen[CHUNKS * CHUNK_BLOCKS + 1];
+    size_t count;
+
+    begin(&f, *state);
+    put(&f, 7, 2);
+    put(&f, 2, 1);
+    put(&f, 7, 3);
+    put(&f, 5, 0);
+    CLEANUP(mem_freep) uint64_t *fresh = rescan_fresh(f.rescan, 0, &count);
+    assert_int_equal(count, 2);
+    assert_int_equal(fresh[0], 2);
+    assert_int_equal(fresh[1], 7);
+    rescan_narrow(f.rescan, 0, 2, 0x8001);
+    rescan_narrow(f.rescan, 0, 7, 0x0010);
+    EXPECT_OK(rescan_sync(f.rescan, 0, &err));
+    for (unsigned again = 0; again < 2; again++) {
+        assert_int_equal(rescan_bytes(f.rescan, 0), 3 * BLOCK_BYTES + CHUNK_BYTES);
+        blocks_picture(&f, NULL, seen);
+        for (unsigned i = 0; i < CHUNKS * CHUNK_BLOCKS; i++)
+            assert_int_equal(seen[i], i == 32 || i == 47      ? 1
+                                      : i == 116              ? 3
+                                      : i / CHUNK_BLOCKS == 5 ? 0
+                                                              : 0xff);
+        reopen(&f);
+    }
+    put(&f, 7, 4); /* found once more: all of it, until it is narrowed again */
+    blocks_picture(&f, NULL, seen);
+    assert_int_equal(seen[112], 4);
+}
+
+static void what_is_written_after_it_anyway_is_left_out(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(source_extents_free) struct source_extents skip = VEC_EMPTY;
+    uint8_t seen[CHUNKS * CHUNK_BLOCKS + 1];
+
+    begin(&f, *state);
+    put(&f, 0, 1);
+    put(&f, 1, 2);
+    put(&f, 2, 0);
+    put(&f, CHUNKS, 9);
+    /* One block; the end of a chunk and the beginning of the next; half a block: that stays; the
+     * disk's end. */
+    *source_extents_push(&skip) = (struct source_extent){2 * BLOCK_BYTES, BLOCK_BYTES};
+    *source_extents_push(&skip) = (struct source_extent){31 * BLOCK_BYTES, 3 * BLOCK_BYTES};
+    *source_extents_push(&skip) = (struct source_extent){40 * BLOCK_BYTES, 512};
+    *source_extents_push(&skip) = (struct source_extent){(uint64_t)CHUNKS * CHUNK_BYTES, 512};
+    blocks_picture(&f, &skip, seen);
+    for (unsigned i = 0; i < 3 * CHUNK_BLOCKS; i++)
+        assert_int_equal(seen[i], i == 2 || (i >= 31 && i < 34) ? 0xff
+                                  : i < 16                      ? 1
+                                  : i < 32                      ? 2
+                                                                : 0);
+    assert_int_equal(seen[CHUNKS * CHUNK_BLOCKS], 0xff);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +262,8 @@ int main(void)
         TMPDIR_TEST(what_was_synced_is_there_after_a_restart_and_no_more),
         TMPDIR_TEST(a_torn_list_ends_where_it_is_torn),
         TMPDIR_TEST(a_disk_scanned_anew_forgets_what_was_found),
+        TMPDIR_TEST(only_blocks_that_differ_are_written_also_after_a_restart),
+        TMPDIR_TEST(what_is_written_after_it_anyway_is_left_out),
     };
     return cmocka_run_group_tests_name("rescan", tests, NULL, NULL);
 }
