@@ -187,10 +187,8 @@ static bool is_image(const char *format)
 /* The node of the file or device itself, by the name that both have. */
 static const json_t *protocol_node(const json_t *nodes, const char *file)
 {
-    json_t *node;
-    size_t i;
-
-    json_array_foreach((json_t *)(uintptr_t)nodes, i, node) {
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i);
         const char *driver = json_get_str(node, "drv", "");
 
         if ((str_eq(driver, "file") || str_eq(driver, "host_device"))
