@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Adopting a machine: the provider looks at it on a pool thread and changes nothing; when nothing
- * stands in the way it is kept like any other, and wanted running, so that the daemon looks at it each
- * second and takes care that its process outlives its guest. */
+ * stands in the way it is kept like any other, and wanted running, so that the daemon looks at it
+ * each second and takes care that its process outlives its guest. */
 #include "api/api_tables.h"
 #include "base/mem.h"
 #include "providers/provider.h"
