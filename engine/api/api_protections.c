@@ -225,6 +225,24 @@ static int unprotect(struct api_request *req, json_t **ret_reply, struct err *er
     return 0;
 }
 
+static int reprotect(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const struct job_reprotect spec = {
+        .machine = api_param(req, "name"),
+        .accept_branch = json_get_bool(api_in(req), "accept_branch", false),
+        .who = api_who(req),
+    };
+    int64_t job;
+
+    if (jobs_reprotect(api_world_of(req)->jobs, &spec, &job, err) < 0
+        || api_audit(req, "protection.reprotect", spec.machine,
+                     spec.accept_branch ? "accept branch" : NULL, err)
+               < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
+    return 0;
+}
+
 /* --- Turning knobs ------------------------------------------------------------------------- */
 
 /* The session this site sends `name` by; estate_session_put it. NULL with an error. */
@@ -369,6 +387,11 @@ const struct api_route *api_routes_protections(void)
         {"keep", API_NUMBER, false, "how many points the replica keeps, 1 to 10000"},
         {0},
     };
+    static const struct api_field reprotect_fields[] = {
+        {"accept_branch", API_BOOL, false,
+         "the other site may have writes of its own: they stay there, as a branch"},
+        {0},
+    };
     static const struct api_route routes[] = {
         {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
          "`{protections: [{name, role, peer, state, since_ms, generation, interval_ms, keep, "
@@ -386,6 +409,9 @@ const struct api_route *api_routes_protections(void)
          "as an entry of the list", NULL},
         {"DELETE", "/v1/protections/{name}", unprotect, "Ends a protection.", "`{job}`",
          unprotect_fields},
+        {"POST", "/v1/protections/{name}/reprotect", reprotect,
+         "Protects a committed machine again, in the other direction.", "`{job}`",
+         reprotect_fields},
         {"GET", "/v1/protections/{name}/points", list_points,
          "Lists the points of a replica, newest first; at the site that sends it, its peer is asked.",
          "`{name, points: [{point, generation, cut_ms, received_ms, age_ms, consistency, applied, "

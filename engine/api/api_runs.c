@@ -39,15 +39,20 @@ static int read_spec(const struct api_request *req, struct runner_spec *ret_spec
     const char *kind_name = json_get_str(in, "kind", "");
     int kind = run_kind_parse(kind_name);
 
-    if (kind != RUN_TEST && kind != RUN_PLANNED && kind != RUN_UNPLANNED && kind != RUN_CLEANUP)
+    bool after = kind == RUN_CLEANUP || kind == RUN_COMMIT || kind == RUN_ROLLBACK
+                 || kind == RUN_CHANGE_POINT;
+
+    if (kind < 0 || kind == RUN_DRY)
         return err_set(err, ERR_INVALID, 0,
-                       "unknown kind \"%.32s\"; hint: test, planned, unplanned or cleanup",
+                       "unknown kind \"%.32s\"; hint: test, planned, unplanned, failback, cleanup, "
+                       "commit, rollback or change-point",
                        kind_name);
     if (plan && machine)
         return err_set(err, ERR_INVALID, 0, "name either a plan or a machine");
-    if (!plan && !machine && (kind != RUN_CLEANUP || !json_object_get(in, "of_run")))
+    if (!plan && !machine && (!after || !json_object_get(in, "of_run")))
         return err_set(err, ERR_INVALID, 0, "name a plan or a machine");
-    *ret_document = machine ? plan_document_for_machine(machine, has_agent(req, machine)) : NULL;
+    *ret_document =
+        machine && !after ? plan_document_for_machine(machine, has_agent(req, machine)) : NULL;
     *ret_spec = (struct runner_spec){
         .plan = plan ? plan : machine,
         .document = *ret_document,
@@ -159,17 +164,47 @@ static int decide(struct api_request *req, json_t **ret_reply, struct err *err)
                    word);
 }
 
+static int answer(struct api_request *req, bool granted, struct err *err)
+{
+    const json_t *named = json_object_get(api_in(req), "step");
+    size_t step = named ? (size_t)json_get_u64(api_in(req), "step", 0) : SIZE_MAX;
+    const char *note = json_get_str(api_in(req), "note", "");
+
+    if (runner_answer(api_world_of(req)->runner, (int64_t)api_param_u64(req, "id"), step, granted,
+                      note, api_who(req), &step, err)
+        < 0)
+        return -1;
+    CLEANUP(mem_freep)
+    char *detail = mem_printf("step %zu%s%s", step + 1, *note ? ": " : "", note);
+    return api_audit(req, granted ? "run.approve" : "run.deny", api_param(req, "id"), detail, err);
+}
+
+static int approve_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    (void)ret_reply;
+    return answer(req, true, err);
+}
+
+static int deny_run(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    (void)ret_reply;
+    return answer(req, false, err);
+}
+
 const struct api_route *api_routes_runs(void)
 {
     static const struct api_field start_fields[] = {
         {"plan", API_NAME, false, "a stored plan; this or `machine`"},
         {"machine", API_NAME, false, "one machine, without a plan of one's own"},
-        {"kind", API_TEXT, true, "`test`, `planned`, `unplanned` or `cleanup`"},
+        {"kind", API_TEXT, true,
+         "`test`, `planned`, `unplanned`, `failback`, `cleanup`, `commit`, `rollback` or "
+         "`change-point`"},
         {"point", API_NUMBER, false, "the point to use; the newest one without it"},
         {"last_delta", API_BOOL, false,
          "unplanned: try to shut the machines down and fetch a last delta"},
         {"of_run", API_NUMBER, false,
-         "cleanup: the test run; without it the newest of that plan that is to be cleaned"},
+         "cleanup: the test run; commit, rollback, change-point: the failover's; without it the "
+         "newest of that plan or machine"},
         {0},
     };
     static const struct api_field list_fields[] = {
@@ -180,6 +215,12 @@ const struct api_route *api_routes_runs(void)
         {"step", API_NUMBER, true, "which step, its `index`: counted from 0"},
         {"decision", API_TEXT, true, "`retry`, `skip` (taken as done) or `fail`"},
         {"reason", API_TEXT, false, "why; needed to skip"},
+        {0},
+    };
+    static const struct api_field answer_fields[] = {
+        {"step", API_NUMBER, false,
+         "which step, its `index`: counted from 0; the only one that asks without it"},
+        {"note", API_TEXT, false, "why; it is kept"},
         {0},
     };
     static const struct api_route routes[] = {
@@ -195,8 +236,9 @@ const struct api_route *api_routes_runs(void)
         {"GET", "/v1/runs/{id}", get_run, "Shows a run, its steps and its report.",
          "`{id, plan, kind, state, reason, who, declared_ms, ended_ms, active, outcome, of_run, "
          "cancellable, past_no_return, machines, steps: [{index, stage, title, state, required, "
-         "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, actions}], "
+         "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, asks, actions}], "
          "report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers, leftover_count}}`; "
+         "the last of `actions` of a step that is a function is `return`, its result `{value}`; "
          "`rto_ms` is -1 for a run that did not bring up all; "
          "`active` turns false when nothing is being done and nobody is waited for",
          NULL},
@@ -204,6 +246,11 @@ const struct api_route *api_routes_runs(void)
          "Lets what is in flight finish, then takes back what can be.", "`{}`", NULL},
         {"POST", "/v1/runs/{id}/decide", decide, "Answers for a step that waits for a person.",
          "`{}`", decide_fields},
+        {"POST", "/v1/runs/{id}/approve", approve_run,
+         "Says yes to a step that asks. The caller must be one of those the plan names.", "`{}`",
+         answer_fields},
+        {"POST", "/v1/runs/{id}/deny", deny_run, "Says no to a step that asks: it fails.", "`{}`",
+         answer_fields},
         {0},
     };
 

@@ -24,6 +24,50 @@ static int run_cleanup(struct cli *cli, struct err *err)
     return start_run(cli, &start, err);
 }
 
+/* A number is a run; a name is a plan or a machine. */
+static int run_after(struct cli *cli, const char *kind, struct err *err)
+{
+    struct start start = {
+        .kind = kind, .yes = cli_flag(cli, "yes"), .no_wait = cli_flag(cli, "no-wait")};
+    const char *text = cli_arg(cli, "WHAT");
+
+    if (!(str_to_u64(text, &start.of_run) && start.of_run > 0)
+        && cli_name_arg(cli, "WHAT", &start.plan, err) < 0)
+        return -1;
+    if (str_eq(kind, "change-point")) {
+        if (!cli_flag(cli, "point"))
+            return cli_usage(cli, err, "--point N is missing; hint: `muster points NAME`");
+        if (cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
+            return -1;
+    }
+    return start_run(cli, &start, err);
+}
+
+static int run_commit(struct cli *cli, struct err *err)
+{
+    return run_after(cli, "commit", err);
+}
+
+static int run_rollback(struct cli *cli, struct err *err)
+{
+    return run_after(cli, "rollback", err);
+}
+
+static int run_change_point(struct cli *cli, struct err *err)
+{
+    return run_after(cli, "change-point", err);
+}
+
+static int run_failback(struct cli *cli, struct err *err)
+{
+    struct start start = {
+        .kind = "failback", .yes = cli_flag(cli, "yes"), .no_wait = cli_flag(cli, "no-wait")};
+
+    if (cli_name_arg(cli, "NAME", &start.machine, err) < 0)
+        return -1;
+    return start_run(cli, &start, err);
+}
+
 static int run_failover(struct cli *cli, struct err *err)
 {
     bool planned = cli_flag(cli, "planned");
@@ -84,6 +128,48 @@ const struct cmd *cmds_failover(void)
                         {"no-wait", NULL, "start it and return"}},
             .examples = {"failover db1 --planned", "failover db1 --unplanned"},
             .run = run_failover,
+        },
+        {
+            .words = "commit",
+            .help = "Makes a failover final, and protects the machines to the other site.",
+            .about = "Nothing is destroyed: older points stay. There is no rollback afterwards; "
+                     "`muster failback` brings machines back. When the other site may have writes "
+                     "of its own, protecting waits for `muster reprotect NAME --accept-branch`.",
+            .args = {{"WHAT", false, "the plan or machine, or the failover's run number"}},
+            .options = {{"no-wait", NULL, "start it and return"}},
+            .examples = {"commit db1", "commit shop", "commit 7"},
+            .run = run_commit,
+        },
+        {
+            .words = "rollback",
+            .help = "Takes a failover back before its commit.",
+            .about = "What the recovered machines wrote is given up; the old ones are started "
+                     "again where they were. Both sites are needed.",
+            .args = {{"WHAT", false, "the plan or machine, or the failover's run number"}},
+            .options = {{"yes", NULL, "do not ask"}, {"no-wait", NULL, "start it and return"}},
+            .examples = {"rollback db1"},
+            .run = run_rollback,
+        },
+        {
+            .words = "change-point",
+            .help = "Starts failed-over machines anew from another point, before the commit.",
+            .about = "What the recovered machines wrote is given up; all points stay.",
+            .args = {{"WHAT", false, "the plan or machine, or the failover's run number"}},
+            .options = {{"point", "N", "the point to start from"},
+                        {"yes", NULL, "do not ask"},
+                        {"no-wait", NULL, "start it and return"}},
+            .examples = {"change-point db1 --point 41"},
+            .run = run_change_point,
+        },
+        {
+            .words = "failback",
+            .help = "Brings a machine back to this site, where it came from.",
+            .about = "As a planned failover in the other direction: nothing is lost. The machine "
+                     "starts on its own disks, which replication has brought up meanwhile.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"yes", NULL, "do not ask"}, {"no-wait", NULL, "start it and return"}},
+            .examples = {"failback db1"},
+            .run = run_failback,
         },
         {0},
     };

@@ -88,6 +88,26 @@ static int run_unprotect(struct cli *cli, struct err *err)
     return 0;
 }
 
+static int run_reprotect(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/protections/%s/reprotect", name);
+    if (client_call(cli, "POST", path,
+                    json_pack("{s:b}", "accept_branch", cli_flag(cli, "accept-branch")), &reply,
+                    err)
+            < 0
+        || follow(cli, reply, err) < 0)
+        return -1;
+    if (!cli->json && !cli_flag(cli, "no-wait"))
+        (void)fprintf(cli->out, "%s is protected again, to the other site\n", name);
+    return 0;
+}
+
 /* POST on one protection, and a line about it. */
 static int act(struct cli *cli, const char *verb, const char *done, struct err *err)
 {
@@ -168,6 +188,19 @@ const struct cmd *cmds_protect(void)
                         {"no-wait", NULL, "do not wait for the job"}},
             .examples = {"protect db1 --to lyon --interval 5s"},
             .run = run_protect,
+        },
+        {
+            .words = "reprotect",
+            .help = "Protects a committed machine again, to the site it came from.",
+            .about = "A commit does that by itself, unless the other site may have writes of its "
+                     "own: those stay there as a branch, listed by `muster branches`, and a person "
+                     "says so.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"accept-branch", NULL,
+                         "the other site may have writes of its own: keep them there as a branch"},
+                        {"no-wait", NULL, "start it and return"}},
+            .examples = {"reprotect db1", "reprotect db1 --accept-branch"},
+            .run = run_reprotect,
         },
         {
             .words = "unprotect",

@@ -138,6 +138,40 @@ static int run_fail(struct cli *cli, struct err *err)
     return decide(cli, "fail", err);
 }
 
+static int answer(struct cli *cli, const char *word, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *note = cli_option(cli, "note");
+    uint64_t id, step = 0;
+    json_t *body;
+
+    if (cli_id_arg(cli, "RUN", &id, err) < 0
+        || cli_number_option(cli, "step", 1, INT64_MAX, &step, err) < 0)
+        return -1;
+    body = json_pack("{s:s}", "note", note ? note : "");
+    if (step > 0)
+        (void)json_object_set_new(body, "step", json_integer((json_int_t)step - 1));
+    path = mem_printf("/v1/runs/%" PRIu64 "/%s", id, word);
+    if (client_call(cli, "POST", path, body, &reply, err) < 0)
+        return -1;
+    if (!cli_flag(cli, "no-wait"))
+        return watch_run(cli, id, err);
+    if (cli->json)
+        cli_print_json(cli, reply);
+    return 0;
+}
+
+static int run_approve(struct cli *cli, struct err *err)
+{
+    return answer(cli, "approve", err);
+}
+
+static int run_deny(struct cli *cli, struct err *err)
+{
+    return answer(cli, "deny", err);
+}
+
 static const struct cmd cmds[] = {
     {
         .words = "run",
@@ -179,6 +213,27 @@ static const struct cmd cmds[] = {
         .args = {{"RUN", false, "the run's number"}},
         .options = {{"no-wait", NULL, "do not wait for its end"}},
         .run = run_cancel,
+    },
+    {
+        .words = "run approve",
+        .help = "Says yes to a step that asks.",
+        .about = "Whom the plan names may answer, known by his user name on this host. The answer "
+                 "is kept with the run.",
+        .args = {{"RUN", false, "the run's number"}},
+        .options = {{"step", "N", "which step, counted from 1; needed when several ask"},
+                    {"note", "TEXT", "why"},
+                    {"no-wait", NULL, "do not wait for the run's end"}},
+        .examples = {"run approve 12", "run approve 12 --step 4 --note fine --no-wait"},
+        .run = run_approve,
+    },
+    {
+        .words = "run deny",
+        .help = "Says no to a step that asks: it fails.",
+        .args = {{"RUN", false, "the run's number"}},
+        .options = {{"step", "N", "which step, counted from 1; needed when several ask"},
+                    {"note", "TEXT", "why"},
+                    {"no-wait", NULL, "do not wait for the run's end"}},
+        .run = run_deny,
     },
     {
         .words = "run retry",

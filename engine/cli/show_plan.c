@@ -3,6 +3,8 @@
 
 #include "cli/table.h"
 
+#include <inttypes.h>
+
 void show_plans(const json_t *plans, struct str *out)
 {
     static const char *const columns[] = {"PLAN", "ADDED", "AT", "HASH", NULL};
@@ -24,11 +26,15 @@ void show_plans(const json_t *plans, struct str *out)
 
 static void add_actions(const json_t *task, struct str *out)
 {
+    const json_t *body = json_object_get(task, "body");
     const json_t *action;
     size_t i;
 
     json_array_foreach(json_object_get(task, "actions"), i, action)
         str_addf(out, "   - %s\n", json_get_str(action, "describe", ""));
+    if (body)
+        str_addf(out, "   - Runs a function (lines %" PRId64 "-%" PRId64 ").\n",
+                 json_get_int(body, "first", 0), json_get_int(body, "last", 0));
 }
 
 void show_runbook_markdown(const json_t *runbook, struct str *out)

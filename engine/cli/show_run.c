@@ -18,10 +18,10 @@ static const struct {
     const char *ascii;
     const char *colour;
 } marks[] = {
-    {"waiting", "·", ".", "2"},  {"running", "▸", ">", "1"}, {"retrying", "↻", "~", "33"},
-    {"done", "✓", "+", "32"},    {"failed", "✗", "x", "31"}, {"skipped", "-", "-", "33"},
-    {"unknown", "?", "?", "33"}, {"undone", "↩", "<", "33"}, {"left-out", " ", " ", "2"},
-    {"warning", "!", "!", "33"}, /* done, but not all of it */
+    {"waiting", "·", ".", "2"},  {"running", "▸", ">", "1"},  {"retrying", "↻", "~", "33"},
+    {"done", "✓", "+", "32"},    {"failed", "✗", "x", "31"},  {"skipped", "-", "-", "33"},
+    {"unknown", "?", "?", "33"}, {"undone", "↩", "<", "33"},  {"left-out", " ", " ", "2"},
+    {"asking", "?", "?", "1"},   {"warning", "!", "!", "33"}, /* done, but not all of it */
 };
 
 static void add_mark(struct str *out, const char *state, const struct look *look)
@@ -92,6 +92,19 @@ static void add_warning(struct str *out, const json_t *step, const char *indent)
         str_addf(out, "%swarning: %s\n", indent, text);
 }
 
+static void add_question(struct str *out, const json_t *step, const char *indent)
+{
+    const json_t *asks = json_object_get(step, "asks");
+    const char *by = json_get_str(asks, "by", "");
+    char text[32];
+
+    if (json_is_object(asks))
+        str_addf(out, "%s\"%s\" %s answers until %s; without an answer it is %s\n", indent,
+                 json_get_str(asks, "question", ""), *by ? by : "anybody",
+                 text_when(json_get_int(asks, "until_ms", 0), text, sizeof(text)),
+                 str_eq(json_get_str(asks, "silence", ""), "grant") ? "granted" : "denied");
+}
+
 static void add_step(struct str *out, const json_t *step, int64_t now_ms, const struct look *look)
 {
     const char *title = json_get_str(step, "title", "");
@@ -112,6 +125,7 @@ static void add_step(struct str *out, const json_t *step, int64_t now_ms, const 
     str_add(out, "\n");
     add_error(out, step, "      ");
     add_warning(out, step, "      ");
+    add_question(out, step, "      ");
 }
 
 /* When the last step ended. */
@@ -205,6 +219,7 @@ void show_run_changes(const json_t *before, const json_t *run, int64_t now_ms, s
         str_add(out, "\n");
         add_error(out, step, "                    ");
         add_warning(out, step, "                    ");
+        add_question(out, step, "                    ");
     }
     if (!active) /* its end comes after what led to it */
         state_change(before, run, at, out);
@@ -240,12 +255,30 @@ static void goal_line(const json_t *report, const char *label, const char *key,
     str_add(out, "\n");
 }
 
-/* A paused run waits for a word about its first step that failed. */
+static void asking_line(const json_t *run, struct str *out)
+{
+    int64_t id = json_get_int(run, "id", 0);
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(json_object_get(run, "steps"), i, step) {
+        if (!str_eq(json_get_str(step, "state", ""), "asking"))
+            continue;
+        str_addf(out,
+                 "  next: `muster run approve %" PRId64 " --step %zu` or `muster run deny %" PRId64
+                 " --step %zu`\n",
+                 id, i + 1, id, i + 1);
+    }
+}
+
+/* A paused run waits for a word about its first step that failed, or for answers. */
 static void paused_line(const json_t *run, struct str *out)
 {
     int64_t id = json_get_int(run, "id", 0);
     const json_t *step;
     size_t i;
+
+    asking_line(run, out);
 
     json_array_foreach(json_object_get(run, "steps"), i, step) {
         const char *state = json_get_str(step, "state", "");
@@ -294,9 +327,15 @@ static void next_line(const json_t *run, struct str *out)
     else if (str_eq(state, "failed"))
         failed_line(run, out);
     else if (str_eq(state, "awaiting-commit"))
-        str_add(out, "  next: it runs here and is not protected; commit and failback are not in "
-                     "this release: \"After a failover\" in docs/operating.md gives it disks of "
-                     "its own and protects it the other way round\n");
+        str_addf(out,
+                 "  next: `muster commit %" PRId64 "` makes it final and protects it to the other "
+                 "site; until then `muster rollback %" PRId64 "` or `muster change-point %" PRId64
+                 " --point N`\n",
+                 id, id, id);
+    else if (str_eq(state, "committed"))
+        str_add(out, "  next: nothing; `muster status` shows how far it is protected again\n");
+    else if (str_eq(state, "rolling-back"))
+        str_addf(out, "  next: `muster rollback %" PRId64 "` goes on with it\n", id);
 }
 
 void show_run_end(const json_t *run, struct str *out)

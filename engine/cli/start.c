@@ -27,7 +27,13 @@ static json_t *body_of(const struct start *start)
 
 static bool moves_ownership(const struct start *start)
 {
-    return str_eq(start->kind, "planned") || str_eq(start->kind, "unplanned");
+    return str_eq(start->kind, "planned") || str_eq(start->kind, "unplanned")
+           || str_eq(start->kind, "failback");
+}
+
+static bool gives_up(const struct start *start)
+{
+    return str_eq(start->kind, "rollback") || str_eq(start->kind, "change-point");
 }
 
 static void print_runbook(struct cli *cli, const struct start *start, const json_t *preview)
@@ -63,7 +69,8 @@ static void loss_sentence(const json_t *preview, const struct start *start, stru
                  text_age(loss, text, sizeof(text)));
     else
         str_add(out, "How much is lost cannot be told. ");
-    str_addf(out, "Start the %s failover?", start->kind);
+    str_addf(out, "Start the %s%s?", start->kind,
+             str_eq(start->kind, "failback") ? "" : " failover");
 }
 
 /* Shows what would happen; asks when it moves machines. */
@@ -80,9 +87,13 @@ static int agree(struct cli *cli, const struct start *start, struct err *err)
         show_preview(preview, &table);
         (void)fprintf(cli->out, "%s\n", str_text(&table));
     }
-    if (!moves_ownership(start))
+    if (!moves_ownership(start) && !gives_up(start))
         return 0;
-    loss_sentence(preview, start, &question);
+    if (gives_up(start))
+        str_addf(&question, "What was written here since the failover is LOST. Start the %s?",
+                 start->kind);
+    else
+        loss_sentence(preview, start, &question);
     if (start->yes) {
         if (!cli->json)
             (void)fprintf(cli->out, "%s yes (--yes)\n\n", str_text(&question));

@@ -8,9 +8,9 @@
 struct start {
     const char *plan; /* one of the two */
     const char *machine;
-    const char *kind; /* "test", "planned", "unplanned", "cleanup" */
+    const char *kind; /* of a run, but dry */
     uint64_t point;   /* 0: the newest */
-    uint64_t of_run;  /* cleanup; 0: not said */
+    uint64_t of_run;  /* cleanup, commit, rollback, change-point; 0: not said */
     bool last_delta;
     bool yes;     /* do not ask */
     bool no_wait; /* do not watch */

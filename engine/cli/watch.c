@@ -256,7 +256,8 @@ int watch_job(struct cli *cli, uint64_t id, struct err *err)
 static bool is_good_end(const char *state)
 {
     static const char *const good[] = {"succeeded",   "awaiting-commit", "committed",
-                                       "cleanup-due", "clean",           NULL};
+                                       "cleanup-due", "clean",           "rolled-back",
+                                       NULL};
 
     for (const char *const *at = good; *at; at++)
         if (str_eq(*at, state))
@@ -309,6 +310,18 @@ static void draw_run(struct watch *watch, const json_t *before, const json_t *ru
     }
 }
 
+static bool is_asking(const json_t *run)
+{
+    const json_t *step;
+    size_t i;
+
+    json_array_foreach(json_object_get(run, "steps"), i, step) {
+        if (str_eq(json_get_str(step, "state", ""), "asking"))
+            return true;
+    }
+    return false;
+}
+
 /* Somebody must answer; nobody is there to when the output is no terminal. */
 static int check_paused(const struct cli *cli, const json_t *run, struct err *err)
 {
@@ -316,6 +329,9 @@ static int check_paused(const struct cli *cli, const json_t *run, struct err *er
 
     if (cli->tty || !str_eq(json_get_str(run, "state", ""), "paused"))
         return 0;
+    if (is_asking(run)) /* the reason has its own hint */
+        return err_set(err, ERR_STATE, 0, "run %" PRId64 " waits for a person: %s", id,
+                       json_get_str(run, "reason", ""));
     return err_set(err, ERR_STATE, 0,
                    "run %" PRId64 " waits for a person: %s; hint: `muster run show %" PRId64
                    "`, then `muster run retry|skip|fail %" PRId64 " --step N`",

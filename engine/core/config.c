@@ -21,8 +21,8 @@
 const char *const *config_fields(void)
 {
     static const char *const fields[] = {
-        "site",   "dir",          "address",  "advertise", "socket", "qemu",
-        "plugin", "data_threads", "networks", "log_level", NULL,
+        "site",   "dir",          "address",  "advertise", "socket",    "qemu",
+        "plugin", "data_threads", "networks", "commands",  "log_level", NULL,
     };
 
     return fields;
@@ -32,6 +32,8 @@ void config_done(struct config *config)
 {
     json_decref(config->networks);
     config->networks = NULL;
+    json_decref(config->commands);
+    config->commands = NULL;
 }
 
 /* "FILE:LINE: FIELD: what"; the line is left out when it is not known. */
@@ -203,6 +205,27 @@ static int networks_of(const json_t *json, const struct config_origin *origin,
     return 0;
 }
 
+/* Each is compared byte by byte with what a plan names: no way around, no pattern. */
+static int commands_of(const json_t *json, const struct config_origin *origin,
+                       struct config *config, struct err *err)
+{
+    json_t *commands = json_object_get(json, "commands");
+    const json_t *value;
+    size_t i;
+
+    if (commands && !json_is_array(commands))
+        return wrong(origin, "commands", err,
+                     "must be a list of programs, like { \"/usr/local/bin/open-shop\" }");
+    json_array_foreach(commands, i, value) {
+        const char *path = json_string_value(value);
+        if (!path || path[0] != '/')
+            return wrong(origin, "commands", err, "\"%.100s\" is no absolute path",
+                         path ? path : "?");
+    }
+    config->commands = json_incref(commands);
+    return 0;
+}
+
 static int level_of(const json_t *json, const struct config_origin *origin, struct config *config,
                     struct err *err)
 {
@@ -238,9 +261,11 @@ int config_from_json(json_t *json, const struct config_origin *origin, struct co
     if (path_of(json, origin, "dir", origin->base_dir, config.dir, sizeof(config.dir), err) < 0
         || sockets_of(json, origin, &config, err) < 0 || program_of(json, origin, &config, err) < 0
         || plugin_of(json, origin, &config, err) < 0 || threads_of(json, origin, &config, err) < 0
-        || networks_of(json, origin, &config, err) < 0 || level_of(json, origin, &config, err) < 0)
+        || networks_of(json, origin, &config, err) < 0
+        || commands_of(json, origin, &config, err) < 0 || level_of(json, origin, &config, err) < 0)
         return -1;
     *ret_config = config;
     config.networks = NULL;
+    config.commands = NULL;
     return 0;
 }

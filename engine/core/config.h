@@ -20,6 +20,7 @@ struct config {
     char plugin[CONFIG_PATH_BYTES]; /* nbdkit-muster-plugin.so; default: beside the binary */
     uint32_t data_threads;          /* 4 */
     json_t *networks;               /* recovery: network there -> network here; may be NULL */
+    json_t *commands;               /* programs that plans may run here; may be NULL */
     char log_level[8];
 };
 void config_done(struct config *config);

@@ -105,6 +105,8 @@ static int follow_mark(const struct mark *mark, struct err *err)
                            : str_eq(mark->what, "held") ? "failing-over"
                                                         : "protected");
     row.since_ms = daemon->clock->wall_ms(daemon->clock);
+    if (str_eq(mark->what, "returned"))
+        row.generation = mark->generation;
     if (state_protection_put(daemon->state, &row, err) < 0)
         return -1;
     log_info("daemon", "group=%s %s generation=%" PRIu64, mark->group, mark->what,
@@ -113,12 +115,36 @@ static int follow_mark(const struct mark *mark, struct err *err)
     return state_audit(daemon->state, row.since_ms, row.peer, act, mark->group, "", err);
 }
 
+/* The other side's part of it may need a person: then the job says so. */
+static int reprotect(struct daemon *daemon, const char *machine, bool accept_branch,
+                     const char *who, struct err *err)
+{
+    const struct job_reprotect spec = {machine, accept_branch, who};
+    int64_t job;
+
+    return jobs_reprotect(daemon->jobs, &spec, &job, err);
+}
+
+static void on_committed(void *ctx, const char *machine, const char *who)
+{
+    struct err err = ERR_EMPTY;
+
+    if (reprotect(ctx, machine, false, who, &err) < 0)
+        log_error("daemon", "not protected again machine=%s error=\"%s\"", machine, err.text);
+}
+
 static void on_mark(void *ctx)
 {
     struct mark *mark = ctx;
     struct err err = ERR_EMPTY;
+    int rc;
 
-    if (follow_mark(mark, &err) < 0)
+    if (str_starts(mark->what, "reprotect"))
+        rc = reprotect(mark->daemon, mark->group, str_eq(mark->what, "reprotect-branch"), "a plan",
+                       &err);
+    else
+        rc = follow_mark(mark, &err);
+    if (rc < 0)
         log_error("daemon", "group=%s %s error=\"%s\"", mark->group, mark->what, err.text);
     jobs_changed(mark->daemon);
     free(mark->group);
@@ -238,6 +264,7 @@ static void make_estate(struct daemon *daemon)
         .dir = daemon->config.dir,
         .clock = daemon->clock,
         .networks = daemon->config.networks,
+        .commands = daemon->config.commands,
         .ctx = daemon,
         .open_link = open_link,
         .changed = group_changed,
@@ -263,6 +290,8 @@ static void make_control(struct daemon *daemon)
         .ctx = daemon,
         .peer = peer_site,
         .changed = run_changed,
+        .committed = on_committed,
+        .host = &daemon->host,
     };
     daemon->runner = runner_new(&runner);
     struct jobs_world jobs = {
@@ -272,6 +301,7 @@ static void make_control(struct daemon *daemon)
         .state = daemon->state,
         .estate = daemon->estate,
         .site = daemon->config.site,
+        .here = daemon->here,
         .dir = daemon->config.dir,
         .ctx = daemon,
         .open_link = open_link,
@@ -320,6 +350,7 @@ static int start(struct daemon *daemon, struct err *err)
     daemon_commit(daemon);
     if (daemon_listen(daemon, err) < 0 || open_api(daemon, err) < 0)
         return -1;
+    daemon_fence(daemon);
     daemon_watch(daemon);
     daemon_greet(daemon);
     return 0;
@@ -393,6 +424,7 @@ static void daemon_done(struct daemon *daemon)
         provider_free(daemon->provider);
     if (daemon->state)
         state_close(daemon->state);
+    json_decref(daemon->looks);
     json_decref(daemon->seen);
     cancel_free(daemon->stop);
     loop_free(daemon->loop);

@@ -41,6 +41,7 @@ struct daemon {
     int signal_fd;
     uint8_t sign_private[SIGN_KEY_BYTES];
     uint8_t sign_public[SIGN_KEY_BYTES];
+    json_t *looks;           /* peer -> how the fence's looks for it went */
     json_t *seen;            /* machine -> state, as the watch saw it last */
     struct loop_call *calls; /* ran in this turn; answered when it is committed */
     char *repair_said;       /* the watch's last complaint */
@@ -81,6 +82,9 @@ void daemon_peer_is_here(struct daemon *daemon, const char *peer);
 
 /* Looks after machines and served disks once a second, from now until the daemon ends. */
 void daemon_watch(struct daemon *daemon);
+
+/* Stops what was promoted elsewhere, and tells peers what was promoted here; from now on. */
+void daemon_fence(struct daemon *daemon);
 
 /* Reads and checks a site's config.lua. */
 int daemon_config_load(const struct host *host, const char *path, struct config *ret_config,

@@ -24,10 +24,13 @@ static int fill_machine(struct daemon *daemon, const struct state_machine *row, 
 static int fill_source(struct daemon *daemon, const struct state_protection *row, struct err *err)
 {
     struct estate_group group = {.generation = row->generation};
+    CLEANUP(json_freep) json_t *json = NULL;
     struct job_settings settings;
 
-    if (job_settings_parse(row->settings, &settings, err) < 0)
+    if (job_settings_parse(row->settings, &settings, err) < 0
+        || json_parse(row->settings, strlen(row->settings), &json, err) < 0)
         return -1;
+    (void)snprintf(group.run, sizeof(group.run), "%s", json_get_str(json, "instance", ""));
     (void)snprintf(group.group, sizeof(group.group), "%s", row->group);
     (void)snprintf(group.peer, sizeof(group.peer), "%s", row->peer);
     group.interval_ms = settings.interval_ms;
@@ -51,7 +54,12 @@ static int follow_mark(struct daemon *daemon, struct state_protection *row, stru
         state = "failing-over";
     else if (str_eq(state, "failing-over"))
         state = "protected";
-    if (str_eq(state, row->state))
+    bool returned = mark.generation > row->generation;
+    if (returned) {
+        row->generation = mark.generation;
+        state = mark.retired ? state : "protected";
+    }
+    if (str_eq(state, row->state) && !returned)
         return 0;
     log_info("daemon", "group=%s was=%s state=%s", row->group, row->state, state);
     char *copy = mem_strdup(state);
@@ -84,14 +92,23 @@ static bool is_sent(const struct state_protection *row)
     return !str_starts(row->state, "enabling") && !str_starts(row->state, "disabling");
 }
 
+/* A source whose machine was recovered here: from a replica that is still there. */
+static bool keeps_replica(const struct state_protection *row)
+{
+    CLEANUP(json_freep) json_t *settings = NULL;
+
+    return json_parse(row->settings, strlen(row->settings), &settings, NULL) == 0
+           && json_object_get(settings, "instance") && json_object_get(settings, "writer_key");
+}
+
 static void fill_protection(struct daemon *daemon, struct state_protection *row)
 {
     struct err err = ERR_EMPTY;
     int rc = 0;
 
-    if (str_eq(row->role, "replica"))
+    if (str_eq(row->role, "replica") || keeps_replica(row))
         rc = fill_replica(daemon, row, &err);
-    else if (is_sent(row))
+    if (rc == 0 && !str_eq(row->role, "replica") && is_sent(row))
         rc = follow_mark(daemon, row, &err) < 0 ? -1 : fill_source(daemon, row, &err);
     if (rc < 0)
         log_error("daemon", "left out group=%s role=%s error=\"%s\"", row->group, row->role,

@@ -7,6 +7,8 @@
  *                    generation, interval_ms, keep, compression} -> {}   repeating it is fine
  *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
  *   replica.settings {group, interval_ms, keep}  -> {}
+ *   replica.follow  {group, writer_key, tip, first, generation, interval_ms, keep, compression, job}
+ *                                              -> {done} or {job, note}: see peer_follow.c
  *   replica.remove  {group, keep, key}        -> {}   a kept one stays as it is, and readable; with
  *                                                      a key only the one that was begun with it
  *   plan.put        {name, source, hash, origin} -> {}  loaded and checked here too
@@ -16,23 +18,11 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "daemon/daemon_internal.h"
+#include "daemon/peer_ask.h"
 #include "plan/plan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-struct ask {
-    struct daemon *daemon;
-    const char *peer;
-    const json_t *head;
-    const char *group; /* of replica.* */
-    struct cancel *cancel;
-    /* what the loop has to say */
-    char *row_state; /* of the group's row; NULL: there is none */
-    json_t *answer;
-    struct plan *plan;
-};
 
 static int64_t now(const struct daemon *daemon)
 {
@@ -426,6 +416,7 @@ static int answer(struct ask *ask, struct err *err)
         {"replica.create", replica_create},
         {"replica.state", replica_state},
         {"replica.settings", replica_settings},
+        {"replica.follow", peer_follow},
         {"replica.remove", replica_remove},
         {"plan.put", plan_put},
     };

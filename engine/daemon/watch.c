@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Once a second: a served disk whose server died is served again and its machine continued; a
- * machine of ours that ended by itself is told of, once; a group that was promoted without us is
- * marked, so that its machine is not started here again. One look at a time: a slow one delays the
+ * machine of ours that ended by itself is told of, once. One look at a time: a slow one delays the
  * next. */
 #include "base/log.h"
 #include "base/mem.h"
@@ -15,7 +14,6 @@ struct look {
     struct daemon *daemon;
     json_t *states; /* machine -> state's name, of those that are wanted running */
     uint32_t repaired;
-    uint32_t fenced;
     struct err err;
 };
 
@@ -51,9 +49,6 @@ static void run(struct pool_job *base)
     struct err why = ERR_EMPTY;
 
     if (estate_repair(look->daemon->estate, &look->repaired, base->cancel, &why) < 0)
-        look->err = why;
-    /* Whatever became of the first: neither waits for the other. */
-    if (estate_note_fenced(look->daemon->estate, &look->fenced, &why) < 0)
         look->err = why;
     json_object_foreach(look->states, name, value)
         observe(look, name);
@@ -100,8 +95,6 @@ static void done(struct pool_job *base)
     daemon->seen = look->states;
     if (look->repaired > 0)
         log_info("daemon", "served disks repaired count=%u", look->repaired);
-    if (look->fenced > 0)
-        log_warn("daemon", "groups were promoted at the other site count=%u", look->fenced);
     tell_repair(daemon, &look->err);
     cancel_free(base->cancel);
     free(look);

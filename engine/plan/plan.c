@@ -25,8 +25,7 @@ void plan_free(struct plan *plan)
     free(plan);
 }
 
-/* The verbs as the words need them: {NAME: key of the value without a name, or null}. */
-static json_t *words_of(const struct plan_world *world)
+json_t *plan_words(const struct plan_world *world)
 {
     json_t *words = json_object();
 
@@ -49,7 +48,7 @@ static int run_twice(const struct host *host, const struct plan_world *world,
                      const struct plan *plan, json_t **ret_value, struct cancel *cancel,
                      struct err *err)
 {
-    CLEANUP(json_freep) json_t *words = words_of(world);
+    CLEANUP(json_freep) json_t *words = plan_words(world);
     CLEANUP(json_freep) json_t *first = NULL;
     CLEANUP(json_freep) json_t *second = NULL;
     size_t len = strlen(plan->source);
@@ -78,19 +77,68 @@ static void take_problems(struct plan_builder *b, const json_t *list)
     }
 }
 
+static void hash_text(const char *text, char *ret_hash)
+{
+    struct sha256 sum;
+
+    sha256_of(text, strlen(text), &sum);
+    str_hex(sum.bytes, sizeof(sum.bytes), ret_hash);
+}
+
+static bool has_bodies(const struct plan *plan)
+{
+    VEC_FOREACH(step, &plan->steps)
+        if (step->body_first)
+            return true;
+    return false;
+}
+
+/* The document has only the lines of a function: what it does is in the text, all of it. */
+static void note_source(struct plan_builder *b)
+{
+    struct plan_at at = {(unsigned)json_get_u64(b->plan->document, "line", 0), NULL, NULL};
+    char hash[PLAN_HASH_BYTES];
+
+    if (!has_bodies(b->plan))
+        return;
+    if (b->plan->source) {
+        hash_text(b->plan->source, hash);
+        (void)json_object_set_new(b->plan->document, "source", json_string(hash));
+    } else if (strlen(json_get_str(b->plan->document, "source", "")) != PLAN_HASH_BYTES - 1) {
+        plan_error(b, &at, "a step is a function, and the hash of its source is missing");
+    }
+}
+
+int plan_source_check(const struct plan *plan, const char *source, struct err *err)
+{
+    char hash[PLAN_HASH_BYTES] = "";
+
+    if (!has_bodies(plan))
+        return 0;
+    if (!source || !*source)
+        return err_set(err, ERR_INVALID, 0,
+                       "plan %s: a step of it is a function, and its source is missing",
+                       plan->name);
+    hash_text(source, hash);
+    if (!str_eq(hash, json_get_str(plan->document, "source", "")))
+        return err_set(err, ERR_INVALID, 0,
+                       "plan %s: the source (%.12s...) is not the one it was made of (%.12s...)",
+                       plan->name, hash, json_get_str(plan->document, "source", ""));
+    return 0;
+}
+
 /* Builds and checks; the hash stands for everything that will be done. */
 static int finish(struct plan_builder *b, struct err *err)
 {
     CLEANUP(mem_freep) char *text = NULL;
     struct plan *plan = b->plan;
-    struct sha256 sum;
 
     if (!json_is_object(plan->document))
         return err_set(err, ERR_INVALID, 0, "%s: not a plan's document", plan->file);
     plan_build(b); /* brings the document into the form that is hashed */
+    note_source(b);
     text = json_text(plan->document);
-    sha256_of(text, strlen(text), &sum);
-    str_hex(sum.bytes, sizeof(sum.bytes), plan->hash);
+    hash_text(text, plan->hash);
     return plan_problems_judge(b->problems, plan->file, err);
 }
 

@@ -47,7 +47,7 @@ enum plan_on_failure {
 };
 const char *plan_on_failure_name(enum plan_on_failure on_failure); /* "stop", ... */
 
-#define PLAN_KIND_BIT(kind) (1U << (unsigned)(kind))
+#define PLAN_KIND_BIT(kind) RUN_KIND_BIT(kind)
 
 struct plan_action {
     const struct verb *verb;
@@ -67,7 +67,11 @@ struct plan_step {
     unsigned retry_times;  /* further attempts after the first; 0: none */
     int64_t retry_wait_ms; /* between two attempts */
     enum plan_on_failure on_failure;
-    struct plan_actions actions; /* at least one, in order */
+    /* Either at least one action, in order, or a function: its lines in the source, else 0. What a
+     * function does, nobody knows before it runs. */
+    struct plan_actions actions;
+    unsigned body_first;
+    unsigned body_last;
 };
 VEC_DEFINE(plan_steps, struct plan_step)
 
@@ -80,10 +84,12 @@ VEC_DEFINE(plan_stages, struct plan_stage)
 
 struct plan {
     char name[PLAN_NAME_BYTES];
-    char hash[PLAN_HASH_BYTES]; /* over the canonical document: what an approval is bound to */
-    char *file;                 /* its name in messages */
-    char *source;               /* the Lua text, or NULL (from a document) */
-    int64_t rto_ms;             /* 0: not promised */
+    /* Over the canonical document, which has the source's hash when a step is a function: what an
+     * approval is bound to. */
+    char hash[PLAN_HASH_BYTES];
+    char *file;     /* its name in messages */
+    char *source;   /* the Lua text, or NULL (from a document) */
+    int64_t rto_ms; /* 0: not promised */
     int64_t rpo_ms;
     struct plan_stages stages;
     struct plan_steps steps; /* of all stages, in order */
@@ -104,10 +110,31 @@ int plan_load(const struct host *host, const struct plan_world *world, const cha
 int plan_load_file(const struct host *host, const struct plan_world *world, const char *path,
                    struct plan **ret_plan, struct plan_problems *problems, struct cancel *cancel,
                    struct err *err) MUST_CHECK;
-/* From the document a run has stored; no Lua. The same hash as the plan it was taken from. */
+/* From the document a run has stored; no Lua. The same hash as the plan it was taken from. The
+ * functions of its steps are in the source only: plan_source_check. */
 int plan_from_document(const struct plan_world *world, const char *file, const json_t *document,
                        struct plan **ret_plan, struct plan_problems *problems, struct err *err)
     MUST_CHECK;
+
+/* Is this the text the document was made of? ERR_INVALID: a step is a function, and there is no text
+ * (NULL) or another one. Plans without functions need none. */
+int plan_source_check(const struct plan *plan, const char *source, struct err *err) MUST_CHECK;
+
+/* What the function of a step asks for: checked as the actions of a plan are at load, with the same
+ * words. `args` is {KEY: VALUE} (or an empty array, Lua's empty table); `ret_args` (new reference) has
+ * the values of `world->here`. ERR_INVALID: "FILE:LINE: what"; a verb that moves ownership, too. */
+struct plan_act {
+    const char *file;
+    const char *source;
+    const char *verb;
+    const json_t *args;
+    unsigned line;
+};
+int plan_check_act(const struct plan_world *world, const struct plan_act *act,
+                   const struct verb **ret_verb, json_t **ret_args, struct err *err) MUST_CHECK;
+/* The verbs as host_run takes them for plans: {NAME: key of the value without a name, or null} (new
+ * reference). */
+json_t *plan_words(const struct plan_world *world);
 
 /* --- One list of tasks per kind of run --------------------------------------------------------
  * The fixed safe core of the kind with the plan's own steps in it. Groups are named after their
@@ -155,8 +182,10 @@ struct plan_task {
     /* Never DEFAULT. Without a word of the plan: `stop`, except in an unplanned run, where what
      * concerns one machine (core, failover) continues with the others. */
     enum plan_on_failure on_failure;
-    bool point_of_no_return; /* the first destructive one */
-    struct plan_task_actions actions;
+    bool point_of_no_return;          /* the first destructive one */
+    struct plan_task_actions actions; /* none when it is a function */
+    unsigned body_first;              /* its lines in the source; 0: it is none */
+    unsigned body_last;
 };
 VEC_DEFINE(plan_tasks, struct plan_task)
 void plan_tasks_done(struct plan_tasks *tasks); /* also for CLEANUP */
@@ -179,6 +208,7 @@ json_t *plan_document_for_machine(const char *machine, bool agent);
 int plan_show_text(const struct plan *plan, const struct plan_world *world, enum run_kind kind,
                    char **ret_text, struct err *err) MUST_CHECK;
 /* {plan, hash, kind, ends_in, notes: [text], tasks: [{id, number, phase, stage, title, group?,
- * within?, retry?, on_failure, point_of_no_return, line, actions: [{verb, args, describe}]}]} */
+ * within?, retry?, on_failure, point_of_no_return, line, body?: {first, last},
+ * actions: [{verb, args, describe}]}]} */
 int plan_show_json(const struct plan *plan, const struct plan_world *world, enum run_kind kind,
                    json_t **ret_json, struct err *err) MUST_CHECK;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The document: {name, line, rto?, rpo?, stages: [{title, line, only?, items: [{step: STEP} |
- * {parallel: [STEP], line}]}]}, STEP: {title, line, only?, within?, on_failure?, retry?, actions:
- * [{verb, args, line}]}. It comes from the words of lua/muster, or from where a run kept it; an
+ * {parallel: [STEP], line}]}], source?}, STEP: {title, line, only?, within?, on_failure?, retry?,
+ * actions: [{verb, args, line}] or body: {first, last}}: a function's lines; `source` is the SHA-256
+ * of the text then. It comes from the words of lua/muster, or from where a run kept it; an
  * author can spoil the tables the words gave him, so its form is not taken for granted. */
 #include "plan/plan_build.h"
 
@@ -213,6 +214,47 @@ static const char *take_title(struct plan_builder *b, const json_t *node, const 
     return plan_no_title;
 }
 
+/* Some verbs have a part in some kinds only: a test commits nothing. Their step is left out of the
+ * others as a whole, so nothing else may stand in it. */
+static void narrow(struct plan_builder *b, struct plan_step *step, const struct plan_at *at)
+{
+    const struct verb *narrow = NULL;
+    const struct verb *wide = NULL;
+
+    VEC_FOREACH(action, &step->actions) {
+        unsigned only = action->verb->only;
+        if (!only || (step->kinds & ~only & ~PLAN_KIND_BIT(RUN_DRY)) == 0) {
+            wide = only ? wide : action->verb;
+            continue;
+        }
+        narrow = action->verb;
+        step->kinds &= only | PLAN_KIND_BIT(RUN_DRY);
+    }
+    if (narrow && wide)
+        plan_error(b, at,
+                   "step \"%s\": %s is left out of tests, and %s would be with it; hint: give each a "
+                   "step of its own",
+                   step->title, narrow->name, wide->name);
+    else if (narrow && (step->kinds & ~PLAN_KIND_BIT(RUN_DRY)) == 0)
+        plan_error(b, at, "step \"%s\" would never run: %s is no part of the kinds it is for",
+                   step->title, narrow->name);
+}
+
+static void build_body(struct plan_builder *b, const json_t *node, struct plan_step *step)
+{
+    const json_t *body = json_object_get(node, "body");
+    struct plan_at at = at_of(node, "step", NULL);
+    uint64_t first = json_get_u64(body, "first", 0);
+    uint64_t last = json_get_u64(body, "last", 0);
+
+    if (first == 0 || last < first || last > INT32_MAX || json_object_get(node, "actions")) {
+        plan_error(b, &at, "step \"%s\": its function is malformed", step->title);
+        return;
+    }
+    step->body_first = (unsigned)first;
+    step->body_last = (unsigned)last;
+}
+
 static void build_step(struct plan_builder *b, const json_t *node, unsigned group)
 {
     struct plan *plan = b->plan;
@@ -238,8 +280,11 @@ static void build_step(struct plan_builder *b, const json_t *node, unsigned grou
     json_array_foreach(actions, i, action) {
         build_action(b, action, step);
     }
-    if (json_array_size(actions) == 0)
+    if (json_object_get(node, "body"))
+        build_body(b, node, step);
+    else if (json_array_size(actions) == 0)
         plan_error(b, &at, "step \"%s\" does nothing", step->title);
+    narrow(b, step, &at);
 }
 
 static void build_stage(struct plan_builder *b, const json_t *node, unsigned *group)

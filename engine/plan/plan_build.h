@@ -38,6 +38,8 @@ extern const char plan_no_title[];
 void plan_build(struct plan_builder *b);
 /* Arguments of one action, by its verb's table. */
 void plan_check_action(struct plan_builder *b, const struct plan_action *action);
+/* The arguments with the value of the world's site where they differ by site (new reference). */
+json_t *plan_args_here(const struct plan_world *world, const struct verb *verb, const json_t *args);
 /* What only shows when steps are seen together. */
 void plan_check_whole(struct plan_builder *b);
 

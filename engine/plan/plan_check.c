@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Arguments against the verb's table. */
+#include "plan/plan_check.h"
 #include "base/mem.h"
-#include "plan/plan_build.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -9,15 +9,6 @@
 #include <string.h>
 
 #define HOST_BYTES 256
-
-/* One value of one argument. */
-struct value_check {
-    struct plan_builder *b;
-    const struct plan_action *action;
-    const struct verb_arg *arg;
-    struct plan_at at;
-    const char *name; /* "tcp", "address.lyon" */
-};
 
 /* Host and port of "host:port" or "[::1]:port". `ret_host` of HOST_BYTES. */
 static bool split_address(const char *text, char *ret_host)
@@ -47,7 +38,7 @@ bool plan_machine_of(const struct verb_arg *arg, const char *value, char *ret_na
            && inet_pton(AF_INET, ret_name, ip) != 1 && inet_pton(AF_INET6, ret_name, ip) != 1;
 }
 
-static bool is_among(const char *word, const char *const *words)
+bool plan_is_among(const char *word, const char *const *words)
 {
     for (; *words; words++)
         if (str_eq(word, *words))
@@ -68,7 +59,7 @@ static void check_machine(const struct value_check *c, const char *machine)
                    c->name, machine);
         return;
     }
-    if (!machines || is_among(machine, machines))
+    if (!machines || plan_is_among(machine, machines))
         return;
     const char *nearest = str_nearest(machine, machines);
     if (nearest)
@@ -100,6 +91,8 @@ static void check_text(const struct value_check *c, const char *text)
 
 static void check_value(const struct value_check *c, const json_t *value)
 {
+    if (plan_check_value(c, value))
+        return;
     static const char *const wanted[] = {
         [ARG_TEXT] = "a text",           [ARG_MACHINE] = "a machine's name",
         [ARG_ADDRESS] = "\"host:port\"", [ARG_DURATION] = "a duration like \"90s\"",
@@ -133,7 +126,7 @@ static void check_per_site(struct value_check *c, const json_t *value)
         (void)snprintf(path, sizeof(path), "%.100s.%.100s", c->name, site);
         struct value_check of_site = *c;
         of_site.name = of_site.at.field = path;
-        if (sites && !is_among(site, sites)) {
+        if (sites && !plan_is_among(site, sites)) {
             const char *nearest = str_nearest(site, sites);
             plan_error(c->b, &of_site.at, "%s: %s: unknown site '%s'%s%s%s", verb, c->name, site,
                        nearest ? " (did you mean '" : "", nearest ? nearest : "",
@@ -161,7 +154,8 @@ static void check_arg(struct plan_builder *b, const struct plan_action *action,
                    arg->name ? "'" : "its ", c.name, arg->name ? "'" : "", arg->help);
     else if (value && json_is_object(value) && arg->per_site)
         check_per_site(&c, value);
-    else if (value && json_is_object(value) && json_object_size(value) > 0)
+    else if (value && json_is_object(value) && json_object_size(value) > 0
+             && arg->type != ARG_TABLE)
         plan_error(b, &c.at, "%s: %s cannot differ by site", action->verb->name, c.name);
     else if (value)
         check_value(&c, value);
@@ -181,7 +175,7 @@ static void check_unknown(struct plan_builder *b, const struct plan_action *acti
         names[i] = verb_arg_key(&verb->args[i]);
     json_object_foreach((json_t *)(uintptr_t)action->args, key, value) {
         struct plan_at at = {action->line, verb->name, key};
-        if (is_among(key, names))
+        if (plan_is_among(key, names))
             continue;
         const char *nearest = str_nearest(key, names);
         plan_error(b, &at, "%s: unknown field '%s'%s%s%s", verb->name, key,
@@ -209,11 +203,69 @@ static void check_choice(struct plan_builder *b, const struct plan_action *actio
                    given);
 }
 
+/* The arguments as they are at `site`. */
+static json_t *args_of_site(const struct plan_action *action, const char *site)
+{
+    json_t *args = json_copy((json_t *)(uintptr_t)action->args);
+
+    for (size_t i = 0; site && i < action->verb->arg_count; i++) {
+        const char *key = verb_arg_key(&action->verb->args[i]);
+        const json_t *value = json_object_get(args, key);
+        if (!action->verb->args[i].per_site || !json_is_object(value))
+            continue;
+        if (json_object_get(value, site))
+            (void)json_object_set(args, key, json_object_get(value, site));
+        else
+            (void)json_object_del(args, key);
+    }
+    return args;
+}
+
+static bool check_together(struct plan_builder *b, const struct plan_action *action,
+                           const char *site)
+{
+    CLEANUP(json_freep) json_t *args = args_of_site(action, site);
+    struct plan_at at = {action->line, action->verb->name, NULL};
+    struct err why = ERR_EMPTY;
+
+    if (action->verb->check(args, &at.field, &why) == 0)
+        return true;
+    plan_error(b, &at, "%s: %s%s%s", action->verb->name, site ? site : "", site ? ": " : "",
+               why.text);
+    return false;
+}
+
+/* For each site that some argument has a value for; once when none differs. */
+static void check_sites(struct plan_builder *b, const struct plan_action *action)
+{
+    const char *site;
+    json_t *value;
+    bool differs = false;
+
+    for (size_t i = 0; i < action->verb->arg_count; i++) {
+        const struct verb_arg *arg = &action->verb->args[i];
+        json_t *values = json_object_get(action->args, verb_arg_key(arg));
+        if (!arg->per_site || !json_is_object(values))
+            continue;
+        differs = true;
+        json_object_foreach(values, site, value) {
+            if (!check_together(b, action, site))
+                return;
+        }
+    }
+    if (!differs)
+        (void)check_together(b, action, NULL);
+}
+
 void plan_check_action(struct plan_builder *b, const struct plan_action *action)
 {
+    size_t before = b->problems->len;
+
     check_unknown(b, action);
     for (size_t i = 0; i < action->verb->arg_count; i++)
         check_arg(b, action, &action->verb->args[i]);
     if (action->verb->any_of_named)
         check_choice(b, action);
+    if (action->verb->check && b->problems->len == before)
+        check_sites(b, action);
 }

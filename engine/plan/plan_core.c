@@ -86,6 +86,25 @@ static const struct core_row cleanup[] = {
     END,
 };
 
+static const struct core_row commit[] = {
+    {PER_MACHINE, PLAN_FAIL_STOP, "commit", "machine", "Commit", "Commit %s", "commit"},
+    END,
+};
+
+static const struct core_row rollback[] = {
+    {PER_MACHINE_BACK, PLAN_FAIL_STOP, "rollback", "machine", "Roll back", "Roll %s back",
+     "rollback"},
+    END,
+};
+
+/* Then all that the plan does with a machine that was brought up. */
+static const struct core_row change_point[] = {
+    {PER_MACHINE, PLAN_FAIL_STOP, "change_point", "machine", "Change the point",
+     "Start %s from another point", "change-point"},
+    STEPS,
+    END,
+};
+
 struct expansion {
     const struct plan *plan;
     const struct plan_world *world;
@@ -116,15 +135,21 @@ static const struct core_row *core_of(enum run_kind kind)
     case RUN_FAILBACK: return planned;
     case RUN_UNPLANNED: return unplanned;
     case RUN_CLEANUP: return cleanup;
+    case RUN_COMMIT: return commit;
+    case RUN_ROLLBACK: return rollback;
+    case RUN_CHANGE_POINT: return change_point;
     case RUN_DRY:
     case RUN_KIND_COUNT: break;
     }
     return NULL;
 }
 
-/* What a cleanup removes is what the test brought up. */
+/* What a cleanup removes is what the test brought up; what follows a failover is about what that
+ * brought up, whichever it was. */
 static unsigned bit_of(enum run_kind kind)
 {
+    if (kind == RUN_COMMIT || kind == RUN_ROLLBACK || kind == RUN_CHANGE_POINT)
+        return RUN_KINDS_REAL;
     return PLAN_KIND_BIT(kind == RUN_CLEANUP ? RUN_TEST : kind);
 }
 
@@ -206,20 +231,6 @@ static int add_core(struct expansion *x, const struct core_row *row)
     return 0;
 }
 
-/* The arguments with the value of this site where they differ by site. */
-static json_t *args_here(const struct expansion *x, const struct plan_action *action)
-{
-    json_t *args = json_deep_copy(action->args);
-
-    for (size_t i = 0; x->world->here && i < action->verb->arg_count; i++) {
-        const char *key = verb_arg_key(&action->verb->args[i]);
-        json_t *value = json_object_get(json_object_get(args, key), x->world->here);
-        if (action->verb->args[i].per_site && value)
-            (void)json_object_set(args, key, value);
-    }
-    return args;
-}
-
 /* What concerns one machine does not hold up the others of an unplanned run. */
 static enum plan_on_failure on_failure_of(const struct expansion *x, const struct plan_step *step)
 {
@@ -252,10 +263,12 @@ static void add_steps(struct expansion *x)
         task->retry_times = step->retry_times;
         task->retry_wait_ms = step->retry_wait_ms;
         task->on_failure = on_failure_of(x, step);
+        task->body_first = step->body_first;
+        task->body_last = step->body_last;
         VEC_FOREACH(action, &step->actions) {
             struct plan_task_action *copy = plan_task_actions_push(&task->actions);
             copy->verb = action->verb;
-            copy->args = args_here(x, action);
+            copy->args = plan_args_here(x->world, action->verb, action->args);
             copy->line = action->line;
         }
     }

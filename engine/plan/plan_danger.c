@@ -12,7 +12,7 @@ static const enum run_kind kinds[] = {RUN_TEST, RUN_PLANNED, RUN_UNPLANNED, RUN_
 
 bool plan_brings_up(const struct verb *verb)
 {
-    return verb->moves_ownership && !verb->core;
+    return verb->brings_up;
 }
 
 void plan_collect(const struct plan *plan, struct plan_bring_ups *ret_all)

@@ -42,6 +42,20 @@ static const struct story stories[RUN_KIND_COUNT] = {
                       {"As a planned failover, in the other direction. Nothing is lost.", NULL},
                       "awaiting-commit",
                       "the machines run here; a person commits, or rolls back"},
+    [RUN_COMMIT] = {"commit of a failover",
+                    {"The failover is final: no rollback, no other point. Older points stay.",
+                     "The other site becomes the replica afterwards; see `muster jobs`.", NULL},
+                    "committed",
+                    "the machines belong here"},
+    [RUN_ROLLBACK] = {"rollback of a failover",
+                      {"What the recovered machines wrote is given up.",
+                       "The old machines go on where they were; both sites are needed.", NULL},
+                      "rolled-back",
+                      "the machines run where they were"},
+    [RUN_CHANGE_POINT] = {"change of the point",
+                          {"What the recovered machines wrote is given up; all points stay.", NULL},
+                          "awaiting-commit",
+                          "the machines run here, from that point; a person commits, or rolls back"},
     [RUN_CLEANUP] = {"cleanup after a test",
                      {"Everything the test made is removed; what it wrote is gone.", NULL},
                      "clean",
@@ -128,6 +142,9 @@ static void show_task(struct str *text, const struct plan_tasks *tasks, size_t i
         CLEANUP(mem_freep) char *line = describe(action, kind);
         str_addf(text, "       %s\n", line);
     }
+    if (task->body_first)
+        str_addf(text, "       Runs a function (lines %u-%u).\n", task->body_first,
+                 task->body_last);
     show_bounds(text, task);
 }
 
@@ -172,8 +189,14 @@ static json_t *task_json(const struct plan_task *task, enum run_kind kind, const
         "{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:o}", "id", task->id, "number", number, "phase",
         task->phase == PLAN_CORE_BEFORE ? "core" : "stages", "stage", task->stage, "title",
         task->title, "on_failure", plan_on_failure_name(task->on_failure), "point_of_no_return",
-        task->point_of_no_return, "line", (int)task->actions.at[0].line, "actions",
+        task->point_of_no_return, "line",
+        (int)(task->body_first ? task->body_first : task->actions.at[0].line), "actions",
         actions_json(task, kind));
+
+    if (task->body_first)
+        (void)json_object_set_new(
+            json, "body",
+            json_pack("{s:i, s:i}", "first", (int)task->body_first, "last", (int)task->body_last));
 
     if (task->group)
         (void)json_object_set_new(json, "group", json_integer(task->group));

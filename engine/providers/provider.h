@@ -26,6 +26,7 @@ struct provider_served_disk {
     char replica_dir[MACHINE_PATH_BYTES]; /* replicas/GROUP */
     char key_path[MACHINE_PATH_BYTES];
     uint64_t point;
+    bool own; /* all of it is in the overlay (streamed): no point and no server any more */
 };
 VEC_DEFINE(provider_served_disks, struct provider_served_disk)
 
@@ -35,6 +36,17 @@ struct provider_instance {
     const char *netns;   /* "" or the network namespace it runs in */
     bool isolated;       /* a test: NICs go to the namespace's bridge, or user,restrict=on */
     const struct provider_served_disks *served; /* NULL: the definition's own paths */
+};
+
+/* A served disk on its way to be one of its own. */
+struct provider_stream {
+    bool own;        /* it is: QEMU uses the point no longer */
+    bool there;      /* the job is, at work or waiting */
+    bool failed;     /* it waits because of an error, or ended with one */
+    bool no_space;   /* ... and the file system is full */
+    uint64_t done;   /* bytes looked at */
+    uint64_t total;  /* the disk's size */
+    char error[200]; /* of a job that ended */
 };
 
 /* A machine that runs already, started by somebody else. */
@@ -62,6 +74,10 @@ struct provider {
                  struct cancel *cancel, struct err *err);
     int (*resume)(struct provider *provider, const struct provider_instance *instance,
                   struct cancel *cancel, struct err *err);
+    /* Its processors stand still from the return on; it keeps its disks and maps. Off, shut down or
+     * paused: nothing to do. */
+    int (*pause)(struct provider *provider, const struct provider_instance *instance,
+                 struct cancel *cancel, struct err *err);
     int (*observe)(struct provider *provider, const struct provider_instance *instance,
                    enum instance_state *ret_state, struct cancel *cancel, struct err *err);
     /* Asks the guest to shut down (agent, then ACPI) and waits until it has; the process stays
@@ -82,11 +98,54 @@ struct provider {
     /* A line of the console since the instance's start that contains `text`. */
     int (*console_has)(struct provider *provider, const struct provider_instance *instance,
                        const char *text, struct err *err);
+    /* A network card of the guest, by its agent: as guest_net_read and guest_net_assign have it
+     * (qemu/guest_net.h). ERR_TIMEOUT: no agent answers; ERR_UNSUPPORTED: it has no port. */
+    int (*guest_network)(struct provider *provider, const struct provider_instance *instance,
+                         const char *mac, const json_t *wanted, json_t **ret_network,
+                         struct cancel *cancel, struct err *err);
+    int (*guest_assign)(struct provider *provider, const struct provider_instance *instance,
+                        const char *mac, const json_t *wanted, json_t **ret_network,
+                        struct cancel *cancel, struct err *err);
     /* A source over the instance's disks (source_qemu when it lives, source_file when it is
      * off and has plain disks). */
     int (*open_source)(struct provider *provider, const struct provider_instance *instance,
                        const char *group, uint64_t generation, const char *work_dir,
                        struct source **ret_source, struct cancel *cancel, struct err *err);
+
+    /* Change maps of a living machine, seen beside a session that has its source open. Serial of
+     * the map that is open on all its disks, 0: none (nothing is tracked, or it is off). */
+    int (*tracked)(struct provider *provider, const struct provider_instance *instance,
+                   const char *group, uint64_t generation, uint64_t *ret_serial,
+                   struct cancel *cancel, struct err *err);
+    /* Before a stop: a machine that runs is paused, for good, and what its maps hold is read:
+     * `ret_marks`, one per disk of the machine. `ret_serial` as above; 0: nothing was read. */
+    int (*last_marks)(struct provider *provider, const struct provider_instance *instance,
+                      const char *group, uint64_t generation, uint64_t *ret_serial,
+                      struct source_extents *ret_marks, struct cancel *cancel, struct err *err);
+
+    /* Streaming, of disk number `disk` of a living recovered machine (ERR_STATE: it is off), while
+     * it works: its job belongs to the machine's process and outlives the daemon. */
+    int (*stream_look)(struct provider *provider, const struct provider_instance *instance,
+                       size_t disk, struct provider_stream *ret_stream, struct cancel *cancel,
+                       struct err *err);
+    /* Starts it, or lets one that waits go on, with that rate (bytes per second, 0: no limit). What
+     * was copied before is not copied again. */
+    int (*stream_begin)(struct provider *provider, const struct provider_instance *instance,
+                        size_t disk, uint64_t rate_per_s, struct cancel *cancel, struct err *err);
+    /* Ends all streams of the machine where they are; none and off are fine. */
+    int (*stream_stop)(struct provider *provider, const struct provider_instance *instance,
+                       struct cancel *cancel, struct err *err);
+    /* Of a disk that is its own: all of it is durable in the overlay, and was seen there.
+     * ERR_CORRUPT: it is not all there; ERR_STATE: QEMU still uses the point. */
+    int (*stream_settle)(struct provider *provider, const struct provider_instance *instance,
+                         size_t disk, struct cancel *cancel, struct err *err);
+    /* What was written to the overlay so far, durable when this returns. */
+    int (*overlay_extents)(struct provider *provider, const struct provider_instance *instance,
+                           size_t disk, struct source_extents *ret_extents, uint64_t *ret_size,
+                           struct cancel *cancel, struct err *err);
+    /* The servers of disks that are their own end. */
+    int (*unserve)(struct provider *provider, const struct provider_instance *instance,
+                   struct cancel *cancel, struct err *err);
 
     /* Learns the running machine's definition, or checks the given one against it; changes nothing.
      * From then on it is an instance with `machine.qmp`: each call above finds it there, and makes

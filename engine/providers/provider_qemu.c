@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "qemu/blocks.h"
+#include "qemu/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -208,7 +209,7 @@ static int qemu_repair(struct provider *provider, const struct provider_instance
         || qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
     if (state == INSTANCE_IO_ERROR) {
-        if (qmp_command(qmp, "cont", NULL, NULL, cancel, err) < 0)
+        if (stream_safely(qmp, "cont", cancel, err) < 0)
             return err_wrap(err, "machine %s: continue it", instance->machine->name);
         repaired = repaired ? repaired : 1;
     }
@@ -293,13 +294,24 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .check = qemu_check,
         .start = qemu_start,
         .resume = qemu_resume,
+        .pause = qemu_pause,
         .observe = qemu_observe,
         .shutdown = qemu_shutdown,
         .stop = qemu_stop,
         .repair = qemu_repair,
         .agent_answers = qemu_agent_answers,
+        .guest_network = qemu_guest_network,
+        .guest_assign = qemu_guest_assign,
         .console_has = qemu_console_has,
         .open_source = qemu_open_source,
+        .tracked = qemu_tracked,
+        .last_marks = qemu_last_marks,
+        .stream_look = qemu_stream_look,
+        .stream_begin = qemu_stream_begin,
+        .stream_stop = qemu_stream_stop,
+        .stream_settle = qemu_stream_settle,
+        .overlay_extents = qemu_overlay_extents,
+        .unserve = qemu_unserve_own,
         .adopt = qemu_adopt,
         .release = qemu_release,
     };

@@ -53,6 +53,8 @@ int qemu_start(struct provider *provider, const struct provider_instance *instan
                struct cancel *cancel, struct err *err);
 int qemu_resume(struct provider *provider, const struct provider_instance *instance,
                 struct cancel *cancel, struct err *err);
+int qemu_pause(struct provider *provider, const struct provider_instance *instance,
+               struct cancel *cancel, struct err *err);
 int qemu_shutdown(struct provider *provider, const struct provider_instance *instance,
                   struct cancel *cancel, struct err *err);
 int qemu_stop(struct provider *provider, const struct provider_instance *instance,
@@ -86,6 +88,31 @@ int qemu_serve(const struct provider_qemu *qemu, const struct provider_instance 
                uint32_t *ret_started, struct cancel *cancel, struct err *err) MUST_CHECK;
 int qemu_unserve(const struct provider_instance *instance, struct cancel *cancel, struct err *err)
     MUST_CHECK;
+/* Only those of disks that are their own. */
+int qemu_unserve_own(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err);
+
+/* provider_qemu_maps.c */
+int qemu_tracked(struct provider *provider, const struct provider_instance *instance,
+                 const char *group, uint64_t generation, uint64_t *ret_serial,
+                 struct cancel *cancel, struct err *err);
+int qemu_last_marks(struct provider *provider, const struct provider_instance *instance,
+                    const char *group, uint64_t generation, uint64_t *ret_serial,
+                    struct source_extents *ret_marks, struct cancel *cancel, struct err *err);
+
+/* provider_qemu_stream.c */
+int qemu_stream_look(struct provider *provider, const struct provider_instance *instance,
+                     size_t disk, struct provider_stream *ret_stream, struct cancel *cancel,
+                     struct err *err);
+int qemu_stream_begin(struct provider *provider, const struct provider_instance *instance,
+                      size_t disk, uint64_t rate_per_s, struct cancel *cancel, struct err *err);
+int qemu_stream_stop(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err);
+int qemu_stream_settle(struct provider *provider, const struct provider_instance *instance,
+                       size_t disk, struct cancel *cancel, struct err *err);
+int qemu_overlay_extents(struct provider *provider, const struct provider_instance *instance,
+                         size_t disk, struct source_extents *ret_extents, uint64_t *ret_size,
+                         struct cancel *cancel, struct err *err);
 
 /* provider_qemu_adopted.c: an own machine that somebody else started, by its monitor. */
 /* False for a recovered one, wherever its definition came from. */
@@ -123,3 +150,11 @@ int qemu_agent_answers(struct provider *provider, const struct provider_instance
                        struct cancel *cancel, struct err *err);
 int qemu_console_has(struct provider *provider, const struct provider_instance *instance,
                      const char *text, struct err *err);
+
+/* provider_qemu_guest.c */
+int qemu_guest_network(struct provider *provider, const struct provider_instance *instance,
+                       const char *mac, const json_t *wanted, json_t **ret_network,
+                       struct cancel *cancel, struct err *err);
+int qemu_guest_assign(struct provider *provider, const struct provider_instance *instance,
+                      const char *mac, const json_t *wanted, json_t **ret_network,
+                      struct cancel *cancel, struct err *err);

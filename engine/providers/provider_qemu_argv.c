@@ -91,6 +91,7 @@ static json_t *served_disk(const struct provider_qemu *qemu,
     CLEANUP(mem_freep) char *socket = qemu_served_file(instance, disk->name, "");
     char overlay[32], point[32], server[32];
     json_t *nbd;
+    json_t *below;
 
     (void)snprintf(overlay, sizeof(overlay), "overlay%zu", i);
     (void)snprintf(point, sizeof(point), "point%zu", i);
@@ -98,11 +99,16 @@ static json_t *served_disk(const struct provider_qemu *qemu,
     nbd = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}, s:s, s:i}", "driver", "nbd", "node-name", server,
                     "read-only", 1, "server", "type", "unix", "path", socket, "export", "",
                     "reconnect-delay", (int)qemu->reconnect_s);
-    return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}, s:{s:s, s:s, s:b, s:o}}}",
-                     "driver", "throttle", "node-name", node, "throttle-group", NO_LIMIT, "file",
-                     "driver", "qcow2", "node-name", overlay, "file", "driver", "file", "filename",
-                     disk->overlay, "backing", "driver", "raw", "node-name", point, "read-only", 1,
-                     "file", nbd);
+    below = json_pack("{s:s, s:s, s:b, s:o}", "driver", "raw", "node-name", point, "read-only", 1,
+                      "file", nbd);
+    if (disk->own) {
+        json_decref(below);
+        below = json_null();
+    }
+    return json_pack("{s:s, s:s, s:s, s:{s:s, s:s, s:{s:s, s:s}, s:o}}", "driver", "throttle",
+                     "node-name", node, "throttle-group", NO_LIMIT, "file", "driver", "qcow2",
+                     "node-name", overlay, "file", "driver", "file", "filename", disk->overlay,
+                     "backing", below);
 }
 
 static void add_disk(struct qemu_argv *argv, const struct provider_qemu *qemu,

@@ -6,6 +6,7 @@
 #include "providers/provider_qemu.h"
 #include "qemu/agent.h"
 #include "qemu/blocks.h"
+#include "qemu/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -115,7 +116,7 @@ static int start_again(struct qmp *qmp, bool paused, struct cancel *cancel, stru
     if (qmp_command(qmp, "system_reset", NULL, NULL, cancel, err) < 0
         || qmp_wait_event(qmp, &reset, &event, cancel, err) < 0)
         return err_wrap(err, "reset");
-    return paused ? 0 : qmp_command(qmp, "cont", NULL, NULL, cancel, err);
+    return paused ? 0 : stream_safely(qmp, "cont", cancel, err);
 }
 
 static int undo_start(struct provider *provider, const struct provider_instance *instance);
@@ -155,7 +156,7 @@ int qemu_start(struct provider *provider, const struct provider_instance *instan
             return err_wrap(err, "machine %s: start it again", instance->machine->name);
         return 0;
     case INSTANCE_PAUSED:
-    case INSTANCE_IO_ERROR: return paused ? 0 : qmp_command(qmp, "cont", NULL, NULL, cancel, err);
+    case INSTANCE_IO_ERROR: return paused ? 0 : stream_safely(qmp, "cont", cancel, err);
     case INSTANCE_RUNNING: return 0;
     }
     return 0;
@@ -176,8 +177,24 @@ int qemu_resume(struct provider *provider, const struct provider_instance *insta
                        instance->machine->name);
     if (state == INSTANCE_RUNNING)
         return 0;
-    if (qmp_command(qmp, "cont", NULL, NULL, cancel, err) < 0)
+    if (stream_safely(qmp, "cont", cancel, err) < 0)
         return err_wrap(err, "machine %s", instance->machine->name);
+    return 0;
+}
+
+/* An I/O error's stop ends with the next write that succeeds: `stop` makes it last. */
+int qemu_pause(struct provider *provider, const struct provider_instance *instance,
+               struct cancel *cancel, struct err *err)
+{
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    enum instance_state state;
+
+    if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
+        return -1;
+    if (state != INSTANCE_RUNNING && state != INSTANCE_IO_ERROR)
+        return 0;
+    if (qmp_command(qmp, "stop", NULL, NULL, cancel, err) < 0)
+        return err_wrap(err, "machine %s: stop it", instance->machine->name);
     return 0;
 }
 

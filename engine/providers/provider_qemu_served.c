@@ -136,6 +136,8 @@ int qemu_serve(const struct provider_qemu *qemu, const struct provider_instance 
         CLEANUP(mem_freep) char *pid_path = qemu_served_file(instance, disk->name, ".pid");
         struct proc_id id;
 
+        if (disk->own)
+            continue;
         if (!qemu_find_process(pid_path, &id)) {
             if (start_server(qemu, instance, disk, &id, err) < 0)
                 return err_wrap(err, "machine %s", instance->machine->name);
@@ -157,6 +159,28 @@ static int end_server(const struct provider_instance *instance, const char *pid_
 
     if (qemu_find_process(pid_path, &id) && proc_end(&id, GRACE_MS, cancel, err) < 0)
         return err_wrap(err, "machine %s: end the server of a disk", instance->machine->name);
+    return 0;
+}
+
+int qemu_unserve_own(struct provider *provider, const struct provider_instance *instance,
+                     struct cancel *cancel, struct err *err)
+{
+    static const char *const suffixes[] = {"", ".pid", ".log"};
+
+    (void)provider;
+    for (size_t i = 0; instance->served && i < instance->served->len; i++) {
+        const struct provider_served_disk *disk = &instance->served->at[i];
+        CLEANUP(mem_freep) char *pid_path = qemu_served_file(instance, disk->name, ".pid");
+
+        if (!disk->own)
+            continue;
+        if (end_server(instance, pid_path, cancel, err) < 0)
+            return -1;
+        for (size_t k = 0; k < ARRAY_LEN(suffixes); k++) {
+            CLEANUP(mem_freep) char *path = qemu_served_file(instance, disk->name, suffixes[k]);
+            (void)unlink(path);
+        }
+    }
     return 0;
 }
 

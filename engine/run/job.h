@@ -13,6 +13,7 @@
 #include "core/loop.h"
 #include "core/pool.h"
 #include "sites/estate.h"
+#include "sites/site.h"
 #include "state/state.h"
 
 #include <stdbool.h>
@@ -26,6 +27,7 @@ struct jobs_world {
     struct state *state;
     struct estate *estate;
     const char *site;
+    struct site *here;                  /* this site's own */
     const char *dir;                    /* the site's state directory: what staging needs room in */
     uint8_t writer_key[SIGN_KEY_BYTES]; /* this site's public key, for the peer's replica */
     void *ctx;
@@ -97,6 +99,34 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
 /* This site's replica of `group` goes, data and key; gone already is fine. ERR_STATE: a run's
  * machine uses it (names the run). Any thread; blocks. */
 int job_remove_local_replica(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
+
+struct job_reprotect {
+    const char *machine;
+    bool accept_branch; /* the other side may have writes of its own: they stay there, as a branch */
+    const char *who;
+};
+/* At the site that has the machine after a commit: the other one becomes the replica, and what
+ * differs is sent there. ERR_STATE: not committed, or a job works on it (by number). */
+int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t *ret_job,
+                   struct err *err) MUST_CHECK;
+/* At the other site, asked by the promoted one's reprotect. */
+struct job_follow {
+    const char *group;
+    const char *peer;
+    const char *writer_key; /* hex */
+    const char *tip;        /* manifests, as estate_follow takes them */
+    const char *first;
+    const json_t *proof; /* borrowed; may be NULL */
+    uint64_t generation;
+    int64_t interval_ms;
+    uint64_t keep;
+    enum compression compression;
+    const char *who;
+};
+/* `ret_job` 0: it follows already. ERR_DENIED: not shared with that peer; ERR_FENCED: older than what
+ * is here. */
+int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_job, struct err *err)
+    MUST_CHECK;
 
 /* Gives a stored plan to a peer; tries again until the peer is there. */
 int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,

@@ -36,6 +36,8 @@ struct job_kind {
 };
 const struct job_kind *job_kind_protect(void);
 const struct job_kind *job_kind_unprotect(void);
+const struct job_kind *job_kind_reprotect(void);
+const struct job_kind *job_kind_follow(void);
 const struct job_kind *job_kind_copy_plan(void);
 const struct job_kind *job_kind_copy_settings(void);
 

@@ -27,6 +27,9 @@ static const char *const run_names[RUN_STATE_COUNT] = {
     [RUN_CLEANING] = "cleaning",
     [RUN_CLEAN] = "clean",
     [RUN_CLEANUP_FAILED] = "cleanup-failed",
+    [RUN_COMMITTED] = "committed",
+    [RUN_ROLLING_BACK] = "rolling-back",
+    [RUN_ROLLED_BACK] = "rolled-back",
 };
 static const struct sm_move run_moves[] = {
     {RUN_CHECKING, RUN_RUNNING},
@@ -43,6 +46,13 @@ static const struct sm_move run_moves[] = {
     {RUN_CANCELLING, RUN_CANCELLED},
     {RUN_CANCELLING, RUN_CLEANUP_DUE}, /* a test that could not be taken back */
     {RUN_CANCELLING, RUN_FAILED},
+    {RUN_RUNNING, RUN_COMMITTED}, /* by a step of its own */
+    {RUN_AWAITING_COMMIT, RUN_COMMITTED},
+    {RUN_AWAITING_COMMIT, RUN_ROLLING_BACK},
+    {RUN_FAILED, RUN_COMMITTED}, /* after a promotion: the machines are here */
+    {RUN_FAILED, RUN_ROLLING_BACK},
+    {RUN_ROLLING_BACK, RUN_ROLLING_BACK}, /* asked for again */
+    {RUN_ROLLING_BACK, RUN_ROLLED_BACK},
     {RUN_CLEANUP_DUE, RUN_CLEANING},
     {RUN_CLEANUP_FAILED, RUN_CLEANING},
     {RUN_CLEANING, RUN_CLEAN},
@@ -54,7 +64,7 @@ const struct sm run_sm = {"run", run_names, RUN_STATE_COUNT, run_moves, ARRAY_LE
 static const char *const step_names[STEP_STATE_COUNT] = {
     [STEP_WAITING] = "waiting", [STEP_RUNNING] = "running", [STEP_RETRYING] = "retrying",
     [STEP_DONE] = "done",       [STEP_FAILED] = "failed",   [STEP_SKIPPED] = "skipped",
-    [STEP_UNKNOWN] = "unknown", [STEP_UNDONE] = "undone",
+    [STEP_UNKNOWN] = "unknown", [STEP_UNDONE] = "undone",   [STEP_ASKING] = "asking",
 };
 static const struct sm_move step_moves[] = {
     {STEP_WAITING, STEP_RUNNING},  {STEP_RUNNING, STEP_DONE},    {STEP_RUNNING, STEP_FAILED},
@@ -62,6 +72,7 @@ static const struct sm_move step_moves[] = {
     {STEP_RETRYING, STEP_FAILED},  {STEP_FAILED, STEP_RUNNING},  {STEP_FAILED, STEP_SKIPPED},
     {STEP_UNKNOWN, STEP_RUNNING},  {STEP_UNKNOWN, STEP_SKIPPED}, {STEP_UNKNOWN, STEP_FAILED},
     {STEP_DONE, STEP_UNDONE},      {STEP_FAILED, STEP_UNDONE},   {STEP_UNKNOWN, STEP_UNDONE},
+    {STEP_RUNNING, STEP_ASKING},   {STEP_ASKING, STEP_RUNNING},  {STEP_ASKING, STEP_FAILED},
     {STEP_SKIPPED, STEP_UNDONE},   {STEP_RUNNING, STEP_UNDONE},  {STEP_RETRYING, STEP_UNDONE},
 };
 const struct sm step_sm = {"step", step_names, STEP_STATE_COUNT, step_moves, ARRAY_LEN(step_moves)};
@@ -81,7 +92,8 @@ bool run_is_real(enum run_kind kind)
 static bool is_open(int state)
 {
     return run_is_active(state) || state == RUN_AWAITING_COMMIT || state == RUN_CLEANUP_DUE
-           || state == RUN_CLEANING || state == RUN_CLEANUP_FAILED;
+           || state == RUN_CLEANING || state == RUN_CLEANUP_FAILED
+           || state == RUN_ROLLING_BACK;
 }
 
 /* --- The runner ------------------------------------------------------------------------------ */
@@ -177,6 +189,29 @@ uint64_t runner_changes(const struct runner *runner)
     return runner->changes;
 }
 
+const struct verb *runner_verb(const struct runner *runner, const char *name)
+{
+    const struct plan_world world = runner_plan_world(runner);
+
+    for (size_t i = 0; i < world.verb_count; i++)
+        if (str_eq(world.verbs[i]->name, name))
+            return world.verbs[i];
+    return NULL;
+}
+
+struct plan_world runner_plan_world(const struct runner *runner)
+{
+    struct plan_world world = {
+        .verbs = runner->world.verbs,
+        .verb_count = runner->world.verb_count,
+        .here = runner->world.here->name,
+    };
+
+    if (!world.verbs)
+        world.verbs = verb_all(&world.verb_count);
+    return world;
+}
+
 /* --- A run ----------------------------------------------------------------------------------- */
 
 void run_must(int result, const struct err *err)
@@ -229,6 +264,8 @@ void run_move(struct run *run, enum run_state state, const char *reason)
 void step_move(struct run_step *step, enum step_state state)
 {
     sm_move(&step_sm, &step->state, (int)state);
+    if (state != STEP_RUNNING)
+        run_body_drop(step);
     run_changed(step->run);
 }
 
@@ -239,15 +276,17 @@ const struct plan_task *run_task(const struct run_step *step)
 
 const struct plan_task_action *run_action(const struct run_step *step)
 {
-    return &run_task(step)->actions.at[step->action];
+    return step->body ? &step->body->action : &run_task(step)->actions.at[step->action];
 }
 
 void run_free(struct run *run)
 {
     if (!run)
         return;
-    for (size_t i = 0; run->steps && i < run->tasks.len; i++)
+    for (size_t i = 0; run->steps && i < run->tasks.len; i++) {
+        run_body_drop(&run->steps[i]);
         loop_forget(run->runner->world.loop, &run->steps[i]);
+    }
     loop_forget(run->runner->world.loop, run);
     plan_tasks_done(&run->tasks);
     plan_free(run->plan);

@@ -2,8 +2,10 @@
 /* Runs: executing a plan, with a journal that survives a crash at any instant.
  *
  *   checking -> running <-> paused -> awaiting-commit | succeeded | failed
+ *                  |                  |`-> committed
+ *                  |                  `-> rolling-back -> rolled-back
  *                  |                  test: cleanup-due -> cleaning -> clean | cleanup-failed
- *                  `-> cancelling -> cancelled | rolled-back
+ *                  `-> cancelling -> cancelled
  *
  * Everything here belongs to the loop thread. A turn decides and writes (intents, results, states)
  * into state.db; when the turn is committed, the daemon calls runner_turn_committed and the jobs
@@ -16,6 +18,7 @@
 #include "base/json.h"
 #include "core/loop.h"
 #include "core/pool.h"
+#include "host/host.h"
 #include "sites/site.h"
 #include "state/state.h"
 #include "verbs/verb.h"
@@ -32,8 +35,13 @@ struct runner_world {
     void *ctx;
     /* The peer of that name; NULL: not paired. Stays the world's, lives as long as the runner. */
     struct site *(*peer)(void *ctx, const char *name);
+    const struct host *host;         /* runs the functions of steps; NULL: such plans are refused */
+    const struct verb *const *verbs; /* what plans can do; NULL: verb_all() */
+    size_t verb_count;
     /* Something of this run changed (state, step, result). Cheap; may be NULL. */
     void (*changed)(void *ctx, int64_t run);
+    /* A machine's failover was committed by `who`, in this turn. May be NULL. */
+    void (*committed)(void *ctx, const char *machine, const char *who);
 };
 
 struct runner;
@@ -52,10 +60,11 @@ struct runner_spec {
     const char *plan; /* name of a stored plan; or, with `document`, what it shall be called */
     const json_t *document; /* a plan's document made for the occasion (one machine); NULL: `plan`
                                is looked up */
-    enum run_kind kind;     /* test, planned, unplanned, cleanup */
-    uint64_t point;         /* 0: the newest applied when the run takes it */
+    enum run_kind kind;     /* all but dry */
+    uint64_t point;         /* 0: the newest applied when the run takes it; a change-point's new one */
     bool last_delta;        /* unplanned: try to shut the machines down and fetch a last delta */
-    int64_t of_run;         /* cleanup: the test run; 0: the newest of that plan to be cleaned */
+    int64_t of_run;         /* cleanup: the test run; commit, rollback, change-point: the failover;
+                               0: the newest of that plan (or machine) */
     const char *who;        /* a person's name, for journal and audit */
 };
 /* Durable with the turn. ERR_NOT_FOUND: no such plan, or a machine this site holds no replica of;
@@ -77,6 +86,12 @@ enum runner_decision {
 int runner_decide(struct runner *runner, int64_t run, size_t step, enum runner_decision decision,
                   const char *reason, const char *who, struct err *err) MUST_CHECK;
 
+/* Answers the step that asks (state "asking"); `step` SIZE_MAX: the only one. The answer is kept with
+ * who gave it and the hash of the run's plan; a yes holds for later attempts of the step as well.
+ * ERR_STATE: none asks, or several do and none is named; ERR_DENIED: names who may answer. */
+int runner_answer(struct runner *runner, int64_t run, size_t step, bool granted, const char *note,
+                  const char *who, size_t *ret_step, struct err *err) MUST_CHECK;
+
 /* At the daemon's start: takes up every run that has not ended. Actions that were started and have
  * no result are in doubt: their verb's probe says done, not done, or unknown (paused then). */
 int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
@@ -87,9 +102,12 @@ int runner_recover(struct runner *runner, struct err *err) MUST_CHECK;
  *    machines: {NAME: {group, peer, point, cut_ms, generation}},
  *    steps: [{index, id, stage, title, state, required, on_failure, started_ms, ended_ms, attempts,
  *             error, error_code, point_of_no_return,
+ *             asks: {question, by, until_ms, silence} (while it is "asking"),
  *             actions: [{verb, args, state, result, error, attempt}]}],
  *    report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers: [text], leftover_count}}
- * step state: "waiting", "running", "retrying", "done", "failed", "skipped", "unknown", "undone".
+ * The actions of a step that is a function are those its newest attempt has asked for; the last one is
+ * "return" with result {value} when it has ended. step state: "waiting", "running", "retrying", "done",
+ * "failed", "skipped", "unknown", "undone", "asking".
  * rto_ms, rpo_ms: -1 while they cannot be told; rto_ms also of a run that did not bring up all.
  * `within` bounds one attempt of a step. `active`: something is being done, or waits for a person's
  * answer; a watcher may leave when it turns false. */

@@ -37,9 +37,8 @@ bool run_machine_past_return(const struct run *run, const char *machine)
     if (json_get_bool(json_object_get(run->machines, machine), "past", false))
         return true; /* an earlier try of the same failover was */
     VEC_FOREACH(row, &run->journal) {
-        const struct plan_task *task = &run->tasks.at[row->step];
-        const json_t *args = task->actions.at[row->action].args;
-        if (row_is_past(row) && str_eq(json_get_str(args, "group", ""), machine))
+        CLEANUP(json_freep) json_t *args = row_is_past(row) ? run_row_args(run, row) : NULL;
+        if (args && str_eq(json_get_str(args, "group", ""), machine))
             return true;
     }
     return false;
@@ -60,20 +59,42 @@ bool run_past_return(const struct run *run)
 
 static bool wants_undo(const struct run *run, const struct state_action *row)
 {
-    const struct plan_task *task = &run->tasks.at[row->step];
+    const struct verb *verb = run_row_verb(run, row);
 
-    return task->actions.at[row->action].verb->undo != NULL && !str_eq(row->state, "undone")
+    return verb && verb->undo && !str_eq(row->state, "undone")
            && !str_eq(row->state, "undo-failed");
+}
+
+/* A function does not do the same in each attempt: all that any of them did. */
+static struct state_action *next_undo_of_body(struct run *run, const struct run_step *step)
+{
+    for (size_t i = run->journal.len; i-- > 0;) {
+        struct state_action *row = &run->journal.at[i];
+        if (row->step == (int64_t)step->index && wants_undo(run, row))
+            return row;
+    }
+    return NULL;
+}
+
+static struct state_action *next_undo_of_verbs(struct run *run, const struct run_step *step)
+{
+    for (size_t action = run_task(step)->actions.len; action-- > 0;) {
+        struct state_action *row = run_journal_newest(run, step->index, action);
+        if (row && wants_undo(run, row))
+            return row;
+    }
+    return NULL;
 }
 
 static struct state_action *next_undo(struct run *run)
 {
-    for (size_t step = run->tasks.len; step-- > 0;)
-        for (size_t action = run->tasks.at[step].actions.len; action-- > 0;) {
-            struct state_action *row = run_journal_newest(run, step, action);
-            if (row && wants_undo(run, row))
-                return row;
-        }
+    for (size_t i = run->tasks.len; i-- > 0;) {
+        const struct run_step *step = &run->steps[i];
+        struct state_action *row =
+            step_has_body(step) ? next_undo_of_body(run, step) : next_undo_of_verbs(run, step);
+        if (row)
+            return row;
+    }
     return NULL;
 }
 
@@ -155,7 +176,7 @@ static void fire_harmless(struct run *run)
 {
     for (size_t i = 0; i < run->tasks.len; i++) {
         struct run_step *step = &run->steps[i];
-        if (step->busy && run_action(step)->verb->effect == EFFECT_NONE)
+        if (step->busy && (run_body_thinks(step) || run_action(step)->verb->effect == EFFECT_NONE))
             cancel_fire(step->cancel);
         if (step->timer != 0) {
             loop_timer_cancel(run->runner->world.loop, step->timer);
@@ -174,6 +195,7 @@ static void begin_cancel(struct run *run, const char *who)
     run->undo_failed = false;
     run_move(run, RUN_CANCELLING, reason);
     fire_harmless(run);
+    run_ask_drop(run, "the run was cancelled before it was answered");
     run_schedule(run);
 }
 

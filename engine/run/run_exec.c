@@ -28,6 +28,7 @@ static void job_run(struct pool_job *base)
         job->rc = job->verb->probe(&job->call, &job->answer, &job->result, cancel, &job->error);
         break;
     case MODE_UNDO: job->rc = job->verb->undo(&job->call, cancel, &job->error); break;
+    case MODE_BODY: run_talk_run(job); break;
     }
 }
 
@@ -37,6 +38,7 @@ static void job_free(struct run_job *job)
     json_decref(job->args);
     json_decref(job->machines);
     json_decref(job->result);
+    run_talk_free(job->talk);
     free(job->call_run);
     free(job);
 }
@@ -69,8 +71,8 @@ static void put_row(struct run *run, struct state_action *row, const char *state
     run_changed(run);
 }
 
-static void write_result(struct run *run, struct state_action *row, const char *state,
-                         const json_t *result, const struct err *error)
+void run_write_result(struct run *run, struct state_action *row, const char *state,
+                      const json_t *result, const struct err *error)
 {
     free(row->result);
     row->result = result ? json_text(result) : mem_strdup("");
@@ -82,42 +84,52 @@ static void action_done(struct run_step *step, const json_t *result)
     struct run *run = step->run;
     const char *warning = json_get_str(result, "warning", "");
 
-    write_result(run, run_journal_find(run, step), "done", result, NULL);
+    run_write_result(run, run_journal_find(run, step), "done", result, NULL);
     run_learn(run, result);
     run_note_result(run, step, result);
     if (*warning)
         log_warn("run", "run=%s step=\"%s\" warning=\"%s\"", run->name, run_task(step)->title,
                  warning);
+    if (step->body) {
+        run_body_answer(step);
+        return;
+    }
     step->action++;
     if (step->action < run_task(step)->actions.len) {
         if (run->state == RUN_RUNNING)
             run_exec(step);
         return;
     }
-    step->ended_ms = runner_wall(run->runner);
-    step->error = (struct err)ERR_EMPTY;
-    step_move(step, STEP_DONE);
-    log_info("run", "step done run=%s step=\"%s\" took_ms=%" PRId64, run->name,
-             run_task(step)->title, step->ended_ms - step->started_ms);
+    step_done(step);
+}
+
+/* A verb that was asked a question has answered it: what a function makes of a no is its affair. */
+static bool is_answer(const struct run_step *step, const struct run_job *job)
+{
+    return step->body && job->error.code == ERR_STATE
+           && json_is_boolean(json_object_get(job->result, "answer"));
 }
 
 static void run_done(struct run_step *step, struct run_job *job)
 {
     struct run *run = step->run;
 
-    if (job->rc == 0) {
+    if (job->rc == 0 || is_answer(step, job)) {
         action_done(step, job->result);
         return;
     }
     step->error = job->error;
     run_learn(run, job->result);
     if (job->error.code == ERR_UNKNOWN) {
-        write_result(run, run_journal_find(run, step), "unknown", job->result, &job->error);
+        run_write_result(run, run_journal_find(run, step), "unknown", job->result, &job->error);
         step_unknown(step);
         return;
     }
-    write_result(run, run_journal_find(run, step), "failed", job->result, &job->error);
-    step_failed(step);
+    run_write_result(run, run_journal_find(run, step), "failed", job->result, &job->error);
+    if (step->body)
+        run_body_answer(step);
+    else
+        step_failed(step);
 }
 
 static void job_done(struct pool_job *base)
@@ -140,6 +152,7 @@ static void job_done(struct pool_job *base)
         run_probe_done(job->step, job->rc, job->answer, job->result, &job->error);
         break;
     case MODE_UNDO: run_undo_done(run, job->row, job->rc, &job->error); break;
+    case MODE_BODY: run_talk_done(job->step, job); break;
     }
     job_free(job);
     run_schedule(run);
@@ -152,8 +165,14 @@ void run_action_done(struct run_step *step, const json_t *result)
 
 void run_action_unknown(struct run_step *step)
 {
-    write_result(step->run, run_journal_find(step->run, step), "unknown", NULL, &step->error);
+    run_write_result(step->run, run_journal_find(step->run, step), "unknown", NULL, &step->error);
     step_unknown(step);
+}
+
+void run_action_failed(struct run_step *step, const json_t *result)
+{
+    run_write_result(step->run, run_journal_find(step->run, step), "failed", result, &step->error);
+    step_failed(step);
 }
 
 /* The result stays: what it did is still of interest. */
@@ -180,8 +199,7 @@ static struct site *there_of(struct run *run, const json_t *args)
     return there ? there : &run->runner->nobody;
 }
 
-static struct run_job *new_job(struct run *run, const struct plan_task_action *action,
-                               enum run_mode mode, int64_t within_ms)
+struct run_job *run_job_add(struct run *run, enum run_mode mode, int64_t within_ms)
 {
     struct run_job *job = mem_new(struct run_job);
 
@@ -192,6 +210,16 @@ static struct run_job *new_job(struct run *run, const struct plan_task_action *a
     };
     job->run = run;
     job->mode = mode;
+    *run->runner->pending_end = job;
+    run->runner->pending_end = &job->next;
+    return job;
+}
+
+static struct run_job *new_job(struct run *run, const struct plan_task_action *action,
+                               enum run_mode mode, int64_t within_ms)
+{
+    struct run_job *job = run_job_add(run, mode, within_ms);
+
     job->verb = action->verb;
     job->args = json_deep_copy(action->args);
     job->machines = json_deep_copy(run->machines);
@@ -199,21 +227,27 @@ static struct run_job *new_job(struct run *run, const struct plan_task_action *a
     job->call = (struct verb_call){
         .kind = run->kind,
         .run = job->call_run,
+        .action_id = job->action_id,
+        .run_name = run->name,
         .args = job->args,
         .machines = job->machines,
         .here = run->runner->world.here,
         .there = there_of(run, action->args),
         .clock = run->runner->clock,
     };
-    *run->runner->pending_end = job;
-    run->runner->pending_end = &job->next;
     return job;
 }
 
-static struct state_action *write_intent(struct run_step *step)
+/* The same before and after a crash: by what stands in the journal. */
+static void name_job(struct run_job *job, size_t step, int64_t attempt, size_t action)
+{
+    (void)snprintf(job->action_id, sizeof(job->action_id), "%zu.%" PRId64 ".%zu", step, attempt,
+                   action);
+}
+
+struct state_action *run_journal_add(struct run_step *step, const char *verb, const json_t *args)
 {
     struct run *run = step->run;
-    struct err err = ERR_EMPTY;
     struct state_action *row = state_actions_push(&run->journal);
 
     *row = (struct state_action){
@@ -221,32 +255,48 @@ static struct state_action *write_intent(struct run_step *step)
         .step = (int64_t)step->index,
         .attempt = step->attempt,
         .action = (int64_t)step->action,
-        .verb = mem_strdup(run_action(step)->verb->name),
+        .verb = mem_strdup(verb),
+        .args = args ? json_text(args) : mem_strdup("{}"),
         .state = mem_strdup("started"),
         .result = mem_strdup(""),
         .error = mem_strdup(""),
         .error_code = mem_strdup(""),
         .started_ms = runner_wall(run->runner),
     };
-    CRASH_POINT("run.intent");
-    run_must(state_action_put(run->runner->world.state, row, &err), &err);
     return row;
+}
+
+static void write_intent(struct run_step *step)
+{
+    const struct plan_task_action *action = run_action(step);
+    const struct state_action *row = run_journal_add(step, action->verb->name, action->args);
+    struct err err = ERR_EMPTY;
+
+    CRASH_POINT("run.intent");
+    run_must(state_action_put(step->run->runner->world.state, row, &err), &err);
+}
+
+int64_t run_left_ms(const struct run_step *step)
+{
+    struct clock *clock = step->run->runner->clock;
+
+    if (step->deadline_ms == 0)
+        return CANCEL_NEVER;
+    int64_t left = step->deadline_ms - clock->now_ms(clock);
+    return left > 0 ? left : 0;
 }
 
 void run_exec(struct run_step *step)
 {
-    struct clock *clock = step->run->runner->clock;
-    int64_t within = CANCEL_NEVER;
-
-    if (step->deadline_ms != 0) {
-        within = step->deadline_ms - clock->now_ms(clock);
-        if (within < 0)
-            within = 0;
-    }
     if (!step->doubt_settled)
-        (void)write_intent(step);
+        write_intent(step);
     step->doubt_settled = false;
-    struct run_job *job = new_job(step->run, run_action(step), MODE_RUN, within);
+    if (run_action(step)->verb->asks) {
+        run_ask(step);
+        return;
+    }
+    struct run_job *job = new_job(step->run, run_action(step), MODE_RUN, run_left_ms(step));
+    name_job(job, step->index, step->attempt, step->action);
     job->step = step;
     step->busy = true;
     step->cancel = job->job.cancel;
@@ -258,6 +308,7 @@ void run_exec_probe(struct run_step *step)
 {
     struct run_job *job = new_job(step->run, run_action(step), MODE_PROBE, PROBE_WITHIN_MS);
 
+    name_job(job, step->index, step->attempt, step->action);
     job->step = step;
     step->busy = true;
     step->cancel = job->job.cancel;
@@ -265,11 +316,12 @@ void run_exec_probe(struct run_step *step)
 
 void run_exec_undo(struct run *run, size_t row)
 {
-    struct state_action *action = &run->journal.at[row];
-    const struct plan_task *task = &run->tasks.at[action->step];
-    struct run_job *job =
-        new_job(run, &task->actions.at[action->action], MODE_UNDO, UNDO_WITHIN_MS);
+    const struct state_action *action = &run->journal.at[row];
+    CLEANUP(json_freep) json_t *args = run_row_args(run, action);
+    const struct plan_task_action done = {run_row_verb(run, action), args, 0};
+    struct run_job *job = new_job(run, &done, MODE_UNDO, UNDO_WITHIN_MS);
 
+    name_job(job, (size_t)action->step, action->attempt, (size_t)action->action);
     if (!str_eq(action->state, "undoing"))
         run_write_undo(run, row, "undoing", NULL);
     job->row = row;

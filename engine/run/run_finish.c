@@ -50,7 +50,9 @@ static void settle_protections(struct run *run)
 
     json_object_foreach(run->machines, machine, known)
         set_protection(run, machine,
-                       json_get_u64(known, "promoted", 0) ? "failed-over" : "failing-over");
+                       json_get_bool(known, "committed", false)  ? "committed"
+                       : json_get_u64(known, "promoted", 0) ? "failed-over"
+                                                            : "failing-over");
 }
 
 static void put_instance(struct run *run, const json_t *instance)
@@ -90,18 +92,21 @@ void run_note_result(struct run *run, const struct run_step *step, const json_t 
 {
     const json_t *instance = json_object_get(result, "instance");
     const char *removed = json_get_str(result, "removed", "");
+    const char *committed = json_get_str(result, "committed", "");
     const char *group = json_get_str(run_action(step)->args, "group", "");
 
     if (json_is_object(instance))
         put_instance(run, instance);
     if (*removed)
         remove_instance(run, removed);
+    if (json_get_bool(result, "own", false) && *committed)
+        remove_instance(run, committed); /* our own machine again, nothing else */
     if (*group
         && json_object_get(json_object_get(json_object_get(result, "facts"), group), "promoted"))
         set_protection(run, group, "failing-over");
 }
 
-/* --- The test that a cleanup is for ---------------------------------------------------------------- */
+/* --- The run that this one works on ---------------------------------------------------------------- */
 
 /* What the last look for leftovers found (borrowed by the run's journal: new reference). */
 static json_t *leftovers_of(const struct run *run)
@@ -119,7 +124,7 @@ static json_t *leftovers_of(const struct run *run)
     return left ? left : json_array();
 }
 
-void run_move_test(struct run *run, enum run_state state, const char *reason)
+void run_move_of(struct run *run, enum run_state state, const char *reason)
 {
     struct runner *runner = run->runner;
     int64_t id = (int64_t)json_get_u64(run->inputs, "of_run", 0);
@@ -131,19 +136,38 @@ void run_move_test(struct run *run, enum run_state state, const char *reason)
     run_must(json_parse(row.inputs, strlen(row.inputs), &inputs, &err), &err);
     int from = sm_parse(&run_sm, row.state);
     sm_move(&run_sm, &from, (int)state);
-    (void)json_object_set_new(inputs, "cleanup", json_integer(run->row.id));
-    (void)json_object_set_new(inputs, "leftovers", leftovers_of(run));
+    if (run->kind == RUN_CLEANUP) {
+        (void)json_object_set_new(inputs, "cleanup", json_integer(run->row.id));
+        (void)json_object_set_new(inputs, "leftovers", leftovers_of(run));
+    } else {
+        (void)json_object_set_new(inputs, "followed_by", json_integer(run->row.id));
+    }
     free(row.state);
     free(row.reason);
     free(row.inputs);
     row.state = mem_strdup(sm_name(&run_sm, (int)state));
     row.reason = mem_strdup(reason);
     row.inputs = json_text(inputs);
-    row.ended_ms = state == RUN_CLEAN ? runner_wall(runner) : 0;
+    bool over = state == RUN_CLEAN || state == RUN_COMMITTED || state == RUN_ROLLED_BACK;
+    row.ended_ms = over ? runner_wall(runner) : 0;
     run_must(state_run_put(runner->world.state, &row, &err), &err);
     runner->changes++;
     if (runner->world.changed)
         runner->world.changed(runner->world.ctx, id);
+}
+
+void run_note_of(struct run *run, const char *reason)
+{
+    struct runner *runner = run->runner;
+    CLEANUP(state_run_done) struct state_run row = {0};
+    struct err err = ERR_EMPTY;
+
+    run_must(state_run_get(runner->world.state, (int64_t)json_get_u64(run->inputs, "of_run", 0),
+                           &row, &err),
+             &err);
+    free(row.reason);
+    row.reason = mem_strdup(reason);
+    run_must(state_run_put(runner->world.state, &row, &err), &err);
 }
 
 /* --- Ends ---------------------------------------------------------------------------------------- */
@@ -171,7 +195,19 @@ static bool any_promoted(const struct run *run)
 static void finish_cleanup(struct run *run, bool failed, const char *reason)
 {
     run_move(run, failed ? RUN_FAILED : RUN_SUCCEEDED, reason);
-    run_move_test(run, failed ? RUN_CLEANUP_FAILED : RUN_CLEAN, reason);
+    run_move_of(run, failed ? RUN_CLEANUP_FAILED : RUN_CLEAN, reason);
+}
+
+/* All that came over were committed by steps of the plan. */
+static bool all_committed(const struct run *run)
+{
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach(run->machines, machine, known)
+        if (json_get_u64(known, "promoted", 0) && !json_get_bool(known, "committed", false))
+            return false;
+    return true;
 }
 
 static void finish_real(struct run *run, bool failed, const char *reason)
@@ -181,8 +217,14 @@ static void finish_real(struct run *run, bool failed, const char *reason)
         reason = "no machine was promoted; hint: see the steps' errors";
         (void)json_object_set_new(run->inputs, "outcome", json_string("failed"));
     }
-    run_move(run, failed ? RUN_FAILED : RUN_AWAITING_COMMIT, reason);
+    bool committed = all_committed(run);
+    run_move(run,
+             failed      ? RUN_FAILED
+             : committed ? RUN_COMMITTED
+                         : RUN_AWAITING_COMMIT,
+             reason);
     settle_protections(run);
+    run_tell_committed(run);
 }
 
 static void audit_end(struct run *run)
@@ -233,6 +275,8 @@ void run_finish(struct run *run, const struct run_step *failed)
         run_move(run, RUN_CLEANUP_DUE, reason);
     else if (run->kind == RUN_CLEANUP)
         finish_cleanup(run, failed != NULL, reason);
+    else if (run_is_after(run->kind))
+        run_finish_after(run, failed != NULL, reason);
     else
         finish_real(run, failed != NULL, reason);
     audit_end(run);
@@ -265,7 +309,7 @@ void run_finish_cancelled(struct run *run)
             run_set_protections(run, "protected");
     }
     if (run->kind == RUN_CLEANUP)
-        run_move_test(run, RUN_CLEANUP_DUE, "its cleanup was cancelled");
+        run_move_of(run, RUN_CLEANUP_DUE, "its cleanup was cancelled");
     audit_end(run);
     run_retire(run);
 }

@@ -4,7 +4,10 @@
  *   run_start.c    may it start, and with what          run_load.c    from its row and journal
  *   run_sched.c    what may start next                  run_exec.c    intent, job, result
  *   run_recover.c  in doubt after a crash               run_cancel.c  the undo list
+ *   run_ask.c      waiting for a person's yes or no
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
+ *   run_after.c    commit, rollback, another point
+ *   run_body.c     a step that is a function            run_body_journal.c  its rows
  */
 #pragma once
 
@@ -25,6 +28,9 @@ enum run_state {
     RUN_CLEANING,
     RUN_CLEAN,
     RUN_CLEANUP_FAILED,
+    RUN_COMMITTED,
+    RUN_ROLLING_BACK,
+    RUN_ROLLED_BACK,
     RUN_STATE_COUNT
 };
 extern const struct sm run_sm;
@@ -33,6 +39,7 @@ enum step_state {
     STEP_WAITING,
     STEP_RUNNING,
     STEP_RETRYING, /* failed, and will be tried again */
+    STEP_ASKING,   /* a person is to say yes or no */
     STEP_DONE,
     STEP_FAILED,
     STEP_SKIPPED, /* by a person */
@@ -44,17 +51,25 @@ extern const struct sm step_sm;
 
 struct run;
 
+/* The function of a step at work (run_body.c). */
+struct run_body {
+    struct host_body *child;        /* NULL: to be started, or lent to the job that talks to it */
+    struct plan_task_action action; /* the one it asked for; verb NULL: it thinks */
+    unsigned deaths;                /* of its child, in a row */
+};
+
 struct run_step {
     struct run *run;
     size_t index;
     int state; /* enum step_state */
     int64_t attempt;
-    size_t action;       /* the one at hand */
-    bool busy;           /* its action's job is decided on, or in the pool */
-    bool doubt;          /* started before a crash: to be probed, not run */
-    bool doubt_settled;  /* the probe said: not done; run it without a new intent */
-    unsigned doubts;     /* probes that failed in a row */
-    int64_t deadline_ms; /* monotonic, of this attempt; 0: none */
+    size_t action;         /* the one at hand */
+    struct run_body *body; /* while its function works; NULL: it is none, or does not */
+    bool busy;             /* its action's job is decided on, or in the pool */
+    bool doubt;            /* started before a crash: to be probed, not run */
+    bool doubt_settled;    /* the probe said: not done; run it without a new intent */
+    unsigned doubts;       /* probes that failed in a row */
+    int64_t deadline_ms;   /* monotonic, of this attempt; 0: none */
     uint64_t timer;
     int64_t started_ms;
     int64_t ended_ms;
@@ -66,10 +81,11 @@ struct run {
     struct runner *runner;
     struct state_run row;
     enum run_kind kind;
-    int state;        /* enum run_state */
-    char name[64];    /* "lyon-12" */
-    json_t *inputs;   /* as the row has them */
-    json_t *machines; /* as verb_call has them: inputs' and the facts since */
+    int state;          /* enum run_state */
+    char name[64];      /* "lyon-12" */
+    json_t *inputs;     /* as the row has them */
+    const char *source; /* the plan's text, in `inputs`; "": no step needs it */
+    json_t *machines;   /* as verb_call has them: inputs' and the facts since */
     struct plan *plan;
     struct plan_tasks tasks;
     struct run_step *steps;       /* as many as tasks */
@@ -98,6 +114,9 @@ struct runner {
 /* --- run.c ---------------------------------------------------------------------------------- */
 struct run *runner_find(struct runner *runner, int64_t id); /* of those worked on; or NULL */
 int64_t runner_wall(const struct runner *runner);
+const struct verb *runner_verb(const struct runner *runner, const char *name); /* NULL: none */
+/* The verbs, for what the plan room asks; no machines, no sites. */
+struct plan_world runner_plan_world(const struct runner *runner);
 /* What is durable is older than what memory holds: the daemon ends and takes the run up anew. */
 void run_must(int result, const struct err *err);
 /* Writes the row: state, reason, inputs, ended. */
@@ -117,8 +136,9 @@ void step_move(struct run_step *step, enum step_state state);
 /* A run from its row (taken) and what the journal says; nothing is started. */
 int run_load(struct runner *runner, struct state_run *row, struct run **ret_run, struct err *err)
     MUST_CHECK;
-/* The plan's tasks for this kind: checked against the verbs there are. */
-int run_tasks(struct runner *runner, const json_t *document, enum run_kind kind,
+/* The plan's tasks for this kind: checked against the verbs there are, and its source (may be NULL)
+ * when a step is a function. */
+int run_tasks(struct runner *runner, const json_t *document, const char *source, enum run_kind kind,
               struct plan **ret_plan, struct plan_tasks *ret_tasks, struct err *err) MUST_CHECK;
 void run_learn(struct run *run, const json_t *result); /* facts about machines */
 /* The journal's row, or NULL. */
@@ -132,12 +152,13 @@ void run_schedule(struct run *run);
 /* One attempt failed with step->error: retry, or failed for good. */
 void step_failed(struct run_step *step);
 void step_unknown(struct run_step *step);
+void step_done(struct run_step *step);
 bool step_may_retry(const struct run_step *step); /* by its attempts and its error */
 void step_retry_in(struct run_step *step, int64_t wait_ms);
 void step_set_deadline(struct run_step *step);
 
 /* --- run_exec.c ----------------------------------------------------------------------------- */
-enum run_mode { MODE_RUN, MODE_PROBE, MODE_UNDO };
+enum run_mode { MODE_RUN, MODE_PROBE, MODE_UNDO, MODE_BODY };
 struct run_job {
     struct pool_job job;
     struct run_job *next; /* in `pending` or `flying` */
@@ -150,27 +171,87 @@ struct run_job {
     json_t *args;
     json_t *machines;
     char *call_run;
+    char action_id[64];
+    struct run_talk *talk; /* MODE_BODY */
     int rc;
     enum verb_answer answer;
-    json_t *result;
+    json_t *result; /* MODE_BODY: the request */
     struct err error;
 };
+/* A job for the pool, decided on; `within_ms` as cancel_new. */
+struct run_job *run_job_add(struct run *run, enum run_mode mode, int64_t within_ms);
+/* What is left of the attempt's time. */
+int64_t run_left_ms(const struct run_step *step);
 /* Writes the intent of step's action at hand (unless its doubt is settled) and decides its job. */
 void run_exec(struct run_step *step);
 void run_exec_probe(struct run_step *step);
 void run_exec_undo(struct run *run, size_t row);
+/* A new row of the step's attempt for its action at hand, "started", not yet written; and its end.
+ * Other rows may have moved. `args` NULL: {}. */
+struct state_action *run_journal_add(struct run_step *step, const char *verb, const json_t *args);
+void run_write_result(struct run *run, struct state_action *row, const char *state,
+                      const json_t *result, const struct err *error);
 /* The step's action at hand is done, or nobody can tell: result and states. */
 void run_action_done(struct run_step *step, const json_t *result);
 void run_action_unknown(struct run_step *step);
+/* With step->error; `result` may be NULL. */
+void run_action_failed(struct run_step *step, const json_t *result);
 void run_write_undo(struct run *run, size_t row, const char *state, const struct err *error);
 bool run_in_flight(const struct run *run);
 void runner_drop_jobs(struct runner *runner);
+
+/* --- run_ask.c ------------------------------------------------------------------------------ */
+/* The action at hand is a question (verb->asks), its intent is written. */
+void run_ask(struct run_step *step);
+/* Those that wait for an answer wait no more: failed with that reason. */
+void run_ask_drop(struct run *run, const char *why);
+/* Pauses a run in which nothing goes on but waiting for answers. */
+void run_ask_pause(struct run *run);
+/* {question, by, until_ms, silence} of a step that asks (new reference). */
+json_t *run_ask_json(const struct run_step *step);
 
 /* --- run_recover.c --------------------------------------------------------------------------- */
 void run_probe_done(struct run_step *step, int rc, enum verb_answer answer, json_t *result,
                     const struct err *error);
 /* Sets steps' states by the journal. */
 void run_rebuild(struct run *run);
+void step_load_error(struct run_step *step, const struct state_action *row);
+/* The step's action at hand was started and has no result: asks its verb's probe, or runs it again. */
+void run_doubt(struct run_step *step);
+
+/* --- run_body.c ------------------------------------------------------------------------------ */
+bool step_has_body(const struct run_step *step);
+/* It has been decided that its function thinks, or it does: harmless to be ended. */
+bool run_body_thinks(const struct run_step *step);
+/* From its first line: a new attempt, or after a crash over the journal of the attempt. */
+void run_body_begin(struct run_step *step);
+/* The action at hand has a result in the journal, or failed: the function is told. */
+void run_body_answer(struct run_step *step);
+/* It does not go on. Also when there is none. */
+void run_body_drop(struct run_step *step);
+/* The job of MODE_BODY: on a pool thread; on the loop, what it heard; what it held. */
+void run_talk_run(struct run_job *job);
+void run_talk_done(struct run_step *step, struct run_job *job);
+void run_talk_free(struct run_talk *talk);
+
+/* --- run_body_journal.c ---------------------------------------------------------------------- */
+/* What an action in the journal was: NULL for the end of a function. Args: a new reference. */
+const struct verb *run_row_verb(const struct run *run, const struct state_action *row);
+json_t *run_row_args(const struct run *run, const struct state_action *row);
+/* The number of actions that the step's newest attempt has in the journal, its end as well. */
+size_t run_body_rows(const struct run_step *step);
+/* Writes its end: "done" with {value}, or "failed". */
+void run_body_write_end(struct run_step *step, const char *state, const json_t *value,
+                        const struct err *error);
+/* A person's word about it: the end of the attempt at hand. */
+int run_body_decide(struct run_step *step, const char *state, const char *text, struct err *err)
+    MUST_CHECK;
+/* Sets the step's state by its journal. */
+void run_body_rebuild(struct run_step *step);
+/* What `result "TITLE"` gives in the function of `step`: {result: V}, or {} for nil (new
+ * reference). ERR_INVALID: that step is none, or not over by then. */
+int run_body_result_of(const struct run_step *step, const char *title, json_t **ret_answer,
+                       struct err *err) MUST_CHECK;
 
 /* --- run_cancel.c ---------------------------------------------------------------------------- */
 bool run_past_return(const struct run *run);
@@ -187,5 +268,14 @@ void run_finish_cancelled(struct run *run);
 void run_set_protections(struct run *run, const char *state);
 /* Rows of recovered machines, by a result. */
 void run_note_result(struct run *run, const struct run_step *step, const json_t *result);
-/* A test's row that this cleanup works on; moves it. */
-void run_move_test(struct run *run, enum run_state state, const char *reason);
+/* The row of the run that this one works on (a cleanup's test, a commit's failover); moves it. */
+void run_move_of(struct run *run, enum run_state state, const char *reason);
+/* The same state, another reason. */
+void run_note_of(struct run *run, const char *reason);
+
+/* --- run_after.c ----------------------------------------------------------------------------- */
+bool run_is_after(enum run_kind kind);
+void run_after_begun(struct run *run);
+void run_finish_after(struct run *run, bool failed, const char *reason);
+/* The world is told which of its machines are committed. */
+void run_tell_committed(struct run *run);

@@ -2,7 +2,8 @@
 /* A run's row carries all it needs to go on, in `inputs`:
  *
  *   {name: "lyon-12", site, call: the name verbs use (a cleanup's: its test's), document, hash,
- *    point, last_delta, of_run, outcome, finished_ms,
+ *    point, last_delta, of_run, outcome, finished_ms, source: the plan's text when a step of it is
+ *    a function,
  *    machines: {NAME: {group, peer, run, point, generation, last_delta; of an earlier try of the
  *               same failover: promoted, cut_ms, past}}}
  *
@@ -18,14 +19,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-int run_tasks(struct runner *runner, const json_t *document, enum run_kind kind,
+/* A cleanup does the core's steps only. */
+static int check_bodies(const struct runner *runner, const struct plan *plan, const char *source,
+                        enum run_kind kind, struct err *err)
+{
+    if (kind == RUN_CLEANUP)
+        return 0;
+    if (json_object_get(plan->document, "source") && !runner->world.host)
+        return err_set(err, ERR_UNSUPPORTED, 0,
+                       "plan %s: a step of it is a function; there is nothing here to run it",
+                       plan->name);
+    return plan_source_check(plan, source, err);
+}
+
+int run_tasks(struct runner *runner, const json_t *document, const char *source, enum run_kind kind,
               struct plan **ret_plan, struct plan_tasks *ret_tasks, struct err *err)
 {
     CLEANUP(plan_freep) struct plan *plan = NULL;
-    struct plan_world world = {.here = runner->world.here->name};
+    const struct plan_world world = runner_plan_world(runner);
 
-    world.verbs = verb_all(&world.verb_count);
     if (plan_from_document(&world, "the plan", document, &plan, NULL, err) < 0
+        || check_bodies(runner, plan, source, kind, err) < 0
         || plan_expand(plan, &world, kind, ret_tasks, err) < 0)
         return -1;
     *ret_plan = TAKE(plan);
@@ -85,7 +99,8 @@ static int parse_inputs(struct run *run, struct err *err)
     run->kind = (enum run_kind)kind;
     (void)snprintf(run->name, sizeof(run->name), "%s", name);
     run->machines = json_deep_copy(machines);
-    return run_tasks(run->runner, document, run->kind, &run->plan, &run->tasks, err);
+    run->source = json_get_str(run->inputs, "source", "");
+    return run_tasks(run->runner, document, run->source, run->kind, &run->plan, &run->tasks, err);
 }
 
 static void make_steps(struct run *run)

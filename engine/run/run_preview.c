@@ -22,6 +22,11 @@ struct runner_preview {
     struct site **there; /* one per machine, in the order of `machines` */
 };
 
+static bool is_planned(enum run_kind kind)
+{
+    return kind == RUN_PLANNED || kind == RUN_FAILBACK;
+}
+
 int runner_preview_begin(struct runner *runner, const struct runner_spec *spec,
                          struct runner_preview **ret_preview, struct err *err)
 {
@@ -73,7 +78,7 @@ static bool peer_answers(const struct runner_preview *preview, struct site *ther
 /* What was written after the point that would be used. -1: cannot be told. */
 static int64_t loss_bound(const struct runner_preview *preview, const json_t *seen)
 {
-    if (preview->kind == RUN_PLANNED)
+    if (is_planned(preview->kind))
         return 0;
     const char *age = preview->point              ? "asked_age_ms"
                       : preview->kind == RUN_TEST ? "applied_age_ms"
@@ -156,9 +161,9 @@ static int ask_peer(const struct runner_preview *preview, const char *name, cons
     (void)json_object_set_new(machine, "peer_answers", json_boolean(answers));
     if (cancel_check(cancel, err) < 0)
         return -1;
-    if (!answers && preview->kind == RUN_PLANNED && !json_object_get(known, "promoted"))
+    if (!answers && is_planned(preview->kind) && !json_object_get(known, "promoted"))
         return refuse_planned(name, there, &why, err);
-    if (preview->kind == RUN_PLANNED && str_eq(json_get_str(seen, "state", ""), "critical"))
+    if (is_planned(preview->kind) && str_eq(json_get_str(seen, "state", ""), "critical"))
         return err_set(
             err, ERR_STATE, 0,
             "a planned failover of %s could not bring its last changes over: replication "
@@ -188,7 +193,7 @@ int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct
     json_object_foreach(preview->machines, name, known) {
         if (cancel_check(cancel, err) < 0)
             return -1;
-        if (preview->kind == RUN_CLEANUP)
+        if (preview->kind == RUN_CLEANUP || run_is_after(preview->kind))
             continue;
         struct site *there = preview->there[count++];
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);

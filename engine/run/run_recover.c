@@ -16,7 +16,7 @@
 
 /* --- What the journal says -------------------------------------------------------------------- */
 
-static void load_error(struct run_step *step, const struct state_action *row)
+void step_load_error(struct run_step *step, const struct state_action *row)
 {
     enum err_code code = row->error_code[0] ? err_code_parse(row->error_code) : ERR_NONE;
 
@@ -36,13 +36,13 @@ static bool rebuild_action(struct run_step *step, const struct state_action *row
         step->doubt = true;
     } else if (str_eq(row->state, "failed")) {
         step->state = STEP_FAILED;
-        load_error(step, row);
+        step_load_error(step, row);
     } else if (str_eq(row->state, "unknown")) {
         step->state = STEP_UNKNOWN;
-        load_error(step, row);
+        step_load_error(step, row);
     } else {
         step->state = STEP_UNDONE; /* undoing, undone, undo-failed */
-        load_error(step, row);
+        step_load_error(step, row);
     }
     return false;
 }
@@ -64,6 +64,10 @@ static void rebuild_step(struct run_step *step)
     }
     if (step->attempt == 0)
         return; /* waiting */
+    if (step_has_body(step)) {
+        run_body_rebuild(step);
+        return;
+    }
     step->state = STEP_RUNNING;
     for (step->action = 0; step->action < count; step->action++) {
         const struct state_action *row = run_journal_find(run, step);
@@ -131,6 +135,16 @@ void run_probe_done(struct run_step *step, int rc, enum verb_answer answer, json
     run_action_unknown(step);
 }
 
+void run_doubt(struct run_step *step)
+{
+    const struct verb *verb = run_action(step)->verb;
+
+    if (verb->effect == EFFECT_NONE || !verb->probe)
+        settle(step);
+    else
+        run_exec_probe(step);
+}
+
 static void take_up_step(struct run_step *step)
 {
     struct run *run = step->run;
@@ -142,15 +156,21 @@ static void take_up_step(struct run_step *step)
         step_retry_in(step, wait > 0 ? wait : 0);
         return;
     }
+    if (step->state == STEP_RUNNING && step->doubt && run_action(step)->verb->asks
+        && (run->state == RUN_RUNNING || run->state == RUN_PAUSED)) {
+        step->doubt = false;
+        run_ask(step); /* as if nothing had been: its time counts from its intent */
+        return;
+    }
     if (step->state != STEP_RUNNING || run->state != RUN_RUNNING)
         return;
     step_set_deadline(step);
-    if (!step->doubt)
+    if (step_has_body(step))
+        run_body_begin(step); /* finds by itself what is in doubt */
+    else if (!step->doubt)
         run_exec(step); /* between two of its actions */
-    else if (run_action(step)->verb->effect == EFFECT_NONE || !run_action(step)->verb->probe)
-        settle(step);
     else
-        run_exec_probe(step);
+        run_doubt(step);
 }
 
 static int take_up(struct runner *runner, struct state_run *row, struct err *err)

@@ -68,22 +68,38 @@ static json_t *action_json(struct run *run, const struct run_step *step, size_t 
                      row->error, "attempt", (json_int_t)row->attempt);
 }
 
+/* What its function asked for in the newest attempt, and its end. */
+static void add_body_actions(struct run *run, const struct run_step *step, json_t *actions)
+{
+    VEC_FOREACH(row, &run->journal) {
+        if (row->step != (int64_t)step->index || row->attempt != step->attempt)
+            continue;
+        (void)json_array_append_new(actions,
+                                    json_pack("{s:s, s:o, s:s, s:o, s:s, s:I}", "verb", row->verb,
+                                              "args", run_row_args(run, row), "state", row->state,
+                                              "result", result_json(row), "error", row->error,
+                                              "attempt", (json_int_t)row->attempt));
+    }
+}
+
 static json_t *step_json(struct run *run, const struct run_step *step)
 {
     const struct plan_task *task = run_task(step);
     json_t *actions = json_array();
 
+    if (step_has_body(step))
+        add_body_actions(run, step, actions);
     for (size_t i = 0; i < task->actions.len; i++)
         (void)json_array_append_new(actions, action_json(run, step, i));
-    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:o}",
-                     "index", (json_int_t)step->index, "id", task->id, "stage", task->stage,
-                     "title", task->title, "state", sm_name(&step_sm, step->state), "required",
-                     task->on_failure != PLAN_FAIL_CONTINUE, "started_ms",
-                     (json_int_t)step->started_ms, "ended_ms", (json_int_t)step->ended_ms,
-                     "attempts", (json_int_t)step->attempt, "error", step->error.text, "error_code",
-                     step->error.code ? err_code_name(step->error.code) : "", "on_failure",
-                     plan_on_failure_name(task->on_failure), "point_of_no_return",
-                     task->point_of_no_return, "actions", actions);
+    return json_pack(
+        "{s:I, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:s, s:s, s:s, s:b, s:o, s:o*}", "index",
+        (json_int_t)step->index, "id", task->id, "stage", task->stage, "title", task->title,
+        "state", sm_name(&step_sm, step->state), "required", task->on_failure != PLAN_FAIL_CONTINUE,
+        "started_ms", (json_int_t)step->started_ms, "ended_ms", (json_int_t)step->ended_ms,
+        "attempts", (json_int_t)step->attempt, "error", step->error.text, "error_code",
+        step->error.code ? err_code_name(step->error.code) : "", "on_failure",
+        plan_on_failure_name(task->on_failure), "point_of_no_return", task->point_of_no_return,
+        "actions", actions, "asks", step->state == STEP_ASKING ? run_ask_json(step) : NULL);
 }
 
 static json_t *steps_json(struct run *run)
@@ -103,10 +119,10 @@ static bool is_equal_by_final_sync(const struct run *run, const char *machine)
     if (run->kind == RUN_TEST || run->kind == RUN_UNPLANNED)
         return false;
     VEC_FOREACH(row, &run->journal) {
-        const json_t *args = run->tasks.at[row->step].actions.at[row->action].args;
-
-        if (str_eq(row->verb, "core_final_sync") && str_eq(row->state, "done")
-            && str_eq(json_get_str(args, "group", ""), machine))
+        if (!str_eq(row->verb, "core_final_sync") || !str_eq(row->state, "done"))
+            continue;
+        CLEANUP(json_freep) json_t *args = run_row_args(run, row);
+        if (str_eq(json_get_str(args, "group", ""), machine))
             return true;
     }
     return false;

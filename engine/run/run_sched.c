@@ -40,7 +40,10 @@ static void begin_attempt(struct run_step *step)
         step->started_ms = runner_wall(step->run->runner);
     step->ended_ms = 0;
     step_move(step, STEP_RUNNING);
-    run_exec(step);
+    if (step_has_body(step))
+        run_body_begin(step);
+    else
+        run_exec(step);
 }
 
 static void retry_now(void *ctx)
@@ -81,6 +84,15 @@ void step_failed(struct run_step *step)
     step_move(step, STEP_FAILED);
     log_warn("run", "step failed run=%s step=\"%s\" code=%s error=\"%s\"", run->name, task->title,
              err_code_name(step->error.code), step->error.text);
+}
+
+void step_done(struct run_step *step)
+{
+    step->ended_ms = runner_wall(step->run->runner);
+    step->error = (struct err)ERR_EMPTY;
+    step_move(step, STEP_DONE);
+    log_info("run", "step done run=%s step=\"%s\" took_ms=%" PRId64, step->run->name,
+             run_task(step)->title, step->ended_ms - step->started_ms);
 }
 
 void step_unknown(struct run_step *step)
@@ -169,6 +181,7 @@ static void go_on(struct run *run)
             return;
         if (stopper) {
             drop_retries(run);
+            run_ask_drop(run, "the run stopped before it was answered");
             run_finish(run, stopper);
         } else {
             pause_run(run, asking);
@@ -192,10 +205,12 @@ void run_schedule(struct run *run)
 {
     if (run->state == RUN_CHECKING)
         run_move(run, RUN_RUNNING, "");
-    if (run->state == RUN_RUNNING)
+    if (run->state == RUN_RUNNING) {
         go_on(run);
-    else if (run->state == RUN_CANCELLING && !run_in_flight(run))
+        run_ask_pause(run);
+    } else if (run->state == RUN_CANCELLING && !run_in_flight(run)) {
         run_undo_next(run);
+    }
 }
 
 /* --- A person's answer ------------------------------------------------------------------------ */
@@ -207,6 +222,8 @@ static int write_decision(struct run_step *step, const char *state, const char *
     struct run *run = step->run;
     const struct plan_task *task = run_task(step);
 
+    if (step_has_body(step))
+        return run_body_decide(step, state, text, err);
     for (size_t i = 0; i < task->actions.len; i++) {
         struct state_action *row = run_journal_newest(run, step->index, i);
         if (row && str_eq(row->state, "done"))
@@ -218,6 +235,7 @@ static int write_decision(struct run_step *step, const char *state, const char *
                                          .attempt = step->attempt,
                                          .action = (int64_t)i,
                                          .verb = mem_strdup(task->actions.at[i].verb->name),
+                                         .args = json_text(task->actions.at[i].args),
                                          .result = mem_strdup(""),
                                          .started_ms = runner_wall(run->runner)};
         }

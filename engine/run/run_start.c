@@ -21,6 +21,7 @@
 void run_request_done(struct run_request *request)
 {
     json_decref(request->document);
+    free(request->source);
     json_decref(request->machines);
     json_decref(request->test_inputs);
     plan_tasks_done(&request->tasks);
@@ -107,7 +108,11 @@ static int find_document(struct runner *runner, const struct runner_spec *spec,
         return err->code == ERR_NOT_FOUND ? err_set(
                    err, ERR_NOT_FOUND, 0, "no plan \"%s\"; hint: muster plan list", spec->plan)
                                           : -1;
-    return json_parse(plan.document, strlen(plan.document), &request->document, err);
+    if (json_parse(plan.document, strlen(plan.document), &request->document, err) < 0)
+        return -1;
+    if (json_object_get(request->document, "source"))
+        request->source = mem_strdup(plan.source);
+    return 0;
 }
 
 /* --- Its machines ---------------------------------------------------------------------------------- */
@@ -123,6 +128,32 @@ static int check_side(const struct runner *runner, const char *machine,
                        "%s is protected from %s to %s: its replica is there; hint: run this at %s",
                        machine, here, row->peer, row->peer);
     return 0;
+}
+
+/* The way back has a name of its own, by which plans know it. */
+static int check_way(const struct runner *runner, enum run_kind kind, const char *machine,
+                     struct err *err)
+{
+    CLEANUP(state_machine_done) struct state_machine own = {0};
+    struct err missing = ERR_EMPTY;
+
+    if (kind != RUN_FAILBACK && kind != RUN_PLANNED)
+        return 0;
+    bool from_here = state_machine_get(runner->world.state, machine, &own, &missing) == 0;
+    if (!from_here && missing.code != ERR_NOT_FOUND) {
+        *err = missing;
+        return -1;
+    }
+    if (from_here == (kind == RUN_FAILBACK))
+        return 0;
+    return from_here ? err_set(err, ERR_STATE, 0,
+                               "%s came from %s: this is its way back; hint: `muster failback %s`, "
+                               "`muster run PLAN --kind failback`",
+                               machine, runner->world.here->name, machine)
+                     : err_set(err, ERR_STATE, 0,
+                               "%s did not come from %s, there is no way back to it; hint: `muster "
+                               "failover %s --planned`",
+                               machine, runner->world.here->name, machine);
 }
 
 /* The newest real run of the machine that was not taken back, when it failed: its knowledge of the
@@ -186,7 +217,8 @@ static int add_machine(struct runner *runner, const struct runner_spec *spec,
                              " protected",
                              runner->world.here->name, machine)
                    : -1;
-    if (check_side(runner, machine, &row, err) < 0)
+    if (check_side(runner, machine, &row, err) < 0
+        || check_way(runner, spec->kind, machine, err) < 0)
         return -1;
     json_t *known = json_pack("{s:s, s:s, s:I, s:I, s:b}", "group", row.group, "peer", row.peer,
                               "point", (json_int_t)spec->point, "generation",
@@ -248,12 +280,16 @@ static int check_conflict(const struct state_run *row, enum run_kind kind, const
         return str_eq(row->kind, "cleanup") && run_is_active(state)
                    ? refuse(row, machine, "wait for its end", err)
                    : 0;
-    if (run_is_real(kind) && (is_test || str_eq(row->kind, "cleanup")))
+    if ((run_is_real(kind) || run_is_after(kind)) && (is_test || str_eq(row->kind, "cleanup")))
         return 0;
     if (run_is_active(state))
         return refuse(row, machine, "wait for its end, or muster run cancel", err);
+    if (run_is_after(kind)) /* the failover's own state has been looked at */
+        return 0;
     if (state == RUN_AWAITING_COMMIT)
         return refuse(row, machine, "it was failed over already and awaits commit", err);
+    if (state == RUN_ROLLING_BACK)
+        return refuse(row, machine, "`muster rollback` brings it to its end", err);
     return is_test ? refuse(row, machine, "muster cleanup, then again", err) : 0;
 }
 
@@ -287,6 +323,10 @@ static int check_not_over(struct runner *runner, const json_t *machines, struct 
         if (str_eq(row.state, "failed-over"))
             return err_set(err, ERR_STATE, 0, "%s was failed over to %s already", machine,
                            runner->world.here->name);
+        if (!str_eq(row.state, "protected") && !str_eq(row.state, "initial-copy")
+            && !str_eq(row.state, "failing-over") && !str_eq(row.state, "kept"))
+            return err_set(err, ERR_STATE, 0, "%s is %s at %s: there is nothing to fail over",
+                           machine, row.state, runner->world.here->name);
     }
     return 0;
 }
@@ -299,23 +339,34 @@ static int check_spec(const struct runner_spec *spec, struct err *err)
     case RUN_TEST:
     case RUN_UNPLANNED: break;
     case RUN_PLANNED:
+    case RUN_FAILBACK:
         if (spec->point != 0)
             return err_set(err, ERR_INVALID, 0,
-                           "a planned failover loses nothing: it takes the last point it makes, not"
+                           "a %s loses nothing: it takes the last point it makes, not"
                            " point %" PRIu64 "; hint: --unplanned --point",
+                           spec->kind == RUN_FAILBACK ? "failback" : "planned failover",
                            spec->point);
         break;
     case RUN_CLEANUP:
         if (!spec->plan && spec->of_run == 0)
             return err_set(err, ERR_INVALID, 0, "name the plan or the test run to clean up");
         return 0;
-    case RUN_FAILBACK:
+    case RUN_CHANGE_POINT:
+        if (spec->point == 0)
+            return err_set(err, ERR_INVALID, 0,
+                           "name the point; hint: `muster points NAME` lists what is kept");
+        break;
+    case RUN_COMMIT:
+    case RUN_ROLLBACK:
+        if (spec->point != 0)
+            return err_set(err, ERR_INVALID, 0, "a %s has no point", run_kind_name(spec->kind));
+        break;
     case RUN_DRY:
     case RUN_KIND_COUNT:
         return err_set(err, ERR_UNSUPPORTED, 0, "there are no %s runs in this version",
                        run_kind_name(spec->kind));
     }
-    if (!spec->plan && !spec->document)
+    if (!spec->plan && !spec->document && (!run_is_after(spec->kind) || spec->of_run == 0))
         return err_set(err, ERR_INVALID, 0, "name a plan");
     return 0;
 }
@@ -326,15 +377,17 @@ int run_request_make(struct runner *runner, const struct runner_spec *spec,
     if (check_spec(spec, err) < 0)
         return -1;
     request->kind = spec->kind;
-    if (spec->kind == RUN_CLEANUP) {
-        if (request_cleanup(runner, spec, request, err) < 0
-            || run_tasks(runner, request->document, RUN_CLEANUP, &request->plan, &request->tasks,
-                         err)
+    if (spec->kind == RUN_CLEANUP || run_is_after(spec->kind)) {
+        if ((spec->kind == RUN_CLEANUP ? request_cleanup(runner, spec, request, err)
+                                       : run_request_after(runner, spec, request, err))
+                < 0
+            || run_tasks(runner, request->document, request->source, spec->kind, &request->plan,
+                         &request->tasks, err)
                    < 0)
             return -1;
     } else if (find_document(runner, spec, request, err) < 0
-               || run_tasks(runner, request->document, spec->kind, &request->plan, &request->tasks,
-                            err)
+               || run_tasks(runner, request->document, request->source, spec->kind, &request->plan,
+                            &request->tasks, err)
                       < 0
                || add_machines(runner, spec, request, err) < 0) {
         return -1;
@@ -366,11 +419,15 @@ static json_t *make_inputs(const struct runner *runner, const struct runner_spec
         request->test_inputs ? json_get_str(request->test_inputs, "call", name) : name;
 
     name_machines(request->machines, name);
-    return json_pack("{s:s, s:s, s:s, s:O, s:s, s:I, s:b, s:I, s:s, s:I, s:O}", "name", name,
-                     "site", runner->world.here->name, "call", call, "document", request->document,
-                     "hash", request->plan->hash, "point", (json_int_t)spec->point, "last_delta",
-                     spec->last_delta, "of_run", (json_int_t)request->of_run, "outcome", "",
-                     "finished_ms", (json_int_t)0, "machines", request->machines);
+    json_t *inputs =
+        json_pack("{s:s, s:s, s:s, s:O, s:s, s:I, s:b, s:I, s:s, s:I, s:O}", "name", name, "site",
+                  runner->world.here->name, "call", call, "document", request->document, "hash",
+                  request->plan->hash, "point", (json_int_t)spec->point, "last_delta",
+                  spec->last_delta, "of_run", (json_int_t)request->of_run, "outcome", "",
+                  "finished_ms", (json_int_t)0, "machines", request->machines);
+    if (request->source)
+        (void)json_object_set_new(inputs, "source", json_string(request->source));
+    return inputs;
 }
 
 static int put_row(struct runner *runner, const struct runner_spec *spec,
@@ -418,7 +475,9 @@ int runner_start(struct runner *runner, const struct runner_spec *spec, int64_t 
         return -1;
     *run_list_push(&runner->runs) = run;
     if (run->kind == RUN_CLEANUP)
-        run_move_test(run, RUN_CLEANING, "");
+        run_move_of(run, RUN_CLEANING, "");
+    else if (run_is_after(run->kind))
+        run_after_begun(run);
     else if (run_is_real(run->kind))
         run_set_protections(run, "failing-over");
     log_info("run", "declared run=%s plan=%s kind=%s who=%s steps=%zu", run->name, run->row.plan,

@@ -8,6 +8,7 @@ struct run_request {
     enum run_kind kind;
     char plan_name[PLAN_NAME_BYTES];
     json_t *document;
+    char *source; /* the text of `document` when it is needed; NULL */
     struct plan *plan;
     struct plan_tasks tasks;
     json_t *machines; /* as verb_call has them; "run" only where an earlier run is gone on with */
@@ -15,5 +16,9 @@ struct run_request {
     int64_t of_run;
 };
 void run_request_done(struct run_request *request); /* also for CLEANUP; also after an error */
+/* Of a commit, a rollback, another point: all but the tasks. ERR_NOT_FOUND: no such failover;
+ * ERR_STATE: it is in no state for that (says which, and what to do). */
+int run_request_after(struct runner *runner, const struct runner_spec *spec,
+                      struct run_request *request, struct err *err) MUST_CHECK;
 int run_request_make(struct runner *runner, const struct runner_spec *spec,
                      struct run_request *request, struct err *err) MUST_CHECK;

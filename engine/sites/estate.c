@@ -50,6 +50,7 @@ struct estate *estate_new(const struct estate_config *config)
     estate->receiver_host = (struct receiver_host){estate, receiver_get, receiver_put};
     if (pthread_mutex_init(&estate->lock, NULL) != 0 || pthread_cond_init(&estate->idle, NULL) != 0)
         abort();
+    estate_retiring_load(estate);
     return estate;
 }
 
@@ -73,6 +74,7 @@ void estate_free(struct estate *estate)
     estate_holders_free(&estate->holders);
     estate_machines_free(&estate->machines);
     estate_name_locks_free(&estate->name_locks);
+    estate_retirings_free(&estate->retirings);
     (void)pthread_cond_destroy(&estate->idle);
     (void)pthread_mutex_destroy(&estate->lock);
     explicit_bzero(estate->config.sign_key, sizeof(estate->config.sign_key));

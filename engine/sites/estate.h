@@ -20,6 +20,8 @@ struct estate_config {
     struct scheduler *scheduler; /* borrowed */
     uint8_t sign_key[SIGN_KEY_BYTES];
     json_t *networks; /* recovery networks (config); borrowed, may be NULL */
+    json_t *commands; /* programs that plans may run here (config); borrowed, may be NULL */
+    const char *self; /* the program with command_main (base/command.h); NULL: this one */
     void *ctx;
     /* A link to that peer, for sessions and remote asks. */
     int (*open_link)(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
@@ -50,6 +52,7 @@ char *estate_machine_dir(struct estate *estate, const char *name);
 struct estate_group {
     char group[NAME_MAX_BYTES];
     char peer[NAME_MAX_BYTES];
+    char run[NAME_MAX_BYTES]; /* whose recovered machine is sent; "": our own of that name */
     uint64_t generation;
     int64_t interval_ms;
     uint64_t keep;
@@ -68,15 +71,56 @@ struct estate_mark {
     char held[NAME_MAX_BYTES]; /* name of the run that holds it; "": nobody */
     uint64_t final_point;      /* of a final sync by that run; 0: none */
     uint64_t retired;          /* generation it was promoted to elsewhere; 0: not */
+    char by[NAME_MAX_BYTES];   /* the site that has it since */
+    int64_t since_ms;          /* when we learned of it, wall clock */
+    uint64_t clean;            /* the point beyond which it wrote nothing; 0: not known */
+    uint64_t settled; /* equal to `retired`: the machine's process is gone, its branch kept */
+    uint64_t seal;             /* of its disks when it was retired (estate_seal); 0: not known */
+    uint64_t generation;       /* under which it was given back to us; 0: it was not */
 };
 int estate_mark_read(struct estate *estate, const char *group, struct estate_mark *ret_mark,
                      struct err *err) MUST_CHECK;
 /* May the machine be started here? ERR_FENCED: its group was failed over to another site (says
  * where); ERR_STATE: a failover holds it (names the run). */
 int estate_may_start(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;
-/* Marks each group as retired whose session was fenced: its replica was promoted without us. Called
- * now and then by any thread; `ret_noted` counts those that were not marked before. */
-int estate_note_fenced(struct estate *estate, uint32_t *ret_noted, struct err *err) MUST_CHECK;
+/* The fence (estate_fence.c): `by` has promoted our group to `generation`. Durable mark, nothing is
+ * sent any more, the machine stands still: this much is so when it returns. Asking again is fine.
+ * ERR_STATE: that generation is not above the one we write under. */
+int estate_retire(struct estate *estate, const char *group, const char *by, uint64_t generation,
+                  struct cancel *cancel, struct err *err) MUST_CHECK;
+/* The rest, for a group that is marked: machine stopped, its last writes kept as a branch, its
+ * process ended. `ret_settled` false: somebody else is at it. On an error the machine stays as it is,
+ * paused; estate_fence_show tells why. */
+int estate_fence(struct estate *estate, const char *group, bool *ret_settled, struct cancel *cancel,
+                 struct err *err) MUST_CHECK;
+/* For now and then, any thread: marks each group whose session was fenced (its replica was promoted
+ * without us), and settles what is marked and due for a try. `ret_done` counts what came about. */
+int estate_fence_all(struct estate *estate, uint32_t *ret_done, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
+/* The next estate_fence_all tries it. */
+void estate_fence_retry(struct estate *estate, const char *group);
+struct estate_fence {
+    struct estate_mark mark;
+    char problem[512]; /* why it could not be settled; "" */
+};
+int estate_fence_show(struct estate *estate, const char *group, struct estate_fence *ret_fence,
+                      struct err *err) MUST_CHECK;
+
+/* The other side of it (estate_retiring.c): groups promoted here whose old site has not said yet
+ * that it retired them; durable. */
+struct estate_retiring {
+    char group[NAME_MAX_BYTES];
+    char peer[NAME_MAX_BYTES];
+    char run[NAME_MAX_BYTES];
+    uint64_t generation;
+    int64_t since_ms;
+};
+struct estate_retiring *estate_retiring_list(struct estate *estate, size_t *ret_count);
+/* Asks the old site once; its yes is noted. `ret_asked` false: the promotion did not come about. */
+int estate_retiring_ask(struct estate *estate, const struct estate_retiring *retiring,
+                        bool *ret_asked, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* It said yes, or nobody needs it any more. */
+void estate_retiring_over(struct estate *estate, const char *group);
 /* Those there are; free with free(). */
 struct estate_group *estate_group_list(struct estate *estate, size_t *ret_count);
 /* Borrowed until estate_session_put; NULL when this site does not send that group. */
@@ -108,6 +152,36 @@ int estate_key_read(struct estate *estate, const char *group, struct key *ret_ke
 int estate_key_write(struct estate *estate, const char *group, const struct key *key,
                      struct err *err) MUST_CHECK;
 
+/* This site's own promotion of the group, as manifests. */
+struct estate_promotion {
+    char *tip;     /* the promotion's own */
+    char *first;   /* of the point it chose */
+    json_t *proof; /* of the points between the two, texts: where an older point was chosen */
+};
+void estate_promotion_done(struct estate_promotion *promotion); /* also for CLEANUP */
+/* ERR_STATE: it was not promoted here, or the chosen point is not kept any more. */
+int estate_promotion_get(struct estate *estate, const char *group,
+                         struct estate_promotion *ret_promotion, struct err *err) MUST_CHECK;
+
+/* Another site was promoted: our side becomes its replica. Strings are borrowed. */
+struct estate_follow {
+    const char *group;
+    const char *peer;
+    uint8_t writer_key[SIGN_KEY_BYTES]; /* the peer's public one */
+    uint64_t generation;                /* of the promotion */
+    const char *tip;                    /* the promotion's manifest */
+    const char *first;                  /* manifest of the point that was promoted */
+    const json_t *proof;                /* as in estate_promotion */
+    void *ctx;
+    /* Now and then while disks are read; may be NULL. */
+    void (*progress)(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size);
+};
+/* The machine is stopped here and can be started no more; its disks, or the replica that is here,
+ * take the peer's points from then on. Asking again goes on with what was cut. `ret_note`: what takes
+ * long, and why; written before it begins. Blocks, as long as reading all disks. */
+int estate_follow(struct estate *estate, const struct estate_follow *what, char *ret_note,
+                  size_t note_size, struct cancel *cancel, struct err *err) MUST_CHECK;
+
 /* One lock per machine name: calls of the provider for one machine never overlap. */
 void estate_machine_lock(struct estate *estate, const char *name);
 void estate_machine_unlock(struct estate *estate, const char *name);
@@ -120,6 +194,13 @@ struct clock *estate_clock(struct estate *estate);
  * others, the last is returned. `ret_repaired` counts, always set. */
 int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *cancel,
                   struct err *err) MUST_CHECK;
+
+/* A source over the disks of the machine that run `run` recovered here, for its group's session: its
+ * work folder is sessions/GROUP/work. ERR_NOT_FOUND: no such machine; ERR_BUSY: it is just being
+ * started and not tracked yet; ERR_STATE: it is off. */
+int estate_instance_source(struct estate *estate, const char *run, const char *machine,
+                           uint64_t generation, struct source **ret_source, struct cancel *cancel,
+                           struct err *err) MUST_CHECK;
 
 /* 0 when no recovered machine here reads its disks from the replica of `group`. ERR_STATE: one does,
  * running or not (its run is named); ERR_CORRUPT: a machine's file cannot be read, so nobody knows. */

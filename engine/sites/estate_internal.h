@@ -15,12 +15,20 @@ struct estate_name_lock {
 };
 VEC_DEFINE(estate_name_locks, struct estate_name_lock *)
 
+struct estate_base_reader; /* estate_base.c */
+void estate_base_reader_free(struct estate_base_reader *reader); /* NULL is fine */
+
 struct estate_sender {
     struct estate *estate;
     struct estate_group group;
     struct session *session;
+    struct estate_base_reader *base; /* of the session, or NULL */
+    uint64_t tip_point;              /* of our promotion, or 0 */
     unsigned users; /* between estate_session_get and _put */
     bool leaving;
+    bool fencing;           /* somebody settles it */
+    int64_t fence_retry_ms; /* monotonic */
+    char fence_problem[512];
 };
 VEC_DEFINE(estate_senders, struct estate_sender *)
 
@@ -33,6 +41,7 @@ struct estate_holder {
     bool reopen; /* its writer's key changed */
 };
 VEC_DEFINE(estate_holders, struct estate_holder *)
+VEC_DEFINE(estate_retirings, struct estate_retiring)
 
 struct estate {
     struct estate_config config;
@@ -44,6 +53,7 @@ struct estate {
     struct estate_name_locks name_locks;
     struct estate_senders senders;
     struct estate_holders holders;
+    struct estate_retirings retirings; /* as their files say */
     struct receiver_host receiver_host;
 };
 
@@ -61,9 +71,19 @@ void estate_holder_free(struct estate_holder *holder);
 /* Writes the mark; one that says nothing is removed. */
 int estate_mark_write(struct estate *estate, const char *group, const struct estate_mark *mark,
                       struct err *err) MUST_CHECK;
+/* A promotion of the group is about to raise it to `generation`: its old site is to be retired. */
+int estate_retiring_begin(struct estate *estate, const char *group, const char *run,
+                          uint64_t generation, struct err *err) MUST_CHECK;
+/* Reads the files; those that cannot be read are left out, and logged. */
+void estate_retiring_load(struct estate *estate);
 /* Tells the daemon. */
 void estate_tell(struct estate *estate, const char *group, const char *what, uint64_t generation);
 /* The peer that shares the group with us in either role; false: nobody does. */
 bool estate_shares(struct estate *estate, const char *group, const char *peer);
+/* Notes in `mark`, and durably, what the disks of the stopped machine look like from outside (size,
+ * times, inode): whoever writes them meanwhile is noticed. */
+int estate_seal(struct estate *estate, const char *group, struct estate_mark *mark, struct err *err)
+    MUST_CHECK;
+bool estate_seal_matches(struct estate *estate, const char *group, const struct estate_mark *mark);
 /* Groups held for it, or retired, are not sent. */
 bool estate_mark_stops(const struct estate_mark *mark);

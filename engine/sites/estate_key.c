@@ -2,8 +2,10 @@
 /* Keys and marks, the estate's only files.
  *
  *   keys/GROUP.key       32 raw bytes, mode 0600: what replica and segments are sealed with
- *   sessions/GROUP.mark  JSON {"held": RUN, "final_point": N, "retired": GENERATION}: what a
- *                        failover left here; absent when there is nothing to say */
+ *   sessions/GROUP.mark  JSON {"held": RUN, "final_point": N, "retired": GENERATION, "by": SITE,
+ *                        "since_ms": WALL, "clean": N, "settled": GENERATION, "seal": N,
+ *                        "generation": GENERATION}: what a failover left here; absent when there is
+ *                        nothing to say */
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -79,6 +81,12 @@ int estate_mark_read(struct estate *estate, const char *group, struct estate_mar
     (void)snprintf(mark.held, sizeof(mark.held), "%s", json_get_str(json, "held", ""));
     mark.final_point = json_get_u64(json, "final_point", 0);
     mark.retired = json_get_u64(json, "retired", 0);
+    (void)snprintf(mark.by, sizeof(mark.by), "%s", json_get_str(json, "by", ""));
+    mark.since_ms = (int64_t)json_get_u64(json, "since_ms", 0);
+    mark.clean = json_get_u64(json, "clean", 0);
+    mark.settled = json_get_u64(json, "settled", 0);
+    mark.seal = json_get_u64(json, "seal", 0);
+    mark.generation = json_get_u64(json, "generation", 0);
     *ret_mark = mark;
     return 0;
 }
@@ -89,7 +97,7 @@ int estate_mark_write(struct estate *estate, const char *group, const struct est
     CLEANUP(mem_freep) char *dir = path_join(estate->dir, "sessions");
     CLEANUP(mem_freep) char *path = estate_path(estate, "sessions", group, ".mark");
 
-    if (!estate_mark_stops(mark)) {
+    if (!estate_mark_stops(mark) && mark->generation == 0) {
         if (!fs_exists(path))
             return 0;
         if (fs_real()->unlink(fs_real(), path, err) < 0)
@@ -97,12 +105,51 @@ int estate_mark_write(struct estate *estate, const char *group, const struct est
         return fs_real()->sync_dir(fs_real(), dir, err);
     }
     CLEANUP(json_freep)
-    json_t *json = json_pack("{s:s, s:I, s:I}", "held", mark->held, "final_point",
-                             (json_int_t)mark->final_point, "retired", (json_int_t)mark->retired);
+    json_t *json = json_pack(
+        "{s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "held", mark->held, "final_point",
+        (json_int_t)mark->final_point, "retired", (json_int_t)mark->retired, "by", mark->by,
+        "since_ms", (json_int_t)mark->since_ms, "clean", (json_int_t)mark->clean, "settled",
+        (json_int_t)mark->settled, "seal", (json_int_t)mark->seal, "generation",
+        (json_int_t)mark->generation);
     CLEANUP(mem_freep) char *text = json_text(json);
     if (fs_make_dirs(fs_real(), dir, 0700, err) < 0)
         return -1;
     return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
+}
+
+/* 0: a disk cannot be seen. */
+static uint64_t seal_of(struct estate *estate, const char *group)
+{
+    CLEANUP(machine_done) struct machine machine;
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct sha256 hash;
+    uint64_t seal;
+
+    machine_init(&machine);
+    if (estate_machine_get(estate, group, &machine, NULL) < 0)
+        return 0;
+    VEC_FOREACH(disk, &machine.disks) {
+        struct stat st;
+        if (stat(disk->path, &st) < 0)
+            return 0;
+        str_addf(&text, "%s %ju %ju %jd.%09ld;", disk->path, (uintmax_t)st.st_ino,
+                 (uintmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    }
+    sha256_of(str_text(&text), text.len, &hash);
+    memcpy(&seal, hash.bytes, sizeof(seal));
+    seal &= INT64_MAX; /* JSON's integers have a sign */
+    return seal ? seal : 1;
+}
+
+int estate_seal(struct estate *estate, const char *group, struct estate_mark *mark, struct err *err)
+{
+    mark->seal = seal_of(estate, group);
+    return estate_mark_write(estate, group, mark, err);
+}
+
+bool estate_seal_matches(struct estate *estate, const char *group, const struct estate_mark *mark)
+{
+    return mark->seal != 0 && mark->seal == seal_of(estate, group);
 }
 
 bool estate_mark_stops(const struct estate_mark *mark)
@@ -114,6 +161,7 @@ int estate_may_start(struct estate *estate, const char *machine, struct err *err
 {
     struct estate_mark mark;
     char peer[NAME_MAX_BYTES] = "the other site";
+    char since[32];
 
     if (estate_mark_read(estate, machine, &mark, err) < 0)
         return -1;
@@ -124,9 +172,10 @@ int estate_may_start(struct estate *estate, const char *machine, struct err *err
     estate_unlock(estate);
     if (mark.retired)
         return err_set(err, ERR_FENCED, 0,
-                       "%s was failed over to %s (generation %" PRIu64 "): started here, too, it"
-                       " would be there twice; hint: it runs at %s now",
-                       machine, peer, mark.retired, peer);
+                       "%s was failed over to %s (generation %" PRIu64 "), as is known here since "
+                       "%s: started here, too, it would be there twice; hint: it runs at %s now",
+                       machine, peer, mark.retired, str_time(mark.since_ms, since, sizeof(since)),
+                       peer);
     if (mark.held[0])
         return err_set(err, ERR_STATE, 0,
                        "%s is held for the failover %s; hint: let that run end, or cancel it at %s",

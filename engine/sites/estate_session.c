@@ -3,7 +3,8 @@
  * source, its link and its machines' definitions. */
 #include "base/fs.h"
 #include "base/mem.h"
-#include "sites/estate_internal.h"
+#include "sites/estate_base.h"
+#include "sites/site_local.h"
 
 #include <stdlib.h>
 
@@ -20,32 +21,34 @@ void estate_sender_free(struct estate_sender *sender)
     if (sender->session && sender->estate->config.scheduler)
         scheduler_remove(sender->estate->config.scheduler, sender->session);
     session_close(sender->session);
+    estate_base_reader_free(sender->base);
     free(sender);
 }
 
 /* --- What a session asks -------------------------------------------------------------------- */
 
+/* The machine whose disks are sent, as it runs here. */
+static int seat_get(struct estate_sender *sender, struct site_seat *ret_seat, struct err *err)
+{
+    return site_seat_get(sender->estate, sender->group.group, sender->group.run, ret_seat, err);
+}
+
 static int open_source(void *ctx, struct source **ret_source, struct cancel *cancel,
                        struct err *err)
 {
-    const struct estate_sender *sender = ctx;
+    struct estate_sender *sender = ctx;
     struct estate *estate = sender->estate;
     struct provider *provider = estate->config.provider;
     const char *group = sender->group.group;
-    CLEANUP(machine_done) struct machine machine;
-    CLEANUP(mem_freep) char *run_dir = estate_machine_dir(estate, group);
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
     CLEANUP(mem_freep) char *work_dir = estate_path(estate, "sessions", group, "/work");
 
-    machine_init(&machine);
-    if (estate_machine_get(estate, group, &machine, err) < 0)
+    if (seat_get(sender, &seat, err) < 0 || fs_make_dirs(fs_real(), work_dir, 0700, err) < 0)
         return -1;
-    if (fs_make_dirs(fs_real(), work_dir, 0700, err) < 0)
-        return -1;
-    struct provider_instance instance = {.machine = &machine, .run_dir = run_dir, .netns = ""};
-    estate_machine_lock(estate, group);
-    int rc = provider->open_source(provider, &instance, group, sender->group.generation, work_dir,
+    estate_machine_lock(estate, seat.lock);
+    int rc = provider->open_source(provider, &seat.view, group, sender->group.generation, work_dir,
                                    ret_source, cancel, err);
-    estate_machine_unlock(estate, group);
+    estate_machine_unlock(estate, seat.lock);
     return rc;
 }
 
@@ -59,14 +62,14 @@ static int open_link(void *ctx, struct link **ret_link, struct cancel *cancel, s
 
 static json_t *machines(void *ctx)
 {
-    const struct estate_sender *sender = ctx;
-    CLEANUP(machine_done) struct machine machine;
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
     json_t *json = json_object();
 
-    machine_init(&machine);
-    if (estate_machine_get(sender->estate, sender->group.group, &machine, NULL) == 0) {
-        machine_make_portable(&machine);
-        (void)json_object_set_new(json, machine.name, machine_to_json(&machine));
+    if (seat_get(ctx, &seat, NULL) == 0) {
+        struct machine *machine = seat.view.machine == &seat.machine ? &seat.machine
+                                                                     : &seat.instance.machine;
+        machine_make_portable(machine);
+        (void)json_object_set_new(json, machine->name, machine_to_json(machine));
     }
     return json;
 }
@@ -93,8 +96,10 @@ static int open_session(struct estate *estate, struct estate_sender *sender, str
     (void)snprintf(config.peer, sizeof(config.peer), "%s", sender->group.peer);
     memcpy(config.sign_key, estate->config.sign_key, sizeof(config.sign_key));
     if (estate_mark_read(estate, sender->group.group, &mark, err) < 0
+        || estate_base_find(sender, &config, err) < 0
         || estate_key_read(estate, sender->group.group, &config.group_key, err) < 0)
         return -1;
+    sender->tip_point = config.tip.point;
     config.dir = estate_path(estate, "sessions", sender->group.group, "");
     int rc = fs_make_dirs(fs_real(), config.dir, 0700, err);
     if (rc < 0)
@@ -115,6 +120,7 @@ static bool change_group(struct estate *estate, const struct estate_group *group
     struct estate_sender *sender = estate_find_sender(estate, group->group);
     bool same = sender && sender->group.generation == group->generation
                 && str_eq(sender->group.peer, group->peer)
+                && str_eq(sender->group.run, group->run)
                 && sender->group.compression == group->compression;
     if (same) {
         sender->group = *group;
@@ -135,6 +141,7 @@ int estate_group_add(struct estate *estate, const struct estate_group *group, st
     sender->estate = estate;
     sender->group = *group;
     if (open_session(estate, sender, err) < 0) {
+        estate_base_reader_free(sender->base);
         free(sender);
         return err_wrap(err, "session of %s", group->group);
     }

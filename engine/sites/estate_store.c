@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The replicas this site holds: opened when first needed, one user at a time, closed when a call
  * failed in a way that only opening (which recovers) mends. */
+#include "base/fs.h"
 #include "base/mem.h"
-#include "sites/estate_internal.h"
+#include "sites/estate_base.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 struct estate_holder *estate_find_holder(struct estate *estate, const char *group)
@@ -84,13 +86,24 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
                       struct store **ret_store, struct err *err)
 {
     CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, replica->group);
+    CLEANUP(mem_freep) char *run_dir = path_join(estate->dir, "heads");
     struct store_dir_config config = {
         .fs = fs_real(),
         .clock = estate->config.clock,
         .dir = dir,
         .group = replica->group,
+        .run_dir = run_dir,
     };
 
+    uint64_t generation = 0;
+
+    int given_up = estate_base_look(estate, replica->group, &generation, err);
+    if (given_up > 0)
+        return err_set(err, ERR_STATE, 0,
+                       "it was given up: %s runs on its disks again since generation %" PRIu64,
+                       replica->group, generation);
+    if (given_up < 0)
+        return -1;
     if (estate_key_read(estate, replica->group, &config.group_key, err) < 0) {
         if (err->code != ERR_NOT_FOUND)
             return -1;

@@ -42,9 +42,22 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "group.hold"       * {group, run}               -> {}       no more cycles: session paused; it
  *                                                               lasts over a restart
  *   "group.release"    * {group, run}               -> {}       undoes hold; another run's: nothing
- *   "group.retire"     * {group, run, generation}   -> {}       machine stopped; this side is the
- *                                                               old one, for good
+ *   "group.retire"     * {group, run, generation}   -> {settled, problem}  this side is the old one,
+ *                                                               for good: its machine stands still,
+ *                                                               and is gone with its branch kept
+ *                                                               when settled
+ *   "group.branches"   * {group}                    -> {branches: [...]}  as branch_list
+ *   "group.return"     * {group, run, generation, start} -> {}  it is the writer again, under that
+ *                                                      generation; the machine is started if asked
  *  either side
+ *   "command.start"    * {group, run, id, program, args, env, within_ms} -> {}  runs a program that
+ *                                                      the site's config allows; once per (run,
+ *                                                      id), whatever became of it
+ *   "command.observe"  * {group, run, id}           -> {state: none | running | ended | lost,
+ *                                                      exit_status, signal, timed_out, stopped,
+ *                                                      why, started_ms, ended_ms, output_bytes,
+ *                                                      dropped_bytes, output, folder}
+ *   "command.stop"     * {group, run, id}           -> {}       has ended, and never begins
  *   "group.observe"    * {group, run, point}        -> source:  {role, state, generation, held,
  *                                                      final_point, retired, durable_point, ...}
  *                                                      replica: {role, state, generation, pinned,
@@ -60,7 +73,9 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      (0: all), some 1000 at a time
  *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest
  *   "group.unpin"        {group, run}               -> {}
- *   "group.promote"      {group, point, run, expected} -> {generation, point}
+ *   "group.promote"      {group, point, run, expected, yield} -> {generation, point}  `yield`: for
+ *                                                      the other side, which gets it back
+ *   "group.reprotect"    {group, run, accept_branch} -> {}   asks this site's daemon for that job
  *   "net.create"         {run}                      -> {netns}  the test's isolated network
  *   "net.observe"        {run}                      -> {netns, exists, complete}
  *   "net.remove"         {run}                      -> {}
@@ -68,12 +83,38 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      a point: the one that is there, as it is
  *   "instance.shutdown"  {machine, run, within_ms}   -> {}       guest off, process kept
  *   "instance.stop"      {machine, run}              -> {}       process and server gone; the
- *                                                      overlay stays
+ *                                                      overlay stays, and what changed is noted
+ *   "instance.stream"    {machine, run, rate}        -> {}       its disks become its own, while
+ *                                                      it works: from then on it needs neither
+ *                                                      the point nor the replica. Waits until they
+ *                                                      are; the work goes on when the wait is ended.
+ *                                                      `rate`: bytes per second and disk, 0: no
+ *                                                      limit. ERR_SPACE: with the numbers
+ *   "instance.stream-stop" {machine, run}            -> {}       ends that work where it is; asked
+ *                                                      again it goes on from there
  *   "instance.observe"   {machine, run, test}       -> {state, exists, and when it was started:
- *                                                      run_dir, netns, definition}
+ *                                                      run_dir, netns, definition, own, committed,
+ *                                                      armed, streamed, stream}
+ *                                                      `streamed`: all its disks are its own;
+ *                                                      `stream`: {done, total} bytes, null: not
+ *                                                      begun, or the machine is off
+ *                                                      `armed`: {generation, serial, base}, the
+ *                                                      map that was opened before its first
+ *                                                      instruction, null: none. `base`: it had
+ *                                                      then all that differs from the point
  *   "instance.remove"    {machine, run, test}       -> {}       machine, server and overlay gone
+ *   "instance.commit"    {machine, run}              -> {own}    final; `own`: on its own disks again
  *   "instance.leftovers" {run}                      -> {left: [text]}
- *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  machine "": `address`
+ *   "guest.network"      {machine, run, test, nic, addresses, gateways, dns, id} -> {mac, interface,
+ *                                                      ipv4, ipv6, holds, text, before}  a card of
+ *                                                      the guest (nic: 1.. or MAC), whether it is
+ *                                                      so; `before` if guest.assign kept it
+ *   "guest.assign"       {machine, run, test, nic, addresses, gateways, dns, id} -> {the same}
+ *                                                      makes it so; keeps what was there before,
+ *                                                      the first time for that id
+ *   "guest.restore"      {machine, run, test, id}   -> {}       what was there before `id`
+ *   "probe.tcp"          {machine, run, test, address, port} -> {answer}  `address`, or "" for
+ *                                                      the one that the machine begins with
  *   "probe.agent"        {machine, run, test}       -> {answer}
  *   "probe.console"      {machine, run, test, text} -> {answer}
  */

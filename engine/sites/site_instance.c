@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Recovered machines, one folder each, named after run and machine:
  *
- *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, point,
- *                                        netns, definition}; written before anything starts
+ *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, own,
+ *                                        committed, point, netns, definition}; written before anything starts
  *                        /DISK.qcow2     the overlay above the served point
+ *                        /armed.json ... how its writes are tracked (site_instance_arm.c)
  *                        /...            the provider's: sockets, pid files, console.log
  */
 #include "base/fault.h"
@@ -38,6 +39,7 @@ void site_instance_done(struct site_instance *instance)
     machine_done(&instance->machine);
     provider_served_disks_free(&instance->served);
     free(instance->dir);
+    free(instance->run_dir);
     memset(instance, 0, sizeof(*instance));
 }
 
@@ -45,10 +47,10 @@ struct provider_instance site_instance_view(const struct site_instance *instance
 {
     return (struct provider_instance){
         .machine = &instance->machine,
-        .run_dir = instance->dir,
+        .run_dir = instance->run_dir,
         .netns = instance->netns,
         .isolated = instance->test,
-        .served = &instance->served,
+        .served = instance->own ? NULL : &instance->served,
     };
 }
 
@@ -59,6 +61,10 @@ static int add_served(struct estate *estate, struct site_instance *instance, str
     CLEANUP(mem_freep) char *replica_dir = estate_replica_dir(estate, instance->group);
     CLEANUP(mem_freep) char *key_path = estate_key_path(estate, instance->group);
 
+    instance->run_dir = instance->own ? estate_machine_dir(estate, instance->name)
+                                      : mem_strdup(instance->dir);
+    if (instance->own)
+        return 0;
     VEC_FOREACH(disk, &instance->machine.disks) {
         struct provider_served_disk *served = provider_served_disks_push(&instance->served);
         int most = (int)sizeof(served->overlay);
@@ -92,9 +98,12 @@ static int parse(const json_t *json, struct site_instance *instance, struct err 
     (void)snprintf(instance->group, sizeof(instance->group), "%s", group);
     (void)snprintf(instance->netns, sizeof(instance->netns), "%s", json_get_str(json, "netns", ""));
     instance->test = json_get_bool(json, "test", true);
+    instance->own = json_get_bool(json, "own", false);
+    instance->committed = json_get_bool(json, "committed", false);
     if (machine_from_json(definition, &instance->machine, err) < 0)
         return -1;
-    machine_make_portable(&instance->machine);
+    if (!instance->own)
+        machine_make_portable(&instance->machine);
     return 0;
 }
 
@@ -114,20 +123,20 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
         return -1;
     }
     if (json_parse(str_text(&text), text.len, &json, err) < 0 || parse(json, &instance, err) < 0
-        || add_served(estate, &instance, err) < 0)
+        || add_served(estate, &instance, err) < 0 || site_stream_load(&instance, err) < 0)
         return err_wrap(err, "%s", path);
     *ret_instance = instance;
     memset(&instance, 0, sizeof(instance));
     return 0;
 }
 
-static int save(const struct site_instance *instance, struct err *err)
+int site_instance_save(const struct site_instance *instance, struct err *err)
 {
     CLEANUP(mem_freep) char *path = path_join(instance->dir, FILE_NAME);
     CLEANUP(json_freep)
-    json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:o}", "run", instance->run, "machine",
-                             instance->name, "group", instance->group, "test", instance->test,
-                             "point", (json_int_t)instance->point, "netns", instance->netns,
+    json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:s, s:o}", "run", instance->run,
+                             "machine", instance->name, "group", instance->group, "test",
+                             instance->test, "own", instance->own, "committed", instance->committed, "point", (json_int_t)instance->point, "netns", instance->netns,
                              "definition", machine_to_json(&instance->machine));
     CLEANUP(mem_freep) char *text = json_text(json);
 
@@ -192,11 +201,15 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
     if (instance->test)
         site_netns_name(estate, run, instance->netns);
     instance->dir = site_instance_dir(estate, run, machine);
-    if (read_definition(estate, instance, &instance->machine, err) < 0)
+    if (!instance->test && site_own_look(estate, instance->group, &instance->own, err) < 0)
         return -1;
-    if (!instance->test)
+    if ((instance->own ? estate_machine_get(estate, instance->name, &instance->machine, err)
+                       : read_definition(estate, instance, &instance->machine, err))
+        < 0)
+        return -1;
+    if (!instance->test && !instance->own)
         map_networks(estate, &instance->machine);
-    return save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
+    return site_instance_save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
 }
 
 /* --- The asks ------------------------------------------------------------------------------- */
@@ -217,38 +230,25 @@ static int named_get(const json_t *args, struct named *ret_named, struct err *er
     return 0;
 }
 
-static int bring_up(struct provider *provider, const struct provider_instance *view,
-                    struct cancel *cancel, struct err *err)
+static json_t *armed_json(const struct site_instance *instance)
 {
-    enum instance_state state;
-    uint32_t repaired;
+    struct site_armed armed;
+    struct err none = ERR_EMPTY;
 
-    if (provider->observe(provider, view, &state, cancel, err) < 0)
-        return -1;
-    switch (state) {
-    case INSTANCE_RUNNING: return 0;
-    case INSTANCE_PAUSED: return provider->resume(provider, view, cancel, err);
-    case INSTANCE_IO_ERROR: return provider->repair(provider, view, &repaired, cancel, err);
-    case INSTANCE_SHUTDOWN:
-        if (provider->stop(provider, view, cancel, err) < 0)
-            return -1;
-        break;
-    case INSTANCE_OFF: break;
-    }
-    /* The real one starts paused: tracking of its writes is armed before its first instruction. */
-    bool paused = !view->isolated;
-    if (provider->start(provider, view, paused, cancel, err) < 0)
-        return -1;
-    CRASH_POINT("instance.started");
-    return paused ? provider->resume(provider, view, cancel, err) : 0;
+    if (site_armed_read(instance, &armed, &none) < 0 || !armed.armed)
+        return json_null();
+    return json_pack("{s:I, s:I, s:b}", "generation", (json_int_t)armed.generation, "serial",
+                     (json_int_t)armed.serial, "base", armed.base);
 }
 
 /* What whoever started it keeps of it. */
 static json_t *known_json(const struct site_instance *instance, enum instance_state state)
 {
-    return json_pack("{s:s, s:b, s:s, s:s, s:o}", "state", instance_state_name(state), "exists", 1,
-                     "run_dir", instance->dir, "netns", instance->netns, "definition",
-                     machine_to_json(&instance->machine));
+    return json_pack("{s:s, s:b, s:b, s:b, s:s, s:s, s:o, s:o}", "state",
+                     instance_state_name(state), "exists", 1, "own", instance->own, "committed",
+                     instance->committed, "run_dir", instance->run_dir, "netns", instance->netns,
+                     "definition", machine_to_json(&instance->machine), "armed",
+                     armed_json(instance));
 }
 
 /* Its views need what the store makes when it is first opened after the host's start. A store that
@@ -283,31 +283,14 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
     }
     if (rc == 0) {
         struct provider_instance view = site_instance_view(&instance);
-        touch_store(estate, instance.group);
-        rc = bring_up(estate_provider(estate), &view, cancel, err);
-    }
-    estate_machine_unlock(estate, named.lock);
-    return rc;
-}
-
-typedef int instance_fn(struct provider *provider, const struct provider_instance *view,
-                        struct cancel *cancel, struct err *err);
-
-/* Runs the function on one that is there, with its lock held. */
-static int with_instance(struct estate *estate, const json_t *args, instance_fn *fn,
-                         struct cancel *cancel, struct err *err)
-{
-    CLEANUP(site_instance_done) struct site_instance instance = {0};
-    struct named named;
-
-    machine_init(&instance.machine);
-    if (named_get(args, &named, err) < 0)
-        return -1;
-    estate_machine_lock(estate, named.lock);
-    int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
-    if (rc == 0) {
-        struct provider_instance view = site_instance_view(&instance);
-        rc = fn(estate_provider(estate), &view, cancel, err);
+        if (instance.own) {
+            estate_machine_lock(estate, instance.name);
+            rc = site_own_start(estate, &instance, &view, cancel, err);
+            estate_machine_unlock(estate, instance.name);
+        } else {
+            touch_store(estate, instance.group);
+            rc = site_instance_bring_up(estate, &instance, cancel, err);
+        }
     }
     estate_machine_unlock(estate, named.lock);
     return rc;
@@ -335,8 +318,23 @@ int ask_instance_shutdown(struct estate *estate, const json_t *args, json_t **re
 int ask_instance_stop(struct estate *estate, const json_t *args, json_t **ret_result,
                       struct cancel *cancel, struct err *err)
 {
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct named named;
+
     (void)ret_result;
-    return with_instance(estate, args, estate_provider(estate)->stop, cancel, err);
+    machine_init(&instance.machine);
+    if (named_get(args, &named, err) < 0)
+        return -1;
+    estate_machine_lock(estate, named.lock);
+    int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
+    if (rc == 0 && instance.own) {
+        struct provider_instance view = site_instance_view(&instance);
+        rc = estate_provider(estate)->stop(estate_provider(estate), &view, cancel, err);
+    } else if (rc == 0) {
+        rc = site_instance_end(estate, &instance, cancel, err);
+    }
+    estate_machine_unlock(estate, named.lock);
+    return rc;
 }
 
 int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret_result,
@@ -355,15 +353,19 @@ int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret
         if (err->code != ERR_NOT_FOUND)
             return -1;
         err_clear(err);
-        *ret_result =
-            json_pack("{s:s, s:b}", "state", instance_state_name(state), "exists", fs_exists(dir));
+        bool own = false;
+        if (!json_get_bool(args, "test", true)
+            && site_own_back(estate, named.machine, &own, err) < 0)
+            return -1;
+        *ret_result = json_pack("{s:s, s:b, s:b, s:b}", "state", instance_state_name(state),
+                                "exists", fs_exists(dir), "own", own, "committed", own);
         return 0;
     }
     struct provider_instance view = site_instance_view(&instance);
     if (provider->observe(provider, &view, &state, cancel, err) < 0)
         return -1;
     *ret_result = known_json(&instance, state);
-    return 0;
+    return site_stream_observe(estate, &instance, state, *ret_result, cancel, err);
 }
 
 /* The machine ends before its folder goes: cut in between, the next try removes the rest. */
@@ -416,9 +418,32 @@ int site_instance_each(struct estate *estate, site_instance_fn *fn, void *ctx, s
 
 /* --- Whose disks they are ------------------------------------------------------------------- */
 
+struct unused {
+    struct estate *estate;
+    const char *group;
+};
+
+/* One whose disks are all its own, once and for all. */
+static bool needs_no_point(struct estate *estate, const json_t *json)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct err none = ERR_EMPTY;
+
+    machine_init(&instance.machine);
+    if (site_instance_load(estate, json_get_str(json, "run", ""), json_get_str(json, "machine", ""),
+                           &instance, &none)
+        < 0)
+        return false;
+    VEC_FOREACH(disk, &instance.served)
+        if (!disk->own)
+            return false;
+    return true;
+}
+
 static int check_other(void *ctx, const char *name, const char *dir, struct err *err)
 {
-    const char *group = ctx;
+    const struct unused *unused = ctx;
+    const char *group = unused->group;
     CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
     CLEANUP(str_free) struct str text = STR_EMPTY;
     CLEANUP(json_freep) json_t *json = NULL;
@@ -432,7 +457,8 @@ static int check_other(void *ctx, const char *name, const char *dir, struct err 
     }
     if (json_parse(str_text(&text), text.len, &json, err) < 0)
         return err_wrap(err, "%s", path);
-    if (!str_eq(json_get_str(json, "group", ""), group))
+    if (!str_eq(json_get_str(json, "group", ""), group) || json_get_bool(json, "own", false)
+        || needs_no_point(unused->estate, json))
         return 0;
     return err_set(err, ERR_STATE, 0,
                    "the replica of %s is in use: run %s started %s from it (%s)%s", group,
@@ -443,9 +469,9 @@ static int check_other(void *ctx, const char *name, const char *dir, struct err 
 
 int estate_check_unused(struct estate *estate, const char *group, struct err *err)
 {
-    CLEANUP(mem_freep) char *name = mem_strdup(group);
+    struct unused unused = {estate, group};
 
-    return site_instance_each(estate, check_other, name, err);
+    return site_instance_each(estate, check_other, &unused, err);
 }
 
 /* --- Repair --------------------------------------------------------------------------------- */
@@ -472,11 +498,15 @@ static int repair_one(struct estate *estate, const char *dir, uint32_t *repaired
     if (json_parse(str_text(&text), text.len, &json, err) < 0 || parse(json, &instance, err) < 0
         || add_served(estate, &instance, err) < 0)
         return err_wrap(err, "%s", path);
+    if (instance.own)
+        return 0; /* nothing is served to it */
     (void)snprintf(lock, sizeof(lock), "%s-%s", instance.run, instance.name);
     struct provider_instance view = site_instance_view(&instance);
     estate_machine_lock(estate, lock);
     /* It may have been removed while we waited for the lock. */
-    int rc = fs_exists(path) ? provider->repair(provider, &view, &count, cancel, err) : 0;
+    int rc = 0;
+    if (fs_exists(path) && (rc = site_stream_load(&instance, err)) == 0)
+        rc = provider->repair(provider, &view, &count, cancel, err);
     estate_machine_unlock(estate, lock);
     *repaired += count;
     return rc < 0 ? err_wrap(err, "%s", dir) : 0;

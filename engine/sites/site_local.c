@@ -20,20 +20,32 @@ static const struct site_ask_row table[] = {
     {"group.hold", ask_group_hold, true},
     {"group.release", ask_group_release, true},
     {"group.retire", ask_group_retire, true},
+    {"group.branches", ask_group_branches, true},
     {"group.observe", ask_group_observe, true},
     {"group.points", ask_group_points, true},
+    {"group.return", ask_group_return, true},
+    {"group.reprotect", ask_group_reprotect, false},
     {"group.pin", ask_group_pin, false},
     {"group.unpin", ask_group_unpin, false},
     {"group.promote", ask_group_promote, false},
+    {"command.start", ask_command_start, true},
+    {"command.observe", ask_command_observe, true},
+    {"command.stop", ask_command_stop, true},
     {"net.create", ask_net_create, false},
     {"net.observe", ask_net_observe, false},
     {"net.remove", ask_net_remove, false},
     {"instance.start", ask_instance_start, false},
     {"instance.shutdown", ask_instance_shutdown, false},
     {"instance.stop", ask_instance_stop, false},
+    {"instance.stream", ask_instance_stream, false},
+    {"instance.stream-stop", ask_instance_stream_stop, false},
     {"instance.observe", ask_instance_observe, false},
+    {"instance.commit", ask_instance_commit, false},
     {"instance.remove", ask_instance_remove, false},
     {"instance.leftovers", ask_instance_leftovers, false},
+    {"guest.network", ask_guest_network, false},
+    {"guest.assign", ask_guest_assign, false},
+    {"guest.restore", ask_guest_restore, false},
     {"probe.tcp", ask_probe_tcp, false},
     {"probe.agent", ask_probe_agent, false},
     {"probe.console", ask_probe_console, false},
@@ -68,7 +80,7 @@ struct site_local {
 /* Names become parts of paths: nothing else may. */
 static int check_names(const char *what, const json_t *args, struct err *err)
 {
-    static const char *const keys[] = {"machine", "group", "run"};
+    static const char *const keys[] = {"machine", "group", "run", "id"};
 
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
         const json_t *value = json_object_get(args, keys[i]);

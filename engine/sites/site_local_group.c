@@ -2,6 +2,7 @@
 /* What is asked about a group on either side, and of the replica on the recovery side. Ages are the
  * larger of what the writer's clock and our own say: never better than the truth when they agree. */
 #include "base/mem.h"
+#include "sites/estate_base.h"
 #include "sites/site_local.h"
 
 #include <inttypes.h>
@@ -94,13 +95,18 @@ static int observe_session(struct estate *estate, const char *group, struct sess
     if (estate_mark_read(estate, group, &mark, err) < 0)
         return -1;
     session_status(session, status);
+    estate_lock(estate);
+    const struct estate_sender *sender = estate_find_sender(estate, group);
+    uint64_t tip = sender ? sender->tip_point : 0;
+    estate_unlock(estate);
     *ret_result = json_pack(
-        "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "role", "source", "state",
+        "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}", "role", "source", "state",
         session_state_name(status->state), "generation", (json_int_t)status->generation, "held",
         mark.held, "final_point", (json_int_t)mark.final_point, "retired", (json_int_t)mark.retired,
         "durable_point", (json_int_t)status->durable_point, "durable_cut_ms",
         (json_int_t)status->durable_cut_ms, "applied_point", (json_int_t)status->applied_point,
-        "applied_cut_ms", (json_int_t)status->applied_cut_ms, "error", status->error.text);
+        "applied_cut_ms", (json_int_t)status->applied_cut_ms, "error", status->error.text,
+        "tip_point", (json_int_t)tip);
     return 0;
 }
 
@@ -119,6 +125,10 @@ int ask_group_observe(struct estate *estate, const json_t *args, json_t **ret_re
         estate_session_put(estate, group);
         return rc;
     }
+    uint64_t generation;
+    int own = estate_base_look(estate, group, &generation, err);
+    if (own != 0)
+        return own < 0 ? -1 : estate_base_observe(estate, group, ret_result, err);
     if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
     int rc = replica_json(estate, store, args, ret_result, err);
@@ -273,11 +283,26 @@ int ask_group_promote(struct estate *estate, const json_t *args, json_t **ret_re
     struct store *store;
 
     if (json_need_str(args, "group", "ask", &group, err) < 0
-        || json_need_str(args, "run", "ask", &run, err) < 0
-        || estate_store_get(estate, group, &store, err) < 0)
+        || json_need_str(args, "run", "ask", &run, err) < 0)
+        return -1;
+    /* For the other side, it must not be retired by it. */
+    bool yield = json_get_bool(args, "yield", false);
+    if (yield)
+        estate_retiring_over(estate, group);
+    else if (estate_retiring_begin(estate, group, run, json_get_u64(args, "expected", 0) + 1, err)
+             < 0)
+        return -1;
+    if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
     int rc = promote(estate, store, args, run, ret_result, cancel, err);
+    bool own = store_dir_has_own_disks(store);
+    if (rc < 0 && err->code == ERR_NOT_FOUND)
+        estate_retiring_over(estate, group); /* nothing was changed: nobody is to be retired */
     estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
+    /* What an earlier failover away from here left is over. A machine's own disks are the replica's
+     * until it is started on them. */
+    if (rc == 0 && !own)
+        rc = estate_mark_write(estate, group, &(struct estate_mark){0}, err);
     if (rc == 0)
         estate_tell(estate, group, "promoted", json_get_u64(*ret_result, "generation", 0));
     return rc;

@@ -4,6 +4,7 @@
  * mark and does the rest. */
 #include "base/fault.h"
 #include "base/mem.h"
+#include "sites/estate_base.h"
 #include "sites/site_local.h"
 
 #include <inttypes.h>
@@ -11,35 +12,19 @@
 
 /* --- The machine itself --------------------------------------------------------------------- */
 
-struct own {
-    struct machine machine;
-    char *dir;
-};
-
-static void own_done(struct own *own)
-{
-    machine_done(&own->machine);
-    free(own->dir);
-}
-
-static struct provider_instance own_view(const struct own *own)
-{
-    return (struct provider_instance){.machine = &own->machine, .run_dir = own->dir, .netns = ""};
-}
-
-static int own_get(struct estate *estate, const json_t *args, struct own *ret_own, struct err *err)
+static int seat_of(struct estate *estate, const json_t *args, struct site_seat *seat,
+                   struct err *err)
 {
     const char *name;
+    char run[NAME_MAX_BYTES];
 
     if (json_need_str(args, "machine", "ask", &name, err) < 0)
         return -1;
-    if (estate_machine_get(estate, name, &ret_own->machine, err) < 0)
-        return -1;
-    ret_own->dir = estate_machine_dir(estate, name);
-    return 0;
+    estate_seat_run(estate, name, run);
+    return site_seat_get(estate, name, run, seat, err);
 }
 
-typedef int own_fn(struct provider *provider, const struct provider_instance *instance,
+typedef int seat_fn(struct provider *provider, const struct provider_instance *instance,
                    struct cancel *cancel, struct err *err);
 
 /* The machine was started or stopped: replication looks at its disks anew, and at once. */
@@ -57,28 +42,26 @@ static void tell_session(struct estate *estate, const char *group)
 
 /* Runs what starts or ends a machine's process, with its lock held: its session learns of it, but not
  * when nothing changed, since disks that nothing tracks are compared as a whole then. */
-static int change_own(struct estate *estate, const json_t *args, own_fn *fn, struct cancel *cancel,
-                      struct err *err)
+static int change_seat(struct estate *estate, const json_t *args, seat_fn *fn,
+                       struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
-    CLEANUP(own_done) struct own own = {0};
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
     enum instance_state before;
     enum instance_state after;
     struct err unseen = ERR_EMPTY;
 
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
+    if (seat_of(estate, args, &seat, err) < 0)
         return -1;
-    struct provider_instance view = own_view(&own);
-    estate_machine_lock(estate, own.machine.name);
-    int rc = provider->observe(provider, &view, &before, cancel, err);
+    estate_machine_lock(estate, seat.lock);
+    int rc = provider->observe(provider, &seat.view, &before, cancel, err);
     if (rc == 0)
-        rc = fn(provider, &view, cancel, err);
-    bool same = rc == 0 && provider->observe(provider, &view, &after, cancel, &unseen) == 0
+        rc = fn(provider, &seat.view, cancel, err);
+    bool same = rc == 0 && provider->observe(provider, &seat.view, &after, cancel, &unseen) == 0
                 && after == before;
-    estate_machine_unlock(estate, own.machine.name);
+    estate_machine_unlock(estate, seat.lock);
     if (!same)
-        tell_session(estate, own.machine.name);
+        tell_session(estate, json_get_str(args, "machine", ""));
     return rc;
 }
 
@@ -86,14 +69,11 @@ int ask_machine_observe(struct estate *estate, const json_t *args, json_t **ret_
                         struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
-    CLEANUP(own_done) struct own own = {0};
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
     enum instance_state state;
 
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
-        return -1;
-    struct provider_instance view = own_view(&own);
-    if (provider->observe(provider, &view, &state, cancel, err) < 0)
+    if (seat_of(estate, args, &seat, err) < 0
+        || provider->observe(provider, &seat.view, &state, cancel, err) < 0)
         return -1;
     *ret_result = json_pack("{s:s}", "state", instance_state_name(state));
     return 0;
@@ -105,15 +85,12 @@ int ask_machine_shutdown(struct estate *estate, const json_t *args, json_t **ret
     int64_t within = (int64_t)json_get_u64(args, "within_ms", INT64_MAX);
     CLEANUP(cancel_freep)
     struct cancel *limit = cancel_new(estate_clock(estate), cancel, within);
-
-    CLEANUP(own_done) struct own own = {0};
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
 
     (void)ret_result;
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
+    if (seat_of(estate, args, &seat, err) < 0)
         return -1;
-    struct provider_instance view = own_view(&own);
-    return site_shutdown(estate, &view, own.machine.name, limit, err);
+    return site_shutdown(estate, &seat.view, seat.lock, limit, err);
 }
 
 /* A process whose guest is shut down cannot be used again: it ends, a new one starts. Its maps are
@@ -139,13 +116,43 @@ static int start(struct provider *provider, const struct provider_instance *inst
     return provider->start(provider, instance, false, cancel, err);
 }
 
+/* For the first time since it came back: what it writes is known from its first instruction. */
+static int start_armed(struct estate *estate, const char *name, struct cancel *cancel,
+                       struct err *err)
+{
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
+
+    if (site_seat_get(estate, name, "", &seat, err) < 0)
+        return -1;
+    estate_machine_lock(estate, seat.lock);
+    int rc = site_own_arm_start(estate, name, &seat.view, cancel, err);
+    estate_machine_unlock(estate, seat.lock);
+    tell_session(estate, name);
+    return rc;
+}
+
 int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_result,
                       struct cancel *cancel, struct err *err)
 {
     (void)ret_result;
-    if (estate_may_start(estate, json_get_str(args, "machine", ""), err) < 0)
+    const char *name = json_get_str(args, "machine", "");
+    char run[NAME_MAX_BYTES];
+
+    if (estate_may_start(estate, name, err) < 0)
         return -1;
-    return change_own(estate, args, start, cancel, err);
+    estate_seat_run(estate, name, run);
+    if (!*run) {
+        bool unarmed = false;
+        if (estate_base_unarmed(estate, name, &unarmed, err) < 0)
+            return -1;
+        return unarmed ? start_armed(estate, name, cancel, err)
+                       : change_seat(estate, args, start, cancel, err);
+    }
+    CLEANUP(json_freep)
+    json_t *recovered = json_pack("{s:s, s:s, s:b}", "machine", name, "run", run, "test", 0);
+    int rc = ask_instance_start(estate, recovered, NULL, cancel, err);
+    tell_session(estate, name);
+    return rc;
 }
 
 static int stop(struct provider *provider, const struct provider_instance *instance,
@@ -158,7 +165,7 @@ int ask_machine_stop(struct estate *estate, const json_t *args, json_t **ret_res
                      struct cancel *cancel, struct err *err)
 {
     (void)ret_result;
-    return change_own(estate, args, stop, cancel, err);
+    return change_seat(estate, args, stop, cancel, err);
 }
 
 /* An adopted machine goes back to whoever started it. */
@@ -166,18 +173,16 @@ int ask_machine_release(struct estate *estate, const json_t *args, json_t **ret_
                         struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
-    CLEANUP(own_done) struct own own = {0};
+    CLEANUP(site_seat_done) struct site_seat seat = {0};
 
     (void)ret_result;
-    machine_init(&own.machine);
-    if (own_get(estate, args, &own, err) < 0)
+    if (seat_of(estate, args, &seat, err) < 0)
         return -1;
     if (!provider->release)
         return err_set(err, ERR_UNSUPPORTED, 0, "provider %s adopts no machines", provider->name);
-    struct provider_instance view = own_view(&own);
-    estate_machine_lock(estate, own.machine.name);
-    int rc = provider->release(provider, &view, cancel, err);
-    estate_machine_unlock(estate, own.machine.name);
+    estate_machine_lock(estate, seat.lock);
+    int rc = provider->release(provider, &seat.view, cancel, err);
+    estate_machine_unlock(estate, seat.lock);
     return rc;
 }
 
@@ -310,35 +315,28 @@ int ask_group_final_sync(struct estate *estate, const json_t *args, json_t **ret
     return rc;
 }
 
-/* The mark first: from then on the machine cannot be started here again, whatever is cut. */
+/* What is so when it returns: marked for good, and the machine stands still. What is left (its branch,
+ * its end) is done at once if it can be, and else now and then by itself (estate_fence.c). */
 int ask_group_retire(struct estate *estate, const json_t *args, json_t **ret_result,
                      struct cancel *cancel, struct err *err)
 {
     const char *group;
-    const char *run;
     uint64_t generation;
-    struct session *session;
-    struct estate_mark mark;
+    char peer[NAME_MAX_BYTES] = "";
+    struct err problem = ERR_EMPTY;
+    bool settled = false;
 
-    (void)ret_result;
-    if (json_need_u64(args, "generation", "ask", &generation, err) < 0)
+    if (json_need_str(args, "group", "ask", &group, err) < 0
+        || json_need_u64(args, "generation", "ask", &generation, err) < 0)
         return -1;
-    if (session_need(estate, args, &group, &run, &session, err) < 0)
+    estate_lock(estate);
+    const struct estate_sender *sender = estate_find_sender(estate, group);
+    if (sender)
+        (void)snprintf(peer, sizeof(peer), "%s", sender->group.peer);
+    estate_unlock(estate);
+    if (estate_retire(estate, group, peer, generation, cancel, err) < 0)
         return -1;
-    int rc = take_mark(estate, group, run, &mark, err);
-    if (rc == 0 && mark.retired < generation) {
-        mark.retired = generation;
-        rc = estate_mark_write(estate, group, &mark, err);
-        CRASH_POINT("source.fenced");
-    }
-    if (rc == 0)
-        session_pause(session, true);
-    estate_session_put(estate, group);
-    if (rc < 0)
-        return -1;
-    CLEANUP(json_freep) json_t *machine = json_pack("{s:s}", "machine", group);
-    if (change_own(estate, machine, stop, cancel, err) < 0)
-        return err_wrap(err, "stop the old %s", group);
-    estate_tell(estate, group, "retired", generation);
+    (void)(estate_fence(estate, group, &settled, cancel, &problem) < 0);
+    *ret_result = json_pack("{s:b, s:s}", "settled", settled, "problem", problem.text);
     return 0;
 }

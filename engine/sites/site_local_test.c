@@ -247,7 +247,7 @@ int ask_probe_tcp(struct estate *estate, const json_t *args, json_t **ret_result
     (void)snprintf(address, sizeof(address), "%s", json_get_str(args, "address", ""));
     if (*json_get_str(args, "machine", "")
         && (load_named(estate, args, &instance, err) < 0
-            || address_of(&instance.machine, address, sizeof(address), err) < 0))
+            || (!*address && address_of(&instance.machine, address, sizeof(address), err) < 0)))
         return -1;
     return answer(probe_tcp(netns, address, (uint16_t)port, cancel, err), ret_result);
 }

@@ -20,11 +20,17 @@ static int remote_ask(struct site *site, const char *what, const json_t *args, j
 {
     struct site_remote *remote = (struct site_remote *)site;
     const struct estate_config *config = &remote->estate->config;
+    CLEANUP(mem_freep) char *group = mem_strdup(json_get_str(args, "group", ""));
     CLEANUP(json_freep)
     json_t *head = json_pack("{s:s, s:s, s:O?}", "op", "site.ask", "what", what, "args", args);
 
-    return link_ask(config->open_link, config->ctx, site->name, head, ret_result, config->clock,
-                    cancel, err);
+    if (link_ask(config->open_link, config->ctx, site->name, head, ret_result, config->clock,
+                 cancel, err)
+        < 0)
+        return -1;
+    if (str_eq(what, "group.retire"))
+        estate_retiring_over(remote->estate, group);
+    return 0;
 }
 
 static void remote_close(struct site *site)

@@ -21,6 +21,8 @@
 #define SIM_NETS_MAX      8
 #define SIM_EFFECTS_MAX   256
 #define SIM_FAULTS_MAX    16
+#define SIM_COMMANDS_MAX  16
+#define SIM_LIST_BYTES    128
 
 struct sim_pin {
     char label[SIM_NAME_BYTES];
@@ -51,7 +53,21 @@ struct sim_instance {
     bool test;
     uint64_t point;
     enum instance_state state;
+    /* Its guest's card, texts joined by blanks; and before the assignment of `assigned`. */
+    char addresses[SIM_LIST_BYTES];
+    char gateways[SIM_LIST_BYTES];
+    char assigned[SIM_NAME_BYTES]; /* "": none */
+    char old_addresses[SIM_LIST_BYTES];
+    char old_gateways[SIM_LIST_BYTES];
     int64_t up_ms; /* monotonic: answers probes from then on */
+};
+
+struct sim_command {
+    char run[SIM_NAME_BYTES]; /* "": free place */
+    char id[SIM_NAME_BYTES];
+    int64_t started_ms; /* monotonic */
+    int64_t within_ms;
+    bool stopped;
 };
 
 struct sim_effect {
@@ -79,6 +95,10 @@ struct sim_world {
     char nets[SIM_NETS_MAX][SIM_NAME_BYTES]; /* run's names; "": free place */
     struct sim_effect effects[SIM_EFFECTS_MAX];
     struct sim_fault faults[SIM_FAULTS_MAX];
+    struct sim_command commands[SIM_COMMANDS_MAX];
+    int64_t command_ms;            /* how long each command takes */
+    int command_exit;              /* and what it ends with */
+    bool command_lost;             /* nobody can tell how any of them ended */
     char leftover[SIM_NAME_BYTES]; /* something a cleanup does not find; "": nothing */
 };
 

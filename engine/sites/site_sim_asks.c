@@ -18,7 +18,7 @@ static struct sim_machine *need_machine(struct sim_ask *ask, struct err *err)
     return machine;
 }
 
-static struct sim_instance *find_instance(struct sim_ask *ask)
+struct sim_instance *sim_find_instance(struct sim_ask *ask)
 {
     for (size_t i = 0; i < SIM_INSTANCES_MAX; i++) {
         struct sim_instance *instance = &ask->world->instances[i];
@@ -326,7 +326,7 @@ static int instance_start(struct sim_ask *ask, struct err *err)
         return err_set(err, ERR_STATE, 0, "no test network for %s", ask->run);
     if (!find_pin(machine, ask->run))
         return err_set(err, ERR_STATE, 0, "no point of %s is kept for %s", machine->name, ask->run);
-    struct sim_instance *instance = find_instance(ask);
+    struct sim_instance *instance = sim_find_instance(ask);
     for (size_t i = 0; !instance && i < SIM_INSTANCES_MAX; i++)
         if (!ask->world->instances[i].machine[0])
             instance = &ask->world->instances[i];
@@ -345,7 +345,7 @@ static int instance_start(struct sim_ask *ask, struct err *err)
 
 static int instance_observe(struct sim_ask *ask, struct err *err)
 {
-    const struct sim_instance *instance = find_instance(ask);
+    const struct sim_instance *instance = sim_find_instance(ask);
     enum instance_state state = instance ? instance->state : INSTANCE_OFF;
 
     if (sim_look(ask, err) < 0)
@@ -359,7 +359,7 @@ static int instance_remove(struct sim_ask *ask, struct err *err)
 {
     if (sim_begin(ask, err) < 0)
         return -1;
-    struct sim_instance *instance = find_instance(ask);
+    struct sim_instance *instance = sim_find_instance(ask);
     bool changed = instance != NULL;
     if (instance)
         memset(instance, 0, sizeof(*instance));
@@ -395,7 +395,7 @@ static int leftovers(struct sim_ask *ask, struct err *err)
 /* All three probes: a machine answers when it is up, a bare address always. */
 static int probe(struct sim_ask *ask, struct err *err)
 {
-    const struct sim_instance *instance = find_instance(ask);
+    const struct sim_instance *instance = sim_find_instance(ask);
 
     if (sim_look(ask, err) < 0)
         return -1;
@@ -427,6 +427,9 @@ static const struct {
     {"group.pin", NULL, group_pin},
     {"group.unpin", NULL, group_unpin},
     {"group.promote", NULL, group_promote},
+    {"command.start", sim_command_start, sim_command_start},
+    {"command.observe", sim_command_observe, sim_command_observe},
+    {"command.stop", sim_command_stop, sim_command_stop},
     {"net.create", NULL, net_create},
     {"net.observe", NULL, net_observe},
     {"net.remove", NULL, net_remove},
@@ -434,6 +437,9 @@ static const struct {
     {"instance.observe", NULL, instance_observe},
     {"instance.remove", NULL, instance_remove},
     {"instance.leftovers", NULL, leftovers},
+    {"guest.network", NULL, sim_guest_network},
+    {"guest.assign", NULL, sim_guest_assign},
+    {"guest.restore", NULL, sim_guest_restore},
     {"probe.tcp", NULL, probe},
     {"probe.agent", NULL, probe},
     {"probe.console", NULL, probe},

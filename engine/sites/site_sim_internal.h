@@ -25,6 +25,12 @@ struct sim_ask {
 };
 
 typedef int sim_fn(struct sim_ask *ask, struct err *err);
+/* The instance that is asked about, or NULL. */
+struct sim_instance *sim_find_instance(struct sim_ask *ask);
+/* site_sim_guest.c */
+sim_fn sim_guest_network, sim_guest_assign, sim_guest_restore;
+/* site_sim_command.c */
+sim_fn sim_command_start, sim_command_observe, sim_command_stop;
 /* NULL: that side does not do it. Under the lock. */
 sim_fn *sim_find(const char *what, bool source);
 /* Points that came since the last look. */

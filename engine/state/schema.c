@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* state.db, version 2. Times are milliseconds since 1970; JSON and states are text.
+/* state.db, version 3. Times are milliseconds since 1970; JSON and states are text.
  *
  *   schema       one row: the version
  *   machines     this site's machines
@@ -59,6 +59,8 @@ const char *const schema_steps[] = {
     "'0000000000000000000000000000000000000000000000000000000000000000');",
     /* A failed job of before has no code. */
     "ALTER TABLE jobs ADD COLUMN error_code TEXT NOT NULL DEFAULT '';",
+    /* What the actions of before were given, their plans say. */
+    "ALTER TABLE actions ADD COLUMN args TEXT NOT NULL DEFAULT '';",
 };
 const size_t schema_step_count = ARRAY_LEN(schema_steps);
 

@@ -133,10 +133,11 @@ struct state_action {
     int64_t step;    /* index in the run's expansion */
     int64_t attempt; /* from 1 */
     int64_t action;  /* index in the step */
-    char *verb;
-    char *state;  /* "started", "done", "failed", "unknown", "undone", "skipped" */
-    char *result; /* JSON; "" until done */
-    char *error;  /* text; "" */
+    char *verb;      /* "return": the end of a step that is a function */
+    char *args;      /* JSON, as the verb was given them; "" in rows of before version 3 */
+    char *state;     /* "started", "done", "failed", "unknown", "undone", "skipped" */
+    char *result;    /* JSON; "" until done */
+    char *error;     /* text; "" */
     char *error_code;
     int64_t started_ms;
     int64_t ended_ms;

@@ -3,12 +3,14 @@
 #include "state/state.h"
 #include "state/state_turn.h"
 
-#define COLUMNS \
-    "run, step, attempt, action, verb, state, result, error, error_code, started_ms, ended_ms"
+#define COLUMNS                                                                                 \
+    "run, step, attempt, action, verb, state, result, error, error_code, started_ms, ended_ms," \
+    " args"
 
 void state_action_done(struct state_action *action)
 {
     free(action->verb);
+    free(action->args);
     free(action->state);
     free(action->result);
     free(action->error);
@@ -37,21 +39,24 @@ static void read_row(struct db_stmt *stmt, struct state_action *ret_action)
         .error_code = state_column_text(stmt, 8),
         .started_ms = db_column_int(stmt, 9),
         .ended_ms = db_column_int(stmt, 10),
+        .args = state_column_text(stmt, 11),
     };
 }
 
 int state_action_put(struct state *state, const struct state_action *action, struct err *err)
 {
-    return state_write(state, err,
-                       "INSERT INTO actions (" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                       " ON CONFLICT (run, step, attempt, action) DO UPDATE SET "
-                       "verb = excluded.verb, state = excluded.state, result = excluded.result,"
-                       " error = excluded.error, error_code = excluded.error_code,"
-                       " started_ms = excluded.started_ms, ended_ms = excluded.ended_ms",
-                       "iiiisssssii", action->run, action->step, action->attempt, action->action,
-                       state_text(action->verb), state_text(action->state),
-                       state_text(action->result), state_text(action->error),
-                       state_text(action->error_code), action->started_ms, action->ended_ms);
+    return state_write(
+        state, err,
+        "INSERT INTO actions (" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (run, step, attempt, action) DO UPDATE SET "
+        "verb = excluded.verb, state = excluded.state, result = excluded.result,"
+        " error = excluded.error, error_code = excluded.error_code,"
+        " started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,"
+        " args = excluded.args",
+        "iiiisssssiis", action->run, action->step, action->attempt, action->action,
+        state_text(action->verb), state_text(action->state), state_text(action->result),
+        state_text(action->error), state_text(action->error_code), action->started_ms,
+        action->ended_ms, state_text(action->args));
 }
 
 int state_action_list(struct state *state, int64_t run, struct state_actions *ret_actions,

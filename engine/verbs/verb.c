@@ -8,13 +8,23 @@
 static const char *const kind_names[RUN_KIND_COUNT] = {
     [RUN_TEST] = "test",         [RUN_PLANNED] = "planned", [RUN_UNPLANNED] = "unplanned",
     [RUN_FAILBACK] = "failback", [RUN_CLEANUP] = "cleanup", [RUN_DRY] = "dry",
+    [RUN_COMMIT] = "commit",     [RUN_ROLLBACK] = "rollback", [RUN_CHANGE_POINT] = "change-point",
 };
 
 /* A new verb is a file and a line here. */
+/* clang-format off */
 static const struct verb *const table[] = {
     &verb_failover,
+    &verb_failback,
+    &verb_commit,
+    &verb_rollback,
+    &verb_change_point,
+    &verb_reprotect,
     &verb_wait_until,
     &verb_check,
+    &verb_run_command,
+    &verb_approve,
+    &verb_assign_ip,
     &verb_core_shutdown,
     &verb_core_final_sync,
     &verb_core_hold,
@@ -27,6 +37,7 @@ static const struct verb *const table[] = {
     &verb_core_network_remove,
     &verb_core_leftovers,
 };
+/* clang-format on */
 
 const char *run_kind_name(enum run_kind kind)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* check { tcp | agent | console + line, within }: looks once; what is not so is a failure. */
+/* check { tcp | agent | console + line, within }: looks once; what is not so is a failure, and to the
+ * function of a step an answer. */
 #include "base/mem.h"
 #include "verbs/verb_help.h"
 
@@ -39,10 +40,8 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     int answer = verb_look(call, look, err);
     if (answer < 0)
         return err_wrap(err, "check that %s", text);
-    if (answer == 0)
-        return err_set(err, ERR_STATE, 0, "not so: %s", text);
-    *ret_result = json_object();
-    return 0;
+    *ret_result = json_pack("{s:b}", "answer", answer);
+    return answer ? 0 : err_set(err, ERR_STATE, 0, "not so: %s", text);
 }
 
 static char *describe(const json_t *call_args, enum run_kind kind)

@@ -346,12 +346,22 @@ static int retire_run(const struct verb_call *call, json_t **ret_result, struct 
     if (generation == 0)
         return err_set(err, ERR_STATE, 0, "%s was not promoted; its old machine stays", group);
     json_t *args = group_args(call);
+    CLEANUP(json_freep) json_t *reply = NULL;
+    int64_t within = call->kind == RUN_UNPLANNED ? REACH_MS : CANCEL_NEVER;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(call->clock, cancel, within);
     (void)json_object_set_new(args, "generation", json_integer((json_int_t)generation));
-    if (ask_source(call, "group.retire", args, cancel, err) < 0) {
+    if (site_ask(call->there, "group.retire", args, &reply, limit, err) < 0) {
         (void)err_wrap(err, "%s may still run at %s", group, call->there->name);
         return verb_forgive(call, ret_result, cancel, err);
     }
+    const char *problem = json_get_str(reply, "problem", "");
     *ret_result = json_pack("{s:b}", "reached", 1);
+    if (*problem) {
+        CLEANUP(mem_freep)
+        char *warning =
+            mem_printf("the old %s stands still at %s, but: %s", group, call->there->name, problem);
+        (void)json_object_set_new(*ret_result, "warning", json_string(warning));
+    }
     return 0;
 }
 

@@ -98,7 +98,32 @@ const struct verb verb_failover = {
     .arg_count = ARRAY_LEN(args),
     .effect = EFFECT_REVERSIBLE,
     .moves_ownership = true,
+    .brings_up = true,
     .run = run,
+    .probe = probe,
+    .undo = undo,
+    .describe = describe,
+};
+
+static int failback_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                        struct err *err)
+{
+    if (call->kind != RUN_FAILBACK)
+        return err_set(err, ERR_STATE, 0, "%s: this is a %s run, no failback",
+                       verb_text(call, "machine"), run_kind_name(call->kind));
+    return run(call, ret_result, cancel, err);
+}
+
+const struct verb verb_failback = {
+    .name = "failback",
+    .help = "Brings a machine up at this site in a failback: on the disks it came from.",
+    .args = args,
+    .arg_count = ARRAY_LEN(args),
+    .effect = EFFECT_REVERSIBLE,
+    .moves_ownership = true,
+    .brings_up = true,
+    .only = RUN_KIND_BIT(RUN_FAILBACK),
+    .run = failback_run,
     .probe = probe,
     .undo = undo,
     .describe = describe,

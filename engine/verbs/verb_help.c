@@ -33,6 +33,28 @@ bool verb_is_test(const struct verb_call *call)
     return call->kind == RUN_TEST || call->kind == RUN_CLEANUP;
 }
 
+bool verb_not_moved(const struct verb_call *call, const char *machine, json_t **ret_result)
+{
+    if (verb_machine(call, machine) || (RUN_KINDS_REAL & RUN_KIND_BIT(call->kind)))
+        return false;
+    CLEANUP(mem_freep) char *text = mem_printf("%s did not come over: it stays as it is", machine);
+    *ret_result = json_pack("{s:s}", "warning", text);
+    return true;
+}
+
+int verb_site(const struct verb_call *call, const char *name, struct site **ret_site,
+              struct err *err)
+{
+    if (!*name || str_eq(name, call->here->name))
+        *ret_site = call->here;
+    else if (str_eq(name, call->there->name))
+        *ret_site = call->there;
+    else
+        return err_set(err, ERR_INVALID, 0, "there is no site \"%s\" in this run; hint: %s or %s",
+                       name, call->here->name, call->there->name);
+    return 0;
+}
+
 json_t *verb_facts(const char *machine, json_t *facts)
 {
     return json_pack("{s:{s:o}}", "facts", machine, facts);

@@ -15,6 +15,10 @@ const char *verb_group_of(const struct verb_call *call, const char *machine);
 uint64_t verb_point_of(const struct verb_call *call, const char *machine);
 bool verb_is_test(const struct verb_call *call); /* a test, or the cleanup of one */
 
+/* What follows a failover is about those that came over: another of its plan is no error, and the
+ * result says so. */
+bool verb_not_moved(const struct verb_call *call, const char *machine, json_t **ret_result);
+
 /* {"facts": {MACHINE: facts}}; steals `facts`. */
 json_t *verb_facts(const char *machine, json_t *facts);
 /* In an unplanned run a source that is out of reach is a warning, not an error: turns ERR_NET and
@@ -30,10 +34,22 @@ char *verb_look_text(const json_t *args);
 int verb_within(const struct verb_call *call, int64_t fallback_ms, int64_t *ret_ms, struct err *err)
     MUST_CHECK;
 
+/* The site of that name, or `here` for "". ERR_INVALID names the two there are. */
+int verb_site(const struct verb_call *call, const char *name, struct site **ret_site,
+              struct err *err) MUST_CHECK;
+
 /* The rows. */
 extern const struct verb verb_failover;
+extern const struct verb verb_failback;
+extern const struct verb verb_commit;
+extern const struct verb verb_rollback;
+extern const struct verb verb_change_point;
+extern const struct verb verb_reprotect;
 extern const struct verb verb_wait_until;
 extern const struct verb verb_check;
+extern const struct verb verb_run_command;
+extern const struct verb verb_approve;
+extern const struct verb verb_assign_ip;
 extern const struct verb verb_core_shutdown;
 extern const struct verb verb_core_final_sync;
 extern const struct verb verb_core_hold;

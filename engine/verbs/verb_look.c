@@ -35,10 +35,11 @@ static int ask_tcp(const struct verb_call *call, const char *target, json_t **re
     if (split_target(target, host, sizeof(host), &port, err) < 0)
         return -1;
     bool known = verb_machine(call, host) != NULL;
+    const char *assigned = json_get_str(verb_machine(call, host), "address", "");
     return site_ask(call->here, "probe.tcp",
                     json_pack("{s:s, s:s, s:b, s:s, s:I}", "machine", known ? host : "", "run",
                               known ? verb_run_of(call, host) : call->run, "test",
-                              verb_is_test(call), "address", known ? "" : host, "port",
+                              verb_is_test(call), "address", known ? assigned : host, "port",
                               (json_int_t)port),
                     ret_reply, cancel, err);
 }

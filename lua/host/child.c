@@ -79,6 +79,34 @@ static void send_error(int fd, const struct err *err, const struct sandbox_place
     send_all(fd, "\n", 1);
 }
 
+/* A body asks. A parent that is gone ends us: nobody waits for what we would do next. */
+static int ask(void *ctx, const char *line, size_t len, json_t **ret_answer, struct err *err)
+{
+    int fd = *(const int *)ctx;
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    send_all(fd, line, len);
+    if (read_line(fd, &text, err) < 0)
+        _exit(0);
+    return json_parse(text.ptr, text.len, ret_answer, err);
+}
+
+/* Whatever the author's pcall would do with it. */
+static void fail(void *ctx, const struct err *err, unsigned line)
+{
+    const struct sandbox_place place = {.line = line};
+
+    send_error(*(const int *)ctx, err, &place);
+    _exit(0);
+}
+
+static enum host_mode mode_of(const char *word)
+{
+    return strcmp(word, "plan") == 0   ? HOST_PLAN
+           : strcmp(word, "body") == 0 ? HOST_BODY
+                                       : HOST_DATA;
+}
+
 static int read_job(const json_t *json, struct sandbox_job *ret_job,
                     struct child_bounds *ret_bounds, struct err *err)
 {
@@ -93,7 +121,8 @@ static int read_job(const json_t *json, struct sandbox_job *ret_job,
         || json_need_u64(json, "result_bytes", "job", &result_bytes, err) < 0
         || json_need_u64(json, "cpu_ms", "job", &cpu_ms, err) < 0)
         return -1;
-    ret_job->mode = strcmp(mode, "plan") == 0 ? HOST_PLAN : HOST_DATA;
+    ret_job->mode = mode_of(mode);
+    ret_job->step = json_get_str(json, "step", "");
     ret_job->len = json_string_length(json_object_get(json, "text"));
     ret_job->words = json_object_get(json, "words");
     ret_job->memory_bytes = memory_bytes;
@@ -109,7 +138,7 @@ static void serve(int fd)
     struct str line = STR_EMPTY; /* never freed: the process ends soon */
     struct str answer = STR_EMPTY;
     struct sandbox_place place = {0};
-    struct sandbox_job job = {0};
+    struct sandbox_job job = {.ask = ask, .fail = fail, .ctx = &fd};
     struct child_bounds bounds = {0};
     json_t *json = NULL;
     struct err err;

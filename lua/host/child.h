@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* How the child gives up the world, and the words between parent and child.
  *
- * Both send one line of JSON, then nothing more:
- *   parent  {"mode": "plan"|"data", "text": T, "words": {...}|null,
+ * The parent sends one line of JSON, the child answers with one, then nothing more:
+ *   parent  {"mode": "plan"|"data"|"body", "text": T, "words": {...}|null, "step": "s3"|null,
  *            "memory_bytes": N, "result_bytes": N, "cpu_ms": N}
  *   child   {"value": V}  or  {"error": {"code": "invalid", "text": T, "line": N, "path": P}}
+ * A "body" may ask before it ends, as often as it likes, one line for one line (body.c).
  * A child that dies without a line was killed by one of its bounds; its wait status says which. */
 #pragma once
 

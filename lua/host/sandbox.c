@@ -4,6 +4,7 @@
 #include "host/sandbox.h"
 
 #include "base/mem.h"
+#include "host/sandbox_body.h"
 #include "host/sandbox_lib.h"
 #include "host/value.h"
 #include "host/words.h"
@@ -20,6 +21,7 @@ struct sandbox {
     const struct sandbox_job *job;
     size_t used_bytes;
     struct sandbox_raised raised;
+    struct sandbox_body body;
     struct str *json;
     struct sandbox_place *place;
     struct err *err; /* set by the message handler or the conversion */
@@ -86,6 +88,13 @@ static int on_error(lua_State *lua)
     enum err_code code = ERR_INVALID;
     unsigned line = 0;
 
+    const char *text;
+    if (sandbox_body_raised(lua, 1, &code, &line, &text)) {
+        clean = clean_message(text);
+        box->place->line = line;
+        err_put(box->err, code, 0, "%s", clean);
+        return 1;
+    }
     if (lua_type(lua, 1) != LUA_TSTRING) {
         box->place->line = sandbox_line(lua);
         err_put(box->err, ERR_INVALID, 0,
@@ -94,7 +103,7 @@ static int on_error(lua_State *lua)
         return 1;
     }
     const char *what = split_place(lua_tostring(lua, 1), &line);
-    if (box->raised.code && strcmp(what, box->raised.text) == 0)
+    if (box->raised.code && strncmp(what, box->raised.text, sizeof(box->raised.text) - 1) == 0)
         code = box->raised.code;
     else if (strncmp(what, "stack overflow", 14) == 0 || strncmp(what, "C stack overflow", 16) == 0)
         code = ERR_LIMIT;
@@ -138,9 +147,9 @@ static void load_or_raise(lua_State *lua, const char *text, size_t len, const ch
 }
 
 /* Runs lua/muster/NAME.lua over the library at index 1, with the host and the verbs; it returns a
- * table of words and the function that makes the document. Puts the words into the library and
- * leaves the function on the stack. */
-static void add_words(lua_State *lua, const struct sandbox *box, const char *name)
+ * table of words, the function that makes the document and the one that begins a step's function.
+ * Puts the words into the library and leaves the one of the two that the job needs. */
+static void add_words(lua_State *lua, struct sandbox *box, const char *name)
 {
     static const luaL_Reg host[] = {
         {"line", words_line},
@@ -156,14 +165,46 @@ static void add_words(lua_State *lua, const struct sandbox *box, const char *nam
     lua_pushvalue(lua, 1);
     (void)lua_setupvalue(lua, -2, 1);
     luaL_newlib(lua, host);
+    sandbox_body_host(lua, &box->body);
     value_from_json(lua, box->job->words);
-    lua_call(lua, 2, 2);
-    for (lua_pushnil(lua); lua_next(lua, -3);) {
+    lua_call(lua, 2, 3);
+    for (lua_pushnil(lua); lua_next(lua, -4);) {
         lua_pushvalue(lua, -2);
         lua_insert(lua, -2);
         lua_settable(lua, 1);
     }
+    lua_remove(lua, box->job->mode == HOST_BODY ? -2 : -1);
     lua_remove(lua, -2);
+}
+
+/* Of a table without a name nobody can tell whether it is a list: here it is none. */
+static bool is_empty_data(lua_State *lua, const struct sandbox *box)
+{
+    if (box->job->mode != HOST_DATA)
+        return false;
+    lua_pushnil(lua);
+    if (!lua_next(lua, -2))
+        return true;
+    lua_pop(lua, 2);
+    return false;
+}
+
+/* What the text gave, on top of the stack, as JSON. */
+static bool write_value(lua_State *lua, const struct sandbox *box)
+{
+    if (box->job->mode == HOST_BODY && lua_isnil(lua, -1)) {
+        str_add(box->json, "null");
+        return true;
+    }
+    if (is_empty_data(lua, box)) {
+        str_add(box->json, "{}");
+        return true;
+    }
+    if (value_to_json(lua, -1, box->job->result_bytes, box->json, &box->place->path, box->err) == 0)
+        return true;
+    if (box->job->mode == HOST_BODY)
+        err_prefix(box->err, "what the function returns cannot be kept");
+    return false;
 }
 
 static int run(lua_State *lua)
@@ -172,29 +213,24 @@ static int run(lua_State *lua)
 
     lua_settop(lua, 0);
     sandbox_push_library(lua, &box->raised);
-    if (box->job->mode == HOST_PLAN)
+    if (box->job->mode != HOST_DATA)
         add_words(lua, box, "plan");
     load_or_raise(lua, box->job->text, box->job->len, "=" SANDBOX_CHUNK);
     sandbox_push_globals(lua, 1, &box->raised);
     (void)lua_setupvalue(lua, -2, 1);
     lua_call(lua, 0, 1);
-    if (box->job->mode == HOST_PLAN)
+    if (box->job->mode == HOST_PLAN) {
         lua_call(lua, 1, 1); /* the document of what was returned */
-    else if (!lua_istable(lua, -1))
+    } else if (box->job->mode == HOST_BODY) {
+        lua_pushstring(lua, box->job->step);
+        lua_call(lua, 2, 3);
+        sandbox_body_run(lua, &box->body, &box->place->line);
+    } else if (!lua_istable(lua, -1)) {
         return sandbox_raise(lua, &box->raised, ERR_INVALID,
                              "returns %s; hint: the file ends with return { ... }",
                              lua_isnil(lua, -1) ? "nothing" : luaL_typename(lua, -1));
-    lua_pushnil(lua);
-    if (box->job->mode == HOST_DATA
-        && !lua_next(lua, -2)) { /* nothing named yet, still an object */
-        str_add(box->json, "{}");
-        lua_pushboolean(lua, 1);
-        return 1;
     }
-    lua_settop(lua, 2);
-    lua_pushboolean(
-        lua, value_to_json(lua, -1, box->job->result_bytes, box->json, &box->place->path, box->err)
-                 == 0);
+    lua_pushboolean(lua, write_value(lua, box));
     return 1;
 }
 
@@ -221,6 +257,7 @@ int sandbox_run(const struct sandbox_job *job, struct str *ret_json,
     struct sandbox box = {.job = job, .json = ret_json, .place = ret_place, .err = err};
     lua_State *lua = lua_newstate(alloc, &box);
 
+    box.body = (struct sandbox_body){job, &box.raised};
     if (!lua)
         return err_set(err, ERR_LIMIT, 0, "%zu bytes of memory are not enough to begin",
                        job->memory_bytes);

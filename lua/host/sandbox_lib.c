@@ -44,7 +44,7 @@ static const struct absent {
     {"xpcall", "is not here; hint: use pcall"},
     {"_G", "is not here: there are no global variables"},
     {"each", "comes in a later version; hint: write the steps one by one"},
-    {"result", "comes in a later version: steps do not read each other's results yet"},
+    {"act", "is what a step's function is given; hint: step \"Do this\" { function(act) ... end }"},
 };
 
 int sandbox_raise(lua_State *lua, struct sandbox_raised *raised, enum err_code code,
@@ -81,11 +81,24 @@ static struct sandbox_raised *raised_of(lua_State *lua)
 
 /* --- Words of the base library ------------------------------------------------------------ */
 
+/* Its text would be its address. Only tables that are errors (sandbox_body.c) have a text. */
+static bool has_no_text(lua_State *lua, int index)
+{
+    if (lua_type(lua, index) == LUA_TFUNCTION)
+        return true;
+    if (lua_type(lua, index) != LUA_TTABLE)
+        return false;
+    if (luaL_getmetafield(lua, index, "__tostring") == LUA_TNIL)
+        return true;
+    lua_pop(lua, 1);
+    return false;
+}
+
 /* tostring without addresses. */
 static int lib_tostring(lua_State *lua)
 {
     luaL_checkany(lua, 1);
-    if (lua_type(lua, 1) == LUA_TTABLE || lua_type(lua, 1) == LUA_TFUNCTION)
+    if (has_no_text(lua, 1))
         lua_pushstring(lua, luaL_typename(lua, 1));
     else
         (void)luaL_tolstring(lua, 1, NULL);
@@ -223,7 +236,7 @@ static int lib_format(lua_State *lua)
         at += *at != '\0';
     }
     for (int i = 2, top = lua_gettop(lua); i <= top; i++) {
-        if (lua_type(lua, i) != LUA_TTABLE && lua_type(lua, i) != LUA_TFUNCTION)
+        if (!has_no_text(lua, i))
             continue;
         lua_pushstring(lua, luaL_typename(lua, i));
         lua_replace(lua, i);

@@ -4,10 +4,13 @@
 -- listed together. Nothing here stops at the first mistake if it can go on.
 --
 -- Called with what C gives: host.line() is the line of the author's text that is running,
--- host.nearest(word, words) the word that was probably meant; verbs maps each verb to the key of
--- its value without a name, or false. Gives the table of words, and the function that turns what
--- the author's file returns into { plan = document, problems = { ... } }.
+-- host.lines(f) the first and last one of a function of his, host.nearest(word, words) the word
+-- that was probably meant; verbs maps each verb to the key of its value without a name, or false.
+-- Gives the table of words, the function that turns what the author's file returns into
+-- { plan = document, problems = { ... } }, and the one that begins the function of a step; for that
+-- host has ask, raise, mistake, error and assert as well (lua/host/sandbox_body.h).
 local host, verbs = ...
+local error, type, pairs, ipairs, select = error, type, pairs, ipairs, select
 
 local fields = {
   plan = { "rto", "rpo" },
@@ -19,13 +22,20 @@ local later = {
   when = true, after = true, undo = true, each = true, approve = true, input = true,
 }
 
-local words = {}
+local words = { error = host.error, assert = host.assert }
 local problems = {}
+-- The functions of steps: node -> function. The document has only their lines.
+local bodies = {}
+-- The step whose function runs, how much had been made when it began, what it has done.
+local running, made_before, acts = nil, 0, 0
 -- What the words made, by identity: authors cannot forge it. node -> { word, line, placed }.
 local made = {}
 local order = {}
 
 local function problem(line, text, word, field)
+  if running then
+    host.mistake(text, line)
+  end
   problems[#problems + 1] = { line = line, text = text, word = word, field = field }
 end
 
@@ -59,7 +69,7 @@ local function not_data(value, depth)
   if made[value] then
     return name_of(value) .. " cannot stand here"
   elseif type(value) == "function" then
-    return "functions come in a later version; hint: write the value itself"
+    return "a function cannot stand here; hint: write the value itself"
   elseif type(value) == "table" then
     if depth > 8 then
       return "tables are nested too deep"
@@ -139,8 +149,14 @@ local function place(value, wanted, word, name, line)
       hint = "; hint: put it into stage \"Do this\" { ... }"
     end
     line = entry.line
-  elseif type(value) == "function" and word == "step" then
-    hint = "; hint: steps with functions come in a later version, use verbs"
+  elseif type(value) == "function" then
+    for known, make_it in pairs(words) do
+      if make_it == value then
+        problem(line, ("%s: '%s' lacks its value"):format(name, known), word)
+        return false
+      end
+    end
+    hint = "; hint: step \"Do this\" { function(act) ... end }"
   end
   problem(line, ("%s: %s cannot stand here%s"):format(name, name_of(value), hint), word)
   return false
@@ -152,6 +168,8 @@ local function titled(word, build)
     local line = host.line()
     if type(title) ~= "string" or not title:find("%S") or select("#", ...) > 0 then
       error(("%s needs a title: %s \"Do this\" { ... }"):format(word, word), 0)
+    elseif running then
+      host.mistake(("a %s cannot be made inside of a step's function"):format(word), line)
     end
     local name = ("%s %q"):format(word, title)
     local entry = { word = "open", line = line, name = name, closed = false }
@@ -168,15 +186,36 @@ local function titled(word, build)
   end
 end
 
+-- A step that is a function: it, and nothing beside it.
+local function take_function(node, name, items)
+  local first, last = host.lines(items[1])
+  if #items > 1 then
+    problem(node.line, name .. " holds a function and more; hint: verbs, or one function", "step")
+  end
+  bodies[node] = items[1]
+  node.body = { first = first, last = last }
+  return make("step", node.line, node)
+end
+
+local function is_body(item)
+  return type(item) == "function" and not made[item] and host.lines(item)
+end
+
 titled("step", function(node, name, body)
+  local items = read_body("step", node, name, body)
+  if is_body(items[1]) then
+    return take_function(node, name, items)
+  end
   node.actions = {}
-  for _, item in ipairs(read_body("step", node, name, body)) do
-    if place(item, { verb = true }, "step", name, node.line) then
+  for _, item in ipairs(items) do
+    if is_body(item) then
+      problem(node.line, name .. " holds a function and more; hint: verbs, or one function", "step")
+    elseif place(item, { verb = true }, "step", name, node.line) then
       node.actions[#node.actions + 1] = item
     end
   end
   if #node.actions == 0 then
-    problem(node.line, name .. " does nothing; hint: give it a verb", "step")
+    problem(node.line, name .. " does nothing; hint: give it a verb, or a function", "step")
   end
   return make("step", node.line, node)
 end)
@@ -210,6 +249,9 @@ end)
 
 function words.parallel(body, ...)
   local node = { line = host.line(), parallel = {} }
+  if running then
+    host.mistake("a parallel cannot be made inside of a step's function", node.line)
+  end
   if type(body) ~= "table" or made[body] or select("#", ...) > 0 then
     error("parallel is given steps: parallel { step ..., step ... }", 0)
   end
@@ -286,4 +328,66 @@ local function finish(value)
   return { plan = value, problems = problems }
 end
 
-return words, finish
+-- What a step's function is given. A mistake ends it for good: no pcall shall hide it.
+local function act(value, ...)
+  local entry = made[value]
+  local line = host.line()
+  if not entry or entry.word ~= "verb" or select("#", ...) > 0 then
+    local got = select("#", ...) > 0 and "more than one value" or name_of(value)
+    host.mistake(("act is given %s; hint: act(check { ... })"):format(got), line)
+  end
+  entry.placed = true
+  acts = acts + 1
+  local answer = host.ask({ act = { verb = value.verb, args = value.args }, line = value.line })
+  if answer.error then
+    -- In return act(...) the function that called us is gone.
+    line = line > 0 and line or value.line
+    host.raise(answer.error.code, answer.error.message, answer.error.verb, line)
+  end
+  return answer.result
+end
+
+function words.result(title, ...)
+  if not running then
+    error("result is read inside of a step's function only", 0)
+  elseif type(title) ~= "string" or select("#", ...) > 0 then
+    host.mistake("result is given the title of an earlier step: result \"Do this\"", host.line())
+  end
+  local line = host.line()
+  line = line > 0 and line or running.body.first -- of return result ...
+  return host.ask({ result_of = title, line = line }).result
+end
+
+-- After the function: what it made and did not do would be missed by nobody else.
+local function over(returned)
+  for i = made_before + 1, #order do
+    local entry = order[i]
+    if entry.word == "verb" and not entry.placed then
+      local text = "%s is made here and not done; hint: act(%s ...)"
+      host.mistake(text:format(entry.name, entry.name), entry.line)
+    end
+  end
+  if acts == 0 and not returned then
+    host.mistake("the function does nothing: it neither acts nor returns a value; "
+      .. "hint: act(check { ... }), or return a table that says why", running.body.first)
+  end
+end
+
+local function start(value, id)
+  local count = 0
+  finish(value)
+  for _, stage in ipairs(value.stages) do
+    for _, item in ipairs(stage.items) do
+      for _, step in ipairs(item.parallel or { item.step }) do
+        count = count + 1
+        if "s" .. count == id and bodies[step] then
+          running, made_before = step, #order
+          return bodies[step], act, over
+        end
+      end
+    end
+  end
+  error(("step %s of the plan has no function"):format(id), 0)
+end
+
+return words, finish, start

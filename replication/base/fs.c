@@ -229,6 +229,34 @@ static int real_sync_dir(struct fs *fs, const char *path, struct err *err)
     return fsync(fd) < 0 ? failed("sync folder", path, errno, err) : 0;
 }
 
+static int64_t ns_of(const struct timespec *at)
+{
+    return (int64_t)at->tv_sec * 1000000000 + at->tv_nsec;
+}
+
+/* Times are written with the rest by fsync alone: fdatasync may leave older ones on the disk. */
+static int real_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
+{
+    CLEANUP(fd_close) int fd = -1;
+    struct stat st;
+
+    (void)fs;
+    int sys = fault_hit("fs.stamp");
+    if (sys)
+        return failed("stamp", path, sys, err);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return failed("open", path, errno, err);
+    memset(ret_stamp, 0, sizeof(*ret_stamp));
+    if (!S_ISREG(st.st_mode))
+        return 0;
+    if (fsync(fd) < 0)
+        return failed("sync", path, errno, err);
+    *ret_stamp = (struct fs_stamp){true, (uint64_t)st.st_ino, (uint64_t)st.st_size,
+                                   ns_of(&st.st_mtim), ns_of(&st.st_ctim)};
+    return 0;
+}
+
 struct fs *fs_real(void)
 {
     static struct fs real = {
@@ -244,6 +272,7 @@ struct fs *fs_real(void)
         .mkdir = real_mkdir,
         .rmdir = real_rmdir,
         .sync_dir = real_sync_dir,
+        .stamp = real_stamp,
     };
     return &real;
 }

@@ -3,7 +3,8 @@
  * are plain ones. fs_real() does the work; fs_record_new() wraps it and writes down every
  * change in order, for the crash test to replay at every prefix. Faults (base/fault.h) are
  * asked for by the operation's name: "fs.open", "fs.pread", "fs.pwrite", "fs.sync",
- * "fs.truncate", "fs.punch", "fs.rename", "fs.unlink", "fs.mkdir", "fs.rmdir", "fs.sync_dir".
+ * "fs.truncate", "fs.punch", "fs.rename", "fs.unlink", "fs.mkdir", "fs.rmdir", "fs.sync_dir",
+ * "fs.stamp".
  * Errors: ERR_IO / ERR_SPACE with the path in the text, ERR_NOT_FOUND for ENOENT,
  * ERR_EXISTS for EEXIST. Any thread. */
 #pragma once
@@ -16,6 +17,15 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+
+/* What tells from outside that a file was written to: all of it changes, or stays, together. */
+struct fs_stamp {
+    bool known; /* false: it cannot be told, as of a block device */
+    uint64_t inode;
+    uint64_t size;
+    int64_t mtime_ns;
+    int64_t ctime_ns;
+};
 
 struct fs {
     int (*open)(struct fs *fs, const char *path, int flags, mode_t mode, int *ret_fd,
@@ -34,6 +44,8 @@ struct fs {
     int (*mkdir)(struct fs *fs, const char *path, mode_t mode, struct err *err);
     int (*rmdir)(struct fs *fs, const char *path, struct err *err);
     int (*sync_dir)(struct fs *fs, const char *path, struct err *err);
+    /* May be NULL: nothing is known then. The stamp given is the one a power cut leaves. */
+    int (*stamp)(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err);
 };
 
 struct fs *fs_real(void);
@@ -46,6 +58,10 @@ int fs_replace_file(struct fs *fs, const char *path, const void *bytes, size_t l
                     struct err *err) MUST_CHECK;
 /* mkdir -p; each new folder is made durable in its parent. */
 int fs_make_dirs(struct fs *fs, const char *path, mode_t mode, struct err *err) MUST_CHECK;
+/* The stamp of a file by `fs`, if that can tell. */
+int fs_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
+    MUST_CHECK;
+bool fs_stamp_equal(const struct fs_stamp *a, const struct fs_stamp *b);
 /* Names in a folder, sorted, without "." and "..". Free with fs_names_free. */
 struct fs_names {
     char **at;

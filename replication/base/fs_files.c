@@ -93,6 +93,20 @@ static int write_new(struct fs *fs, const char *path, const void *bytes, size_t 
     return fs->sync(fs, file.fd, err);
 }
 
+int fs_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
+{
+    if (fs->stamp)
+        return fs->stamp(fs, path, ret_stamp, err);
+    memset(ret_stamp, 0, sizeof(*ret_stamp));
+    return 0;
+}
+
+bool fs_stamp_equal(const struct fs_stamp *a, const struct fs_stamp *b)
+{
+    return a->inode == b->inode && a->size == b->size && a->mtime_ns == b->mtime_ns
+           && a->ctime_ns == b->ctime_ns;
+}
+
 int fs_replace_file(struct fs *fs, const char *path, const void *bytes, size_t len, mode_t mode,
                     struct err *err)
 {

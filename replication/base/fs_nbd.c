@@ -3,20 +3,26 @@
 #include "base/fs_nbd.h"
 
 #include "base/mem.h"
+#include "base/nbd_server.h"
 #include "base/vec.h"
 
 #include <errno.h>
 #include <libnbd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define PIECE_BYTES ((size_t)8 << 20) /* per request; servers take 32 MiB at least */
+#define TRIES       100U              /* to reach a server of our own that may be about to end */
+#define TRY_MS      50
 
 struct mapping {
     char *path;
-    char *socket;
+    char *socket; /* NULL: a server of our own */
+    char *format;
+    char *run_dir;
 };
 VEC_DEFINE(mappings, struct mapping)
 
@@ -102,35 +108,96 @@ static int connect_file(struct nbd_file *file, const char *socket, struct err *e
     return 0;
 }
 
-static char *socket_of(struct fs_nbd *self, const char *path)
+static void mapping_done(struct mapping *mapping)
 {
-    char *socket = NULL;
+    free(mapping->path);
+    free(mapping->socket);
+    free(mapping->format);
+    free(mapping->run_dir);
+}
 
-    (void)pthread_mutex_lock(&self->lock);
+static struct mapping *find_mapping(struct fs_nbd *self, const char *path)
+{
     VEC_FOREACH(mapping, &self->mappings)
         if (str_eq(mapping->path, path))
-            socket = mem_strdup(mapping->socket);
+            return mapping;
+    return NULL;
+}
+
+/* A copy; false: the path is not mapped. */
+static bool get_mapping(struct fs_nbd *self, const char *path, struct mapping *ret_mapping)
+{
+    (void)pthread_mutex_lock(&self->lock);
+    const struct mapping *found = find_mapping(self, path);
+    if (found)
+        *ret_mapping = (struct mapping){
+            mem_strdup(found->path),
+            found->socket ? mem_strdup(found->socket) : NULL,
+            found->format ? mem_strdup(found->format) : NULL,
+            found->run_dir ? mem_strdup(found->run_dir) : NULL,
+        };
     (void)pthread_mutex_unlock(&self->lock);
-    return socket;
+    return found != NULL;
+}
+
+static struct nbd_file *file_new(const char *path)
+{
+    struct nbd_file *file = mem_new(struct nbd_file);
+
+    (void)pthread_mutex_init(&file->use, NULL);
+    file->fd = -1;
+    file->path = mem_strdup(path);
+    return file;
+}
+
+/* A server of our own may be about to end, for its last client just left: then there is soon none,
+ * and the next one can be started. */
+static int connect_own(const struct mapping *mapping, struct nbd_file **ret_file, struct err *err)
+{
+    const struct nbd_server server = {mapping->run_dir, mapping->path, mapping->format};
+
+    for (unsigned tries = 0;; tries++) {
+        CLEANUP(file_freep) struct nbd_file *file = file_new(mapping->path);
+        CLEANUP(mem_freep) char *socket = NULL;
+        struct err why = ERR_EMPTY;
+        if (nbd_server_need(&server, &socket, err) < 0)
+            return -1;
+        if (connect_file(file, socket, &why) == 0) {
+            *ret_file = TAKE(file);
+            return 0;
+        }
+        if (tries == TRIES || why.code == ERR_UNSUPPORTED)
+            return err_set(err, why.code, why.sys, "%s", why.text);
+        (void)poll(NULL, 0, TRY_MS);
+    }
+}
+
+static int connect_mapped(const struct mapping *mapping, struct nbd_file **ret_file,
+                          struct err *err)
+{
+    if (!mapping->socket)
+        return connect_own(mapping, ret_file, err);
+    CLEANUP(file_freep) struct nbd_file *file = file_new(mapping->path);
+    if (connect_file(file, mapping->socket, err) < 0)
+        return -1;
+    *ret_file = TAKE(file);
+    return 0;
 }
 
 static int served_open(struct fs *fs, const char *path, int flags, mode_t mode, int *ret_fd,
                        struct err *err)
 {
     struct fs_nbd *self = self_of(fs);
-    CLEANUP(mem_freep) char *socket = socket_of(self, path);
+    CLEANUP(mapping_done) struct mapping mapping = {0};
+    struct nbd_file *file;
 
-    if (!socket)
+    if (!get_mapping(self, path, &mapping))
         return self->below->open(self->below, path, flags, mode, ret_fd, err);
-    CLEANUP(file_freep) struct nbd_file *file = mem_new(struct nbd_file);
-    (void)pthread_mutex_init(&file->use, NULL);
-    file->fd = -1;
-    file->path = mem_strdup(path);
-    if (connect_file(file, socket, err) < 0)
+    if (connect_mapped(&mapping, &file, err) < 0)
         return -1;
     *ret_fd = file->fd;
     (void)pthread_mutex_lock(&self->lock);
-    *nbd_files_push(&self->files) = TAKE(file);
+    *nbd_files_push(&self->files) = file;
     (void)pthread_mutex_unlock(&self->lock);
     return 0;
 }
@@ -272,6 +339,12 @@ static int below_rmdir(struct fs *fs, const char *path, struct err *err)
     return self->below->rmdir(self->below, path, err);
 }
 
+/* Of the file that the server writes to. */
+static int below_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
+{
+    return fs_stamp(self_of(fs)->below, path, ret_stamp, err);
+}
+
 static int below_sync_dir(struct fs *fs, const char *path, struct err *err)
 {
     struct fs_nbd *self = self_of(fs);
@@ -298,6 +371,7 @@ struct fs *fs_nbd_new(struct fs *below)
         .mkdir = below_mkdir,
         .rmdir = below_rmdir,
         .sync_dir = below_sync_dir,
+        .stamp = below_stamp,
     };
     self->below = below;
     (void)pthread_mutex_init(&self->lock, NULL);
@@ -309,10 +383,8 @@ void fs_nbd_free(struct fs *fs)
     if (!fs)
         return;
     struct fs_nbd *self = self_of(fs);
-    VEC_FOREACH(mapping, &self->mappings) {
-        free(mapping->path);
-        free(mapping->socket);
-    }
+    VEC_FOREACH(mapping, &self->mappings)
+        mapping_done(mapping);
     mappings_free(&self->mappings);
     VEC_FOREACH(file, &self->files)
         file_free(*file);
@@ -321,21 +393,26 @@ void fs_nbd_free(struct fs *fs)
     free(self);
 }
 
+/* Takes the texts. */
+static void set_mapping(struct fs_nbd *self, struct mapping mapping)
+{
+    (void)pthread_mutex_lock(&self->lock);
+    struct mapping *found = find_mapping(self, mapping.path);
+    if (found)
+        mapping_done(found);
+    else
+        found = mappings_push(&self->mappings);
+    *found = mapping;
+    (void)pthread_mutex_unlock(&self->lock);
+}
+
 void fs_nbd_map(struct fs *fs, const char *path, const char *socket)
 {
-    struct fs_nbd *self = self_of(fs);
-    struct mapping *found = NULL;
+    set_mapping(self_of(fs), (struct mapping){mem_strdup(path), mem_strdup(socket), NULL, NULL});
+}
 
-    (void)pthread_mutex_lock(&self->lock);
-    VEC_FOREACH(mapping, &self->mappings)
-        if (str_eq(mapping->path, path))
-            found = mapping;
-    if (!found) {
-        found = mappings_push(&self->mappings);
-        found->path = mem_strdup(path);
-        found->socket = NULL;
-    }
-    free(found->socket);
-    found->socket = mem_strdup(socket);
-    (void)pthread_mutex_unlock(&self->lock);
+void fs_nbd_serve(struct fs *fs, const char *path, const char *format, const char *run_dir)
+{
+    set_mapping(self_of(fs),
+                (struct mapping){mem_strdup(path), NULL, mem_strdup(format), mem_strdup(run_dir)});
 }

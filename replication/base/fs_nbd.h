@@ -12,3 +12,6 @@ struct fs *fs_nbd_new(struct fs *below); /* borrows */
 void fs_nbd_free(struct fs *fs);         /* after all of its files are closed; NULL is fine */
 /* From now on `path` is what the server on `socket` shows. Mapping it again replaces the socket. */
 void fs_nbd_map(struct fs *fs, const char *path, const char *socket);
+/* The same by a server of our own (base/nbd_server.h), which is started when the path is opened and
+ * none is there, and ends when nobody has it open any more. */
+void fs_nbd_serve(struct fs *fs, const char *path, const char *format, const char *run_dir);

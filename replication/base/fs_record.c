@@ -250,6 +250,13 @@ static int record_mkdir(struct fs *fs, const char *path, mode_t mode, struct err
     return 0;
 }
 
+static int record_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp,
+                        struct err *err)
+{
+    (void)fs;
+    return fs_stamp(fs_real(), path, ret_stamp, err);
+}
+
 static int record_sync_dir(struct fs *fs, const char *path, struct err *err)
 {
     if (fs_real()->sync_dir(fs_real(), path, err) < 0)
@@ -275,6 +282,7 @@ struct fs_record *fs_record_new(const char *root)
         .mkdir = record_mkdir,
         .rmdir = record_rmdir,
         .sync_dir = record_sync_dir,
+        .stamp = record_stamp,
     };
     struct fs_record *r = mem_new(struct fs_record);
     char full[PATH_MAX];

@@ -52,11 +52,27 @@ struct nbd_image {
 
 /* --- The server ---------------------------------------------------------------------------- */
 
+/* QEMU's option parser takes a doubled comma for one. */
+static char *image_options(const struct nbd_image_config *config)
+{
+    struct str text = STR_EMPTY;
+
+    str_addf(&text, "driver=%s,force-share=%s,file.driver=file,file.filename=", config->format,
+             config->shared ? "on" : "off");
+    for (const char *at = config->path; *at; at++) {
+        str_add_bytes(&text, at, 1);
+        if (*at == ',')
+            str_add(&text, ",");
+    }
+    return str_take(&text);
+}
+
 int nbd_image_start(const struct nbd_image_config *config, struct nbd_image **ret_image,
                     struct err *err)
 {
-    const char *argv[] = {"qemu-nbd", "--read-only",  "--persistent", "--format", config->format,
-                          "--socket", config->socket, config->path,   NULL};
+    CLEANUP(mem_freep) char *what = image_options(config);
+    const char *argv[] = {"qemu-nbd", "--read-only",  "--persistent", "--image-opts",
+                          "--socket", config->socket, what,           NULL};
     CLEANUP(nbd_image_closep) struct nbd_image *image = mem_new(struct nbd_image);
     struct proc_spec spec = {.argv = argv};
 

@@ -12,6 +12,8 @@ struct nbd_image_config {
     const char *path;
     const char *format;
     const char *socket; /* made, and removed by close */
+    /* A QEMU may have it open and write it: bytes that nobody writes meanwhile are read as they are. */
+    bool shared;
 };
 /* Starts the server without waiting for it, so that several start side by side. */
 int nbd_image_start(const struct nbd_image_config *config, struct nbd_image **ret_image,

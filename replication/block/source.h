@@ -42,6 +42,15 @@ struct source_extent {
     uint64_t len;
 };
 VEC_DEFINE(source_extents, struct source_extent)
+uint64_t source_extents_bytes(const struct source_extents *extents);
+/* `to` becomes the union of both: ascending, joined, without overlaps. */
+void source_extents_unite(struct source_extents *to, const struct source_extents *more);
+
+/* What a map holds of a disk, or is to hold. */
+struct source_marks {
+    const char *disk;
+    const struct source_extents *extents; /* within the disk */
+};
 
 /* A piece of a scan. Data stays valid until the next call. len 0: the scan is complete. */
 struct source_piece {
@@ -96,6 +105,11 @@ struct source_ops {
     int (*end)(struct source *source, bool delivered, struct cancel *cancel, struct err *err);
     /* Removes every trace of tracking (unprotect). */
     int (*forget)(struct source *source, struct cancel *cancel, struct err *err);
+
+    /* As `track`, and from the instant it is opened the map holds these extents too (disks that are
+     * not named begin with nothing). All disks or none. NULL: nothing can be tracked there. */
+    int (*track_from)(struct source *source, uint64_t serial, const struct source_marks *marks,
+                      size_t count, struct cancel *cancel, struct err *err);
 };
 
 struct source {
@@ -104,6 +118,9 @@ struct source {
 
 void source_close(struct source *source); /* NULL is fine */
 void source_closep(struct source **source);
+/* ERR_UNSUPPORTED: that source keeps no maps. */
+int source_track_from(struct source *source, uint64_t serial, const struct source_marks *marks,
+                      size_t count, struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* --- The sources there are ----------------------------------------------------------------- */
 

@@ -87,8 +87,8 @@ static int need_image(struct source_file *file, struct file_disk *disk, struct c
     if (disk->image)
         return 0;
     socket = mem_printf("%s/file-%zu.sock", file->work_dir, (size_t)(disk - file->disks));
-    rc = nbd_image_start(&(struct nbd_image_config){disk->name, disk->path, disk->format, socket},
-                         &image, err);
+    const struct nbd_image_config config = {disk->name, disk->path, disk->format, socket, false};
+    rc = nbd_image_start(&config, &image, err);
     free(socket);
     if (rc < 0 || nbd_image_connect(image, cancel, err) < 0)
         return -1;

@@ -5,11 +5,14 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "block/stage.h"
+#include "block/stage_map.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#define MARKS_MAP "marks" /* in the file that brings them */
 
 int source_qemu_find(struct source_qemu *qemu, const char *name,
                      struct source_qemu_disk_state **ret_disk, struct err *err)
@@ -181,10 +184,8 @@ static int drop_maps(struct source_qemu *qemu, struct cancel *cancel, struct err
     return blocks_transaction(qemu->qmp, actions, cancel, err);
 }
 
-static int qemu_track(struct source *source, uint64_t serial, struct cancel *cancel,
-                      struct err *err)
+static json_t *add_maps(const struct source_qemu *qemu, uint64_t serial)
 {
-    struct source_qemu *qemu = source_qemu(source);
     json_t *actions = json_array();
     char name[BLOCKS_NAME_BYTES];
 
@@ -192,13 +193,56 @@ static int qemu_track(struct source *source, uint64_t serial, struct cancel *can
     for (size_t i = 0; i < qemu->disk_count; i++)
         (void)json_array_append_new(actions,
                                     blocks_bitmap_add(qemu->disks[i].node, name, STAGE_MAP_BLOCK));
-    if (source_qemu_clear(qemu, cancel, err) < 0 || drop_maps(qemu, cancel, err) < 0) {
-        json_decref(actions);
-        return err_wrap(err, "group %s: begin tracking", qemu->group);
-    }
-    if (blocks_transaction(qemu->qmp, actions, cancel, err) < 0)
-        return err_wrap(err, "group %s: begin tracking", qemu->group);
+    return actions;
+}
+
+/* A file of ours that carries the marks, as a node that QEMU can merge from. */
+static int add_marks(struct source_qemu *qemu, const struct source_marks *marks, uint64_t serial,
+                     json_t *actions, struct cancel *cancel, struct err *err)
+{
+    struct source_qemu_disk_state *disk;
+    char name[BLOCKS_NAME_BYTES];
+
+    maps_name(qemu->group, qemu->generation, serial, name);
+    if (source_qemu_find(qemu, marks->disk, &disk, err) < 0)
+        return -1;
+    if (marks->extents->len == 0)
+        return 0;
+    if (stage_map_make(disk->stage_path, disk->size, MARKS_MAP, marks->extents, err) < 0
+        || blocks_add(qemu->qmp,
+                      json_pack("{s:s, s:s, s:b, s:{s:s, s:s}}", "driver", "qcow2", "node-name",
+                                disk->stage_node, "read-only", 1, "file", "driver", "file",
+                                "filename", disk->stage_path),
+                      cancel, err)
+               < 0)
+        return err_wrap(err, "disk %s: bring its change map into QEMU", disk->name);
+    (void)json_array_append_new(actions,
+                                blocks_bitmap_merge(disk->node, name, disk->stage_node, MARKS_MAP));
     return 0;
+}
+
+static int qemu_track_from(struct source *source, uint64_t serial, const struct source_marks *marks,
+                           size_t count, struct cancel *cancel, struct err *err)
+{
+    struct source_qemu *qemu = source_qemu(source);
+    CLEANUP(json_freep) json_t *actions = add_maps(qemu, serial);
+    struct err ignored = ERR_EMPTY;
+    int rc = source_qemu_clear(qemu, cancel, err) < 0 || drop_maps(qemu, cancel, err) < 0 ? -1 : 0;
+
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = add_marks(qemu, &marks[i], serial, actions, cancel, err);
+    /* One transaction: a map is never there without its marks. */
+    if (rc == 0)
+        rc = blocks_transaction(qemu->qmp, TAKE(actions), cancel, err);
+    if (source_qemu_clear(qemu, cancel, rc == 0 ? err : &ignored) < 0)
+        rc = -1;
+    return rc < 0 ? err_wrap(err, "group %s: begin tracking", qemu->group) : 0;
+}
+
+static int qemu_track(struct source *source, uint64_t serial, struct cancel *cancel,
+                      struct err *err)
+{
+    return qemu_track_from(source, serial, NULL, 0, cancel, err);
 }
 
 static int qemu_forget(struct source *source, struct cancel *cancel, struct err *err)
@@ -296,6 +340,7 @@ const struct source_ops source_qemu_ops = {
     .read = source_qemu_read,
     .end = source_qemu_end,
     .forget = qemu_forget,
+    .track_from = qemu_track_from,
 };
 
 /* FNV-1a: only to tell a few groups apart. */

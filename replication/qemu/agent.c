@@ -253,12 +253,14 @@ int agent_addresses(struct agent *agent, struct agent_addresses *ret_addresses,
     return 0;
 }
 
+static const char base64_digits[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 static int base64_value(int c)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *at = c ? strchr(digits, c) : NULL;
+    const char *at = c ? strchr(base64_digits, c) : NULL;
 
-    return at ? (int)(at - digits) : -1;
+    return at ? (int)(at - base64_digits) : -1;
 }
 
 static void add_base64(struct str *out, const char *text)
@@ -280,20 +282,43 @@ static void add_base64(struct str *out, const char *text)
     }
 }
 
-int agent_exec(struct agent *agent, const char *const *argv, struct str *ret_output,
-               int *ret_status, struct cancel *cancel, struct err *err)
+/* RFC 4648, with padding. */
+static json_t *base64_json(const char *text)
 {
-    CLEANUP(json_freep) json_t *started = NULL;
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+    size_t len = strlen(text);
+
+    for (size_t i = 0; i < len; i += 3) {
+        size_t have = len - i < 3 ? len - i : 3;
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 3; k++)
+            bits = bits << 8 | (k < have ? (unsigned char)text[i + k] : 0U);
+        for (size_t k = 0; k < 4; k++)
+            str_add_bytes(&out, k <= have ? &base64_digits[bits >> (18 - 6 * k) & 63] : "=", 1);
+    }
+    return json_string(str_text(&out));
+}
+
+static json_t *exec_args(const char *const *argv, const char *input)
+{
     json_t *args = json_array();
-    uint64_t pid;
 
     for (const char *const *arg = argv + 1; *arg; arg++)
         (void)json_array_append_new(args, json_string(*arg));
-    if (agent_command(
-            agent, "guest-exec",
-            json_pack("{s:s, s:o, s:b}", "path", argv[0], "arg", args, "capture-output", 1),
-            &started, cancel, err)
-        < 0)
+    json_t *command =
+        json_pack("{s:s, s:o, s:b}", "path", argv[0], "arg", args, "capture-output", 1);
+    if (input)
+        (void)json_object_set_new(command, "input-data", base64_json(input));
+    return command;
+}
+
+int agent_exec(struct agent *agent, const char *const *argv, const char *input,
+               struct str *ret_output, int *ret_status, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *started = NULL;
+    uint64_t pid;
+
+    if (agent_command(agent, "guest-exec", exec_args(argv, input), &started, cancel, err) < 0)
         return err_wrap(err, "run %s in the guest", argv[0]);
     if (json_need_u64(started, "pid", "guest-exec", &pid, err) < 0)
         return -1;

@@ -44,7 +44,9 @@ VEC_DEFINE(agent_addresses, struct agent_address)
 int agent_addresses(struct agent *agent, struct agent_addresses *ret_addresses,
                     struct cancel *cancel, struct err *err) MUST_CHECK;
 
-/* Runs a program in the guest to its end; `argv` is NULL-terminated. Output (stdout, then
- * stderr) is appended to `ret_output`; the agent itself bounds it at 16 MiB. */
-int agent_exec(struct agent *agent, const char *const *argv, struct str *ret_output,
-               int *ret_status, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Runs a program in the guest to its end; `argv` is NULL-terminated, argv[0] is looked up in the
+ * agent's PATH. `input` becomes its stdin (NULL: none). Output (stdout, then stderr) is appended to
+ * `ret_output`; the agent itself bounds it at 16 MiB. */
+int agent_exec(struct agent *agent, const char *const *argv, const char *input,
+               struct str *ret_output, int *ret_status, struct cancel *cancel, struct err *err)
+    MUST_CHECK;

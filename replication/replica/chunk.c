@@ -40,3 +40,14 @@ void chunk_digest(struct digester *digester, const void *bytes, size_t len,
     else
         digester_run(digester, bytes, len, ret_digest);
 }
+
+void chunk_block_digests(struct digester *digester, const void *bytes, size_t len,
+                         struct digest ret_digests[CHUNK_BLOCKS])
+{
+    memset(ret_digests, 0, CHUNK_BLOCKS * sizeof(*ret_digests));
+    for (size_t i = 0; i * BLOCK_BYTES < len; i++) {
+        size_t left = len - i * BLOCK_BYTES;
+        chunk_digest(digester, (const uint8_t *)bytes + i * BLOCK_BYTES,
+                     left < BLOCK_BYTES ? left : BLOCK_BYTES, &ret_digests[i]);
+    }
+}

@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHUNK_BYTES 65536U
+#define CHUNK_BYTES  65536U
+#define BLOCK_BYTES  4096U /* what is changed in a chunk is told to this */
+#define CHUNK_BLOCKS (CHUNK_BYTES / BLOCK_BYTES)
 
 /* Chunks of a disk of `size` bytes, and the bytes of one of them. */
 uint64_t chunk_count(uint64_t size);
@@ -21,5 +23,8 @@ struct digester *chunk_digester_new(const struct key *group_key);
 /* Digest of one chunk's bytes; all-zero bytes have the digest of sixteen zero bytes. */
 void chunk_digest(struct digester *digester, const void *bytes, size_t len,
                   struct digest *ret_digest);
+/* The same of its blocks; those past `len` have that of zeros. The last one may be shorter. */
+void chunk_block_digests(struct digester *digester, const void *bytes, size_t len,
+                         struct digest ret_digests[CHUNK_BLOCKS]);
 
 bool bytes_are_zero(const void *bytes, size_t len);

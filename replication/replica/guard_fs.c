@@ -115,6 +115,13 @@ static int guard_sync_dir(struct fs *fs, const char *path, struct err *err)
     return rc;
 }
 
+static int guard_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
+{
+    struct guard_fs *g = guard_of(fs);
+
+    return guard_fs_check(g, err) < 0 ? -1 : fs_stamp(g->below, path, ret_stamp, err);
+}
+
 void guard_fs_init(struct guard_fs *guard, struct fs *below)
 {
     *guard = (struct guard_fs){
@@ -132,6 +139,7 @@ void guard_fs_init(struct guard_fs *guard, struct fs *below)
                 .mkdir = guard_mkdir,
                 .rmdir = guard_rmdir,
                 .sync_dir = guard_sync_dir,
+                .stamp = guard_stamp,
             },
         .below = below,
     };

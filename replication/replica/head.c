@@ -7,11 +7,26 @@
 static void done(struct store_dir *d)
 {
     dir_disks_close(d);
+    free(d->run_dir);
     free(d->dir);
 }
 
+static const struct dir_disk *find(const struct store_dir *d, const char *disk, struct err *err)
+{
+    CLEANUP(str_free) struct str names = STR_EMPTY;
+
+    VEC_FOREACH(found, &d->disks) {
+        if (str_eq(found->name, disk))
+            return found;
+        str_addf(&names, " %s", found->name);
+    }
+    err_put(err, ERR_NOT_FOUND, 0, "%s has no disk \"%.63s\" (there are:%s)", d->dir, disk,
+            str_text(&names));
+    return NULL;
+}
+
 int head_path(const char *dir, const char *disk, char **ret_path, char **ret_format,
-              struct err *err)
+              char **ret_run_dir, struct err *err)
 {
     CLEANUP(done) struct store_dir d = {.fs = fs_real(), .dir = mem_strdup(dir)};
 
@@ -19,10 +34,12 @@ int head_path(const char *dir, const char *disk, char **ret_path, char **ret_for
         return -1;
     if (d.base == STORE_EMPTY)
         return err_set(err, ERR_NOT_FOUND, 0, "%s: there is no replica", dir);
-    const struct dir_disk *found = dir_disk_find(&d, disk, err);
+    const struct dir_disk *found = find(&d, disk, err);
     if (!found)
-        return err_wrap(err, "%s", dir);
+        return -1;
     *ret_path = found->elsewhere ? mem_strdup(found->elsewhere) : path_join(found->dir, DIR_HEAD);
     *ret_format = mem_strdup(found->format);
+    if (ret_run_dir)
+        *ret_run_dir = d.run_dir ? mem_strdup(d.run_dir) : NULL;
     return 0;
 }

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 
-/* Malloc'ed. ERR_NOT_FOUND: no such disk (lists those there are), or no replica. */
+/* Malloc'ed; `ret_run_dir` may be NULL: the folder of the private server of a head that is not raw, or
+ * NULL. ERR_NOT_FOUND: no such disk (lists those there are), or no replica. */
 int head_path(const char *dir, const char *disk, char **ret_path, char **ret_format,
-              struct err *err) MUST_CHECK;
+              char **ret_run_dir, struct err *err) MUST_CHECK;

@@ -235,7 +235,7 @@ static int get_base(const json_t *base, struct manifest *m, struct err *err)
     if (get_number(base, "point", &m->base_point, err) < 0
         || get_hex(base, "hash", m->base.bytes, SHA256_BYTES, err) < 0)
         return wrong("base", err);
-    return m->base_point > 0 && m->base_point < m->point && !m->promotion ? 0 : wrong("base", err);
+    return m->base_point > 0 && m->base_point < m->point ? 0 : wrong("base", err);
 }
 
 static int get_fields(const json_t *obj, struct manifest *m, struct err *err)

@@ -29,12 +29,13 @@ struct manifest {
     char group[NAME_MAX_BYTES];
     char site[NAME_MAX_BYTES]; /* the writer */
     uint64_t generation;
-    uint64_t point; /* from 1, one more than its parent's; a promotion's may be higher still, when
-                       it chose an older point: it takes the next number free in its store */
+    uint64_t point; /* from 1, one more than its parent's; with a base it may be higher still */
     struct sha256 parent; /* zeros: the first */
     bool promotion;       /* raised the generation; changes no data; `parent` is the chosen point */
-    /* What the segments are relative to where that is not the parent: the newest point of a store
-     * that follows another site's promotion (store's `follow`). Number 0: the parent is. */
+    /* What stood before it in the store it was made for, where that is not its parent, or numbers
+     * were skipped: the newest point of a store that follows another site's promotion (store's
+     * `follow`; segments are relative to it), or the one that a promotion of an older point came
+     * after. Number 0: its parent stood before it. */
     uint64_t base_point;
     struct sha256 base;
     int64_t cut_wall_ms; /* by the writer's clock */

@@ -47,6 +47,8 @@ struct store_info {
     struct sha256 durable_hash;
     uint64_t applied_point; /* what head holds; 0: none */
     struct sha256 applied_hash;
+    uint64_t applying; /* the point that head is on its way to; 0: none. Only in this process */
+    bool released;     /* store_dir_release; the same */
 };
 
 /* A chunk's new digest, as `applied` reports it. All-zero bytes mean: the chunk is all zeros. */
@@ -55,6 +57,16 @@ struct store_digest {
     struct digest digest;
 };
 VEC_DEFINE(store_digests, struct store_digest)
+
+/* How a manifest made elsewhere is shown to continue a history that is known here, by hashes alone:
+ * from its parent backwards to a known point, or from a known point backwards to its parent, through
+ * the points of the store and `manifests` (texts, in any order). NULL: the store's points alone. */
+struct store_proof {
+    const struct sha256 *known; /* points known in other ways: the last one this site delivered */
+    size_t known_count;
+    const char *const *manifests;
+    size_t manifest_count;
+};
 
 struct store;
 struct store_ops {
@@ -105,6 +117,12 @@ struct store_ops {
     int (*digests)(struct store *store, const char *disk, uint64_t point, uint64_t first,
                    uint64_t count, struct digest *ret_digests, struct err *err);
 
+    /* The same of blocks: CHUNK_BLOCKS digests for each of `chunks`, made from head now; those of
+     * blocks past the disk's end are zeros. */
+    int (*block_digests)(struct store *store, const char *disk, uint64_t point,
+                         const uint64_t *chunks, size_t count, struct digest *ret_digests,
+                         struct err *err);
+
     /* Head's bytes. ERR_STATE while it is not at a point: a copy or an apply is under way. */
     int (*read)(struct store *store, const char *disk, uint64_t off, void *buf, size_t len,
                 struct err *err);
@@ -113,8 +131,11 @@ struct store_ops {
      * tip), signed by the writer this store was paired with. Durable when it returns: the store is
      * at the tip's generation, older ones are fenced, and the next point it takes is the tip's
      * successor whose `base` is the newest point here. The same again succeeds. ERR_FENCED: the
-     * tip's generation is not higher; ERR_CORRUPT: its number is not; ERR_AUTH: another's key. */
-    int (*follow)(struct store *store, const char *text, size_t len, struct err *err);
+     * tip's generation is not higher; ERR_AUTH: another's key; ERR_CORRUPT: its number is lower than
+     * the newest here, or `proof` does not connect its parent with a point of this store, or with
+     * one that is known. */
+    int (*follow)(struct store *store, const char *text, size_t len,
+                  const struct store_proof *proof, struct err *err);
 
     /* Pins. pin with point 0 takes the newest applied one; ret_point names it. A pinned point
      * and all after it stay. Labels are unique; pinning the same again succeeds. */
@@ -147,37 +168,63 @@ struct store_dir_config {
     const char *group;
     struct key group_key;
     uint8_t writer_key[SIGN_KEY_BYTES]; /* whose manifests are accepted; zeros: not checked */
+    /* Where the private servers of heads in other formats than raw have sockets and pid files; not
+     * inside of `dir`; a short path. NULL: such heads are ERR_UNSUPPORTED. */
+    const char *run_dir;
 };
 
-/* ERR_BUSY names the process that has the directory; ERR_CORRUPT says which file and what to
+/* A head that is a machine's own disk must be there, of its size, and untouched since the last apply
+ * (a file's inode, size and times; of a block device nothing is known): else ERR_CORRUPT, and the
+ * way out is store_dir_remove, which leaves own disks alone, and store_dir_adopt anew.
+ * ERR_BUSY names the process that has the directory; ERR_CORRUPT says which file and what to
  * do: a file that is not ours, or damaged, is never removed or overwritten. */
 int store_dir_open(const struct store_dir_config *config, struct store **ret_store, struct err *err)
     MUST_CHECK;
 void store_close(struct store *store); /* NULL is fine */
 void store_closep(struct store **store);
 /* A machine's own disks become the heads of an empty store: its site was the source, another one took
- * over. `first` is the manifest of the point that the disks hold; what is written on them from then
- * on is written by applies. It can be cut anywhere, and is asked for again until it succeeds. */
+ * over. `first` is the manifest of the point that the disks hold: the one that was sent last, or, when
+ * they were written to since, one whose parent that is. What is written on them from then on is
+ * written by applies. It can be cut anywhere, and is asked for again until it succeeds. Until the
+ * first point is applied the disks are not touched. */
 struct store_adopt_disk {
     const char *name;
     uint64_t size;
     const char *path;   /* absolute */
-    const char *format; /* as the caller's fs needs it: "raw" is opened as it is */
+    const char *format; /* of QEMU; "raw" is opened as it is, others by a private server */
 };
 struct store_adopt {
     const struct store_adopt_disk *disks;
     size_t count;
     const char *first;
-    const char *tip; /* as for `follow` */
+    const char *tip;          /* as for `follow`; here it may be a later point of that site, too */
+    struct store_proof proof; /* that the tip comes from `first`, or from its parent */
     /* Digests that are known; those whose `ret_known` stays false are read and made. May be NULL. */
     int (*digests)(void *ctx, const char *disk, uint64_t first, uint64_t count,
                    struct digest *ret_digests, bool *ret_known, struct err *err);
+    /* Told now and then how far a disk's digests are. May be NULL. */
+    void (*progress)(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size);
     void *ctx;
 };
-/* ERR_STATE: the store holds something else already, or a disk has another size than `first` says.
- * Only for stores of store_dir_open. */
+/* ERR_STATE: the store holds something else already, or the disks are not those of `first`;
+ * ERR_CORRUPT: a disk is not there or has another size (nothing was changed then); those of
+ * `follow`. Only for stores of store_dir_open. */
 int store_dir_adopt(struct store *store, const struct store_adopt *adopt, struct cancel *cancel,
                     struct err *err) MUST_CHECK;
+/* Its heads are the disks of a machine. Only for stores of store_dir_open. */
+bool store_dir_has_own_disks(struct store *store);
+/* Before anybody starts a machine on own disks: rolls an apply that was cut forward, to where
+ * info's applied point says. 0: nothing is under way on the disks. Only for stores of store_dir_open,
+ * which has done that already unless there was no room. */
+int store_dir_settle(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* The machine takes its own disks back, for good: applies all that is durable, ends the private
+ * servers, and never
+ * writes to the disks again. Durable when it returns; the same again succeeds. The store goes on to
+ * tell its points, their manifests and the digests of what head was then; `read` reads the disk as it
+ * is, under the machine (of raw disks; others are ERR_UNSUPPORTED). Anything that would change a
+ * point or show one is ERR_STATE: what its own points held, the branch among them, can be seen no
+ * longer, so export before what is to be kept. ERR_STATE: the heads are not own disks. */
+int store_dir_release(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Reads all of it: head against its digests, every undo file, the manifests' chain. ERR_CORRUPT
  * names the file and the place of the first fault. Only for stores of store_dir_open. */
 int store_dir_verify(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replica/store_dir.h"
 
+#include "base/fs_nbd.h"
 #include "base/mem.h"
 #include "replica/digests_file.h"
 #include "replica/generation.h"
@@ -27,6 +28,8 @@ static void close_dir(struct store *store)
     dir_pins_free(&d->pins);
     fd_close(&d->lock);
     key_wipe(&d->key);
+    fs_nbd_free(d->nbd);
+    free(d->run_dir);
     free(d->dir);
     free(d);
 }
@@ -49,6 +52,8 @@ static int info(struct store *store, struct store_info *ret_info, struct err *er
         .generation = d->generation,
         .applied_point = d->applied,
         .applied_hash = d->applied_hash,
+        .applying = d->intent,
+        .released = d->released,
     };
     if (newest) {
         ret_info->durable_point = newest->point;
@@ -71,14 +76,8 @@ static int disks(struct store *store, struct store_disks *ret_disks, struct err 
     return 0;
 }
 
-static int digests(struct store *store, const char *disk, uint64_t point, uint64_t first,
-                   uint64_t count, struct digest *ret_digests, struct err *err)
+static int check_at(const struct store_dir *d, uint64_t point, struct err *err)
 {
-    struct store_dir *d = store_dir_of(store);
-    const struct dir_disk *from = dir_disk_find(d, disk, err);
-
-    if (!from)
-        return -1;
     if (d->base != STORE_COPIED)
         return err_set(err, ERR_STATE, 0, "%s: the copy is not complete, nor are its digests",
                        d->group);
@@ -86,12 +85,54 @@ static int digests(struct store *store, const char *disk, uint64_t point, uint64
         return err_set(err, ERR_STATE, 0,
                        "%s: head is at point %" PRIu64 "%s, digests of %" PRIu64 " are not here",
                        d->group, d->applied, d->intent ? ", on its way to the next" : "", point);
+    return 0;
+}
+
+static int digests(struct store *store, const char *disk, uint64_t point, uint64_t first,
+                   uint64_t count, struct digest *ret_digests, struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    const struct dir_disk *from = dir_disk_find(d, disk, err);
+
+    if (!from || check_at(d, point, err) < 0)
+        return -1;
     uint64_t chunks = chunk_count(from->size);
     if (first > chunks || count > chunks - first)
         return err_set(err, ERR_INVALID, 0,
                        "disk %s has %" PRIu64 " chunks, asked for %" PRIu64 " from %" PRIu64, disk,
                        chunks, count, first);
     return digests_file_read(d->fs, from->digests, first, count, ret_digests, err);
+}
+
+static int block_digests_of(struct store_dir *d, const struct dir_disk *disk, uint64_t chunk,
+                            struct digest ret_digests[CHUNK_BLOCKS], struct err *err)
+{
+    uint8_t buf[CHUNK_BYTES];
+
+    if (chunk >= chunk_count(disk->size))
+        return err_set(err, ERR_INVALID, 0, "disk %s has %" PRIu64 " chunks, asked for %" PRIu64,
+                       disk->name, chunk_count(disk->size), chunk);
+    size_t len = chunk_len(disk->size, chunk);
+    if (d->fs->pread(d->fs, disk->head, buf, len, chunk * CHUNK_BYTES, err) < 0)
+        return -1;
+    chunk_block_digests(d->digester, buf, len, ret_digests);
+    return 0;
+}
+
+/* NOLINTNEXTLINE(readability-function-size): the seam's signature */
+static int block_digests(struct store *store, const char *disk, uint64_t point,
+                         const uint64_t *chunks, size_t count, struct digest *ret_digests,
+                         struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    const struct dir_disk *from = dir_disk_find(d, disk, err);
+
+    if (!from || dir_own_held(d, err) < 0 || check_at(d, point, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        if (block_digests_of(d, from, chunks[i], ret_digests + i * CHUNK_BLOCKS, err) < 0)
+            return -1;
+    return 0;
 }
 
 static int read_head(struct store *store, const char *disk, uint64_t off, void *buf, size_t len,
@@ -108,6 +149,11 @@ static int read_head(struct store *store, const char *disk, uint64_t off, void *
         return err_set(err, ERR_INVALID, 0,
                        "disk %s has %" PRIu64 " bytes, asked for %zu at %" PRIu64, disk, from->size,
                        len, off);
+    if (from->head < 0)
+        return err_set(err, ERR_UNSUPPORTED, 0,
+                       "%s: the machine has disk %s back, which is of format %s; hint: read it"
+                       " through the machine",
+                       d->group, disk, from->format);
     return d->fs->pread(d->fs, from->head, buf, len, off, err);
 }
 
@@ -127,6 +173,7 @@ static const struct store_ops ops = {
     .points = store_dir_points,
     .point_manifest = store_dir_point_manifest,
     .digests = digests,
+    .block_digests = block_digests,
     .read = read_head,
     .follow = store_dir_follow,
     .pin = store_dir_pin,
@@ -213,6 +260,22 @@ static int check_generation(const struct store_dir *d, struct err *err)
     return 0;
 }
 
+/* Heads in other formats are opened by this from now on. */
+static void need_nbd(struct store_dir *d)
+{
+    if (d->nbd || !d->run_dir)
+        return;
+    d->nbd = fs_nbd_new(d->guard.below);
+    d->guard.below = d->nbd;
+}
+
+static int load_applied(struct store_dir *d, struct err *err)
+{
+    if (dir_applied_load(d, err) < 0)
+        return -1;
+    return d->released || dir_head_touched(d) ? 0 : dir_own_check(d, err);
+}
+
 static int load(struct store_dir *d, struct err *err)
 {
     if (dir_state_load(d, err) < 0 || check_empty(d, err) < 0
@@ -220,9 +283,12 @@ static int load(struct store_dir *d, struct err *err)
         || dir_remove_temporary(d, err) < 0
         || generation_read(d->fs, d->dir, &d->generation, err) < 0)
         return -1;
+    need_nbd(d);
     if (d->base == STORE_EMPTY)
         return 0;
-    if (dir_disks_open(d, err) < 0 || dir_applied_load(d, err) < 0 || dir_pruned_load(d, err) < 0
+    if (d->run_moved && dir_state_save(d, d->base, err) < 0)
+        return -1;
+    if (load_applied(d, err) < 0 || dir_disks_open(d, err) < 0 || dir_pruned_load(d, err) < 0
         || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0 || dir_tip_load(d, err) < 0)
         return -1;
     return check_records(d, err);
@@ -272,6 +338,9 @@ int store_dir_open(const struct store_dir_config *config, struct store **ret_sto
     d->fs = &d->guard.fs;
     d->clock = config->clock;
     d->dir = mem_strdup(config->dir);
+    if (config->run_dir && (config->run_dir[0] != '/' || strchr(config->run_dir, '\n')))
+        return err_set(err, ERR_INVALID, 0, "%s: not an absolute path", config->run_dir);
+    d->run_dir = config->run_dir ? mem_strdup(config->run_dir) : NULL;
     memcpy(d->group, config->group, strlen(config->group) + 1);
     d->key = config->group_key;
     memcpy(d->writer_key, config->writer_key, SIGN_KEY_BYTES);

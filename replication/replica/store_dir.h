@@ -3,7 +3,7 @@
  * Nobody outside store_dir*.c includes this.
  *
  *   DIR/lock            who has it open
- *       replica         record: group, copying | copied, disks and their sizes
+ *       replica         record: group, copying | copied, disks, their sizes and own heads
  *       generation      record: who may write
  *       manifests/N     record: manifest of point N, and when it came
  *       pruned          record: number and hash of what stands before the oldest manifest
@@ -40,6 +40,8 @@
 #define DIR_SEGMENTS        "segments"
 #define DIR_UNDO            "undo"
 
+#define DIR_FORMAT_BYTES    16
+
 VEC_DEFINE(chunks, uint64_t)
 
 /* A kept point: what of its manifest is needed all the time. */
@@ -61,8 +63,9 @@ struct dir_disk {
     char name[NAME_MAX_BYTES];
     uint64_t size;
     char *dir;
-    char *elsewhere; /* the head's path when it is a machine's own disk; else NULL */
-    char format[16]; /* of that */
+    char *elsewhere;               /* the head's path when it is a machine's own disk; else NULL */
+    char format[DIR_FORMAT_BYTES]; /* of that */
+    struct fs_stamp stamp;         /* of that, when it was written to last */
     int head;
     int digests;
     /* Initial copy only: the chunks whose digest is already right in the file, one bit each; and
@@ -98,9 +101,12 @@ struct dir_tip {
 struct store_dir {
     struct store store;
     struct guard_fs guard;
-    struct fs *fs; /* the guard's */
+    struct fs *fs;  /* the guard's */
+    struct fs *nbd; /* below it, where there is a run folder: heads in other formats */
     struct clock *clock;
     char *dir;
+    char *run_dir;  /* may be NULL */
+    bool run_moved; /* the record names another */
     char group[NAME_MAX_BYTES];
     struct key key;
     uint8_t writer_key[SIGN_KEY_BYTES];
@@ -109,6 +115,7 @@ struct store_dir {
     struct digester *digester;
 
     enum store_state base; /* empty, copying or copied; ready follows from the points */
+    bool released;         /* a machine has its disks back, which are the heads */
     uint64_t generation;
     struct dir_disks disks;
     struct dir_points points; /* ascending */
@@ -177,13 +184,19 @@ struct dir_disk *dir_disk_find(const struct store_dir *d, const char *name, stru
 /* Takes a disk in that is not open yet; `elsewhere` NULL: DISK/head.raw. */
 void dir_disk_add(struct store_dir *d, const char *name, uint64_t size, const char *elsewhere,
                   const char *format);
+/* Heads that are own disks; the others come with dir_disks_open. */
+int dir_heads_open(struct store_dir *d, struct err *err) MUST_CHECK;
 /* Opens heads and digests; with state copying, makes what is missing. */
 int dir_disks_open(struct store_dir *d, struct err *err) MUST_CHECK;
 void dir_disks_close(struct store_dir *d);
+void dir_heads_close(struct store_dir *d);
 /* The chunk's digest in the file is right; in state copying only. */
 void dir_digest_known(struct dir_disk *disk, uint64_t chunk, bool known);
-/* The digests of all chunks of all disks are right and durable, and the heads are synced. */
-int dir_base_settle(struct store_dir *d, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* The digests of all chunks of all disks are right and durable, and the heads are synced.
+ * `progress` as in struct store_adopt. */
+typedef void dir_progress_fn(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size);
+int dir_base_settle(struct store_dir *d, dir_progress_fn *progress, void *ctx,
+                    struct cancel *cancel, struct err *err) MUST_CHECK;
 int store_dir_base_begin(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
                          uint64_t generation, struct err *err);
 int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
@@ -217,6 +230,8 @@ int store_dir_point_apply(struct store *store, uint64_t *ret_point,
 /* Tells the views: `head` as in chain_publish; the points with undo files are those from the
  * oldest kept one up to, not including, `end`. */
 void dir_chain_publish(struct store_dir *d, uint64_t head, uint64_t end);
+/* An apply was cut, and may have written to head. */
+bool dir_head_touched(const struct store_dir *d);
 /* The page as it must be when nothing is under way, or an apply was cut. */
 int dir_chain_restore(struct store_dir *d, struct err *err) MUST_CHECK;
 
@@ -236,6 +251,15 @@ int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks
 /* Writes it into head, in offset order. */
 int dir_change_write(const struct dir_change *change, struct err *err) MUST_CHECK;
 
+/* --- store_dir_own.c: heads that are a machine's own disks ------------------------------- */
+
+/* Takes the stamps of own disks, which are synced: the next dir_applied_save keeps them. */
+int dir_own_stamp(struct store_dir *d, struct err *err) MUST_CHECK;
+/* Own disks are as the last apply left them. */
+int dir_own_check(const struct store_dir *d, struct err *err) MUST_CHECK;
+/* ERR_STATE once they were released. */
+int dir_own_held(const struct store_dir *d, struct err *err) MUST_CHECK;
+
 /* --- store_dir_follow.c: another site's promotion ---------------------------------------- */
 
 /* The first point after a promotion that is followed is still to come. */
@@ -243,10 +267,22 @@ bool dir_follows(const struct store_dir *d);
 int dir_tip_load(struct store_dir *d, struct err *err) MUST_CHECK;
 /* Brings one that was cut to its end. */
 int dir_tip_finish(struct store_dir *d, struct err *err) MUST_CHECK;
-int store_dir_follow(struct store *store, const char *text, size_t len, struct err *err);
-/* Could this promotion be followed from point `newest` (0: none) of generation `generation`? */
-int dir_tip_check(const struct store_dir *d, const struct manifest *tip, uint64_t newest,
-                  uint64_t generation, struct err *err) MUST_CHECK;
+int store_dir_follow(struct store *store, const char *text, size_t len,
+                     const struct store_proof *proof, struct err *err);
+/* From where a tip is to be followed, when that is not the store's newest point yet. */
+struct dir_origin {
+    uint64_t point;
+    uint64_t generation;
+    struct sha256 hash;
+    struct sha256 parent;
+};
+/* Could this manifest be followed? `proof` may be NULL. */
+int dir_tip_check(const struct store_dir *d, const struct manifest *tip,
+                  const struct dir_origin *origin, const struct store_proof *proof, struct err *err)
+    MUST_CHECK;
+/* Follows one that was checked; `text` is its manifest's. */
+int dir_tip_take(struct store_dir *d, const struct manifest *tip, const char *text, struct err *err)
+    MUST_CHECK;
 
 /* --- store_dir_keep.c, _promote.c -------------------------------------------------------- */
 

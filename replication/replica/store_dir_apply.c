@@ -86,17 +86,24 @@ static int check_undo(const struct store_dir *d, const struct dir_disk *disk, st
     return 0;
 }
 
+bool dir_head_touched(const struct store_dir *d)
+{
+    bool touched = d->intent != 0;
+
+    VEC_FOREACH(disk, &d->disks)
+        touched = touched && (d->applied == 0 || has_undo(disk, d->applied));
+    return touched;
+}
+
 int dir_chain_restore(struct store_dir *d, struct err *err)
 {
-    bool cut = d->intent != 0;
-
-    VEC_FOREACH(disk, &d->disks) {
+    VEC_FOREACH(disk, &d->disks)
         if (check_undo(d, disk, err) < 0)
             return -1;
-        cut = cut && (d->applied == 0 || has_undo(disk, d->applied));
-    }
+    if (d->released)
+        dir_chain_publish(d, 0, 0);
     /* With all undo files there, head may be anything between two points. */
-    if (cut)
+    else if (dir_head_touched(d))
         dir_chain_publish(d, 0, d->applied + 1);
     else
         dir_chain_publish(d, d->applied, d->applied);
@@ -244,7 +251,7 @@ static int run(struct apply *a, struct store_digests *ret_digests, struct err *e
         if (write_disk(a, i, ret_digests ? &ret_digests[i] : NULL, err) < 0)
             return err_wrap(err, "write disk %s", d->disks.at[i].name);
     CRASH_POINT("replica.apply-head");
-    if (dir_applied_save(d, a->to, 0, err) < 0)
+    if (dir_own_stamp(d, err) < 0 || dir_applied_save(d, a->to, 0, err) < 0)
         return -1;
     dir_chain_publish(d, d->applied, d->applied);
     CRASH_POINT("replica.apply-done");
@@ -268,6 +275,8 @@ int store_dir_point_apply(struct store *store, uint64_t *ret_point,
     if (d->points.len > CHAIN_POINTS_MAX)
         return err_set(err, ERR_LIMIT, 0, "%s keeps %zu points, at most %u; hint: prune some",
                        d->group, d->points.len, CHAIN_POINTS_MAX);
+    if (dir_own_held(d, err) < 0 || (!d->intent && dir_own_check(d, err) < 0))
+        return -1;
     CLEANUP(apply_done) struct apply apply = {.d = d, .to = next, .cancel = cancel};
     manifest_init(&apply.manifest);
     if (run(&apply, ret_digests, err) < 0)

@@ -3,6 +3,7 @@
  * a cut copy goes on, and whatever is sent twice is written twice. */
 #include "replica/store_dir.h"
 
+#include "base/fs_nbd.h"
 #include "base/mem.h"
 #include "replica/digests_file.h"
 #include "replica/generation.h"
@@ -78,35 +79,72 @@ static int make_files(struct store_dir *d, const struct dir_disk *disk, const ch
     return d->fs->sync_dir(d->fs, disk->dir, err);
 }
 
-/* A file's or a block device's. */
-static int open_head(struct store_dir *d, struct dir_disk *disk, const char *path, struct err *err)
+/* A file's or a block device's, or that of a disk behind a private server. */
+static int open_path(struct store_dir *d, struct dir_disk *disk, const char *path, struct err *err)
 {
-    if (d->fs->open(d->fs, path, O_RDWR, 0, &disk->head, err) < 0) {
-        if (err && err->code == ERR_NOT_FOUND)
-            err->code = ERR_CORRUPT;
-        return -1;
+    const char *what = disk->elsewhere ? "reprotect it" : "remove the replica and protect again";
+
+    if (d->fs->open(d->fs, path, d->released ? O_RDONLY : O_RDWR, 0, &disk->head, err) < 0) {
+        if (!err || err->code != ERR_NOT_FOUND)
+            return -1;
+        err->code = ERR_CORRUPT;
+        return err_wrap(err, "disk %s of %s is gone; hint: restore it, or %s", disk->name, d->group,
+                        what);
     }
     off_t size = lseek(disk->head, 0, SEEK_END);
     if (size < 0)
         return err_set(err, ERR_IO, errno, "%s: its size", path);
     if ((uint64_t)size != disk->size)
-        return err_set(err, ERR_CORRUPT, 0,
-                       "%s: %jd bytes, but the disk has %" PRIu64 "; hint: remove the replica and"
-                       " protect again",
-                       path, (intmax_t)size, disk->size);
+        return err_set(err, ERR_CORRUPT, 0, "%s: %jd bytes, but the disk has %" PRIu64 "; hint: %s",
+                       path, (intmax_t)size, disk->size, what);
+    return 0;
+}
+
+static bool is_served(const struct dir_disk *disk)
+{
+    return disk->elsewhere && !str_eq(disk->format, "raw");
+}
+
+static int open_head(struct store_dir *d, struct dir_disk *disk, struct err *err)
+{
+    if (disk->head >= 0 || (is_served(disk) && d->released))
+        return 0;
+    if (is_served(disk) && !d->nbd)
+        return err_set(err, ERR_UNSUPPORTED, 0,
+                       "%s: disk %s of %s is of format %s, and there is no folder for its server",
+                       disk->elsewhere, disk->name, d->group, disk->format);
+    if (is_served(disk))
+        fs_nbd_serve(d->nbd, disk->elsewhere, disk->format, d->run_dir);
+    CLEANUP(mem_freep)
+    char *path = disk->elsewhere ? mem_strdup(disk->elsewhere) : path_join(disk->dir, DIR_HEAD);
+    if (open_path(d, disk, path, err) == 0)
+        return 0;
+    if (disk->head >= 0)
+        (void)d->fs->close(d->fs, disk->head);
+    disk->head = -1;
+    return -1;
+}
+
+int dir_heads_open(struct store_dir *d, struct err *err)
+{
+    VEC_FOREACH(disk, &d->disks)
+        if (disk->elsewhere && open_head(d, disk, err) < 0)
+            return -1;
     return 0;
 }
 
 static int open_disk(struct store_dir *d, struct dir_disk *disk, struct err *err)
 {
-    CLEANUP(mem_freep)
-    char *head = disk->elsewhere ? mem_strdup(disk->elsewhere) : path_join(disk->dir, DIR_HEAD);
+    CLEANUP(mem_freep) char *head = path_join(disk->dir, DIR_HEAD);
     CLEANUP(mem_freep) char *digests = path_join(disk->dir, DIR_DIGESTS);
 
-    if (d->base == STORE_COPYING && make_files(d, disk, head, digests, err) < 0)
+    if (disk->digests < 0 && d->base == STORE_COPYING
+        && make_files(d, disk, head, digests, err) < 0)
         return -1;
-    if (open_head(d, disk, head, err) < 0)
+    if (open_head(d, disk, err) < 0)
         return -1;
+    if (disk->digests >= 0)
+        return 0;
     if (digests_file_open(d->fs, digests, disk->size, &disk->digests, err) < 0) {
         if (err && err->code == ERR_NOT_FOUND)
             err->code = ERR_CORRUPT;
@@ -124,16 +162,24 @@ int dir_disks_open(struct store_dir *d, struct err *err)
     if (d->base == STORE_COPYING && fs_make_dirs(d->fs, manifests, 0700, err) < 0)
         return -1;
     VEC_FOREACH(disk, &d->disks)
-        if (disk->head < 0 && open_disk(d, disk, err) < 0)
+        if (open_disk(d, disk, err) < 0)
             return -1;
     return 0;
 }
 
-void dir_disks_close(struct store_dir *d)
+void dir_heads_close(struct store_dir *d)
 {
     VEC_FOREACH(disk, &d->disks) {
         if (disk->head >= 0)
             (void)d->fs->close(d->fs, disk->head);
+        disk->head = -1;
+    }
+}
+
+void dir_disks_close(struct store_dir *d)
+{
+    dir_heads_close(d);
+    VEC_FOREACH(disk, &d->disks) {
         if (disk->digests >= 0)
             (void)d->fs->close(d->fs, disk->digests);
         frame_coder_free(disk->coder);
@@ -414,9 +460,9 @@ static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t fi
         struct digest digest = {{0}};
         if (is_known(disk, first + i))
             continue;
-        if (off >= data)
+        if (off >= data && !is_served(disk)) /* whose descriptor has no content */
             data = next_data(disk->head, off, disk->size);
-        if (data < off + len) {
+        if (is_served(disk) || data < off + len) {
             if (d->fs->pread(d->fs, disk->head, buf, len, off, err) < 0)
                 return -1;
             chunk_digest(d->digester, buf, len, &digest);
@@ -427,8 +473,8 @@ static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t fi
     return changed ? digests_file_write(d->fs, disk->digests, first, count, digests, err) : 0;
 }
 
-static int end_disk(struct store_dir *d, struct dir_disk *disk, struct cancel *cancel,
-                    struct err *err)
+static int end_disk(struct store_dir *d, struct dir_disk *disk, dir_progress_fn *progress,
+                    void *ctx, struct cancel *cancel, struct err *err)
 {
     uint64_t chunks = chunk_count(disk->size);
 
@@ -436,16 +482,21 @@ static int end_disk(struct store_dir *d, struct dir_disk *disk, struct cancel *c
         uint64_t count = chunks - first < WINDOW_CHUNKS ? chunks - first : WINDOW_CHUNKS;
         if (cancel_check(cancel, err) < 0 || digest_window(d, disk, first, count, err) < 0)
             return -1;
+        if (progress)
+            progress(ctx, disk->name,
+                     first + count == chunks ? disk->size : (first + count) * CHUNK_BYTES,
+                     disk->size);
     }
     if (d->fs->sync(d->fs, disk->head, err) < 0)
         return -1;
     return d->fs->sync(d->fs, disk->digests, err);
 }
 
-int dir_base_settle(struct store_dir *d, struct cancel *cancel, struct err *err)
+int dir_base_settle(struct store_dir *d, dir_progress_fn *progress, void *ctx,
+                    struct cancel *cancel, struct err *err)
 {
     VEC_FOREACH(disk, &d->disks)
-        if (end_disk(d, disk, cancel, err) < 0)
+        if (end_disk(d, disk, progress, ctx, cancel, err) < 0)
             return err_wrap(err, "digests of disk %s", disk->name);
     return 0;
 }
@@ -460,7 +511,7 @@ int store_dir_base_end(struct store *store, struct err *err)
         return 0;
     if (check_own(d, err) < 0)
         return -1;
-    if (dir_base_settle(d, NULL, err) < 0)
+    if (dir_base_settle(d, NULL, NULL, NULL, err) < 0)
         return -1;
     if (dir_state_save(d, STORE_COPIED, err) < 0)
         return -1;

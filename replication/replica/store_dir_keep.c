@@ -50,7 +50,8 @@ int store_dir_pin(struct store *store, uint64_t point, const char *label, uint64
 {
     struct store_dir *d = store_dir_of(store);
 
-    if (guard_fs_check(&d->guard, err) < 0 || check_label(label, err) < 0)
+    if (guard_fs_check(&d->guard, err) < 0 || check_label(label, err) < 0
+        || dir_own_held(d, err) < 0)
         return -1;
     const struct dir_pin *same = pin_find(d, label);
     if (same) {

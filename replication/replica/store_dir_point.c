@@ -99,24 +99,26 @@ static bool same_hash(const struct sha256 *a, const struct sha256 *b)
     return memcmp(a, b, sizeof(*a)) == 0;
 }
 
-/* A point's number is higher, and its parent, or else its base, is the one before; a promotion's
- * parent may be any older point, which need not be kept any more. Numbers skip what happened at
- * another site only. */
+/* A point's base, or, without one, its parent is the point before. Only with a base may numbers be
+ * skipped. (A promotion without a base: its parent may be any older point, which need not be kept
+ * any more; it was made by the first release.) */
 static int check_link(const struct store_dir *d, const struct dir_point *point, struct err *err)
 {
     const struct dir_point *last = dir_point_newest(d);
     uint64_t before = last ? last->point : d->before;
     const struct sha256 *before_hash = last ? &last->hash : &d->before_hash;
 
-    bool next = same_hash(&point->base, before_hash);
-    bool skips = next || point->promotion;
-    if (point->point <= before || (point->point != before + 1 && !skips))
+    static const struct sha256 none;
+    bool has_base = !same_hash(&point->base, &none);
+    bool next = has_base ? same_hash(&point->base, before_hash)
+                         : point->promotion || same_hash(&point->parent, before_hash);
+    if (point->point <= before || (point->point != before + 1 && !(has_base && next)))
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: manifests: point %" PRIu64 " is missing (there are %" PRIu64
                        " and %" PRIu64 "); hint: restore the file from a backup, or remove the"
                        " replica and protect again",
                        d->dir, before + 1, before, point->point);
-    if (!point->promotion && !next && !same_hash(&point->parent, before_hash))
+    if (!next)
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: manifests: point %" PRIu64 " does not follow point %" PRIu64
                        "; hint: somebody changed the history",
@@ -201,9 +203,9 @@ static int check_parent(const struct store_dir *d, const struct manifest *m, str
 {
     const struct dir_point *newest = dir_point_newest(d);
 
-    if (!newest)
+    if (!newest && m->base_point == 0)
         return 0;
-    if (dir_follows(d))
+    if (newest && dir_follows(d))
         return check_tip(d, newest, m, err);
     if (m->base_point)
         return err_set(err, ERR_CORRUPT, 0,
@@ -285,7 +287,8 @@ int store_dir_point_commit(struct store *store, const char *text, size_t len, st
         return 0;
     if (d->base != STORE_COPIED)
         return err_set(err, ERR_STATE, 0, "%s: points come after the initial copy", d->group);
-    if (check_writer(d, &m, err) < 0 || check_parent(d, &m, err) < 0 || check_disks(d, &m, err) < 0)
+    if (dir_own_held(d, err) < 0 || check_writer(d, &m, err) < 0 || check_parent(d, &m, err) < 0
+        || check_disks(d, &m, err) < 0)
         return -1;
     CLEANUP(mem_freep) char *canonical = manifest_text(&m);
     return d->points.len == 0 ? add_first(d, &m, canonical, err)

@@ -145,6 +145,10 @@ static int make_manifest(struct store_dir *d, const struct dir_point *chosen,
     m->base_point = 0;
     memset(&m->base, 0, sizeof(m->base));
     m->parent = chosen->hash;
+    if (chosen->point + 1 != m->point) {
+        m->base_point = dir_point_newest(d)->point;
+        m->base = dir_point_newest(d)->hash;
+    }
     m->promotion = true;
     m->cut_wall_ms = request->wall_ms;
     m->stall_us = 0;
@@ -171,7 +175,7 @@ static int check_request(const struct store_dir *d, const struct request *reques
 static int promote(struct store_dir *d, const struct request *request, struct promotion *p,
                    struct err *err)
 {
-    if (check_request(d, request, err) < 0 || apply_all(d, err) < 0)
+    if (dir_own_held(d, err) < 0 || check_request(d, request, err) < 0 || apply_all(d, err) < 0)
         return -1;
     const struct dir_point *chosen =
         dir_point_find(d, request->point ? request->point : d->applied);

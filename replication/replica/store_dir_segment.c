@@ -78,7 +78,7 @@ static struct dir_disk *receiving_disk(struct store_dir *d, const char *name, st
         err_put(err, ERR_STATE, 0, "%s: segments come after the initial copy", d->group);
         return NULL;
     }
-    if (guard_fs_check(&d->guard, err) < 0)
+    if (guard_fs_check(&d->guard, err) < 0 || dir_own_held(d, err) < 0)
         return NULL;
     return dir_disk_find(d, name, err);
 }

@@ -2,8 +2,10 @@
 /* The store's records, as lines of words:
  *
  *   replica     "muster replica 1", "group NAME", "state copying|copied", "disk SIZE NAME" ...,
- *               each followed by "head FORMAT PATH" when it is a machine's own disk
- *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0)
+ *               each followed by "head FORMAT PATH" when it is a machine's own disk; "run DIR", where
+ *               such heads have their servers, if any; "released", when the machine has them back
+ *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0), and
+ *               "stamp INODE SIZE MTIME CTIME NAME" (ns) of each own disk that can be told
  *   pruned      "pruned N HASH"
  *   pins        "pin N LABEL" ...
  */
@@ -87,6 +89,22 @@ static bool get_head(struct store_dir *d, const char *line)
     return true;
 }
 
+static bool get_run(struct store_dir *d, const char *line)
+{
+    if (str_eq(line, "released")) {
+        d->released = true;
+        return true;
+    }
+    if (!str_starts(line, "run /"))
+        return false;
+    const char *dir = line + strlen("run ");
+    if (d->run_dir) /* the opener's is newer */
+        d->run_moved = !str_eq(d->run_dir, dir);
+    else
+        d->run_dir = mem_strdup(dir);
+    return true;
+}
+
 static bool get_state(struct store_dir *d, const char *line)
 {
     if (str_eq(line, "state copying"))
@@ -126,11 +144,19 @@ int dir_state_load(struct store_dir *d, struct err *err)
     if (get_group(d, path, next_line(&at), err) < 0)
         return -1;
     while ((line = next_line(&at)) != NULL)
-        if (!get_head(d, line) && !get_disk(d, line) && !get_state(d, line))
+        if (!get_head(d, line) && !get_disk(d, line) && !get_state(d, line) && !get_run(d, line))
             return wrong_line(path, line, err);
     if (d->base == STORE_EMPTY || d->disks.len == 0)
         return err_set(err, ERR_CORRUPT, 0, "%s: no state or no disk in it", path);
     return 0;
+}
+
+static bool has_own(const struct store_dir *d)
+{
+    VEC_FOREACH(disk, &d->disks)
+        if (disk->elsewhere)
+            return true;
+    return false;
 }
 
 int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
@@ -145,6 +171,10 @@ int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
         if (disk->elsewhere)
             str_addf(&text, "head %s %s\n", disk->format, disk->elsewhere);
     }
+    if (d->run_dir && has_own(d))
+        str_addf(&text, "run %s\n", d->run_dir);
+    if (d->released)
+        str_add(&text, "released\n");
     if (record_write(d->fs, path, text.ptr, err) < 0)
         return -1;
     d->base = base;
@@ -152,6 +182,23 @@ int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
 }
 
 /* --- applied ----------------------------------------------------------------------------- */
+
+static bool get_stamp(struct store_dir *d, char *line)
+{
+    struct fs_stamp stamp = {.known = true};
+    const char *name = "";
+
+    if (sscanf(line, "stamp %" SCNu64 " %" SCNu64 " %" SCNi64 " %" SCNi64, &stamp.inode,
+               &stamp.size, &stamp.mtime_ns, &stamp.ctime_ns)
+        == 4)
+        name = strrchr(line, ' ') + 1;
+    VEC_FOREACH(disk, &d->disks)
+        if (str_eq(disk->name, name)) {
+            disk->stamp = stamp;
+            return true;
+        }
+    return false;
+}
 
 int dir_applied_load(struct store_dir *d, struct err *err)
 {
@@ -170,6 +217,9 @@ int dir_applied_load(struct store_dir *d, struct err *err)
     line = next_line(&at);
     if (!line || !split(line, "intent", &d->intent, NULL))
         return wrong_line(path, line ? line : "", err);
+    while ((line = next_line(&at)) != NULL)
+        if (!get_stamp(d, line))
+            return wrong_line(path, line, err);
     return 0;
 }
 
@@ -183,9 +233,14 @@ int dir_applied_save(struct store_dir *d, const struct dir_point *point, uint64_
     char hex[HEX_BYTES];
 
     str_hex(hash.bytes, SHA256_BYTES, hex);
-    CLEANUP(mem_freep)
-    char *text = mem_printf("applied %" PRIu64 " %s\nintent %" PRIu64 "\n", number, hex, intent);
-    if (record_write(d->fs, path, text, err) < 0)
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    str_addf(&text, "applied %" PRIu64 " %s\nintent %" PRIu64 "\n", number, hex, intent);
+    VEC_FOREACH(disk, &d->disks)
+        if (disk->elsewhere && disk->stamp.known)
+            str_addf(&text, "stamp %" PRIu64 " %" PRIu64 " %" PRIi64 " %" PRIi64 " %s\n",
+                     disk->stamp.inode, disk->stamp.size, disk->stamp.mtime_ns,
+                     disk->stamp.ctime_ns, disk->name);
+    if (record_write(d->fs, path, text.ptr, err) < 0)
         return -1;
     d->applied = number;
     d->applied_hash = hash;

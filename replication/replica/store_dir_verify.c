@@ -22,9 +22,10 @@ static int verify_chunk(struct store_dir *d, const struct dir_disk *disk, uint64
     chunk_digest(d->digester, buf, len, &digest);
     if (memcmp(&digest, want, sizeof(digest)) != 0)
         return err_set(err, ERR_CORRUPT, 0,
-                       "%s/" DIR_HEAD ": the %zu bytes at %" PRIu64 " (chunk %" PRIu64
+                       "%s%s: the %zu bytes at %" PRIu64 " (chunk %" PRIu64
                        ") do not have their digest; hint: resynchronize the replica",
-                       disk->dir, len, chunk * CHUNK_BYTES, chunk);
+                       disk->elsewhere ? disk->elsewhere : disk->dir,
+                       disk->elsewhere ? "" : "/" DIR_HEAD, len, chunk * CHUNK_BYTES, chunk);
     return 0;
 }
 
@@ -91,6 +92,8 @@ int store_dir_verify(struct store *store, struct cancel *cancel, struct err *err
 
     if (d->base != STORE_COPIED)
         return err_set(err, ERR_STATE, 0, "%s: there is no complete copy to verify yet", d->group);
+    if (dir_own_held(d, err) < 0)
+        return -1;
     if (d->intent)
         return err_set(err, ERR_STATE, 0,
                        "%s: point %" PRIu64 " is being applied; hint: let that end first", d->group,

@@ -13,6 +13,7 @@
 #include "replica/view.h"
 
 #include "base/fs.h"
+#include "base/fs_nbd.h"
 #include "base/mem.h"
 #include "base/vec.h"
 #include "replica/chain.h"
@@ -61,6 +62,7 @@ struct chunk_slot {
 struct view {
     char *dir; /* of the disk */
     struct fs *heads;
+    struct fs *nbd; /* ours, for a head in another format; or NULL */
     int head;
     uint64_t size;
     uint64_t point;
@@ -355,9 +357,18 @@ static int open_head(struct view *v, const char *dir, const char *disk, struct e
 {
     CLEANUP(mem_freep) char *path = NULL;
     CLEANUP(mem_freep) char *format = NULL;
+    CLEANUP(mem_freep) char *run_dir = NULL;
 
-    if (head_path(dir, disk, &path, &format, err) < 0
-        || v->heads->open(v->heads, path, O_RDONLY, 0, &v->head, err) < 0)
+    if (head_path(dir, disk, &path, &format, &run_dir, err) < 0)
+        return -1;
+    if (!v->heads) {
+        v->heads = fs_real();
+        if (!str_eq(format, "raw") && run_dir) {
+            v->heads = v->nbd = fs_nbd_new(fs_real());
+            fs_nbd_serve(v->nbd, path, format, run_dir);
+        }
+    }
+    if (v->heads->open(v->heads, path, O_RDONLY, 0, &v->head, err) < 0)
         return -1;
     off_t size = lseek(v->head, 0, SEEK_END);
     if (size < 0)
@@ -373,7 +384,7 @@ int view_open(const char *dir, const char *disk, uint64_t point, const struct ke
         return err_set(err, ERR_INVALID, 0, "\"%.63s\" is no name for a disk", disk);
     CLEANUP(view_closep) struct view *v = mem_new(struct view);
     v->dir = path_join(dir, disk);
-    v->heads = heads ? heads : fs_real();
+    v->heads = heads;
     v->head = -1;
     v->point = point;
     v->key = *group_key;
@@ -399,6 +410,7 @@ void view_close(struct view *view)
         free(view->kept[i].bytes);
     if (view->head >= 0)
         (void)view->heads->close(view->heads, view->head);
+    fs_nbd_free(view->nbd);
     chain_free(view->chain);
     view_map_free(view->map);
     view_files_free(&view->files);

@@ -14,7 +14,9 @@
 #include <stdint.h>
 
 struct view;
-/* `dir` is replicas/GROUP; `heads` opens its heads (NULL: plain files; borrowed). ERR_NOT_FOUND: no such point or disk (the text lists what is there). */
+/* `dir` is replicas/GROUP; `heads` opens its head (borrowed; NULL: as the store itself does, a plain
+ * file, or by the private server of a disk in another format). ERR_NOT_FOUND: no such point or disk
+ * (the text lists what is there). */
 int view_open(const char *dir, const char *disk, uint64_t point, const struct key *group_key,
               struct fs *heads, struct view **ret_view, struct err *err) MUST_CHECK;
 uint64_t view_size(const struct view *view);

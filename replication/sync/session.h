@@ -131,5 +131,34 @@ void session_set_interval(struct session *session, int64_t interval_ms, uint64_t
  * before and after: then the replica equals the source, and the session pauses itself. */
 int session_sync_now(struct session *session, bool quiet, uint64_t *ret_point,
                      struct cancel *cancel, struct err *err) MUST_CHECK;
+enum session_branch_kind {
+    SESSION_BRANCH_NONE,   /* nothing was written since the newest point the replica confirmed */
+    SESSION_BRANCH_SEALED, /* what was, is in the folder */
+    SESSION_BRANCH_UNKNOWN /* nobody kept track of it (QEMU ended, a comparison was under way): the
+                              disks as they are hold it */
+};
+struct session_branch_disk {
+    char name[SOURCE_NAME_BYTES];
+    uint64_t size;
+    uint64_t bytes;  /* changed since the parent */
+    uint64_t sealed; /* of its segment */
+};
+struct session_branch {
+    enum session_branch_kind kind;
+    uint64_t point; /* the branch's own number: the parent's and one */
+    uint64_t parent;
+    uint64_t generation;
+    int64_t cut_wall_ms; /* 0: not sealed */
+    size_t disk_count;
+    struct session_branch_disk disks[SESSION_DISKS_MAX];
+};
+/* For a session that is fenced: the machine's last changes, sealed as the point after the newest one
+ * that the replica confirmed: segments and signed manifest in DIR/NUMBER, durable when this returns.
+ * The machine must not run (stopped, shut down, or `alive` false: no process). Maps stay as they
+ * are, so it can be asked again after any error or a crash, and is then made anew; without maps a
+ * complete one that is there is the answer. Waits for a turn that is under way. */
+int session_branch(struct session *session, const char *dir, bool alive,
+                   struct session_branch *ret_branch, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
 /* Stops tracking at the source and removes checkpoint and outbox; the replica is not touched. */
 int session_forget(struct session *session, struct cancel *cancel, struct err *err) MUST_CHECK;

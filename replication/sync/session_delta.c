@@ -52,14 +52,18 @@ static void segment_head_for(const struct session *s, const struct checkpoint_di
     uuid_new(&ret_head->uuid);
 }
 
-static int open_writer(struct session *s, const struct checkpoint_disk *disk,
+/* Below `folder`; NULL: in the outbox. */
+static int open_writer(struct session *s, const struct checkpoint_disk *disk, const char *folder,
                        struct segment_writer **ret_writer, struct err *err)
 {
     struct segment_head head;
+    char hex[2 * UUID_BYTES + 1];
 
     segment_head_for(s, disk, &head);
+    str_hex(head.uuid.bytes, UUID_BYTES, hex);
     CLEANUP(mem_freep)
-    char *path = outbox_segment_path(s->config.dir, disk->name, &head.uuid);
+    char *path = folder ? mem_printf("%s/%s-%s", folder, disk->name, hex)
+                        : outbox_segment_path(s->config.dir, disk->name, &head.uuid);
     return segment_writer_open(fs_real(), path, &head, &s->config.group_key, ret_writer, err);
 }
 
@@ -94,9 +98,8 @@ static int write_extent(struct session *s, const char *disk, const struct source
     return 0;
 }
 
-/* What changed on one disk up to the cut. */
-static int seal_delta(struct session *s, const struct checkpoint_disk *disk,
-                      struct manifest_disk *into, struct cancel *cancel, struct err *err)
+int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char *folder,
+               struct manifest_disk *into, struct cancel *cancel, struct err *err)
 {
     CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
     CLEANUP(segment_writer_freep) struct segment_writer *writer = NULL;
@@ -107,7 +110,7 @@ static int seal_delta(struct session *s, const struct checkpoint_disk *disk,
     if (extents.len == 0)
         return 0;
     buf = mem_alloc(READ_BYTES, 1);
-    if (open_writer(s, disk, &writer, err) < 0)
+    if (open_writer(s, disk, folder, &writer, err) < 0)
         return -1;
     VEC_FOREACH(extent, &extents)
         if (write_extent(s, disk->name, extent, writer, buf, cancel, err) < 0)
@@ -122,13 +125,13 @@ static int seal_rescan(struct session *s, size_t disk, struct manifest_disk *int
 
     if (!s->rescan || rescan_bytes(s->rescan, disk) == 0)
         return 0;
-    if (open_writer(s, &s->ck.disks.at[disk], &writer, err) < 0
+    if (open_writer(s, &s->ck.disks.at[disk], NULL, &writer, err) < 0
         || rescan_write(s->rescan, disk, writer, err) < 0)
         return -1;
     return close_writer(writer, into, err);
 }
 
-static void begin_manifest(struct session *s, struct manifest *m)
+void delta_manifest(struct session *s, struct manifest *m)
 {
     (void)snprintf(m->group, sizeof(m->group), "%s", s->config.group);
     (void)snprintf(m->site, sizeof(m->site), "%s", s->config.site);
@@ -142,8 +145,7 @@ static void begin_manifest(struct session *s, struct manifest *m)
     }
 }
 
-static int make_cut(struct session *s, struct source_cut *ret_cut, struct cancel *cancel,
-                    struct err *err)
+int delta_cut(struct session *s, struct source_cut *ret_cut, struct cancel *cancel, struct err *err)
 {
     s->ck.cut = s->ck.base + 1;
     if (s->ck.serial < s->ck.cut)
@@ -183,7 +185,7 @@ static int seal_deltas(struct session *s, struct manifest *manifest, struct err 
         struct manifest_disk *disk = &manifest->disks.at[i];
         size_t before = disk->segments.len;
 
-        if (seal_delta(s, &s->ck.disks.at[i], disk, cancel, err) < 0)
+        if (delta_seal(s, &s->ck.disks.at[i], NULL, disk, cancel, err) < 0)
             return -1;
         if (disk->segments.len == before || s->ck.phase != PHASE_DELTA
             || ret_link_err->code != ERR_NONE)
@@ -204,7 +206,7 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
     struct err link_err = ERR_EMPTY;
 
     manifest_init(&manifest);
-    begin_manifest(s, &manifest);
+    delta_manifest(s, &manifest);
     if (outbox_clear(s->config.dir, err) < 0 || show_pending(s, cancel, err) < 0)
         return -1;
     /* The rescan's segments first: sealing them may take long, and the point dates from the cut.
@@ -213,7 +215,7 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
         if (seal_rescan(s, i, &manifest.disks.at[i], err) < 0)
             return -1;
     bool ahead = s->ck.phase == PHASE_DELTA;
-    if (make_cut(s, &cut, cancel, err) < 0)
+    if (delta_cut(s, &cut, cancel, err) < 0)
         return -1;
     session_set_state(s, SESSION_SENDING);
     if (seal_deltas(s, &manifest, &link_err, cancel, err) < 0)

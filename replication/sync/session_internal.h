@@ -8,6 +8,7 @@
  *   session_resync.c  a slice of a rescan
  *   session_delta.c   the cut, and sealing it into the outbox
  *   session_send.c    from the outbox to the replica's newest applied point
+ *   session_branch.c  the last changes of a machine that lost the right to write
  *
  * Fields below "in a turn" belong to whoever holds the turn (session_take). The others are guarded
  * by `lock`. Functions return -1 with `err`, having noted in `blame` whose fault it was. */
@@ -104,6 +105,10 @@ int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel 
              struct err *err) MUST_CHECK;
 /* The source as it is now, opened if need be; `s->state`. */
 int turn_look(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Holds the checkpoint against the source (the table in session_turn.c). `ret_lost`: the changes since
+ * its base are not known. */
+int turn_reconcile(struct session *s, bool *ret_lost, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
 /* Opens a new map, or, `keep_map`, goes on with the one that is open; saves the phase that begins. */
 int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const char *note,
                      struct cancel *cancel, struct err *err) MUST_CHECK;
@@ -131,6 +136,14 @@ int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struc
 
 /* Where the next point stands in the chain: number, parent, base. */
 void delta_chain(const struct session *s, struct manifest *m);
+/* Fills in what the next point is, but for what its cut says. */
+void delta_manifest(struct session *s, struct manifest *m);
+/* Intent, then the cut: map base + 1 is open, the base's map frozen. */
+int delta_cut(struct session *s, struct source_cut *ret_cut, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+/* What changed on one disk up to the cut, as a segment in `folder` (NULL: the outbox). */
+int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char *folder,
+               struct manifest_disk *into, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Cut, seal, deliver. */
 int delta_cycle(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* For a source without a machine: nothing was written since the point. ERR_STATE: something was. */

@@ -246,8 +246,8 @@ static int not_delivered(struct session *s, struct cancel *cancel, struct err *e
     return session_save(s, err);
 }
 
-/* The table at the top. `ret_lost`: its last line. */
-static int reconcile(struct session *s, bool *ret_lost, struct cancel *cancel, struct err *err)
+/* The table at the top. */
+int turn_reconcile(struct session *s, bool *ret_lost, struct cancel *cancel, struct err *err)
 {
     *ret_lost = false;
     if (s->scanning || s->ck.phase == PHASE_NEW)
@@ -282,6 +282,8 @@ int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const c
 {
     /* Never a number that a map of an earlier life may have. */
     uint64_t highest = max_u64(s->ck.serial, max_u64(s->state.open, s->state.frozen));
+
+    highest = max_u64(highest, s->config.base.serial); /* it may be lost, and is not this one then */
     uint64_t serial = keep_map ? s->state.open : highest + 1;
 
     s->ck.serial = max_u64(highest, serial);
@@ -435,7 +437,7 @@ int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel 
     if ((s->ck.phase == PHASE_DELTA || s->ck.phase == PHASE_RESYNC)
         && s->info.applied_point != s->info.durable_point && send_apply(s, cancel, err) < 0)
         return -1;
-    if (turn_look(s, cancel, err) < 0 || reconcile(s, &lost, cancel, err) < 0)
+    if (turn_look(s, cancel, err) < 0 || turn_reconcile(s, &lost, cancel, err) < 0)
         return -1;
     return next_step(s, lost, ret_again, ret_point, cancel, err);
 }

@@ -13,7 +13,7 @@ static const char document[] =
     "\"retry\":{\"times\":2,\"wait\":\"1s\"},\"on_failure\":\"pause\",\"actions\":[{\"verb\":"
     "\"failover\",\"args\":{\"machine\":\"db1\"},\"line\":3}]}},{\"line\":4,\"parallel\":[{\"title\":"
     "\"W\",\"line\":5,\"actions\":[{\"verb\":\"wait_until\",\"args\":{\"tcp\":\"db1:5432\"},\"line\":5"
-    "},{\"verb\":\"assign_ip\",\"args\":{\"machine\":\"db1\",\"address\":{\"lyon\":\"a\",\"paris\":"
+    "},{\"verb\":\"set_address\",\"args\":{\"machine\":\"db1\",\"address\":{\"lyon\":\"a\",\"paris\":"
     "\"b\"}},\"line\":5}]}]}]}]}";
 
 static uint64_t number_from(const char *name, uint64_t fallback)

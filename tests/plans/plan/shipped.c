@@ -13,7 +13,7 @@
 
 static struct plan_world shipped_world(void)
 {
-    static const char *const machines[] = {"app1", "db1", "web1", NULL};
+    static const char *const machines[] = {"app1", "db1", "web1", "web2", NULL};
     struct plan_world world = *plan_world_for_test();
 
     world.machines = machines;
@@ -71,6 +71,12 @@ static void the_plan_for_a_single_machine_reads_as_it_did(void **state)
     runbooks_are_as_they_were("single");
 }
 
+static void the_plan_for_a_pool_reads_as_it_did(void **state)
+{
+    (void)state;
+    runbooks_are_as_they_were("pool");
+}
+
 /* A plan that nobody reads in a test is one that nobody reads. */
 static void every_shipped_plan_is_tested(void **state)
 {
@@ -94,6 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_shop_plan_reads_as_it_did),
         cmocka_unit_test(the_plan_for_a_single_machine_reads_as_it_did),
+        cmocka_unit_test(the_plan_for_a_pool_reads_as_it_did),
         cmocka_unit_test(every_shipped_plan_is_tested),
     };
     return cmocka_run_group_tests_name("shipped", tests, NULL, NULL);

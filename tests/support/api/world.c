@@ -67,6 +67,16 @@ static int resume(struct provider *provider, const struct provider_instance *ins
     return start(provider, instance, false, cancel, failure);
 }
 
+static int pause_it(struct provider *provider, const struct provider_instance *instance,
+                    struct cancel *cancel, struct err *failure)
+{
+    (void)cancel;
+    (void)failure;
+    if (*state_of(provider, instance->machine->name) == INSTANCE_RUNNING)
+        *state_of(provider, instance->machine->name) = INSTANCE_PAUSED;
+    return 0;
+}
+
 static int observe(struct provider *provider, const struct provider_instance *instance,
                    enum instance_state *ret_state, struct cancel *cancel, struct err *failure)
 {
@@ -285,6 +295,7 @@ int api_site_setup(void **state)
         .check = check,
         .start = start,
         .resume = resume,
+        .pause = pause_it,
         .observe = observe,
         .shutdown = shut_down,
         .stop = stop,

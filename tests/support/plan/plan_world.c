@@ -16,8 +16,8 @@ static const struct verb_arg address_args[] = {
     {.name = "mtu", .type = ARG_NUMBER, .help = "The largest packet."},
     {.name = "announce", .type = ARG_BOOL, .help = "Tell the neighbours."},
 };
-static const struct verb assign_ip = {
-    .name = "assign_ip",
+static const struct verb set_address = {
+    .name = "set_address",
     .help = "Gives a machine an address.",
     .args = address_args,
     .arg_count = ARRAY_LEN(address_args),
@@ -47,7 +47,7 @@ const struct plan_world *plan_world_for_test(void)
     assert(count + 2 <= ARRAY_LEN(verbs));
     for (size_t i = 0; i < count; i++)
         verbs[i] = real[i];
-    verbs[count++] = &assign_ip;
+    verbs[count++] = &set_address;
     verbs[count++] = &wipe;
     world = (struct plan_world){verbs, count, machines, sites, "lyon"};
     return &world;

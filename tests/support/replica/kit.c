@@ -39,6 +39,7 @@ static void init_places(struct kit *kit, const char *root)
 {
     kit->dir = path_join(root, "store");
     kit->outbox = path_join(root, "outbox");
+    kit->run_dir = path_join(root, "run");
     clock_fake_init(&kit->clock, INT64_C(1700000000000));
     manifest_init(&kit->last);
 }
@@ -89,6 +90,7 @@ void kit_done(struct kit *kit)
     manifest_done(&kit->last);
     free(kit->dir);
     free(kit->outbox);
+    free(kit->run_dir);
 }
 
 struct store_dir_config kit_config(struct kit *kit, struct fs *fs)
@@ -99,6 +101,7 @@ struct store_dir_config kit_config(struct kit *kit, struct fs *fs)
         .dir = kit->dir,
         .group = "web",
         .group_key = kit->key,
+        .run_dir = kit->run_dir,
     };
     memcpy(config.writer_key, kit->public_key, SIGN_KEY_BYTES);
     return config;
@@ -353,22 +356,43 @@ const struct kit_image *kit_image(const struct kit *kit, uint64_t point)
     return NULL;
 }
 
+/* Of the next point, without segments. */
+static void bare_manifest(const struct kit *kit, uint64_t number, uint64_t generation,
+                          struct manifest *m)
+{
+    manifest_init(m);
+    memcpy(m->group, "web", 4);
+    memcpy(m->site, "paris", 6);
+    m->generation = generation;
+    m->point = number;
+    m->parent = kit->parent;
+    for (size_t i = 0; i < KIT_DISKS; i++) {
+        struct manifest_disk *part = manifest_disks_push(&m->disks);
+        memcpy(part->name, kit->disks[i].name, sizeof(part->name));
+        part->size = kit->disks[i].size;
+    }
+}
+
+char *kit_branch(struct kit *kit)
+{
+    CLEANUP(manifest_done) struct manifest m;
+    struct sha256 hash;
+
+    bare_manifest(kit, kit->point + 1, kit->generation, &m);
+    manifest_sign(&m, kit->sign);
+    manifest_hash(&m, &hash);
+    kit_keep_image(kit, m.point, &hash);
+    for (size_t i = 0; i < KIT_DISKS; i++)
+        memset(kit->disks[i].dirty, 0, kit->disks[i].size / BLOCK);
+    return manifest_text(&m);
+}
+
 char *kit_taken_over(struct kit *kit, uint64_t number, uint64_t generation)
 {
     CLEANUP(manifest_done) struct manifest m;
 
-    manifest_init(&m);
-    memcpy(m.group, "web", 4);
-    memcpy(m.site, "paris", 6);
-    m.generation = generation;
-    m.point = number;
-    m.parent = kit->parent;
+    bare_manifest(kit, number, generation, &m);
     m.promotion = true;
-    for (size_t i = 0; i < KIT_DISKS; i++) {
-        struct manifest_disk *part = manifest_disks_push(&m.disks);
-        memcpy(part->name, kit->disks[i].name, sizeof(part->name));
-        part->size = kit->disks[i].size;
-    }
     manifest_sign(&m, kit->sign);
     kit->base_point = kit->point;
     kit->base = kit->parent;
@@ -413,7 +437,7 @@ int kit_check_view(struct kit *kit, uint64_t point, struct err *err)
     for (size_t i = 0; i < KIT_DISKS; i++) {
         CLEANUP(view_closep) struct view *view = NULL;
         CLEANUP(mem_freep) uint8_t *have = mem_alloc(kit->disks[i].size, 1);
-        if (view_open(kit->dir, kit->disks[i].name, point, &kit->key, NULL, &view, err) < 0)
+        if (view_open(kit->dir, kit->disks[i].name, point, &kit->key, kit->heads, &view, err) < 0)
             return -1;
         if (view_size(view) != kit->disks[i].size)
             return err_set(err, ERR_CORRUPT, 0, "view has %" PRIu64 " bytes", view_size(view));

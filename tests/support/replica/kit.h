@@ -31,7 +31,10 @@ struct kit {
     uint8_t sign[SIGN_KEY_BYTES];
     uint8_t public_key[SIGN_KEY_BYTES];
     struct kit_disk disks[KIT_DISKS];
-    const char *own[KIT_DISKS]; /* the heads' paths, of a store over a machine's own disks; or NULL */
+    const char
+        *own[KIT_DISKS]; /* the heads' paths, of a store over a machine's own disks; or NULL */
+    struct fs *heads;    /* views open heads by this; NULL: as the store does */
+    char *run_dir;       /* ROOT/run; given to the store */
     uint64_t generation;
     uint64_t point; /* the last one */
     struct sha256 parent;
@@ -87,6 +90,10 @@ void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, u
  * hold now, as the successor of that promotion, on the base of the store's newest point. Returns the
  * promotion's text; free with free(). */
 char *kit_taken_over(struct kit *kit, uint64_t number, uint64_t generation);
+
+/* What the disks hold now becomes the next point, of the kit's own site, and is sent nowhere: the
+ * machine's last writes. Returns the manifest's text, which has no segments; free with free(). */
+char *kit_branch(struct kit *kit);
 
 /* Is point `point`, read through a view, what the disks held then? And head as a plain file? */
 int kit_check_view(struct kit *kit, uint64_t point, struct err *err);

@@ -74,6 +74,14 @@ void run_world_people(struct sim_world *sim_world, const struct clock_tick *tick
 void run_world_open(struct run_world *world, const char *dir, struct clock_tick *tick,
                     struct sim_world *sim_world)
 {
+    static const struct run_tools none = {0};
+
+    run_world_open_with(world, dir, tick, sim_world, &none);
+}
+
+void run_world_open_with(struct run_world *world, const char *dir, struct clock_tick *tick,
+                         struct sim_world *sim_world, const struct run_tools *tools)
+{
     CLEANUP(mem_freep) char *path = path_join(dir, "state.db");
 
     *world = (struct run_world){.tick = tick, .sim_world = sim_world, .dir = mem_strdup(dir)};
@@ -92,6 +100,9 @@ void run_world_open(struct run_world *world, const char *dir, struct clock_tick 
         .ctx = world,
         .peer = peer,
         .changed = changed,
+        .host = tools->host,
+        .verbs = tools->verbs,
+        .verb_count = tools->verb_count,
     };
     world->runner = runner_new(&runner);
     loop_set_turn_end(world->loop, turn_end, world);
@@ -220,6 +231,30 @@ int64_t run_world_start(struct run_world *world, json_t *document, enum run_kind
 
     EXPECT_OK(runner_start(world->runner, &spec, &run, &err));
     return run;
+}
+
+int64_t run_world_start_stored(struct run_world *world, const char *plan, enum run_kind kind)
+{
+    const struct runner_spec spec = {.plan = plan, .kind = kind, .who = "ada"};
+    int64_t run = 0;
+
+    EXPECT_OK(runner_start(world->runner, &spec, &run, &err));
+    return run;
+}
+
+void run_world_store(struct run_world *world, const char *name, const char *source,
+                     const json_t *document)
+{
+    CLEANUP(mem_freep) char *text = json_text(document);
+    CLEANUP(state_plan_done)
+    struct state_plan plan = {.name = mem_strdup(name),
+                              .source = mem_strdup(source),
+                              .document = mem_strdup(text),
+                              .hash = mem_strdup(""),
+                              .origin = mem_strdup("paris")};
+
+    EXPECT_OK(state_plan_put(world->state, &plan, &err));
+    EXPECT_OK(state_turn_end(world->state, &err));
 }
 
 void run_world_commit(struct run_world *world)

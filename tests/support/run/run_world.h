@@ -20,6 +20,13 @@ struct clock_tick {
 };
 void clock_tick_init(struct clock_tick *tick, int64_t wall_ms, int64_t step_ms);
 
+/* What a runner has beside its sites; NULL: nothing, and the real verbs. Borrowed. */
+struct run_tools {
+    const struct host *host;
+    const struct verb *const *verbs;
+    size_t verb_count;
+};
+
 struct run_world {
     struct clock_tick *tick;
     struct sim_world *sim_world;
@@ -39,6 +46,8 @@ void run_world_people(struct sim_world *sim_world, const struct clock_tick *tick
 /* Opens (or makes) DIR/state.db and a runner over it. */
 void run_world_open(struct run_world *world, const char *dir, struct clock_tick *tick,
                     struct sim_world *sim_world);
+void run_world_open_with(struct run_world *world, const char *dir, struct clock_tick *tick,
+                         struct sim_world *sim_world, const struct run_tools *tools);
 /* Rows of the protections, at the first time. */
 void run_world_protect(struct run_world *world);
 void run_world_close(struct run_world *world);
@@ -55,6 +64,11 @@ json_t *run_world_plan_with(const char *step_fields);
 
 /* Starts the plan (takes `document`); fails the test when refused. */
 int64_t run_world_start(struct run_world *world, json_t *document, enum run_kind kind);
+/* The same for a plan that was stored: its source is needed, or its name. */
+int64_t run_world_start_stored(struct run_world *world, const char *plan, enum run_kind kind);
+/* Stores a plan as `muster plan add` does. */
+void run_world_store(struct run_world *world, const char *name, const char *source,
+                     const json_t *document);
 /* Steps the loop until the run needs nobody but a person, or has ended; its state's name, owned by
  * the world until the next call. */
 const char *run_world_settle(struct run_world *world, int64_t run);

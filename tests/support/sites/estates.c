@@ -148,11 +148,25 @@ static void add_point(struct store *store, uint64_t number, struct sha256 *paren
     manifest_hash(&manifest, parent);
 }
 
+/* Points 1..3. */
+static void fill_store(struct store *store)
+{
+    struct store_disks disks = VEC_EMPTY;
+    struct sha256 parent = {{0}};
+    struct store_disk *disk = store_disks_push(&disks);
+
+    (void)snprintf(disk->name, sizeof(disk->name), "vda");
+    disk->size = 65536;
+    EXPECT_OK(store->ops->base_begin(store, &disks, 65536, 1, &err));
+    EXPECT_OK(store->ops->base_end(store, &err));
+    for (uint64_t number = 1; number <= 3; number++)
+        add_point(store, number, &parent);
+    store_disks_free(&disks);
+}
+
 static void fill_lyon(struct estates *e, json_t *networks)
 {
     const struct estate_replica replica = {.group = "db1", .peer = "paris"};
-    struct store_disks disks = VEC_EMPTY;
-    struct sha256 parent = {{0}};
     struct store *store;
     struct key key;
 
@@ -161,15 +175,11 @@ static void fill_lyon(struct estates *e, json_t *networks)
     EXPECT_OK(estate_key_write(e->lyon, "db1", &key, &err));
     EXPECT_OK(estate_replica_add(e->lyon, &replica, &err));
     EXPECT_OK(estate_store_get(e->lyon, "db1", &store, &err));
-    struct store_disk *disk = store_disks_push(&disks);
-    (void)snprintf(disk->name, sizeof(disk->name), "vda");
-    disk->size = 65536;
-    EXPECT_OK(store->ops->base_begin(store, &disks, 65536, 1, &err));
-    EXPECT_OK(store->ops->base_end(store, &err));
-    for (uint64_t number = 1; number <= 3; number++)
-        add_point(store, number, &parent);
+    struct store_info info;
+    EXPECT_OK(store->ops->info(store, &info, &err));
+    if (info.state == STORE_EMPTY)
+        fill_store(store);
     estate_store_put(e->lyon, "db1", store, false);
-    store_disks_free(&disks);
     e->at_lyon = site_local_new(e->lyon);
     e->paris_from_lyon = site_remote_new(e->lyon, "paris");
     e->lyon_from_paris = site_remote_new(e->paris, "lyon");
@@ -205,16 +215,28 @@ void estates_restart_paris(struct estates *e)
     fill_paris(e);
 }
 
+static void close_lyon(struct estates *e)
+{
+    join(e);
+    site_close(e->at_lyon);
+    site_close(e->paris_from_lyon);
+    site_close(e->lyon_from_paris);
+    estate_free(e->lyon);
+}
+
+void estates_restart_lyon(struct estates *e)
+{
+    close_lyon(e);
+    fill_lyon(e, NULL);
+}
+
 int estates_teardown(void **state)
 {
     struct estates *e = *state;
     void *root = e->root;
 
     close_paris(e);
-    site_close(e->at_lyon);
-    site_close(e->paris_from_lyon);
-    site_close(e->lyon_from_paris);
-    estate_free(e->lyon);
+    close_lyon(e);
     provider_fake_done(&e->fake);
     free(e);
     return tmpdir_teardown(&root);

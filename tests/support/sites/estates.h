@@ -33,6 +33,8 @@ int estates_teardown(void **state);
 
 /* Paris' estate is closed and opened anew, as by a restart of its daemon. */
 void estates_restart_paris(struct estates *e);
+/* The same of lyon. */
+void estates_restart_lyon(struct estates *e);
 /* Asks; fails the test on an error. Borrowed until the next call by the test: new reference. */
 json_t *estates_ask(struct site *site, const char *what, json_t *args);
 /* The same, and nothing of the answer is wanted. */

@@ -342,6 +342,9 @@ static void runs_that_are_not_there_cannot_be_shown_or_decided(void **state)
                "retry, skip or fail");
     api_expect(*state, "POST", "/v1/runs/7/decide", "{\"step\":0,\"decision\":\"skip\"}", 400,
                "with a reason");
+    api_expect(*state, "POST", "/v1/runs/7/approve", "{\"note\":\"x\"}", 409,
+               "run 7 does not wait for an answer");
+    api_expect(*state, "POST", "/v1/runs/7/deny", "{\"step\":0}", 409, "does not wait");
     api_expect(*state, "GET", "/v1/runs?limit=100000", NULL, 400, "the most is 1000");
 }
 

@@ -422,8 +422,21 @@ static void steps_count_from_1(void **state)
          "{\"error\":{\"code\":\"state\",\"message\":\"step 1 is done\"}}"},
         {0},
     };
+    static const struct canned asked[] = {
+        {"POST /v1/runs/7/approve", "{\"note\":\"fine\",\"step\":3}", 403,
+         "{\"error\":{\"code\":\"denied\",\"message\":\"eve may not answer step 4; hint: ada"
+         " may\"}}"},
+        {0},
+    };
+    static const struct canned denied[] = {
+        {"POST /v1/runs/7/deny", "{\"note\":\"\"}", 0, "{}"},
+        {0},
+    };
 
     expect_run(*state, canned, "run retry 7 --step 1", NULL, 4, "", "step 1 is done");
+    expect_run(*state, asked, "run approve 7 --step 4 --note fine", NULL, 4, "",
+               "eve may not answer step 4\nhint: ada may");
+    expect_run(*state, denied, "run deny 7 --no-wait", NULL, 0, "", "");
     expect_run(*state, nothing, "run retry 7 --step 0", NULL, 2, "",
                "--step: 0 is out of range\nhint: 1 or more\n");
 }

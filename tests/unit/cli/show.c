@@ -393,6 +393,23 @@ static void a_paused_run_names_the_step_it_waits_for(void **state)
                                            "a --reason, or `fail`; `muster run cancel 7` ends"));
 }
 
+static void a_run_that_asks_shows_question_and_answers(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *run = json_of(
+        RUN_HEAD "\"state\":\"paused\",\"active\":true,\"steps\":[{\"index\":0,\"stage\":\"Open\","
+                 "\"title\":\"Ask\",\"state\":\"asking\",\"asks\":{\"question\":\"Well?\",\"by\":"
+                 "\"ada\",\"until_ms\":1772366399100,\"silence\":\"deny\"}}]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run(run, NOW_MS, &plain, &out);
+    assert_non_null(strstr(str_text(&out), "    ? Ask\n      \"Well?\" ada answers until "));
+    assert_non_null(strstr(str_text(&out), "; without an answer it is denied\n"));
+    assert_non_null(strstr(str_text(&out), "  next: `muster run approve 7 --step 1` or `muster run"
+                                           " deny 7 --step 1`\n"));
+}
+
 static void no_promise_is_kept_by_a_test_that_failed(void **state)
 {
     (void)state;
@@ -483,6 +500,7 @@ int main(void)
         cmocka_unit_test(a_failed_failover_says_how_to_go_on_or_back),
         cmocka_unit_test(a_failed_cleanup_names_the_test_to_clean),
         cmocka_unit_test(a_paused_run_names_the_step_it_waits_for),
+        cmocka_unit_test(a_run_that_asks_shows_question_and_answers),
         cmocka_unit_test(no_promise_is_kept_by_a_test_that_failed),
         cmocka_unit_test(a_preview_names_the_bound_of_the_loss),
         cmocka_unit_test(a_job_shows_its_tasks_with_progress),

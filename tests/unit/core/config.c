@@ -96,6 +96,9 @@ static void a_value_of_the_wrong_kind_is_named_with_its_line(void **state)
     expect_refused("{\"site\": \"paris\", \"log_level\": \"loud\"}", "none of debug, info");
     expect_refused("{\"site\": \"paris\", \"networks\": \"lan\"}", "networks: must be a table");
     expect_refused("{\"site\": \"paris\", \"networks\": {\"lan\": 1}}", "for \"lan\" must be");
+    expect_refused("{\"site\": \"paris\", \"commands\": \"/bin/x\"}", "commands: must be a list");
+    expect_refused("{\"site\": \"paris\", \"commands\": [\"x\"]}", "\"x\" is no absolute path");
+    expect_refused("{\"site\": \"paris\", \"commands\": [5]}", "is no absolute path");
     expect_refused("[]", "config.lua: must return a table");
 }
 

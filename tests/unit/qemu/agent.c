@@ -139,7 +139,7 @@ static void a_programs_output_and_status_come_back(void **dir)
 
     start(*dir, good_agent, NULL, "");
     EXPECT_OK(agent_open(path, NULL, &agent, cancel, &err));
-    EXPECT_OK(agent_exec(agent, argv, &output, &status, cancel, &err));
+    EXPECT_OK(agent_exec(agent, argv, NULL, &output, &status, cancel, &err));
     assert_string_equal(str_text(&output), "hello\nbye");
     assert_int_equal(status, 3);
 }

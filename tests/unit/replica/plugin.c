@@ -5,6 +5,7 @@
 #include "base/sink.h"
 #include "support/expect.h"
 #include "support/replica/fixture.h"
+#include "support/replica/own.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -74,6 +75,40 @@ static void a_kept_point_is_served_bit_by_bit(void **state)
     EXPECT_OK(fs_read_file(fs_real(), out, SIZE_MAX / 2, &have, &err));
     assert_int_equal(have.len, f->kit.disks[1].size);
     assert_memory_equal(have.ptr, kit_image(&f->kit, 2)->bytes[1], have.len);
+}
+
+/* Its head is a qcow2 file: the plugin reads it through the private server, with no setting of its
+ * own. */
+static void a_point_over_a_machines_own_qcow2_disk_is_served(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) char *out = path_join(f->root, "out.raw");
+    CLEANUP(mem_freep) char *script = mem_printf("nbdcopy --no-extents \"$uri\" %s", out);
+    CLEANUP(own_done) struct own own;
+    char *first;
+
+    fixture_copy(f);
+    fixture_points(f, 2);
+    EXPECT_OK(f->store->ops->point_manifest(f->store, 2, &first, &err));
+    store_closep(&f->store);
+    EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
+    EXPECT_OK(
+        own_init(&own, &f->kit, f->root, OWN_QCOW2, first, kit_taken_over(&f->kit, 6, 2), &err));
+    EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
+    EXPECT_OK(own_adopt(&own, f->store, &err));
+    fixture_points(f, 2);
+    for (size_t i = 0; i < 2; i++) { /* with the store open, and closed */
+        CLEANUP(str_free) struct str said = STR_EMPTY;
+        CLEANUP(str_free) struct str have = STR_EMPTY;
+        CLEANUP(settings_done) struct settings s = settings_of(f, "web.vdb", 2);
+        const char *const args[] = {s.dir, s.keyfile, s.disk, s.point, NULL};
+        if (nbdkit(args, script, &said) != 0)
+            fail_msg("%s", str_text(&said));
+        EXPECT_OK(fs_read_file(fs_real(), out, SIZE_MAX / 2, &have, &err));
+        assert_int_equal(have.len, f->kit.disks[1].size);
+        assert_memory_equal(have.ptr, kit_image(&f->kit, 2)->bytes[1], have.len);
+        store_closep(&f->store);
+    }
 }
 
 static void a_served_point_is_read_only_and_can_be_read_by_many(void **state)
@@ -250,6 +285,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(a_kept_point_is_served_bit_by_bit),
+        STORE_TEST(a_point_over_a_machines_own_qcow2_disk_is_served),
         STORE_TEST(a_served_point_is_read_only_and_can_be_read_by_many),
         STORE_TEST(a_wrong_setting_is_said_before_anything_is_served),
         STORE_TEST(a_sink_passes_on_every_write),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A store whose group is taken over by another site, and one over a machine's own disks. */
+/* A store whose group is taken over by another site. */
 #include "base/fault.h"
 #include "base/mem.h"
 #include "support/expect.h"
@@ -14,7 +14,7 @@
 static int follow(struct fixture *f, const char *tip)
 {
     err_clear(&err);
-    return OPS->follow(f->store, tip, strlen(tip), &err);
+    return OPS->follow(f->store, tip, strlen(tip), NULL, &err);
 }
 
 /* The other site's machine wrote on; its first point here leads from our newest one to that. */
@@ -163,179 +163,116 @@ static void a_point_on_another_base_is_refused(void **state)
     EXPECT_TEXT("does not lead from point 3");
 }
 
-/* --- Over a machine's own disks --------------------------------------------------------------- */
-
-struct own {
-    char *paths[KIT_DISKS];
-    struct store_adopt_disk disks[KIT_DISKS];
-    char *first;
-    char *tip;
-    struct store_adopt adopt;
-    bool with_digests;
-    struct digester *digester;
-    struct fixture *f;
-    uint64_t told; /* chunks whose digest was given */
-};
-
-static int known_digests(void *ctx, const char *disk, uint64_t first, uint64_t count,
-                         struct digest *ret_digests, bool *ret_known, struct err *e)
+/* Its parent is what only the other site knows, and must be shown to come from here. */
+static char *tip_of(struct fixture *f, uint64_t number, const struct sha256 *parent)
 {
-    struct own *own = ctx;
-
-    (void)e;
-    for (size_t i = 0; i < KIT_DISKS; i++) {
-        const struct kit_disk *d = &own->f->kit.disks[i];
-        for (uint64_t k = 0; str_eq(d->name, disk) && k < count; k++) {
-            if ((first + k) % 3 == 1) /* not known */
-                continue;
-            size_t len = chunk_len(d->size, first + k);
-            const uint8_t *at = d->bytes + (first + k) * CHUNK_BYTES;
-            if (!bytes_are_zero(at, len))
-                chunk_digest(own->digester, at, len, &ret_digests[k]);
-            ret_known[k] = true;
-            own->told++;
-        }
-    }
-    return 0;
+    f->kit.parent = *parent;
+    return kit_taken_over(&f->kit, number, 2);
 }
 
-/* The kit's disks as files of a machine, at a point that its store of before was sent. */
-static void own_init(struct own *own, struct fixture *f, bool with_digests)
-{
-    memset(own, 0, sizeof(*own));
-    own->f = f;
-    fixture_copy(f);
-    fixture_points(f, 2);
-    EXPECT_OK(OPS->point_manifest(f->store, 2, &own->first, &err));
-    store_closep(&f->store);
-    EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
-    for (size_t i = 0; i < KIT_DISKS; i++) {
-        struct kit_disk *disk = &f->kit.disks[i];
-        own->paths[i] = mem_printf("%s/%s.img", f->root, disk->name);
-        int fd = open(own->paths[i], O_RDWR | O_CREAT, 0600);
-        assert_int_equal(write(fd, disk->bytes, (size_t)disk->size), disk->size);
-        (void)close(fd);
-        own->disks[i] = (struct store_adopt_disk){disk->name, disk->size, own->paths[i], "raw"};
-        f->kit.own[i] = own->paths[i];
-    }
-    own->tip = kit_taken_over(&f->kit, 6, 2);
-    own->digester = chunk_digester_new(&f->kit.key);
-    own->adopt = (struct store_adopt){
-        own->disks, KIT_DISKS, own->first, own->tip, with_digests ? known_digests : NULL, own};
-    EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
-}
-
-static void own_done(struct own *own)
-{
-    for (size_t i = 0; i < KIT_DISKS; i++)
-        free(own->paths[i]);
-    free(own->first);
-    free(own->tip);
-    digester_free(own->digester);
-}
-
-static int adopt(struct own *own)
+static int follow_by(struct fixture *f, const char *tip, const struct store_proof *proof)
 {
     err_clear(&err);
-    return store_dir_adopt(own->f->store, &own->adopt, NULL, &err);
+    return OPS->follow(f->store, tip, strlen(tip), proof, &err);
 }
 
-static void a_machines_own_disks_become_the_heads(struct fixture *f, bool with_digests)
+/* Points 4 to 6 were written from here, and are known to the other site alone. */
+static void points_elsewhere(struct fixture *f, char *texts[3])
 {
-    CLEANUP(own_done) struct own own;
-
-    own_init(&own, f, with_digests);
-    EXPECT_OK(adopt(&own));
-    assert_int_equal(own.told > 0, with_digests);
-    struct store_info info = fixture_info(f);
-    assert_int_equal(info.state, STORE_READY);
-    assert_int_equal(info.generation, 2);
-    assert_int_equal(info.applied_point, 2);
-    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
-    EXPECT_OK(adopt(&own)); /* once more */
-    fixture_reopen(f);
-    go_on(f);
-    EXPECT_OK(adopt(&own)); /* and later */
-    go_on(f);
-    EXPECT_OK(kit_check_view(&f->kit, 2, &err)); /* what the machine held when it was taken over */
-    EXPECT_OK(kit_check_view(&f->kit, 7, &err));
-    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
-    CLEANUP(mem_freep) char *head = fixture_path(f, "web.vda/head.raw");
-    assert_int_equal(access(head, F_OK), -1);
-}
-
-static void own_disks_are_read_where_no_digest_is_known(void **state)
-{
-    a_machines_own_disks_become_the_heads(*state, false);
-}
-
-static void known_digests_are_taken_over(void **state)
-{
-    a_machines_own_disks_become_the_heads(*state, true);
-}
-
-static void own_disks_are_not_touched_before_a_point_comes(void **state)
-{
-    struct fixture *f = *state;
-    CLEANUP(own_done) struct own own;
-
-    own_init(&own, f, false);
-    EXPECT_OK(adopt(&own));
-    EXPECT_OK(kit_check_head(&f->kit, 2, &err));
-    EXPECT_ERR(ERR_STATE, kit_begin(&f->kit, f->store, &err));
-    EXPECT_OK(kit_check_head(&f->kit, 2, &err));
-}
-
-static void a_disk_of_another_size_is_refused(void **state)
-{
-    struct fixture *f = *state;
-    CLEANUP(own_done) struct own own;
-
-    own_init(&own, f, false);
-    own.disks[1].size += 4096;
-    EXPECT_ERR(ERR_STATE, adopt(&own));
-    own.disks[1].size -= 4096;
-    assert_int_equal(truncate(own.paths[1], 4096), 0);
-    EXPECT_ERR(ERR_CORRUPT, adopt(&own));
-    EXPECT_TEXT("4096 bytes, but the disk has");
-}
-
-static void another_replica_is_not_taken_over(void **state)
-{
-    struct fixture *f = *state;
-    CLEANUP(own_done) struct own own;
-
-    own_init(&own, f, false);
-    struct kit kit;
-    kit_resume(&kit, &f->kit, f->root, 2, 1);
-    EXPECT_OK(kit_copy(&kit, f->store, &err));
-    kit_done(&kit);
-    EXPECT_ERR(ERR_STATE, adopt(&own));
-    EXPECT_TEXT("there is a replica of web already");
-}
-
-static void an_adoption_cut_anywhere_is_done_at_the_next_try(void **state)
-{
-    struct fixture *f = *state;
-    CLEANUP(own_done) struct own own;
-
-    own_init(&own, f, true);
-    for (unsigned i = 0;; i++) {
-        fault_arm("fs.pwrite", (int)i, 0);
-        int rc = adopt(&own);
-        bool was_hit = rc < 0;
-        fault_clear();
-        store_closep(&f->store);
-        if (!was_hit)
-            break;
-        EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
-        assert_true(i < 500);
-        assert_int_equal(fixture_info(f).generation < 2, true);
+    for (size_t i = 0; i < 3; i++) {
+        kit_scribble(&f->kit, 3);
+        EXPECT_OK(kit_cut(&f->kit, &err));
+        texts[i] = manifest_text(&f->kit.last);
     }
-    EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
-    EXPECT_OK(adopt(&own));
-    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
-    go_on(f);
+}
+
+static void a_tip_from_nowhere_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    const struct sha256 foreign = {{7}};
+    const struct sha256 none = {{0}};
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    CLEANUP(mem_freep) char *tip = tip_of(f, 7, &foreign);
+    EXPECT_ERR(ERR_CORRUPT, follow_by(f, tip, NULL));
+    EXPECT_TEXT("does not continue the history");
+    CLEANUP(mem_freep) char *first = tip_of(f, 7, &none); /* a history of its own */
+    EXPECT_ERR(ERR_CORRUPT, follow_by(f, first, NULL));
+    assert_int_equal(fixture_info(f).generation, 1);
+    const struct store_proof known = {.known = &foreign, .known_count = 1};
+    EXPECT_OK(follow_by(f, tip, &known)); /* the caller itself delivered that point */
+}
+
+static void manifests_lead_from_the_tip_back_to_a_point_here(void **state)
+{
+    struct fixture *f = *state;
+    char *texts[3];
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    points_elsewhere(f, texts);
+    CLEANUP(mem_freep) char *tip = tip_of(f, 7, &kit_image(&f->kit, 6)->hash);
+    struct store_proof proof = {.manifests = (const char *const[]){texts[2], texts[0]},
+                                .manifest_count = 2};
+    EXPECT_ERR(ERR_CORRUPT, follow_by(f, tip, &proof)); /* 5 is missing */
+    proof = (struct store_proof){.manifests = (const char *const[]){texts[2], texts[0], texts[1]},
+                                 .manifest_count = 3};
+    char *cut = strstr(texts[1], "cut_ms");
+    cut[9]++; /* forged */
+    EXPECT_ERR(ERR_CORRUPT, follow_by(f, tip, &proof));
+    cut[9]--;
+    EXPECT_OK(follow_by(f, tip, &proof));
+    for (size_t i = 0; i < 3; i++)
+        free(texts[i]);
+}
+
+/* The other site chose a point that was pruned here. */
+static void manifests_lead_from_a_point_here_back_to_the_chosen_one(void **state)
+{
+    struct fixture *f = *state;
+    char *texts[3];
+
+    fixture_copy(f);
+    fixture_points(f, 5);
+    for (uint64_t i = 0; i < 3; i++)
+        EXPECT_OK(OPS->point_manifest(f->store, i + 2, &texts[i], &err));
+    const struct sha256 chosen = kit_image(&f->kit, 1)->hash;
+    EXPECT_OK(OPS->prune(f->store, 1, &err));
+    CLEANUP(mem_freep) char *tip = tip_of(f, 6, &chosen);
+    EXPECT_ERR(ERR_CORRUPT, follow_by(f, tip, NULL));
+    const struct store_proof proof = {
+        .manifests = (const char *const[]){texts[0], texts[1], texts[2]}, .manifest_count = 3};
+    EXPECT_OK(follow_by(f, tip, &proof));
+    for (size_t i = 0; i < 3; i++)
+        free(texts[i]);
+}
+
+/* What is missing before a promotion shows, whatever numbers it skipped. */
+static void a_promotion_names_the_point_before_it(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(manifest_done) struct manifest m;
+    CLEANUP(mem_freep) char *text = NULL;
+    uint64_t generation;
+    uint64_t chosen;
+
+    manifest_init(&m);
+    fixture_copy(f);
+    fixture_points(f, 3);
+    CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 9, 2);
+    EXPECT_OK(follow(f, tip));
+    EXPECT_OK(
+        OPS->promote(f->store, 2, 2, "back", "paris", f->kit.sign, 1, &generation, &chosen, &err));
+    EXPECT_OK(OPS->point_manifest(f->store, 10, &text, &err));
+    EXPECT_OK(manifest_parse(text, strlen(text), &m, &err));
+    assert_int_equal(m.base_point, 3);
+    assert_memory_equal(&m.parent, &kit_image(&f->kit, 2)->hash, SHA256_BYTES);
+    store_closep(&f->store);
+    CLEANUP(mem_freep) char *third = fixture_path(f, "manifests/00000000000000000003");
+    assert_int_equal(unlink(third), 0);
+    EXPECT_ERR(ERR_CORRUPT, kit_open(&f->kit, fs_real(), &f->store, &err));
+    EXPECT_TEXT("point 3 is missing");
 }
 
 int main(void)
@@ -347,12 +284,10 @@ int main(void)
         STORE_TEST(what_came_from_elsewhere_can_be_rolled_back),
         STORE_TEST(a_wrong_tip_is_refused_and_changes_nothing),
         STORE_TEST(a_point_on_another_base_is_refused),
-        STORE_TEST(own_disks_are_read_where_no_digest_is_known),
-        STORE_TEST(known_digests_are_taken_over),
-        STORE_TEST(own_disks_are_not_touched_before_a_point_comes),
-        STORE_TEST(a_disk_of_another_size_is_refused),
-        STORE_TEST(another_replica_is_not_taken_over),
-        STORE_TEST(an_adoption_cut_anywhere_is_done_at_the_next_try),
+        STORE_TEST(a_tip_from_nowhere_is_refused),
+        STORE_TEST(manifests_lead_from_the_tip_back_to_a_point_here),
+        STORE_TEST(manifests_lead_from_a_point_here_back_to_the_chosen_one),
+        STORE_TEST(a_promotion_names_the_point_before_it),
     };
     return cmocka_run_group_tests_name("store_dir_follow", tests, NULL, NULL);
 }

@@ -159,8 +159,11 @@ static void an_intent_becomes_a_result_in_the_same_journal_row(void **dir)
     struct state_actions journal;
 
     EXPECT_OK(state_run_put(state, &run, &err));
-    struct state_action action = {
-        .run = run.id, .attempt = 1, .verb = TEXT("failover"), .state = TEXT("started")};
+    struct state_action action = {.run = run.id,
+                                  .attempt = 1,
+                                  .verb = TEXT("failover"),
+                                  .state = TEXT("started"),
+                                  .args = TEXT("{\"machine\":\"db1\"}")};
     EXPECT_OK(state_action_put(state, &action, &err));
     action.state = TEXT("done");
     action.result = TEXT("{}");
@@ -171,6 +174,7 @@ static void an_intent_becomes_a_result_in_the_same_journal_row(void **dir)
     EXPECT_OK(state_action_list(state, run.id, &journal, &err));
     assert_int_equal(journal.len, 2);
     assert_string_equal(journal.at[0].state, "done");
+    assert_string_equal(journal.at[0].args, "{\"machine\":\"db1\"}");
     assert_string_equal(journal.at[1].state, "started");
     state_actions_done(&journal);
     action.run = 999;

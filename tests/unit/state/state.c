@@ -148,6 +148,30 @@ static void jobs_of_version_1_are_kept_and_have_no_code(void **dir)
     state_close(state);
 }
 
+static void actions_of_version_2_are_kept_and_have_no_arguments(void **dir)
+{
+    struct state *state;
+    struct state_actions rows;
+    struct db *db;
+
+    (void)snprintf(path, sizeof(path), "%s/state.db", (char *)*dir);
+    EXPECT_OK(db_open(path, &db, &err));
+    EXPECT_OK(schema_upgrade(db, path, schema_steps, 2, &err));
+    EXPECT_OK(
+        db_exec(db,
+                "INSERT INTO runs VALUES (7, 'shop', 'test', 'running', '', '{}', 'ann', 1, 0);"
+                "INSERT INTO actions VALUES (7, 0, 1, 0, 'check', 'done', '{}', '', '', 1, 2)",
+                &err));
+    db_close(db);
+    EXPECT_OK(state_open(path, &state, &err));
+    EXPECT_OK(state_action_list(state, 7, &rows, &err));
+    assert_int_equal(rows.len, 1);
+    assert_string_equal(rows.at[0].verb, "check");
+    assert_string_equal(rows.at[0].args, "");
+    state_actions_done(&rows);
+    state_close(state);
+}
+
 static void an_upgrade_that_fails_leaves_the_old_schema(void **dir)
 {
     const char *const broken[] = {two_steps[0], "ALTER TABLE birds ADD COLUMN eggs; NONSENSE"};
@@ -181,6 +205,7 @@ int main(void)
         TMPDIR_TEST(a_newer_schema_is_refused_with_both_versions),
         TMPDIR_TEST(an_older_schema_is_brought_up_to_date_with_its_rows),
         TMPDIR_TEST(jobs_of_version_1_are_kept_and_have_no_code),
+        TMPDIR_TEST(actions_of_version_2_are_kept_and_have_no_arguments),
         TMPDIR_TEST(an_upgrade_that_fails_leaves_the_old_schema),
         TMPDIR_TEST(the_full_schema_opens_again_and_again),
     };

@@ -32,6 +32,15 @@ static const char *value_of(const struct verb_arg *arg)
     case ARG_DURATION: return "a duration";
     case ARG_NUMBER: return "a number";
     case ARG_BOOL: return "`true` or `false`";
+    case ARG_PATH: return "an absolute path";
+    case ARG_TEXTS: return "a text or a list of texts";
+    case ARG_TABLE: return "`{ NAME = \"text\" }`";
+    case ARG_SITE: return "a site";
+    case ARG_NIC: return "a number or a MAC";
+    case ARG_CIDRS: return "`\"ADDRESS/PREFIX\"` or a list";
+    case ARG_IPS: return "an address or a list";
+    case ARG_WORD: return "a word";
+    case ARG_PERSON: return "a user's name or `\"@GROUP\"`";
     }
     return "?";
 }
@@ -63,11 +72,15 @@ static void add_arg(struct str *out, const struct verb *verb, const struct verb_
 
 static const char *effect_of(const struct verb *verb)
 {
+    if (verb->asks)
+        return "the run waits for a person";
     if (verb->effect == EFFECT_NONE)
         return "none, it only looks";
     if (verb->effect == EFFECT_DESTRUCTIVE)
         return "for good: there is no way back from here";
-    return verb->undo ? "taken back when the run is cancelled" : "not taken back; harmless twice";
+    if (verb->undo)
+        return "taken back when the run is cancelled";
+    return verb->core || verb->idempotent ? "not taken back; harmless twice" : "not taken back";
 }
 
 static void add_word(struct str *out, const struct verb *verb)

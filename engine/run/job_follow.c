@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+/* follow: the peer was promoted and committed, and wants our side for its replica. Asked for by the
+ * peer's reprotect, which watches this job by its number. The row turns from source to replica when
+ * the disks are taken over; before that a restart finds the old row, and does it again. */
+#include "base/mem.h"
+#include "run/job_kind.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int follow_begin(struct job *job, struct err *err)
+{
+    return job_protection_state(job, job->object, "reprotecting", err);
+}
+
+/* What was recovered here is over: all that it wrote is at the peer. */
+static int remove_recovered(struct job *job, struct err *err)
+{
+    const char *run = json_get_str(job->args, "instance", "");
+    CLEANUP(json_freep)
+    json_t *args = json_pack("{s:s, s:s, s:s, s:b}", "machine", job->object, "group", job->object,
+                             "run", run, "test", 0);
+    const struct jobs_world *world = job_world(job);
+
+    if (!*run)
+        return 0;
+    if (site_ask(world->here, "instance.remove", json_incref(args), NULL, job->base.cancel, err) < 0)
+        return -1;
+    return site_ask(world->here, "group.unpin", json_incref(args), NULL, job->base.cancel, err);
+}
+
+static void show_progress(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size)
+{
+    struct job *job = ctx;
+    struct job_progress *p = &job->progress;
+    struct session_disk_progress *at = NULL;
+
+    for (size_t i = 0; i < p->disk_count; i++)
+        if (str_eq(p->disks[i].name, disk))
+            at = &p->disks[i];
+    if (!at && p->disk_count == SESSION_DISKS_MAX)
+        return;
+    if (!at)
+        at = &p->disks[p->disk_count++];
+    (void)snprintf(at->name, sizeof(at->name), "%s", disk);
+    at->size = size;
+    at->total_bytes = size;
+    at->done_bytes = done_bytes;
+    p->unit = "bytes";
+    p->left_ms = -1;
+    p->done = p->total = 0;
+    for (size_t i = 0; i < p->disk_count; i++) {
+        p->done += p->disks[i].done_bytes;
+        p->total += p->disks[i].total_bytes;
+    }
+}
+
+static int follow_work(struct job *job, struct err *err)
+{
+    struct estate_follow what = {
+        .group = job->object,
+        .peer = json_get_str(job->args, "peer", ""),
+        .generation = json_get_u64(job->args, "generation", 0),
+        .tip = json_get_str(job->args, "tip", ""),
+        .first = json_get_str(job->args, "first", ""),
+        .proof = json_object_get(job->args, "proof"),
+        .ctx = job,
+        .progress = show_progress,
+    };
+
+    if (!str_unhex(json_get_str(job->args, "writer_key", ""), what.writer_key,
+                   sizeof(what.writer_key)))
+        return err_set(err, ERR_INVALID, 0, "the writer's key of %s is no key", what.peer);
+    if (estate_follow(job_world(job)->estate, &what, job->progress.note,
+                      sizeof(job->progress.note), job->base.cancel, err)
+        < 0)
+        return -1;
+    return remove_recovered(job, err);
+}
+
+static void list_machine(struct job *job, json_t *settings)
+{
+    CLEANUP(machine_done) struct machine machine;
+    json_t *agents = json_array();
+
+    machine_init(&machine);
+    if (estate_machine_get(job_world(job)->estate, job->object, &machine, NULL) < 0) {
+        json_decref(agents);
+        return; /* recovered here once: what the row says of it stays */
+    }
+    if (machine.agent)
+        (void)json_array_append_new(agents, json_string(machine.name));
+    (void)json_object_set_new(settings, "agents", agents);
+}
+
+static int put_replica(struct job *job, struct err *err)
+{
+    static const char *const told[] = {"writer_key", "interval_ms", "keep", "compression"};
+    const struct jobs_world *world = job_world(job);
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    CLEANUP(json_freep) json_t *settings = NULL;
+
+    if (state_protection_get(world->state, job->object, &row, err) < 0
+        || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_LEN(told); i++)
+        (void)json_object_set(settings, told[i], json_object_get(job->args, told[i]));
+    (void)json_object_del(settings, "instance");
+    row.since_ms = world->clock->wall_ms(world->clock);
+    (void)json_object_set_new(settings, "created_ms", json_integer(row.since_ms));
+    list_machine(job, settings);
+    free(row.role);
+    free(row.settings);
+    row.role = mem_strdup("replica");
+    row.settings = json_text(settings);
+    row.generation = json_get_u64(job->args, "generation", row.generation);
+    return state_protection_put(world->state, &row, err);
+}
+
+/* The recovered machine's row goes with it. */
+static int forget_instance(struct job *job, struct err *err)
+{
+    const char *run = json_get_str(job->args, "instance", "");
+    struct err failure = ERR_EMPTY;
+
+    if (!*run || state_instance_remove(job_world(job)->state, run, job->object, &failure) == 0
+        || failure.code == ERR_NOT_FOUND)
+        return 0;
+    *err = failure;
+    return -1;
+}
+
+static int settled(struct job *job, const struct err *failure, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    int64_t now = world->clock->wall_ms(world->clock);
+
+    if (failure) {
+        if (job_protection_state(job, job->object, "reprotecting-failed", err) < 0)
+            return -1;
+        return state_audit(world->state, now, job->who, "replica.follow-failed", job->object,
+                           failure->text, err);
+    }
+    if (put_replica(job, err) < 0 || forget_instance(job, err) < 0)
+        return -1;
+    return state_audit(world->state, now, job->who, "replica.follow", job->object, "", err);
+}
+
+const struct job_kind *job_kind_follow(void)
+{
+    static const struct job_task tasks[] = {
+        {"take the disks over", follow_begin, follow_work, NULL, NULL},
+    };
+    static const struct job_kind kind = {
+        .name = "follow",
+        .tasks = tasks,
+        .task_count = ARRAY_LEN(tasks),
+        .exclusive = true,
+        .settled = settled,
+    };
+
+    return &kind;
+}
+
+/* --- Asked for by the peer -------------------------------------------------------------------- */
+
+static int check_row(const struct state_protection *row, const struct job_follow *spec,
+                     struct err *err)
+{
+    if (!str_eq(row->peer, spec->peer))
+        return err_set(err, ERR_DENIED, 0, "%s is not shared with %s, but with %s", spec->group,
+                       spec->peer, row->peer);
+    if (row->generation > spec->generation)
+        return err_set(err, ERR_FENCED, 0,
+                       "%s is at generation %llu here, the promotion is of generation %llu",
+                       spec->group, (unsigned long long)row->generation,
+                       (unsigned long long)spec->generation);
+    return 0;
+}
+
+int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_job, struct err *err)
+{
+    const struct jobs_world *world = jobs_world_of(jobs);
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    CLEANUP(json_freep) json_t *settings = NULL;
+
+    if (state_protection_get(world->state, spec->group, &row, err) < 0
+        || check_row(&row, spec, err) < 0
+        || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
+        return -1;
+    if (str_eq(row.role, "replica") && row.generation == spec->generation) {
+        *ret_job = 0;
+        return 0;
+    }
+    const struct job *open = job_find(jobs, job_kind_follow(), spec->group, spec->peer);
+    if (open) {
+        *ret_job = open->id;
+        return 0;
+    }
+    json_t *args =
+        json_pack("{s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:s}", "peer", spec->peer,
+                  "writer_key", spec->writer_key, "tip", spec->tip, "first", spec->first, "proof",
+                  spec->proof, "generation",
+                  (json_int_t)spec->generation, "interval_ms", (json_int_t)spec->interval_ms,
+                  "keep", (json_int_t)spec->keep, "compression",
+                  job_compression_name(spec->compression), "instance",
+                  json_get_str(settings, "instance", ""));
+    return job_start(jobs, job_kind_follow(), spec->group, args, spec->who, ret_job, err);
+}

@@ -1,0 +1,594 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sessions/GROUP.base/
+ *
+ *   digests     the list, as sync/digests.c has it, of the promotion's point
+ *   base.json   {point, hash: hex, generation, cut_ms, armed, disks: [{name, size}], tip, first,
+ *               proof: [text]}:
+ *               written after the list; without it the folder is nothing. `armed`: the map's serial
+ *               number, 0 before there was one. `tip`, `first`, `proof`: as in struct estate_promotion.
+ */
+#include "sites/estate_base.h"
+
+#include "base/fault.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "block/nbd_image.h"
+#include "sites/site_local.h"
+#include "sync/checkpoint.h"
+#include "sync/digests.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FILE_NAME      "base.json"
+#define FILE_MAX_BYTES (256 * 1024)
+#define BATCH          4096U
+#define READ_MS        60000
+
+struct base {
+    struct digests_tip tip;
+    uint64_t generation;
+    int64_t cut_ms;
+    uint64_t armed;
+    struct store_disks disks;
+    struct estate_promotion promotion; /* its texts are "" where the disks were given back */
+};
+
+static void base_done(struct base *base)
+{
+    store_disks_free(&base->disks);
+    estate_promotion_done(&base->promotion);
+}
+
+static char *base_dir(const struct estate *estate, const char *group)
+{
+    return estate_path(estate, "sessions", group, ".base");
+}
+
+/* --- base.json ------------------------------------------------------------------------------ */
+
+static int parse_disks(const json_t *list, struct base *base, struct err *err)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item) {
+        struct store_disk *disk = store_disks_push(&base->disks);
+        const char *name;
+        if (json_need_str(item, "name", FILE_NAME, &name, err) < 0
+            || json_need_u64(item, "size", FILE_NAME, &disk->size, err) < 0)
+            return -1;
+        (void)snprintf(disk->name, sizeof(disk->name), "%s", name);
+    }
+    return 0;
+}
+
+static int parse(const json_t *json, struct base *base, struct err *err)
+{
+    const char *hash;
+    const char *tip;
+    const char *first;
+    json_t *disks;
+
+    if (json_need_u64(json, "point", FILE_NAME, &base->tip.point, err) < 0
+        || json_need_str(json, "tip", FILE_NAME, &tip, err) < 0
+        || json_need_str(json, "first", FILE_NAME, &first, err) < 0
+        || json_need_str(json, "hash", FILE_NAME, &hash, err) < 0
+        || json_need_u64(json, "generation", FILE_NAME, &base->generation, err) < 0
+        || json_need_array(json, "disks", FILE_NAME, &disks, err) < 0)
+        return -1;
+    if (!str_unhex(hash, base->tip.hash.bytes, sizeof(base->tip.hash.bytes)))
+        return err_set(err, ERR_CORRUPT, 0, "hash \"%.80s\"", hash);
+    base->cut_ms = (int64_t)json_get_u64(json, "cut_ms", 0);
+    base->armed = json_get_u64(json, "armed", 0);
+    base->promotion.tip = mem_strdup(tip);
+    base->promotion.first = mem_strdup(first);
+    base->promotion.proof = json_incref(json_object_get(json, "proof"));
+    return parse_disks(disks, base, err);
+}
+
+/* 1, or 0: there is none. */
+static int load(const struct estate *estate, const char *group, struct base *ret_base,
+                struct err *err)
+{
+    CLEANUP(mem_freep) char *dir = base_dir(estate, group);
+    CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    CLEANUP(json_freep) json_t *json = NULL;
+    CLEANUP(base_done) struct base base = {0};
+
+    if (!fs_exists(path))
+        return 0;
+    if (fs_read_file(fs_real(), path, FILE_MAX_BYTES, &text, err) < 0)
+        return -1;
+    if (json_parse(str_text(&text), text.len, &json, err) < 0 || parse(json, &base, err) < 0) {
+        err->code = ERR_CORRUPT;
+        return err_wrap(err, "%s", path);
+    }
+    *ret_base = base;
+    base = (struct base){0};
+    return 1;
+}
+
+static int save(const struct estate *estate, const char *group, const struct base *base,
+                struct err *err)
+{
+    CLEANUP(mem_freep) char *dir = base_dir(estate, group);
+    CLEANUP(mem_freep) char *path = path_join(dir, FILE_NAME);
+    json_t *disks = json_array();
+    char hash[2 * SHA256_BYTES + 1];
+
+    str_hex(base->tip.hash.bytes, SHA256_BYTES, hash);
+    VEC_FOREACH(disk, &base->disks)
+        (void)json_array_append_new(
+            disks, json_pack("{s:s, s:I}", "name", disk->name, "size", (json_int_t)disk->size));
+    CLEANUP(json_freep)
+    json_t *json =
+        json_pack("{s:I, s:s, s:I, s:I, s:I, s:o, s:s, s:s, s:O?}", "point", (json_int_t)base->tip.point,
+                  "hash", hash, "generation", (json_int_t)base->generation, "cut_ms",
+                  (json_int_t)base->cut_ms, "armed", (json_int_t)base->armed, "disks", disks, "tip",
+                  base->promotion.tip, "first", base->promotion.first, "proof",
+                  base->promotion.proof);
+    CLEANUP(mem_freep) char *text = json_text(json);
+    return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
+}
+
+int estate_base_look(struct estate *estate, const char *group, uint64_t *ret_generation,
+                     struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    int rc = load(estate, group, &base, err);
+
+    if (rc > 0)
+        *ret_generation = base.generation;
+    return rc;
+}
+
+int estate_base_observe(struct estate *estate, const char *group, json_t **ret_result,
+                        struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    int64_t now = estate->config.clock->wall_ms(estate->config.clock);
+    int rc = load(estate, group, &base, err);
+
+    if (rc <= 0)
+        return rc < 0 ? -1
+                      : err_set(err, ERR_NOT_FOUND, 0, "%s keeps no base of \"%s\"", estate->site,
+                                group);
+    json_int_t point = (json_int_t)base.tip.point;
+    json_int_t age = now > base.cut_ms ? now - base.cut_ms : 0;
+    *ret_result = json_pack("{s:s, s:s, s:I, s:n, s:I, s:I, s:I, s:I, s:I, s:I}", "role", "own",
+                            "state", "own", "generation", (json_int_t)base.generation, "pinned",
+                            "durable_point", point, "durable_cut_ms", (json_int_t)base.cut_ms,
+                            "durable_age_ms", age, "applied_point", point, "applied_cut_ms",
+                            (json_int_t)base.cut_ms, "applied_age_ms", age);
+    return 0;
+}
+
+int estate_base_armed(struct estate *estate, const char *group, uint64_t serial, struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    int rc = load(estate, group, &base, err);
+
+    if (rc <= 0 || base.armed == serial)
+        return rc < 0 ? -1 : 0;
+    base.armed = serial;
+    return save(estate, group, &base, err);
+}
+
+int estate_base_unarmed(struct estate *estate, const char *group, bool *ret_unarmed,
+                        struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    int rc = load(estate, group, &base, err);
+
+    *ret_unarmed = rc > 0 && base.armed == 0;
+    return rc < 0 ? -1 : 0;
+}
+
+int estate_base_remove(struct estate *estate, const char *group, struct err *err)
+{
+    CLEANUP(mem_freep) char *dir = base_dir(estate, group);
+
+    return fs_remove_tree(fs_real(), dir, err);
+}
+
+/* --- Making it ------------------------------------------------------------------------------- */
+
+static int copy_digests(struct store *store, const struct base *base, uint64_t applied,
+                        struct digests_writer *writer, struct err *err)
+{
+    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, BATCH);
+
+    VEC_FOREACH(disk, &base->disks) {
+        uint64_t chunks = chunk_count(disk->size);
+        for (uint64_t at = 0; at < chunks;) {
+            uint64_t n = chunks - at < BATCH ? chunks - at : BATCH;
+            if (store->ops->digests(store, disk->name, applied, at, n, batch, err) < 0
+                || digests_writer_add(writer, batch, n, err) < 0)
+                return -1;
+            at += n;
+        }
+    }
+    return 0;
+}
+
+void estate_promotion_done(struct estate_promotion *promotion)
+{
+    free(promotion->tip);
+    free(promotion->first);
+    json_decref(promotion->proof);
+    memset(promotion, 0, sizeof(*promotion));
+}
+
+static int add_text(struct store *store, uint64_t point, json_t *list, struct err *err)
+{
+    CLEANUP(mem_freep) char *text = NULL;
+
+    if (store->ops->point_manifest(store, point, &text, err) < 0)
+        return -1;
+    (void)json_array_append_new(list, json_string(text));
+    return 0;
+}
+
+/* The newest point is a promotion; its parent is the point it chose. */
+static int read_promotion(struct store *store, const char *group,
+                          struct estate_promotion *ret_promotion, struct err *err)
+{
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    CLEANUP(manifest_done) struct manifest tip;
+    CLEANUP(estate_promotion_done) struct estate_promotion p = {.proof = json_array()};
+
+    manifest_init(&tip);
+    if (store->ops->points(store, &points, err) < 0)
+        return -1;
+    size_t last = points.len ? points.len - 1 : 0;
+    if (points.len == 0 || !points.at[last].promotion)
+        return err_set(err, ERR_STATE, 0, "the newest point of %s here is no promotion", group);
+    if (store->ops->point_manifest(store, points.at[last].point, &p.tip, err) < 0
+        || manifest_parse(p.tip, strlen(p.tip), &tip, err) < 0)
+        return -1;
+    for (size_t i = 0; i < last; i++) {
+        const struct store_point *point = &points.at[i];
+        if (p.first && add_text(store, point->point, p.proof, err) < 0)
+            return -1;
+        if (memcmp(&point->hash, &tip.parent, sizeof(tip.parent)) == 0
+            && store->ops->point_manifest(store, point->point, &p.first, err) < 0)
+            return -1;
+    }
+    if (!p.first)
+        return err_set(err, ERR_STATE, 0,
+                       "the point that %s was promoted from is not kept any more", group);
+    *ret_promotion = p;
+    memset(&p, 0, sizeof(p));
+    return 0;
+}
+
+int estate_promotion_get(struct estate *estate, const char *group,
+                         struct estate_promotion *ret_promotion, struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    struct store *store;
+    int rc = load(estate, group, &base, err);
+
+    if (rc > 0 && base.promotion.tip[0]) {
+        *ret_promotion = base.promotion;
+        memset(&base.promotion, 0, sizeof(base.promotion));
+        return 0;
+    }
+    if (rc < 0 || estate_store_get(estate, group, &store, err) < 0)
+        return -1;
+    rc = read_promotion(store, group, ret_promotion, err);
+    estate_store_put(estate, group, store, rc < 0 && err->code == ERR_IO);
+    return rc;
+}
+
+/* A promotion changes no data: its image is as old as the point it chose. */
+static int cut_of(const char *text, int64_t *ret_ms, struct err *err)
+{
+    CLEANUP(manifest_done) struct manifest m;
+
+    manifest_init(&m);
+    if (manifest_parse(text, strlen(text), &m, err) < 0)
+        return -1;
+    *ret_ms = m.cut_wall_ms;
+    return 0;
+}
+
+static int write_base(struct estate *estate, const char *group, struct store *store,
+                      struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    CLEANUP(digests_writer_freep) struct digests_writer *writer = NULL;
+    CLEANUP(mem_freep) char *dir = base_dir(estate, group);
+    struct store_info info;
+
+    if (store->ops->info(store, &info, err) < 0
+        || store->ops->disks(store, &base.disks, err) < 0)
+        return -1;
+    if (info.state != STORE_READY || info.applied_point != info.durable_point)
+        return err_set(err, ERR_STATE, 0,
+                       "the disks of %s are at point %" PRIu64 ", the newest is %" PRIu64
+                       "; hint: try again, what is missing is applied first",
+                       group, info.applied_point, info.durable_point);
+    base.tip = (struct digests_tip){info.durable_point, info.durable_hash};
+    base.generation = info.generation;
+    if (read_promotion(store, group, &base.promotion, err) < 0
+        || cut_of(base.promotion.first, &base.cut_ms, err) < 0 || fs_remove_tree(fs_real(), dir, err) < 0
+        || fs_make_dirs(fs_real(), dir, 0700, err) < 0
+        || digests_writer_open(dir, &base.disks, &writer, err) < 0
+        || copy_digests(store, &base, info.applied_point, writer, err) < 0
+        || digests_writer_commit(writer, &base.tip, err) < 0)
+        return -1;
+    CRASH_POINT("base.digests");
+    return save(estate, group, &base, err);
+}
+
+int estate_base_make(struct estate *estate, const char *group, struct cancel *cancel,
+                     struct err *err)
+{
+    CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, group);
+    CLEANUP(base_done) struct base have = {0};
+    struct store *store;
+    int rc = load(estate, group, &have, err);
+
+    if (rc < 0)
+        return -1;
+    if (rc == 0) {
+        if (estate_store_get(estate, group, &store, err) < 0)
+            return -1;
+        rc = store_dir_release(store, cancel, err);
+        if (rc == 0)
+            rc = write_base(estate, group, store, err);
+        estate_store_put(estate, group, store, true); /* closed: its heads are the machine's now */
+        if (rc < 0)
+            return err_wrap(err, "take the disks of %s back from its replica", group);
+    }
+    CRASH_POINT("base.made");
+    if (!fs_exists(dir))
+        return 0;
+    return store_dir_remove(fs_real(), dir, err);
+}
+
+/* The session's list is at the point that it delivered last. */
+int estate_base_from_session(struct estate *estate, const char *group, uint64_t generation,
+                             struct err *err)
+{
+    CLEANUP(base_done) struct base base = {.generation = generation};
+    CLEANUP(digests_closep) struct digests *from = NULL;
+    CLEANUP(digests_writer_freep) struct digests_writer *writer = NULL;
+    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, BATCH);
+    CLEANUP(mem_freep) char *session = estate_path(estate, "sessions", group, "");
+    CLEANUP(mem_freep) char *dir = base_dir(estate, group);
+    CLEANUP(checkpoint_done) struct checkpoint ck = {.phase = PHASE_NEW};
+    struct err why = ERR_EMPTY;
+
+    if (checkpoint_load(session, &ck, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &ck.disks) {
+        struct store_disk *to = store_disks_push(&base.disks);
+        (void)snprintf(to->name, sizeof(to->name), "%s", disk->name);
+        to->size = disk->size;
+    }
+    base.tip = (struct digests_tip){ck.durable_point, ck.durable_hash};
+    base.cut_ms = ck.durable_cut_ms;
+    base.promotion.tip = mem_strdup("");
+    base.promotion.first = mem_strdup("");
+    if (digests_open(session, &base.disks, &base.tip, &from, &why) < 0)
+        return 0; /* then everything is compared */
+    if (fs_remove_tree(fs_real(), dir, err) < 0 || fs_make_dirs(fs_real(), dir, 0700, err) < 0
+        || digests_writer_open(dir, &base.disks, &writer, err) < 0)
+        return -1;
+    for (size_t i = 0; i < base.disks.len; i++) {
+        uint64_t chunks = chunk_count(base.disks.at[i].size);
+        for (uint64_t at = 0; at < chunks;) {
+            uint64_t n = chunks - at < BATCH ? chunks - at : BATCH;
+            if (digests_read(from, i, at, n, batch, err) < 0
+                || digests_writer_add(writer, batch, n, err) < 0)
+                return -1;
+            at += n;
+        }
+    }
+    if (digests_writer_commit(writer, &base.tip, err) < 0)
+        return -1;
+    return save(estate, group, &base, err);
+}
+
+/* --- What a session gets of it ---------------------------------------------------------------- */
+
+struct estate_base_reader {
+    struct digests *digests;
+    struct base base;
+    struct nbd_image *image; /* of `image_disk` */
+    char image_disk[NAME_MAX_BYTES];
+};
+
+void estate_base_reader_free(struct estate_base_reader *reader)
+{
+    if (!reader)
+        return;
+    digests_close(reader->digests);
+    nbd_image_close(reader->image);
+    base_done(&reader->base);
+    free(reader);
+}
+
+static int own_digests(void *ctx, const char *disk, uint64_t first, uint64_t count,
+                       struct digest *ret_digests, struct err *err)
+{
+    struct estate_sender *sender = ctx;
+    struct estate_base_reader *reader = sender->base;
+
+    for (size_t i = 0; i < reader->base.disks.len; i++)
+        if (str_eq(reader->base.disks.at[i].name, disk))
+            return digests_read(reader->digests, i, first, count, ret_digests, err);
+    return err_set(err, ERR_STATE, 0, "disk %s of %s was not there when tracking began", disk,
+                   sender->group.group);
+}
+
+static int read_raw(const struct machine_disk *disk, uint64_t off, void *buf, size_t len,
+                    struct err *err)
+{
+    CLEANUP(fd_close) int fd = open(disk->path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "%s", disk->path);
+    if (fs_real()->pread(fs_real(), fd, buf, len, off, err) < 0)
+        return err_wrap(err, "%s", disk->path);
+    return 0;
+}
+
+/* The machine has it open: what is read of chunks that it writes comes again with its changes. */
+static int read_image(struct estate_sender *sender, const struct machine_disk *disk, uint64_t off,
+                      void *buf, size_t len, struct err *err)
+{
+    struct estate *estate = sender->estate;
+    struct estate_base_reader *reader = sender->base;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(estate->config.clock, NULL, READ_MS);
+
+    if (!reader->image || !str_eq(reader->image_disk, disk->name)) {
+        CLEANUP(mem_freep)
+        char *socket = estate_path(estate, "sessions", sender->group.group, ".base/image");
+        const struct nbd_image_config config = {disk->name, disk->path, disk->format, socket, true};
+        nbd_image_close(reader->image);
+        reader->image = NULL;
+        if (nbd_image_start(&config, &reader->image, err) < 0)
+            return -1;
+        (void)snprintf(reader->image_disk, sizeof(reader->image_disk), "%s", disk->name);
+        if (nbd_image_connect(reader->image, limit, err) < 0)
+            return -1;
+    }
+    if (nbd_image_read(reader->image, off, buf, len, limit, err) == 0)
+        return 0;
+    nbd_image_close(reader->image); /* a new one at the next try */
+    reader->image = NULL;
+    return -1;
+}
+
+static int own_read(void *ctx, const char *disk, uint64_t off, void *buf, size_t len,
+                    struct err *err)
+{
+    struct estate_sender *sender = ctx;
+    CLEANUP(machine_done) struct machine machine;
+
+    machine_init(&machine);
+    if (estate_machine_get(sender->estate, sender->group.group, &machine, err) < 0)
+        return -1;
+    VEC_FOREACH(own, &machine.disks)
+        if (str_eq(own->name, disk))
+            return str_eq(own->format, "raw") ? read_raw(own, off, buf, len, err)
+                                              : read_image(sender, own, off, buf, len, err);
+    return err_set(err, ERR_NOT_FOUND, 0, "%s has no disk %s", machine.name, disk);
+}
+
+static int find_own(struct estate_sender *sender, struct session_config *config, struct err *err)
+{
+    CLEANUP(base_done) struct base base = {0};
+    CLEANUP(mem_freep) char *dir = base_dir(sender->estate, sender->group.group);
+    struct err why = ERR_EMPTY;
+    int rc = load(sender->estate, sender->group.group, &base, err);
+
+    if (rc <= 0 || base.generation != sender->group.generation)
+        return rc < 0 ? -1 : 0;
+    if (base.promotion.tip[0]) { /* our own promotion; else the next point follows the peer's newest */
+        config->tip.point = base.tip.point;
+        config->tip.hash = base.tip.hash;
+    }
+    struct estate_base_reader *reader = mem_new(struct estate_base_reader);
+    /* Without its list it is a comparison of everything, no more. */
+    if (base.armed == 0 || digests_open(dir, &base.disks, &base.tip, &reader->digests, &why) < 0) {
+        estate_base_reader_free(reader);
+        return 0;
+    }
+    reader->base = base;
+    base = (struct base){0};
+    sender->base = reader;
+    config->base = (struct session_base){reader->base.armed, own_digests, own_read};
+    return 0;
+}
+
+static int store_digests(void *ctx, const char *disk, uint64_t first, uint64_t count,
+                         struct digest *ret_digests, struct err *err)
+{
+    struct estate_sender *sender = ctx;
+    struct store_info info;
+    struct store *store;
+
+    if (estate_store_get(sender->estate, sender->group.group, &store, err) < 0)
+        return -1;
+    int rc = store->ops->info(store, &info, err);
+    if (rc == 0)
+        rc = store->ops->digests(store, disk, info.applied_point, first, count, ret_digests, err);
+    estate_store_put(sender->estate, sender->group.group, store, rc < 0 && err->code == ERR_IO);
+    return rc;
+}
+
+static int store_read(void *ctx, const char *disk, uint64_t off, void *buf, size_t len,
+                      struct err *err)
+{
+    struct estate_sender *sender = ctx;
+    struct store *store;
+
+    if (estate_store_get(sender->estate, sender->group.group, &store, err) < 0)
+        return -1;
+    int rc = store->ops->read(store, disk, off, buf, len, err);
+    estate_store_put(sender->estate, sender->group.group, store, rc < 0 && err->code == ERR_IO);
+    return rc;
+}
+
+/* The map that was opened before the recovered machine ran, if it has all since its point. */
+static int find_armed(struct estate_sender *sender, struct session_config *config, struct err *err)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct site_armed armed;
+    struct err why = ERR_EMPTY;
+
+    machine_init(&instance.machine);
+    if (site_instance_load(sender->estate, sender->group.run, sender->group.group, &instance, err)
+        < 0)
+        return -1;
+    if (site_armed_read(&instance, &armed, &why) < 0)
+        return why.code == ERR_NOT_FOUND ? 0 : err_set(err, why.code, why.sys, "%s", why.text);
+    if (armed.armed && armed.base && armed.generation == sender->group.generation)
+        config->base = (struct session_base){armed.serial, store_digests, store_read};
+    return 0;
+}
+
+/* The promotion is the newest there is in the replica: it takes no points while we are the source. */
+static int find_replica(struct estate_sender *sender, struct session_config *config,
+                        struct err *err)
+{
+    const char *group = sender->group.group;
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    struct store_info info = {.state = STORE_EMPTY};
+    struct store *store;
+
+    if (estate_store_get(sender->estate, group, &store, err) < 0)
+        return -1;
+    int rc = store->ops->info(store, &info, err);
+    if (rc == 0)
+        rc = store->ops->points(store, &points, err);
+    estate_store_put(sender->estate, group, store, rc < 0 && err->code == ERR_IO);
+    if (rc < 0)
+        return -1;
+    if (points.len == 0 || !points.at[points.len - 1].promotion
+        || info.generation != sender->group.generation)
+        return err_set(err, ERR_STATE, 0,
+                       "the replica of %s here is not at the promotion to generation %" PRIu64
+                       ", but at generation %" PRIu64 ", point %" PRIu64,
+                       group, sender->group.generation, info.generation, info.durable_point);
+    config->tip.point = info.durable_point;
+    config->tip.hash = info.durable_hash;
+    return find_armed(sender, config, err);
+}
+
+int estate_base_find(struct estate_sender *sender, struct session_config *config, struct err *err)
+{
+    return sender->group.run[0] ? find_replica(sender, config, err)
+                                : find_own(sender, config, err);
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A private qemu-nbd: shows one disk, kept in a format of QEMU's, on a unix socket. It outlives us
+ * and ends by itself with its last client. At most one serves a disk: who starts or ends one holds a
+ * lock, and QEMU's own lock on the image refuses a second one, and any machine. Its socket, pid file
+ * and lock are in a run folder, named after the disk's path. Any thread, any process. */
+#pragma once
+
+#include "base/err.h"
+
+struct nbd_server {
+    const char *run_dir; /* made when missing */
+    const char *path;    /* of the disk, absolute */
+    const char *format;
+};
+/* The socket of the server that is there, or of one started now; free with free(). ERR_IO has the
+ * words of QEMU: the image is in use by a machine, say. */
+int nbd_server_need(const struct nbd_server *server, char **ret_socket, struct err *err) MUST_CHECK;
+/* Ends the one that is there, and comes back when it is gone; none is fine. What its clients wrote
+ * and did not sync may be lost. */
+int nbd_server_end(const struct nbd_server *server, struct err *err) MUST_CHECK;
