@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Adopting a machine: the provider looks at it on a pool thread and changes nothing; when nothing
- * stands in the way it is kept like any other, and wanted running, so that the daemon looks at it each
- * second and takes care that its process outlives its guest. */
+ * stands in the way it is kept like any other, and wanted running, so that the daemon looks at it
+ * each second and takes care that its process outlives its guest. */
 #include "api/api_tables.h"
 #include "base/mem.h"
 #include "providers/provider.h"
@@ -83,28 +83,30 @@ static int known_machines(const struct api_world *world, json_t **ret_known, str
 
 static int check_monitor(const char *qmp, const json_t *known, struct err *err)
 {
-    const json_t *machine;
-    size_t i;
+    for (size_t i = 0; i < json_array_size(known); i++) {
+        const json_t *machine = json_array_get(known, i);
 
-    json_array_foreach((json_t *)(uintptr_t)known, i, machine)
         if (str_eq(json_get_str(machine, "qmp", NULL), qmp))
             return err_set(err, ERR_EXISTS, 0, "the machine at %s was adopted already, as %s", qmp,
                            json_get_str(machine, "name", "?"));
+    }
     return 0;
 }
 
 /* A disk that two machines have would be replicated, and brought up, twice. */
 static void check_disks(const struct machine *machine, const json_t *known, struct str *problems)
 {
-    const json_t *other, *disk;
-    size_t i, k;
+    for (size_t i = 0; i < json_array_size(known); i++) {
+        const json_t *other = json_array_get(known, i);
+        const json_t *disk;
+        size_t k;
 
-    json_array_foreach((json_t *)(uintptr_t)known, i, other)
         json_array_foreach(json_object_get(other, "disks"), k, disk)
             VEC_FOREACH(own, &machine->disks)
                 if (str_eq(own->path, json_get_str(disk, "path", "")))
                     str_addf(problems, "disk %s belongs to the machine %s, which is known here\n",
                              own->path, json_get_str(other, "name", "?"));
+    }
 }
 
 /* --- Looking -------------------------------------------------------------------------------- */

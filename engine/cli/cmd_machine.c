@@ -98,11 +98,8 @@ static int run_add(struct cli *cli, struct err *err)
 
 static void print_lines(const struct cli *cli, const char *mark, const json_t *lines)
 {
-    const json_t *line;
-    size_t i;
-
-    json_array_foreach((json_t *)(uintptr_t)lines, i, line)
-        (void)fprintf(cli->out, "  %s%s\n", mark, json_string_value(line));
+    for (size_t i = 0; i < json_array_size(lines); i++)
+        (void)fprintf(cli->out, "  %s%s\n", mark, json_string_value(json_array_get(lines, i)));
 }
 
 /* The daemon may run elsewhere in the file system. */

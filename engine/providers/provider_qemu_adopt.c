@@ -7,7 +7,8 @@
  *   nics               "info network", the only place that tells peers as well as addresses
  *   agent              the virtserialport of its name, and that one's chardev
  *
- * What stands in the way is collected, one line each, so that nobody mends one thing after the other.
+ * What stands in the way is collected, one line each, so that nobody mends one thing after
+ * another.
  * A definition that is given is compared with the learned one (provider_qemu_compare.c). */
 #include "base/fs.h"
 #include "base/mem.h"
@@ -213,11 +214,6 @@ static int learn_boot(struct adoption *a, struct err *err)
     return 0;
 }
 
-static bool is_firmware(const struct qemu_drive *drive)
-{
-    return str_starts(drive->device, "pflash");
-}
-
 static int learn_disks(struct adoption *a, struct err *err)
 {
     CLEANUP(qemu_drives_free) struct qemu_drives drives = VEC_EMPTY;
@@ -226,9 +222,9 @@ static int learn_disks(struct adoption *a, struct err *err)
     if (qemu_drives_find(a->qmp, &a->peer, &drives, a->cancel, err) < 0)
         return -1;
     VEC_FOREACH(drive, &drives) {
-        if (is_firmware(drive) && a->what->given && a->what->given->firmware[0]) {
+        if (drive->firmware && a->what->given && a->what->given->firmware[0]) {
             str_addf(&a->out->notes, "%s (%s) is not replicated\n", drive->device, drive->path);
-        } else if (is_firmware(drive) && !drive->problem[0]) {
+        } else if (drive->firmware) {
             problem(a, "its firmware is on the flash drive %s (UEFI); " GIVE_ITS, drive->path);
         } else if (drive->read_only) {
             str_addf(&a->out->notes, "%s (%s) is read-only and left out\n", drive->device,
@@ -442,8 +438,8 @@ static int learn(struct adoption *a, struct err *err)
     return 0;
 }
 
-/* The given one with the learned sockets, or the learned one; by way of JSON, so that it is checked as
- * any other, and its disks get their names. */
+/* The given one with the learned sockets, or the learned one; by way of JSON, so that it is checked
+ * as any other, and its disks get their names. */
 static int settle(struct adoption *a, struct err *err)
 {
     struct machine *machine = &a->out->machine;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A machine that somebody else started, and that we speak to by its monitor. That monitor may be the
- * only one there is, and takes one client at a time: every call connects, works and leaves.
+/* A machine that somebody else started, and that we speak to by its monitor. That monitor may be
+ * the only one there is, and takes one client at a time: every call connects, works and leaves.
  *
  * Each time we meet it, `set-action shutdown=pause` is said again: it lasts as long as the process,
  * and the owner may have started another one. In run_dir:
@@ -69,7 +69,7 @@ static bool noted_lives(const struct provider_instance *instance, struct proc_id
 static const struct qemu_drive *find_drive(const struct qemu_drives *drives, const char *path)
 {
     VEC_FOREACH(drive, drives)
-        if (!drive->read_only && qemu_same_file(drive->path, path))
+        if (!drive->read_only && !drive->firmware && qemu_same_file(drive->path, path))
             return drive;
     return NULL;
 }

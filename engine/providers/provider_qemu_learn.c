@@ -187,10 +187,8 @@ static bool is_image(const char *format)
 /* The node of the file or device itself, by the name that both have. */
 static const json_t *protocol_node(const json_t *nodes, const char *file)
 {
-    json_t *node;
-    size_t i;
-
-    json_array_foreach((json_t *)(uintptr_t)nodes, i, node) {
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *node = json_array_get(nodes, i);
         const char *driver = json_get_str(node, "drv", "");
 
         if ((str_eq(driver, "file") || str_eq(driver, "host_device"))
@@ -241,9 +239,8 @@ static int look_at_device(struct qmp *qmp, struct qemu_drive *drive, const char 
         || qemu_property(qmp, path, "iothread", iothread, sizeof(iothread), cancel, err) < 0)
         return -1;
     drive->iothread = iothread[0] != '\0';
-    if (str_starts(type, "cfi.pflash"))
-        wrong(drive, "it is the firmware's memory (UEFI), which cannot be replicated");
-    else if (!str_starts(type, "virtio-blk"))
+    drive->firmware = str_starts(type, "cfi.pflash");
+    if (!str_starts(type, "virtio-blk"))
         wrong(drive, "it is on %s; only disks on virtio-blk can be",
               type[0] ? type : "an unknown device");
     return 0;
@@ -276,14 +273,16 @@ static int look_at_drive(struct qmp *qmp, const struct qemu_peer *peer, const js
     (void)snprintf(drive->format, sizeof(drive->format), "%s", json_get_str(inserted, "drv", "?"));
     (void)snprintf(drive->path, sizeof(drive->path), "%s", file);
     drive->read_only = json_get_bool(inserted, "ro", false);
-    if (drive->read_only)
+    if (look_at_device(qmp, drive, qdev, cancel, err) < 0)
+        return -1;
+    if (drive->read_only || drive->firmware) {
+        drive->problem[0] = '\0';
         return 0;
+    }
     if (strlen(node) >= sizeof(drive->node))
         wrong(drive, "its node's name is too long");
     else
         (void)snprintf(drive->node, sizeof(drive->node), "%s", node);
-    if (look_at_device(qmp, drive, qdev, cancel, err) < 0)
-        return -1;
     check_image(drive, inserted, nodes);
     if (!qemu_path_absolute(peer, file, drive->path))
         wrong(drive, "nobody here can tell which folder its path %.100s begins in", file);

@@ -23,6 +23,7 @@ struct qemu_drive {
     char path[MACHINE_PATH_BYTES]; /* absolute, or as QEMU says it */
     char format[16];
     bool iothread;
+    bool firmware;     /* UEFI's flash memory */
     bool read_only;    /* and so left out */
     char problem[256]; /* why it cannot be replicated; "": it can */
 };

@@ -72,6 +72,16 @@ static int lent_track(struct source *source, uint64_t serial, struct cancel *can
     return give_back(qemu, source_qemu_ops.track(source, serial, cancel, err));
 }
 
+static int lent_track_from(struct source *source, uint64_t serial, const struct source_marks *marks,
+                           size_t count, struct cancel *cancel, struct err *err)
+{
+    struct source_qemu *qemu = source_qemu(source);
+
+    if (borrow(qemu, cancel, err) < 0)
+        return -1;
+    return give_back(qemu, source_qemu_ops.track_from(source, serial, marks, count, cancel, err));
+}
+
 static int lent_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
                     struct cancel *cancel, struct err *err)
 {
@@ -170,4 +180,5 @@ const struct source_ops source_qemu_lent_ops = {
     .read = source_qemu_read,
     .end = lent_end,
     .forget = lent_forget,
+    .track_from = lent_track_from,
 };

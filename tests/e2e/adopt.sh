@@ -178,10 +178,10 @@ lab_by_hand
 check "its owner started it: seen running" is_state lab running
 q paris protect lab --to lyon --interval 1s --keep 3
 wait_points lyon lab 2
-q paris unprotect lab --yes > /dev/null
+q paris unprotect lab > /dev/null
 q paris machine remove lab > /dev/null
 check "given back, it runs on" runs "$lab_pid"
-check "nothing of ours is in it" test "$(monitor lab query-block | grep -c muster || true)" = 0
+check "nothing of ours is in it" test "$(monitor lab query-block | grep -c '"muster-lab' || true)" = 0
 monitor lab system_powerdown > /dev/null
 wait_for 60 "lab to end with its guest, as its owner had it" gone "$lab_pid"
 ok "its process ends with its guest again"

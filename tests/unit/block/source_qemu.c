@@ -203,6 +203,22 @@ static void a_cut_has_what_was_written_before_it_and_nothing_later(void **unused
     expect_nothing_left();
 }
 
+static void what_a_map_is_begun_with_is_in_the_next_cut(void **unused)
+{
+    CLEANUP(source_extents_free) struct source_extents extents = VEC_EMPTY;
+    const struct source_marks marks = {"vdb", &extents};
+
+    (void)unused;
+    *source_extents_push(&extents) = (struct source_extent){MIB, 8192};
+    EXPECT_OK(source_track_from(source, 1, &marks, 1, cancel, &err));
+    bare_qemu_write(&qemu, "d1", 2 * MIB, 4096, 1);
+    cut(2);
+    assert_int_equal(changed("vda"), 0);
+    assert_int_equal(changed("vdb"), 12288);
+    end(true);
+    expect_nothing_left();
+}
+
 static void undelivered_changes_are_in_the_next_cut(void **unused)
 {
     (void)unused;
@@ -554,6 +570,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         QEMU_TEST(nothing_is_tracked_at_first),
         QEMU_TEST(a_cut_has_what_was_written_before_it_and_nothing_later),
+        QEMU_TEST(what_a_map_is_begun_with_is_in_the_next_cut),
         QEMU_TEST(undelivered_changes_are_in_the_next_cut),
         QEMU_TEST(delivered_changes_are_not_in_the_next_cut),
         QEMU_TEST(a_restarted_daemon_finds_the_frozen_map_and_ends_it),

@@ -417,6 +417,11 @@ static void a_cdrom_is_left_out_and_that_is_said(void **unused)
 static void what_qmp_does_not_tell_must_be_given(void **unused)
 {
     (void)unused;
+    say("query-block", "[{\"device\":\"\",\"qdev\":\"/machine/system.flash0\",\"inserted\":{\"ro\":"
+                       "true,\"drv\":\"raw\",\"file\":\"/usr/share/OVMF.fd\"}}]");
+    say("qom-get /machine/system.flash0 type", "\"cfi.pflash01\"");
+    expect_problem("its firmware is on the flash drive /usr/share/OVMF.fd (UEFI); hint: give its");
+    say_all();
     say("qom-get /machine kernel", "\"vmlinuz\"");
     expect_problem("its kernel vmlinuz cannot be told from here; hint: give its definition");
     say_all();
