@@ -110,6 +110,8 @@ struct job_reprotect {
  * differs is sent there. ERR_STATE: not committed, or a job works on it (by number). */
 int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t *ret_job,
                    struct err *err) MUST_CHECK;
+/* Would it be started? The same errors, but for a job that is at it. */
+int jobs_may_reprotect(struct jobs *jobs, const char *machine, struct err *err) MUST_CHECK;
 /* At the other site, asked by the promoted one's reprotect. */
 struct job_follow {
     const char *group;

@@ -323,6 +323,15 @@ static int check_state(const struct state_protection *row, struct err *err)
                    row->group, row->state, row->role, row->peer);
 }
 
+int jobs_may_reprotect(struct jobs *jobs, const char *machine, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, err) < 0)
+        return -1;
+    return check_state(&row, err);
+}
+
 int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t *ret_job,
                    struct err *err)
 {

@@ -117,6 +117,10 @@ int runner_list(struct runner *runner, size_t limit, json_t **ret_json, struct e
 /* Rises with every change of any run: for watchers. */
 uint64_t runner_changes(const struct runner *runner);
 
+/* What may be done with a machine here now, run by run: [{operation, allowed, why}], `operation` as the
+ * command line has it (new reference). Of a failover nothing is asked but what this site knows. */
+json_t *runner_allowed(struct runner *runner, const char *machine);
+
 /* What a run would do and promise, before it is asked for. Its two halves, because asking the
  * sites blocks: runner_preview_begin on the loop thread gathers what is known and checks the spec
  * as runner_start does; runner_preview_ask, on any thread, asks the sites. The JSON:
