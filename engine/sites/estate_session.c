@@ -66,8 +66,8 @@ static json_t *machines(void *ctx)
     json_t *json = json_object();
 
     if (seat_get(ctx, &seat, NULL) == 0) {
-        struct machine *machine = seat.view.machine == &seat.machine ? &seat.machine
-                                                                     : &seat.instance.machine;
+        struct machine *machine =
+            seat.view.machine == &seat.machine ? &seat.machine : &seat.instance.machine;
         machine_make_portable(machine);
         (void)json_object_set_new(json, machine->name, machine_to_json(machine));
     }
@@ -119,8 +119,7 @@ static bool change_group(struct estate *estate, const struct estate_group *group
     estate_lock(estate);
     struct estate_sender *sender = estate_find_sender(estate, group->group);
     bool same = sender && sender->group.generation == group->generation
-                && str_eq(sender->group.peer, group->peer)
-                && str_eq(sender->group.run, group->run)
+                && str_eq(sender->group.peer, group->peer) && str_eq(sender->group.run, group->run)
                 && sender->group.compression == group->compression;
     if (same) {
         sender->group = *group;

@@ -46,7 +46,7 @@ struct site_instance {
     char group[NAME_MAX_BYTES];
     bool test;
     bool committed; /* its failover is final */
-    bool own; /* it runs on its own disks again, by our own definition of it */
+    bool own;       /* it runs on its own disks again, by our own definition of it */
     uint64_t point;
     char *dir;
     char *run_dir; /* the provider's: `dir`, or the own machine's */
@@ -71,10 +71,10 @@ struct provider_instance site_instance_view(const struct site_instance *instance
 /* A group's machine as it runs here: our own of that name, or, with a run, the recovered one that
  * became ours. Filled in place: `view` points into it. */
 struct site_seat {
-    struct machine machine;         /* our own */
-    struct site_instance instance;  /* the recovered one */
+    struct machine machine;        /* our own */
+    struct site_instance instance; /* the recovered one */
     char *dir;
-    char lock[NAME_MAX_BYTES * 2];  /* for estate_machine_lock */
+    char lock[NAME_MAX_BYTES * 2]; /* for estate_machine_lock */
     struct provider_instance view;
 };
 void site_seat_done(struct site_seat *seat); /* also for CLEANUP, of one that is zero */

@@ -25,7 +25,7 @@ static int seat_of(struct estate *estate, const json_t *args, struct site_seat *
 }
 
 typedef int seat_fn(struct provider *provider, const struct provider_instance *instance,
-                   struct cancel *cancel, struct err *err);
+                    struct cancel *cancel, struct err *err);
 
 /* The machine was started or stopped: replication looks at its disks anew, and at once. */
 static void tell_session(struct estate *estate, const char *group)
