@@ -152,7 +152,7 @@ const struct cmd *cmds_failover(void)
         },
         {
             .words = "change-point",
-            .help = "Starts failed-over machines anew from another point, before the commit.",
+            .help = "Starts machines anew from another point, before the commit.",
             .about = "What the recovered machines wrote is given up; all points stay.",
             .args = {{"WHAT", false, "the plan or machine, or the failover's run number"}},
             .options = {{"point", "N", "the point to start from"},
