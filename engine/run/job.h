@@ -103,7 +103,8 @@ int job_remove_local_replica(struct estate *estate, const char *group, struct er
 
 struct job_reprotect {
     const char *machine;
-    bool accept_branch; /* the other side may have writes of its own: they stay there, as a branch */
+    bool
+        accept_branch; /* the other side may have writes of its own: they stay there, as a branch */
     const char *who;
 };
 /* At the site that has the machine after a commit: the other one becomes the replica, and what

@@ -155,10 +155,11 @@ static int adopt(struct taking *t, const char *first, struct cancel *cancel, str
             if (str_eq(candidate->name, disk->name))
                 own = candidate;
         if (!own)
-            return err_set(err, ERR_STATE, 0,
-                           "disk %s of %s is in its points and not in its definition; hint: protect "
-                           "the machine anew",
-                           disk->name, t->what->group);
+            return err_set(
+                err, ERR_STATE, 0,
+                "disk %s of %s is in its points and not in its definition; hint: protect "
+                "the machine anew",
+                disk->name, t->what->group);
         disks[what.count++] =
             (struct store_adopt_disk){own->name, disk->size, own->path, own->format};
     }
@@ -276,8 +277,7 @@ static int follow_store(struct estate *estate, const struct estate_follow *what,
 {
     CLEANUP(checkpoint_done) struct checkpoint ck = {.phase = PHASE_NEW};
     CLEANUP(mem_freep) const char **texts = proof_texts(what->proof);
-    struct store_proof proof = {.manifests = texts,
-                                .manifest_count = json_array_size(what->proof)};
+    struct store_proof proof = {.manifests = texts, .manifest_count = json_array_size(what->proof)};
     struct err none = ERR_EMPTY;
     struct store_info info;
     struct store *store;

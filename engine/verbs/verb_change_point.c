@@ -132,10 +132,10 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     (void)json_object_set_new(instance, "netns", json_string(""));
     if (json_object_get(seen, "definition"))
         (void)json_object_set(instance, "definition", json_object_get(seen, "definition"));
-    json_t *result = json_pack(
-        "{s:o, s:{s:{s:I, s:I, s:I}}}", "instance", instance, "facts", machine, "point",
-        (json_int_t)wanted, "cut_ms", (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
-        (json_int_t)generation);
+    json_t *result =
+        json_pack("{s:o, s:{s:{s:I, s:I, s:I}}}", "instance", instance, "facts", machine, "point",
+                  (json_int_t)wanted, "cut_ms", (json_int_t)json_get_u64(pin, "cut_ms", 0),
+                  "promoted", (json_int_t)generation);
     tell_old_side(call, generation, result, cancel);
     *ret_result = result;
     return 0;

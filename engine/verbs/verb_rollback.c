@@ -50,8 +50,8 @@ static int yield(const struct verb_call *call, uint64_t point, uint64_t *ret_gen
     CLEANUP(json_freep) json_t *reply = NULL;
 
     if (site_ask(call->here, "group.promote",
-                 json_pack("{s:s, s:s, s:I, s:b, s:I}", "group", verb_group_of(call, machine), "run",
-                           token, "point", (json_int_t)point, "yield", 1, "expected",
+                 json_pack("{s:s, s:s, s:I, s:b, s:I}", "group", verb_group_of(call, machine),
+                           "run", token, "point", (json_int_t)point, "yield", 1, "expected",
                            (json_int_t)json_get_u64(verb_machine(call, machine), "promoted", 0)),
                  &reply, cancel, err)
         < 0)

@@ -264,8 +264,8 @@ static void what_nobody_counts_any_more_is_shown_as_unknown(void **state)
 #define STEP_LEFT_OUT \
     "{\"index\":2,\"stage\":\"Users\",\"title\":\"Point DNS here\",\"state\":\"left-out\"}"
 
-#define NEXT_COMMIT                                                                               \
-    "  next: `muster commit 7` makes it final and protects it to the other site; until then "    \
+#define NEXT_COMMIT                                                                           \
+    "  next: `muster commit 7` makes it final and protects it to the other site; until then " \
     "`muster rollback 7` or `muster change-point 7 --point N`\n"
 
 static void a_run_is_a_tree_of_stages_and_steps(void **state)
