@@ -60,6 +60,8 @@ struct estate_group {
 };
 int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
     MUST_CHECK;
+/* Its session begins anew from its checkpoint: what it compares with may be another map by now. */
+int estate_group_reopen(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 /* Stops turning it; the checkpoint stays. Waits for a turn or a call that is under way. */
 void estate_group_remove(struct estate *estate, const char *group);
 /* For good: tracking ends, checkpoint and marks are removed, then as estate_group_remove. On an

@@ -186,6 +186,21 @@ void estate_group_remove(struct estate *estate, const char *group)
         estate_sender_free(sender);
 }
 
+int estate_group_reopen(struct estate *estate, const char *group, struct err *err)
+{
+    struct estate_group again;
+
+    estate_lock(estate);
+    const struct estate_sender *sender = estate_find_sender(estate, group);
+    if (sender)
+        again = sender->group;
+    estate_unlock(estate);
+    if (!sender)
+        return 0;
+    estate_group_remove(estate, group);
+    return estate_group_add(estate, &again, err);
+}
+
 int estate_group_forget(struct estate *estate, const char *group, struct cancel *cancel,
                         struct err *err)
 {

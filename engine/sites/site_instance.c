@@ -294,8 +294,8 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
         }
     }
     estate_machine_unlock(estate, named.lock);
-    if (!instance.test && instance.committed)
-        site_tell_session(estate, instance.group);
+    if (rc == 0 && !instance.test && instance.committed)
+        rc = estate_group_reopen(estate, instance.group, err);
     return rc;
 }
 
