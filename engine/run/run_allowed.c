@@ -44,9 +44,8 @@ static void try_kind(struct runner *runner, enum run_kind kind, const char *mach
 
 json_t *runner_allowed(struct runner *runner, const char *machine)
 {
-    static const enum run_kind kinds[] = {RUN_TEST,     RUN_CLEANUP, RUN_PLANNED,
-                                          RUN_UNPLANNED, RUN_COMMIT,  RUN_CHANGE_POINT,
-                                          RUN_ROLLBACK, RUN_FAILBACK};
+    static const enum run_kind kinds[] = {RUN_TEST,   RUN_CLEANUP,      RUN_PLANNED,  RUN_UNPLANNED,
+                                          RUN_COMMIT, RUN_CHANGE_POINT, RUN_ROLLBACK, RUN_FAILBACK};
     json_t *list = json_array();
 
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
