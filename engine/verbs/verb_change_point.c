@@ -106,6 +106,26 @@ static int repin(const struct verb_call *call, uint64_t wanted, json_t **ret_pin
     return site_ask(call->here, "group.pin", machine_args(call, wanted), ret_pin, cancel, err);
 }
 
+static int start(const struct verb_call *call, uint64_t wanted, json_t **ret_seen,
+                 struct cancel *cancel, struct err *err)
+{
+    if (site_ask(call->here, "instance.start", machine_args(call, wanted), NULL, cancel, err) < 0)
+        return -1;
+    return site_ask(call->here, "instance.observe", machine_args(call, wanted), ret_seen, cancel,
+                    err);
+}
+
+static json_t *started(const struct verb_call *call, uint64_t wanted, const json_t *seen)
+{
+    json_t *instance = machine_args(call, wanted);
+
+    (void)json_object_set_new(instance, "run_dir", json_string(json_get_str(seen, "run_dir", "")));
+    (void)json_object_set_new(instance, "netns", json_string(""));
+    if (json_object_get(seen, "definition"))
+        (void)json_object_set(instance, "definition", json_object_get(seen, "definition"));
+    return instance;
+}
+
 static int run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err)
 {
@@ -122,22 +142,16 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
         return err_wrap(err, "change the point of %s", machine);
     /* Pinned before it is promoted: it must not be pruned in between. */
     if (repin(call, wanted, &pin, cancel, err) < 0
-        || promote(call, wanted, &generation, cancel, err) < 0
-        || site_ask(call->here, "instance.start", machine_args(call, wanted), NULL, cancel, err) < 0
-        || site_ask(call->here, "instance.observe", machine_args(call, wanted), &seen, cancel, err)
-               < 0)
+        || promote(call, wanted, &generation, cancel, err) < 0)
         return err_wrap(err, "change the point of %s", machine);
-    json_t *instance = machine_args(call, wanted);
-    (void)json_object_set_new(instance, "run_dir", json_string(json_get_str(seen, "run_dir", "")));
-    (void)json_object_set_new(instance, "netns", json_string(""));
-    if (json_object_get(seen, "definition"))
-        (void)json_object_set(instance, "definition", json_object_get(seen, "definition"));
-    json_t *result =
-        json_pack("{s:o, s:{s:{s:I, s:I, s:I}}}", "instance", instance, "facts", machine, "point",
-                  (json_int_t)wanted, "cut_ms", (json_int_t)json_get_u64(pin, "cut_ms", 0),
-                  "promoted", (json_int_t)generation);
-    tell_old_side(call, generation, result, cancel);
-    *ret_result = result;
+    /* Whatever fails from here on: the next try, and a rollback, go on from this generation. */
+    *ret_result = json_pack(
+        "{s:{s:{s:I, s:I, s:I}}}", "facts", machine, "point", (json_int_t)wanted, "cut_ms",
+        (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted", (json_int_t)generation);
+    if (start(call, wanted, &seen, cancel, err) < 0)
+        return err_wrap(err, "change the point of %s", machine);
+    (void)json_object_set_new(*ret_result, "instance", started(call, wanted, seen));
+    tell_old_side(call, generation, *ret_result, cancel);
     return 0;
 }
 
