@@ -47,6 +47,7 @@ int sim_group_return(struct sim_ask *ask, struct err *err)
         machine->held[0] = '\0';
         machine->final_point = 0;
         machine->retired = 0;
+        machine->delivered = 0; /* its session begins anew */
         machine->returned = generation;
     }
     if (json_get_bool(ask->args, "start", false) && machine->state != INSTANCE_RUNNING) {

@@ -166,6 +166,21 @@ static void a_rollback_that_is_asked_for_again_changes_nothing(void **state)
     assert_int_equal(db1(scene)->returned, 3);
 }
 
+/* The machine is back, the answer was lost: its new session may not have delivered anything yet. */
+static void a_rollback_whose_answer_was_lost_comes_to_its_end(void **state)
+{
+    struct scene *scene = *state;
+
+    fail_over(scene);
+    sim_fail(&scene->world, "group.return", "", 1, ERR_NET);
+    scene->world.faults[0].after = true;
+    EXPECT_ERR(ERR_NET, scene_act(scene, "rollback", RUN_ROLLBACK, machine(), &err));
+    assert_int_equal(db1(scene)->returned, 3);
+    EXPECT_OK(scene_act(scene, "rollback", RUN_ROLLBACK, machine(), &err));
+    assert_int_equal(db1(scene)->generation, 3);
+    assert_int_equal(db1(scene)->state, INSTANCE_RUNNING);
+}
+
 static void nothing_is_given_up_before_the_other_site_has_answered(void **state)
 {
     struct scene *scene = *state;
@@ -321,6 +336,25 @@ static void a_start_that_fails_leaves_the_next_try_and_the_rollback_open(void **
     assert_int_equal(db1(scene)->state, INSTANCE_RUNNING);
 }
 
+/* The daemon was killed after the start: what the machine wrote until it is there again is not lost. */
+static void one_that_runs_from_the_point_already_is_not_started_anew(void **state)
+{
+    struct scene *scene = *state;
+
+    fail_over(scene);
+    (void)json_object_set_new(json_object_get(scene->machines, "db1"), "wanted", json_integer(5));
+    assert_int_equal(probe(scene, "change_point", RUN_CHANGE_POINT), ANSWER_NOT_DONE);
+    EXPECT_OK(scene_act(scene, "change_point", RUN_CHANGE_POINT, machine(), &err));
+    (void)json_object_set_new(json_object_get(scene->machines, "db1"), "promoted",
+                              json_integer(2)); /* as the run knew it before */
+    db1(scene)->retired = 2;
+    assert_int_equal(probe(scene, "change_point", RUN_CHANGE_POINT), ANSWER_DONE);
+    const json_t *learnt = json_object_get(json_object_get(scene->result, "facts"), "db1");
+    assert_int_equal(json_get_u64(learnt, "promoted", 0), 3);
+    assert_true(json_is_object(json_object_get(scene->result, "instance")));
+    assert_int_equal(db1(scene)->retired, 3);
+}
+
 /* --- reprotect --------------------------------------------------------------------------------- */
 
 static void it_waits_until_the_machine_is_protected_again(void **state)
@@ -367,6 +401,7 @@ int main(void)
         SCENE_TEST(a_rollback_gives_the_machine_back_and_starts_it),
         SCENE_TEST(a_machine_that_was_off_before_stays_off_after_a_rollback),
         SCENE_TEST(a_rollback_that_is_asked_for_again_changes_nothing),
+        SCENE_TEST(a_rollback_whose_answer_was_lost_comes_to_its_end),
         SCENE_TEST(nothing_is_given_up_before_the_other_site_has_answered),
         SCENE_TEST(a_committed_machine_is_not_rolled_back),
         SCENE_TEST(a_machine_on_its_own_disks_is_not_rolled_back),
@@ -381,6 +416,7 @@ int main(void)
         SCENE_TEST(own_disks_have_no_other_points),
         SCENE_TEST(an_old_side_out_of_reach_is_a_warning),
         SCENE_TEST(a_start_that_fails_leaves_the_next_try_and_the_rollback_open),
+        SCENE_TEST(one_that_runs_from_the_point_already_is_not_started_anew),
         SCENE_TEST(it_waits_until_the_machine_is_protected_again),
         SCENE_TEST(it_gives_up_in_time_and_says_where_to_look),
         SCENE_TEST(a_bad_duration_is_refused),
