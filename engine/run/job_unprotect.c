@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "link/ask.h"
 #include "run/job_kind.h"
+#include "sites/branch.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -101,8 +102,8 @@ static int check_unpinned(struct estate *estate, const char *group, struct err *
     int rc = store->ops->points(store, &points, err);
     estate_store_put(estate, group, store, rc < 0);
     VEC_FOREACH(point, &points)
-        if (point->pinned)
-            label = point->label;
+        if (point->pinned && !str_starts(point->label, BRANCH_PIN))
+            label = point->label; /* a branch's segments stay, and its disk as it is */
     if (rc == 0 && label)
         return err_set(err, ERR_STATE, 0,
                        "the replica of %s is in use by \"%s\"; hint: clean up that run first",

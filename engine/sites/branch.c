@@ -305,11 +305,46 @@ static int at_own_disk(struct estate *estate, const char *group, const json_t *b
     return 0;
 }
 
+static bool has_point(const struct store_points *points, const json_t *branch)
+{
+    VEC_FOREACH(point, points)
+        if (point->point == json_get_u64(branch, "point", 0) && !point->promotion
+            && point->generation == json_get_u64(branch, "generation", 0))
+            return true;
+    return false;
+}
+
+/* Its disk is the head of a replica: the branch is a point of that, the oldest. */
+static int at_replica(struct estate *estate, const char *group, const json_t *branch,
+                      const json_t *disk, struct branch_place *ret_place, struct cancel *cancel,
+                      struct err *err)
+{
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, group);
+    struct branch_place place = {.kind = BRANCH_AT_POINT};
+    struct store *store;
+
+    (void)cancel;
+    if (estate_store_get(estate, group, &store, err) < 0)
+        return err->code == ERR_STATE ? err_set(err, ERR_NOT_FOUND, 0, "it was given up") : -1;
+    int rc = store->ops->points(store, &points, err);
+    estate_store_put(estate, group, store, rc < 0);
+    if (rc < 0)
+        return -1;
+    if (!has_point(&points, branch))
+        return err_set(err, ERR_NOT_FOUND, 0, "no point of a replica");
+    place.point = json_get_u64(branch, "point", 0);
+    (void)snprintf(place.disk, sizeof(place.disk), "%s", json_get_str(disk, "name", ""));
+    (void)snprintf(place.path, sizeof(place.path), "%s", dir);
+    *ret_place = place;
+    return 0;
+}
+
 /* In the order they are asked: ERR_NOT_FOUND says that another place has it. */
 typedef int place_fn(struct estate *estate, const char *group, const json_t *branch,
                      const json_t *disk, struct branch_place *ret_place, struct cancel *cancel,
                      struct err *err);
-static place_fn *const places[] = {at_own_disk};
+static place_fn *const places[] = {at_replica, at_own_disk};
 
 static int choose_disk(const char *group, const json_t *branch, const char *name,
                        const json_t **ret_disk, struct err *err)

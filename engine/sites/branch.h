@@ -6,6 +6,9 @@
 #include "sites/estate.h"
 #include "sync/session.h"
 
+/* How the pin of a branch that is a point of a replica is called, followed by its number. */
+#define BRANCH_PIN "branch-"
+
 /* "DIR/branches/GROUP"; free with free(). */
 char *branch_dir(struct estate *estate, const char *group);
 /* Keeps what is known of a branch beside it. Again: what was known better stays. */

@@ -165,6 +165,11 @@ static int adopt(struct taking *t, const char *first, struct cancel *cancel, str
     if (estate_store_get(t->estate, t->what->group, &store, err) < 0)
         return -1;
     int rc = store_dir_adopt(store, &what, cancel, err);
+    uint64_t kept;
+    if (rc == 0 && !t->clean) { /* the branch stays as long as the disks are a replica */
+        CLEANUP(mem_freep) char *label = mem_printf(BRANCH_PIN "%" PRIu64, t->ck.durable_point + 1);
+        rc = store->ops->pin(store, t->ck.durable_point + 1, label, &kept, err);
+    }
     estate_store_put(t->estate, t->what->group, store, rc < 0);
     return rc;
 }

@@ -178,7 +178,7 @@ int store_dir_point_commit(struct store *store, const char *text, size_t len, st
 int store_dir_points(struct store *store, struct store_points *ret_points, struct err *err);
 int store_dir_point_manifest(struct store *store, uint64_t point, char **ret_text, struct err *err);
 
-/* --- store_dir_base.c: initial copy ------------------------------------------------------ */
+/* --- store_dir_disk.c: the files of disks ----------------------------------------------------- */
 
 struct dir_disk *dir_disk_find(const struct store_dir *d, const char *name, struct err *err);
 /* Takes a disk in that is not open yet; `elsewhere` NULL: DISK/head.raw. */
@@ -190,6 +190,11 @@ int dir_heads_open(struct store_dir *d, struct err *err) MUST_CHECK;
 int dir_disks_open(struct store_dir *d, struct err *err) MUST_CHECK;
 void dir_disks_close(struct store_dir *d);
 void dir_heads_close(struct store_dir *d);
+/* A machine's own disk in a format that a private server shows. */
+bool dir_disk_is_served(const struct dir_disk *disk);
+
+/* --- store_dir_base.c: initial copy ------------------------------------------------------ */
+
 /* The chunk's digest in the file is right; in state copying only. */
 void dir_digest_known(struct dir_disk *disk, uint64_t chunk, bool known);
 /* The digests of all chunks of all disks are right and durable, and the heads are synced.

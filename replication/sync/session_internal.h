@@ -6,6 +6,7 @@
  *   session_turn.c    one turn: replica, source, where we are, what is next
  *   session_copy.c    a slice of the initial copy
  *   session_resync.c  a slice of a rescan
+ *   session_narrow.c  what it found, narrowed to blocks
  *   session_delta.c   the cut, and sealing it into the outbox
  *   session_send.c    from the outbox to the replica's newest applied point
  *   session_branch.c  the last changes of a machine that lost the right to write
@@ -130,6 +131,9 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
 int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 void resync_drop(struct session *s);
+/* session_narrow.c: what was found on a disk since the last rescan_sync, before that is noted for good. */
+int resync_narrow(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
 /* Makes our copy of the replica's digests at `tip` by asking for all of them. */
 int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struct cancel *cancel,
                          struct err *err) MUST_CHECK;

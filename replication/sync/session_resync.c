@@ -160,67 +160,6 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
     return 0;
 }
 
-/* --- Down to blocks -------------------------------------------------------------------------- */
-
-static uint16_t differing_blocks(struct session *s, const uint8_t *bytes, size_t len,
-                                 const struct digest *there)
-{
-    struct digest here[CHUNK_BLOCKS];
-    unsigned mask = 0;
-
-    chunk_block_digests(s->digester, bytes, len, here);
-    for (unsigned i = 0; i < CHUNK_BLOCKS; i++)
-        if (memcmp(&here[i], &there[i], sizeof(here[i])) != 0)
-            mask |= 1u << i;
-    return (uint16_t)mask;
-}
-
-static int narrow_batch(struct session *s, size_t disk, const uint64_t *chunks, size_t count,
-                        struct cancel *cancel, struct err *err)
-{
-    CLEANUP(mem_freep) struct digest *there = mem_new_array(struct digest, count * CHUNK_BLOCKS);
-    CLEANUP(mem_freep) uint8_t *buf = mem_alloc(CHUNK_BYTES, 1);
-    const struct checkpoint_disk *d = &s->ck.disks.at[disk];
-
-    if (remote_block_digests(&s->remote, d->name, s->ck.durable_point, chunks, count, there, cancel,
-                             err)
-        < 0)
-        return -1;
-    for (size_t i = 0; i < count; i++) {
-        if (rescan_read(s->rescan, disk, chunks[i], buf, err) < 0)
-            return -1;
-        uint16_t mask =
-            differing_blocks(s, buf, chunk_len(d->size, chunks[i]), there + i * CHUNK_BLOCKS);
-        /* None: it is the same again. It was said to differ, so it is sent. */
-        if (mask)
-            rescan_narrow(s->rescan, disk, chunks[i], mask);
-    }
-    return 0;
-}
-
-/* What was found in this slice, before it is noted for good. */
-static int narrow(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
-{
-    size_t count;
-    CLEANUP(mem_freep) uint64_t *chunks = rescan_fresh(s->rescan, disk, &count);
-
-    for (size_t at = 0; at < count && !s->whole_chunks;) {
-        size_t n = count - at < REMOTE_BLOCKS_MAX ? count - at : REMOTE_BLOCKS_MAX;
-        struct err why = ERR_EMPTY;
-        if (narrow_batch(s, disk, chunks + at, n, cancel, &why) < 0) {
-            s->whole_chunks = why.code == ERR_UNSUPPORTED;
-            if (s->whole_chunks)
-                break;
-            /* Its head has moved on: what that means shows in the next turn. */
-            (void)err_set(err, why.code == ERR_STATE ? ERR_BUSY : why.code, why.sys, "%s",
-                          why.text);
-            return session_blame_peer(s);
-        }
-        at += n;
-    }
-    return 0;
-}
-
 /* --- Comparing ------------------------------------------------------------------------------- */
 
 static int compare_chunk(struct session *s, size_t disk, uint64_t chunk, const struct digest *there,
@@ -379,7 +318,7 @@ static int base_slice(struct session *s, size_t disk, struct cancel *cancel, str
         read += bytes;
         chunk += n;
     }
-    if (narrow(s, disk, cancel, err) < 0 || rescan_sync(s->rescan, disk, err) < 0)
+    if (resync_narrow(s, disk, cancel, err) < 0 || rescan_sync(s->rescan, disk, err) < 0)
         return -1;
     CRASH_POINT("sync.rescan");
     d->done = chunk == chunks;
@@ -462,7 +401,7 @@ static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, stru
 
     if (!s->resync_scan && begin_disk(s, disk, cancel, err) < 0)
         return -1;
-    if (scan_some(s, &complete, cancel, err) < 0 || narrow(s, disk, cancel, err) < 0
+    if (scan_some(s, &complete, cancel, err) < 0 || resync_narrow(s, disk, cancel, err) < 0
         || rescan_sync(s->rescan, disk, err) < 0)
         return -1;
     CRASH_POINT("sync.rescan");

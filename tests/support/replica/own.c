@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +101,34 @@ int own_init(struct own *own, struct kit *kit, const char *root, enum own_kind k
         if (make_disk(own, i, err) < 0)
             return -1;
     return 0;
+}
+
+static void must(int rc, const struct err *err)
+{
+    if (rc >= 0)
+        return;
+    (void)fprintf(stderr, "own disks: [%s] %s\n", err_code_name(err->code), err->text);
+    abort();
+}
+
+bool own_at_2(struct own *own, struct fixture *f, enum own_kind kind)
+{
+    struct err err = ERR_EMPTY;
+    char *first;
+
+    fixture_copy(f);
+    fixture_points(f, 2);
+    must(f->store->ops->point_manifest(f->store, 2, &first, &err), &err);
+    store_closep(&f->store);
+    must(store_dir_remove(fs_real(), f->kit.dir, &err), &err);
+    int rc = own_init(own, &f->kit, f->root, kind, first, kit_taken_over(&f->kit, 6, 2), &err);
+    if (rc < 0 && err.code == ERR_UNSUPPORTED) {
+        (void)printf("skipped: no loop devices here: %s\n", err.text);
+        return false;
+    }
+    must(rc, &err);
+    must(kit_open(&f->kit, fs_real(), &f->store, &err), &err);
+    return true;
 }
 
 void own_done(struct own *own)

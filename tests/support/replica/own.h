@@ -3,7 +3,7 @@
  * heads of the kit's store. */
 #pragma once
 
-#include "support/replica/kit.h"
+#include "support/replica/fixture.h"
 
 enum own_kind { OWN_RAW, OWN_QCOW2, OWN_LOOP };
 
@@ -27,6 +27,9 @@ struct own {
  * system gives us no loop devices. */
 int own_init(struct own *own, struct kit *kit, const char *root, enum own_kind kind, char *first,
              char *tip, struct err *err) MUST_CHECK;
+/* A fixture's disks at point 2 of a store that is gone, taken over elsewhere by point 6; an empty store
+ * is open. False: no such disks here, which was said. Other failures abort. */
+bool own_at_2(struct own *own, struct fixture *f, enum own_kind kind);
 void own_done(struct own *own); /* also for CLEANUP; the store is closed before */
 
 int own_adopt(struct own *own, struct store *store, struct err *err) MUST_CHECK;
