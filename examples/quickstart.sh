@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to a failover on one machine, as root on Debian 12: two sites, two real QEMU machines
-# whose disks change all the time, protection, a test failover, a planned failover, and a table of
-# what was promised and what the guests' own records say. Leaves nothing behind but build/.
+# From nothing to a failover and back on one machine, as root on Debian 12: two sites, two real QEMU
+# machines whose disks change all the time, protection, a test failover, a planned failover and its
+# commit, the way back and its commit, and a table of what was promised and what the guests' own
+# records say. Leaves nothing behind but build/.
 #
 #   sh examples/quickstart.sh          KEEP=1 keeps the work folder (and says where)
 set -eu
@@ -75,7 +76,7 @@ planned_began=$(now_ms)
 m lyon run shop --kind planned --yes
 planned_ms=$(($(now_ms) - planned_began))
 for name in db1 web1; do
-    remember_acked "$name"
+    remember_acked "failover of $name" paris "$name"
     remember_records "failover of $name" lyon "$name"
 done
 
@@ -84,6 +85,40 @@ for name in db1 web1; do
     wait_new_records lyon "$name"
 done
 m lyon status
+
+heading "Commit: lyon has them for good; paris becomes the replica, by what differs"
+m lyon commit shop
+for name in db1 web1; do
+    remember_reverse "reverse sync of $name" lyon "$name"
+done
+m lyon status
+m lyon jobs
+for name in db1 web1; do
+    wait_new_records lyon "$name"
+done
+
+heading "Failback: the same plan, at paris, in the other direction"
+failback_began=$(now_ms)
+m paris run shop --kind failback --yes
+failback_ms=$(($(now_ms) - failback_began))
+for name in db1 web1; do
+    remember_acked "failback of $name" lyon "$name"
+    remember_records "failback of $name" paris "$name"
+done
+
+heading "New records at paris, and commit: protected to lyon again, by what differs"
+for name in db1 web1; do
+    wait_new_records paris "$name"
+done
+m paris commit shop
+for name in db1 web1; do
+    remember_reverse "protection of $name again" paris "$name"
+done
+for name in db1 web1; do
+    wait_points lyon "$name" $(($(newest_point lyon "$name") + 2))
+done
+m paris status
+note "lyon keeps $(point_count lyon db1) points of db1, of before, and of after its way back."
 
 heading "Promised and measured"
 verdict=0

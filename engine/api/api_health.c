@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *health_name(enum health health)
 {
@@ -22,10 +23,32 @@ const char *health_name(enum health health)
 
 /* States in which there is no replication that could be healthy. */
 static const char *const moved_states[] = {
-    "unprotected", "failed-over", "committing", "committed", "retired", "disabling", "kept", NULL,
+    "unprotected", "failed-over", "committing", "rolling-back", "changing-point",
+    "retired",     "disabling",   "kept",       NULL,
 };
 /* States on the way to the first point: no point yet is no fault. */
 static const char *const early_states[] = {"enabling", "initial-copy", "finalizing", NULL};
+
+/* After a failover: the machine works, and nothing is sent, or not yet. %s: its name. */
+static const struct {
+    const char *state;
+    enum health health;
+    const char *reason;
+} after_states[] = {
+    {"committed", HEALTH_WARNING,
+     "committed, and not protected yet; `muster jobs` shows why, `muster reprotect %s` tries again"},
+    {"reprotecting", HEALTH_WARNING,
+     "the other side becomes the replica of %s, which is not protected meanwhile; `muster jobs` "
+     "shows how far that is"},
+    {"reprotecting-failed", HEALTH_CRITICAL,
+     "the other side did not become the replica; `muster jobs` shows why; mend that, then `muster "
+     "reprotect %s` where it runs"},
+    {"rolling-back-failed", HEALTH_CRITICAL,
+     "the rollback failed; `muster run list` shows why; mend that, then `muster rollback %s`"},
+    {"changing-point-failed", HEALTH_CRITICAL,
+     "the change of the point failed; `muster run list` shows why; then `muster change-point %s`, "
+     "commit, or roll back"},
+};
 
 /* What a session's state says by itself; the RPO may say worse. */
 static const struct {
@@ -67,6 +90,27 @@ static enum health by_age(const struct health_of *of, char *ret_reason, size_t l
     return passed == critical ? HEALTH_CRITICAL : HEALTH_WARNING;
 }
 
+/* A session in trouble says more. */
+static bool after_failover(const struct health_of *of, enum health *ret_health, char *ret_reason,
+                           size_t len)
+{
+    const char *format = NULL;
+
+    if (str_eq(of->session, "critical") || str_eq(of->session, "backing-off"))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(after_states); i++) {
+        if (!str_eq(after_states[i].state, of->machine_state))
+            continue;
+        *ret_health = after_states[i].health;
+        format = after_states[i].reason;
+    }
+    if (!format)
+        return false;
+    const char *at = strstr(format, "%s");
+    (void)snprintf(ret_reason, len, "%.*s%s%s", (int)(at - format), format, of->name, at + 2);
+    return true;
+}
+
 enum health health_tell(const struct health_of *of, char *ret_reason, size_t len)
 {
     char none[1], age_reason[160] = "";
@@ -99,6 +143,12 @@ enum health health_tell(const struct health_of *of, char *ret_reason, size_t len
                        of->recovers_at);
         return HEALTH_WARNING;
     }
+    if (after_failover(of, &aged, ret_reason, len))
+        return aged;
+    if (of->recovered && str_eq(of->machine_state, "failed-over"))
+        (void)snprintf(ret_reason, len,
+                       "awaits its commit, and is not protected meanwhile: `muster commit %s`",
+                       of->name);
     if (is_one_of(moved_states, of->machine_state))
         return HEALTH_NOT_APPLICABLE;
     early = is_one_of(early_states, of->machine_state);

@@ -22,6 +22,7 @@ struct health_of {
     const char *name;
     const char *peer;
     const char *recovers_at; /* the site that holds the replica, and runs its failovers */
+    bool recovered;          /* this site holds the replica: failed over means it is here */
     bool runs_twice;         /* runs here though it was promoted at the peer, as `promoted` */
     uint64_t promoted;
     const char *fence_problem; /* it stands still, but could not be put away; "": none */

@@ -178,6 +178,7 @@ static void add_health(const struct api_world *world, json_t *entry, struct canc
         .name = json_get_str(entry, "name", ""),
         .peer = json_get_str(entry, "peer", ""),
         .recovers_at = replica ? "this site" : json_get_str(entry, "peer", ""),
+        .recovered = replica,
         .runs_twice = promoted != 0,
         .promoted = promoted,
         .fence_problem = fence.problem,

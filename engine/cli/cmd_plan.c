@@ -210,8 +210,8 @@ static int run_show(struct cli *cli, struct err *err)
 
     if (kind < 0)
         return cli_usage(cli, err,
-                         "--kind: \"%.32s\" is no kind of run; hint: test, planned, unplanned or "
-                         "cleanup",
+                         "--kind: \"%.32s\" is no kind of run; hint: test, planned, unplanned, "
+                         "failback or cleanup",
                          kind_name);
     if (is_file(plan) && runbook_of_file(plan, (enum run_kind)kind, &reply, err) < 0)
         return -1;
@@ -276,7 +276,7 @@ const struct cmd *cmds_plan(void)
             .words = "plan show",
             .help = "Shows the runbook: what a run does, step by step.",
             .args = {{"PLAN", false, "a stored plan's name, or a file (with a dot or a slash)"}},
-            .options = {{"kind", "KIND", "test, planned, unplanned or cleanup; planned"},
+            .options = {{"kind", "KIND", "test, planned, unplanned, failback or cleanup; planned"},
                         {"markdown", NULL, "as Markdown"}},
             .examples = {"plan show shop --kind unplanned", "plan show ./shop.lua --markdown"},
             .run = run_show,

@@ -21,11 +21,11 @@ static int run_run(struct cli *cli, struct err *err)
         || cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
         return -1;
     if (!start.kind)
-        return cli_usage(cli, err, "--kind is missing; hint: test, planned or unplanned");
+        return cli_usage(cli, err, "--kind is missing; hint: test, planned, unplanned or failback");
     if (run_kind_parse(start.kind) < 0)
         return cli_usage(cli, err,
-                         "--kind: \"%.32s\" is no kind of run; hint: test, planned, unplanned or "
-                         "cleanup",
+                         "--kind: \"%.32s\" is no kind of run; hint: test, planned, unplanned, "
+                         "failback or cleanup",
                          start.kind);
     return start_run(cli, &start, err);
 }
@@ -180,14 +180,14 @@ static const struct cmd cmds[] = {
                  "and asks before it starts.\nCtrl-C stops the showing, not the run. Run it at "
                  "the site that is to own the machines.",
         .args = {{"PLAN", false, "a stored plan"}},
-        .options = {{"kind", "KIND", "test, planned, unplanned or cleanup"},
+        .options = {{"kind", "KIND", "test, planned, unplanned, failback or cleanup"},
                     {"point", "N", "the point to use; the newest one without it"},
                     {"last-delta", NULL,
                      "unplanned: try to shut the machines down and fetch a last delta"},
                     {"yes", NULL, "do not ask"},
                     {"no-wait", NULL, "start it and return"}},
         .examples = {"run shop --kind test", "run shop --kind planned",
-                     "run shop --kind unplanned --yes"},
+                     "run shop --kind unplanned --yes", "run shop --kind failback"},
         .run = run_run,
     },
     {

@@ -294,13 +294,21 @@ static void paused_line(const json_t *run, struct str *out)
     }
 }
 
+/* It works on another run: it is said again about that. */
+static bool follows_another(const char *kind)
+{
+    return str_eq(kind, "cleanup") || str_eq(kind, "commit") || str_eq(kind, "rollback")
+           || str_eq(kind, "change-point");
+}
+
 static void failed_line(const json_t *run, struct str *out)
 {
     int64_t id = json_get_int(run, "id", 0);
+    const char *kind = json_get_str(run, "kind", "");
 
-    if (str_eq(json_get_str(run, "kind", ""), "cleanup"))
-        str_addf(out, "  next: mend that, then `muster cleanup %" PRId64 "` tries again\n",
-                 json_get_int(run, "of_run", 0));
+    if (follows_another(kind))
+        str_addf(out, "  next: mend that, then `muster %s %" PRId64 "%s` tries again\n", kind,
+                 json_get_int(run, "of_run", 0), str_eq(kind, "change-point") ? " --point N" : "");
     else if (json_get_bool(run, "cancellable", false))
         str_addf(out,
                  "  next: mend that and start the failover again: it goes on where it stopped; or "
@@ -308,8 +316,11 @@ static void failed_line(const json_t *run, struct str *out)
                  "is protected again\n",
                  id);
     else if (json_get_bool(run, "past_no_return", false))
-        str_add(out, "  next: mend that and start the failover again: it goes on where it stopped; "
-                     "it cannot be taken back, this site is the writer now\n");
+        str_addf(
+            out,
+            "  next: mend that and start the failover again: it goes on where it stopped; this "
+            "site is the writer now: `muster commit %" PRId64 "` leaves it so%s\n",
+            id, str_eq(kind, "failback") ? "" : ", `muster rollback` takes it back");
 }
 
 /* What comes next, by state. */
@@ -326,6 +337,11 @@ static void next_line(const json_t *run, struct str *out)
         paused_line(run, out);
     else if (str_eq(state, "failed"))
         failed_line(run, out);
+    else if (str_eq(state, "awaiting-commit") && str_eq(json_get_str(run, "kind", ""), "failback"))
+        str_addf(out,
+                 "  next: `muster commit %" PRId64 "` makes it final and protects it to the other "
+                 "site\n",
+                 id);
     else if (str_eq(state, "awaiting-commit"))
         str_addf(out,
                  "  next: `muster commit %" PRId64 "` makes it final and protects it to the other "
@@ -338,6 +354,12 @@ static void next_line(const json_t *run, struct str *out)
         str_addf(out, "  next: `muster rollback %" PRId64 "` goes on with it\n", id);
 }
 
+/* Whoever brings no machine up has promised nothing. */
+static bool has_promise(const char *kind)
+{
+    return !follows_another(kind) || str_eq(kind, "change-point");
+}
+
 void show_run_end(const json_t *run, struct str *out)
 {
     const json_t *report = json_object_get(run, "report");
@@ -347,7 +369,7 @@ void show_run_end(const json_t *run, struct str *out)
     size_t i;
 
     add_heading(out, run, 0);
-    if (!str_eq(json_get_str(run, "kind", ""), "cleanup") && !str_eq(state, "failed")
+    if (has_promise(json_get_str(run, "kind", "")) && !str_eq(state, "failed")
         && !str_eq(state, "cancelled") && !str_eq(outcome, "cancelled")) {
         if (*outcome && json_get_int(report, "rto_ms", -1) < 0)
             rto_missed_line(report, out);

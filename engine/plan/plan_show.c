@@ -38,10 +38,14 @@ static const struct story stories[RUN_KIND_COUNT] = {
           "An error of one machine does not stop the others.", NULL},
          "awaiting-commit",
          "the machines run here; a person commits, or rolls back"},
-    [RUN_FAILBACK] = {"failback",
-                      {"As a planned failover, in the other direction. Nothing is lost.", NULL},
-                      "awaiting-commit",
-                      "the machines run here; a person commits, or rolls back"},
+    [RUN_FAILBACK] =
+        {"failback",
+         {"As a planned failover, in the other direction. Nothing is lost.",
+          "The machines start on their own disks. There is no rollback of that: the way "
+          "back is a commit and another failover.",
+          NULL},
+         "awaiting-commit",
+         "the machines run here, on their own disks; a person commits"},
     [RUN_COMMIT] = {"commit of a failover",
                     {"The failover is final: no rollback, no other point. Older points stay.",
                      "The other site becomes the replica afterwards; see `muster jobs`.", NULL},
@@ -62,6 +66,21 @@ static const struct story stories[RUN_KIND_COUNT] = {
                      "clean",
                      "nothing of the test is left"},
 };
+
+/* A plan may commit all that it brings up. */
+static const struct story *story_of(const struct plan_tasks *tasks, enum run_kind kind)
+{
+    size_t up = 0;
+    size_t committed = 0;
+
+    VEC_FOREACH(task, tasks) {
+        VEC_FOREACH(action, &task->actions) {
+            up += plan_brings_up(action->verb);
+            committed += str_eq(action->verb->name, "commit");
+        }
+    }
+    return up > 0 && up == committed ? &stories[RUN_COMMIT] : &stories[kind];
+}
 
 static char *describe(const struct plan_task_action *action, enum run_kind kind)
 {
@@ -163,7 +182,7 @@ int plan_show_text(const struct plan *plan, const struct plan_world *world, enum
         count(&tasks, i, &at[0], &at[1]);
         show_task(&text, &tasks, i, kind, at);
     }
-    str_addf(&text, "\nIt ends: %s.\n", stories[kind].end);
+    str_addf(&text, "\nIt ends: %s.\n", story_of(&tasks, kind)->end);
     *ret_text = str_take(&text);
     return 0;
 }
@@ -227,7 +246,7 @@ int plan_show_json(const struct plan *plan, const struct plan_world *world, enum
         (void)json_array_append_new(list, task_json(&tasks.at[i], kind, at));
     }
     *ret_json = json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "plan", plan->name, "hash", plan->hash,
-                          "kind", run_kind_name(kind), "ends_in", stories[kind].ends_in, "notes",
-                          notes, "tasks", list);
+                          "kind", run_kind_name(kind), "ends_in", story_of(&tasks, kind)->ends_in,
+                          "notes", notes, "tasks", list);
     return 0;
 }

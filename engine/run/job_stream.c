@@ -31,7 +31,7 @@ static void show(struct job *job, const json_t *seen)
 
 static int again(struct job *job, int64_t wait_ms, const char *note)
 {
-    (void)snprintf(job->progress.note, sizeof(job->progress.note), "%s", note);
+    (void)snprintf(job->progress.note, sizeof(job->progress.note), "%.500s", note);
     job->again_ms = wait_ms;
     return JOB_AGAIN;
 }

@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define PEER_MS              30000
 #define REOPENED_INTERVAL_MS 3600000
@@ -214,6 +215,23 @@ static int refuse_retired(struct estate *estate, const struct state_protection *
     return 0;
 }
 
+/* It runs on what it wrote here, over a replica sealed with the key that would go; and only the
+ * protection leads it back to where it came from. */
+static int refuse_recovered(const struct state_protection *row, struct err *err)
+{
+    CLEANUP(json_freep) json_t *settings = NULL;
+
+    if (json_parse(row->settings, strlen(row->settings), &settings, err) < 0)
+        return -1;
+    if (*json_get_str(settings, "instance", ""))
+        return err_set(err, ERR_STATE, 0,
+                       "%s was failed over to here from %s: without its protection there is no way "
+                       "back, and the key of what it runs on goes; hint: bring it back first, "
+                       "`muster failback %s` at %s; --force when %s is gone for good",
+                       row->group, row->peer, row->group, row->peer, row->peer);
+    return 0;
+}
+
 int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
                    struct err *err)
 {
@@ -230,7 +248,8 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
                        spec->machine, row.peer);
     if (replica && estate_check_unused(world->estate, row.group, err) < 0)
         return -1; /* with or without --force: and its state stays as it is */
-    if (!replica && !spec->force && refuse_retired(world->estate, &row, err) < 0)
+    if (!replica && !spec->force
+        && (refuse_retired(world->estate, &row, err) < 0 || refuse_recovered(&row, err) < 0))
         return -1;
     json_t *args = json_pack("{s:s, s:b, s:b, s:b}", "peer", row.peer, "keep", spec->keep, "force",
                              spec->force, "replica", replica);

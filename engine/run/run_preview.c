@@ -195,6 +195,31 @@ static int ask_peer(const struct runner_preview *preview, const char *name, cons
     return 0;
 }
 
+/* A rollback that begins without the other side leaves its failover rolling back until that answers:
+ * it is not begun. No more than what is needed is asked: the recovered machine is at work. */
+static int ask_after(const struct runner_preview *preview, const char *name, const json_t *known,
+                     struct site *there, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *seen = NULL;
+    CLEANUP(json_freep) json_t *warnings = json_array();
+    struct err why = ERR_EMPTY;
+
+    if (preview->kind == RUN_CHANGE_POINT) {
+        CLEANUP(json_freep)
+        json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
+        return check_point(preview, name, machine, err);
+    }
+    if (preview->kind != RUN_ROLLBACK || peer_answers(preview, there, known, &seen, &why, cancel))
+        return 0;
+    char *hint = strstr(why.text, "; hint: ");
+    if (hint)
+        *hint = '\0';
+    return err_set(err, err_is_retryable(why.code) ? ERR_NET : why.code, 0,
+                   "a rollback of %s needs both sites, and %s does not answer: %s; hint: bring %s "
+                   "back, or keep what is here: `muster commit %s`",
+                   name, there->name, why.text, there->name, preview->plan);
+}
+
 int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct cancel *cancel,
                        struct err *err)
 {
@@ -208,9 +233,14 @@ int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct
     json_object_foreach(preview->machines, name, known) {
         if (cancel_check(cancel, err) < 0)
             return -1;
-        if (preview->kind == RUN_CLEANUP || run_is_after(preview->kind))
+        if (preview->kind == RUN_CLEANUP)
             continue;
         struct site *there = preview->there[count++];
+        if (run_is_after(preview->kind)) {
+            if (ask_after(preview, name, known, there, cancel, err) < 0)
+                return -1;
+            continue;
+        }
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
         if (check_point(preview, name, machine, err) < 0
             || ask_peer(preview, name, known, there, machine, warnings, cancel, err) < 0) {

@@ -118,7 +118,7 @@ static int find_document(struct runner *runner, const struct runner_spec *spec,
 /* --- Its machines ---------------------------------------------------------------------------------- */
 
 /* This site must hold the replica: a run executes where the machines are to be. */
-static int check_side(const struct runner *runner, const char *machine,
+static int check_side(const struct runner *runner, enum run_kind kind, const char *machine,
                       const struct state_protection *row, struct err *err)
 {
     const char *here = runner->world.here->name;
@@ -131,6 +131,9 @@ static int check_side(const struct runner *runner, const char *machine,
                        "%s %s failed over to %s: the run that has it is there; hint: `muster run "
                        "list` at %s",
                        machine, moving ? "is being" : "was", row->peer, row->peer);
+    if (kind == RUN_FAILBACK)
+        return err_set(err, ERR_STATE, 0, "%s is at %s, protected to %s: it need not come back",
+                       machine, here, row->peer);
     return err_set(err, ERR_STATE, 0,
                    "%s is protected from %s to %s: its replica is there; hint: run this at %s",
                    machine, here, row->peer, row->peer);
@@ -223,7 +226,7 @@ static int add_machine(struct runner *runner, const struct runner_spec *spec,
                              " protected",
                              runner->world.here->name, machine)
                    : -1;
-    if (check_side(runner, machine, &row, err) < 0
+    if (check_side(runner, spec->kind, machine, &row, err) < 0
         || check_way(runner, spec->kind, machine, err) < 0)
         return -1;
     json_t *known = json_pack("{s:s, s:s, s:I, s:I, s:b}", "group", row.group, "peer", row.peer,

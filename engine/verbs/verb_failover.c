@@ -90,6 +90,8 @@ static char *describe(const json_t *call_args, enum run_kind kind)
     if (kind == RUN_TEST)
         return mem_printf("Start a copy of %s from the kept point, on the isolated network.",
                           machine);
+    if (kind == RUN_FAILBACK)
+        return mem_printf("Start %s here, on its own disks.", machine);
     return mem_printf("Start %s here, from the promoted point.", machine);
 }
 

@@ -192,8 +192,10 @@ remember_records() { # WHAT SITE MACHINE
     printf '%s|%s\n' "$1" "$line" >> "$work/found"
 }
 
-remember_acked() {
-    printf '%s|%s\n' "$1" "$(acked paris "$1")" >> "$work/acked"
+# What the machine acknowledged last at the site that it left; found again under the same WHAT.
+remember_acked() { # WHAT SITE MACHINE
+    wait_console "$2" "$3" 'WRITER STOPPED'
+    printf '%s|%s\n' "$1" "$(acked "$2" "$3")" >> "$work/acked"
 }
 
 field() { # LINE NAME
@@ -208,30 +210,58 @@ wait_new_records() {
     note "$2 at $1: record $(acked "$1" "$2"), written after $last"
 }
 
+state_is() { # SITE MACHINE STATE
+    [ "$(q "$1" --json status "$2" | grep -o '"state":"[a-z-]*"' | head -1 | cut -d'"' -f4)" = "$3" ]
+}
+
+protected_at() { # SITE MACHINE
+    wait_for 90 "$2 to be protected from $1" state_is "$1" "$2" protected
+}
+
+# remember_reverse WHAT SITE MACHINE: what the way back has sent of disks of how many bytes.
+remember_reverse() {
+    protected_at "$2" "$3"
+    text=$(q "$2" --json status "$3")
+    sent=$(printf '%s\n' "$text" | grep -oE '"sent_bytes":[0-9]+' | cut -d: -f2)
+    size=$(printf '%s\n' "$text" | grep -oE '"size":[0-9]+' | awk -F: '{ sum += $2 } END { print sum }')
+    note "$1: $(mib "$sent") sent, the disks have $(mib "$size")"
+    printf '%s|%s|%s\n' "$1" "$sent" "$size" >> "$work/reverse"
+}
+
+mib() {
+    awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'
+}
+
 # demo_table: promises against what the guests' own records say; 1 when one was not kept.
 demo_table() {
     kept=0
     row() { # PROMISE MEASURED GOOD
         if [ "$3" = yes ]; then mark=kept; else mark=BROKEN kept=1; fi
-        printf '   %-34s %-42s %s\n' "$1" "$2" "$mark"
+        printf '   %-36s %-42s %s\n' "$1" "$2" "$mark"
     }
     is() { if "$@"; then echo yes; else echo no; fi; }
-    printf '   %-34s %-42s %s\n' PROMISED MEASURED ""
+    printf '   %-36s %-42s %s\n' PROMISED MEASURED ""
     while IFS='|' read -r what line; do
         missing=$(field "$line" missing)
         damaged=$(field "$line" damaged)
-        row "$what: no gap, no damage" "records 1..$(field "$line" last): $missing missing, $damaged damaged" \
+        row "$what: no gap, no damage" "records to $(field "$line" last): $missing missing, $damaged damaged" \
             "$(is test "$missing$damaged" = 00)"
     done < "$work/found"
-    while IFS='|' read -r name last; do
-        line=$(grep "^failover of $name|" "$work/found" | tail -1)
-        row "planned failover of $name loses 0" "acknowledged $last, found $(field "$line" last)" \
+    while IFS='|' read -r what last; do
+        line=$(grep "^$what|" "$work/found" | tail -1)
+        row "$what loses 0" "acknowledged $last, found $(field "$line" last)" \
             "$(is test "$(field "$line" last)" -ge "$last")"
     done < "$work/acked"
+    while IFS='|' read -r what sent size; do
+        row "$what: by delta" "sent $(mib "$sent") of $(mib "$size")" \
+            "$(is test "$sent" -lt $((size / 2)))"
+    done < "$work/reverse"
     row "RPO of at most 5 s" "worst seen $(printf '%d.%03d' $((rpo_worst / 1000)) $((rpo_worst % 1000))) s" \
         "$(is test "$rpo_worst" -le 5000)"
     row "RTO of at most 2 min (planned)" "$((planned_ms / 1000)).$((planned_ms % 1000 / 100)) s" \
         "$(is test "$planned_ms" -le 120000)"
+    row "RTO of at most 2 min (failback)" "$((failback_ms / 1000)).$((failback_ms % 1000 / 100)) s" \
+        "$(is test "$failback_ms" -le 120000)"
     return "$kept"
 }
 

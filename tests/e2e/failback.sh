@@ -24,6 +24,7 @@ for name in db1 web1; do
     no_loss lyon $name paris
     commits paris $name
 done
+refused 4 "it need not come back" paris failback db1 --yes
 for name in db1 web1; do
     q lyon failover $name --planned --yes
     no_loss paris $name lyon

@@ -1,14 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by tests of commit and the way back.
 
-state_is() { # SITE MACHINE STATE
-    [ "$(q "$1" --json status "$2" | grep -o '"state":"[a-z-]*"' | head -1 | cut -d'"' -f4)" = "$3" ]
-}
-
-protected_at() { # SITE MACHINE
-    wait_for 90 "$2 to be protected from $1" state_is "$1" "$2" protected
-}
-
 no_loss() { # FROM NAME TO: what was acknowledged last at FROM was found at TO, whole
     wait_console "$1" "$2" 'WRITER STOPPED'
     last=$(acked "$1" "$2")

@@ -52,7 +52,8 @@ static void compare(const struct plan *plan, enum run_kind kind)
 
 static void runbooks_are_as_they_were(const char *name)
 {
-    static const enum run_kind kinds[] = {RUN_TEST, RUN_PLANNED, RUN_UNPLANNED, RUN_CLEANUP};
+    static const enum run_kind kinds[] = {RUN_TEST, RUN_PLANNED, RUN_UNPLANNED, RUN_FAILBACK,
+                                          RUN_CLEANUP};
     CLEANUP(plan_freep) struct plan *plan = load(name);
 
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
@@ -75,6 +76,12 @@ static void the_plan_for_a_pool_reads_as_it_did(void **state)
 {
     (void)state;
     runbooks_are_as_they_were("pool");
+}
+
+static void the_plan_that_people_guide_reads_as_it_did(void **state)
+{
+    (void)state;
+    runbooks_are_as_they_were("guided");
 }
 
 /* A plan that nobody reads in a test is one that nobody reads. */
@@ -101,6 +108,7 @@ int main(void)
         cmocka_unit_test(the_shop_plan_reads_as_it_did),
         cmocka_unit_test(the_plan_for_a_single_machine_reads_as_it_did),
         cmocka_unit_test(the_plan_for_a_pool_reads_as_it_did),
+        cmocka_unit_test(the_plan_that_people_guide_reads_as_it_did),
         cmocka_unit_test(every_shipped_plan_is_tested),
     };
     return cmocka_run_group_tests_name("shipped", tests, NULL, NULL);

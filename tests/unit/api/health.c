@@ -90,6 +90,41 @@ static void what_was_failed_over_has_no_health(void **state)
     assert_int_equal(health("protected", "fenced", 100000), HEALTH_NOT_APPLICABLE);
 }
 
+static void what_awaits_its_commit_says_that_it_is_not_protected(void **state)
+{
+    const struct health_of of = {.machine_state = "failed-over",
+                                 .session = "",
+                                 .durable_age_ms = 100,
+                                 .name = "db1",
+                                 .recovered = true};
+
+    (void)state;
+    assert_int_equal(health_tell(&of, reason, sizeof(reason)), HEALTH_NOT_APPLICABLE);
+    assert_string_equal(reason, "awaits its commit, and is not protected meanwhile: `muster commit "
+                                "db1`");
+}
+
+static void a_committed_machine_without_a_replica_is_no_healthy_one(void **state)
+{
+    (void)state;
+    assert_int_equal(health("committed", "", 100), HEALTH_WARNING);
+    assert_string_equal(reason,
+                        "committed, and not protected yet; `muster jobs` shows why, `muster "
+                        "reprotect db1` tries again");
+    assert_int_equal(health("reprotecting", "resyncing", 100), HEALTH_WARNING);
+    assert_int_equal(health("reprotecting-failed", "", 100), HEALTH_CRITICAL);
+    assert_int_equal(health("reprotecting", "critical", 100), HEALTH_CRITICAL);
+    assert_string_equal(reason, "replication has stopped and needs a person");
+}
+
+static void a_rollback_that_failed_needs_a_person(void **state)
+{
+    (void)state;
+    assert_int_equal(health("rolling-back", "", 900000), HEALTH_NOT_APPLICABLE);
+    assert_int_equal(health("rolling-back-failed", "", 100), HEALTH_CRITICAL);
+    assert_non_null(strstr(reason, "then `muster rollback db1`"));
+}
+
 static void a_machine_held_for_a_failover_is_not_protected(void **state)
 {
     (void)state;
@@ -149,6 +184,9 @@ int main(void)
         cmocka_unit_test(a_session_that_needs_a_person_is_critical_however_fresh),
         cmocka_unit_test(a_paused_or_retrying_session_is_a_warning_at_least),
         cmocka_unit_test(what_was_failed_over_has_no_health),
+        cmocka_unit_test(what_awaits_its_commit_says_that_it_is_not_protected),
+        cmocka_unit_test(a_committed_machine_without_a_replica_is_no_healthy_one),
+        cmocka_unit_test(a_rollback_that_failed_needs_a_person),
         cmocka_unit_test(a_machine_held_for_a_failover_is_not_protected),
         cmocka_unit_test(a_machine_that_runs_at_both_sites_is_critical),
         cmocka_unit_test(an_old_machine_whose_branch_is_not_kept_is_critical),

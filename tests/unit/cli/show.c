@@ -365,9 +365,51 @@ static void a_failed_failover_says_how_to_go_on_or_back(void **state)
     expect_end(RUN_HEAD "\"state\":\"failed\",\"cancellable\":true,\"steps\":[" STEP_FAILED "]}",
                "  next: mend that and start the failover again: it goes on where it stopped; or "
                "`muster run cancel 7`: what was done is taken back");
-    expect_end(RUN_HEAD "\"state\":\"failed\",\"cancellable\":false,\"past_no_return\":true,"
-                        "\"steps\":[" STEP_FAILED "]}",
-               "it cannot be taken back, this site is the writer now\n");
+    expect_end(
+        RUN_HEAD "\"state\":\"failed\",\"cancellable\":false,\"past_no_return\":true,"
+                 "\"steps\":[" STEP_FAILED "]}",
+        "this site is the writer now: `muster commit 7` leaves it so, `muster rollback` takes "
+        "it back\n");
+}
+
+static void what_follows_a_failover_is_said_again_about_it(void **state)
+{
+    (void)state;
+    expect_end(
+        "{\"id\":8,\"kind\":\"rollback\",\"of_run\":7,\"state\":\"failed\",\"steps\":[" STEP_FAILED
+        "]}",
+        "`muster rollback 7` tries again\n");
+    expect_end("{\"id\":8,\"kind\":\"change-point\",\"of_run\":7,\"state\":\"failed\","
+               "\"steps\":[" STEP_FAILED "]}",
+               "`muster change-point 7 --point N` tries again\n");
+}
+
+static void a_commit_promises_no_time(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *run =
+        json_of("{\"id\":8,\"kind\":\"commit\",\"state\":\"succeeded\",\"outcome\":\"succeeded\","
+                "\"steps\":[],\"report\":{\"rto_ms\":2,\"rto_goal_ms\":900000,"
+                "\"rpo_ms\":31000,\"rpo_goal_ms\":30000}}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run_end(run, &out);
+    assert_null(strstr(str_text(&out), "RTO"));
+    assert_null(strstr(str_text(&out), "RPO"));
+}
+
+static void a_failback_is_offered_no_rollback(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *run =
+        json_of("{\"id\":7,\"kind\":\"failback\",\"state\":\"awaiting-commit\",\"steps\":[]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_run_end(run, &out);
+    assert_non_null(strstr(str_text(&out), "`muster commit 7` makes it final"));
+    assert_null(strstr(str_text(&out), "rollback"));
 }
 
 static void a_failed_cleanup_names_the_test_to_clean(void **state)
@@ -497,6 +539,9 @@ int main(void)
         cmocka_unit_test(only_what_changed_makes_a_line),
         cmocka_unit_test(the_end_compares_with_what_was_promised),
         cmocka_unit_test(a_failed_failover_says_how_to_go_on_or_back),
+        cmocka_unit_test(what_follows_a_failover_is_said_again_about_it),
+        cmocka_unit_test(a_commit_promises_no_time),
+        cmocka_unit_test(a_failback_is_offered_no_rollback),
         cmocka_unit_test(a_failed_cleanup_names_the_test_to_clean),
         cmocka_unit_test(a_paused_run_names_the_step_it_waits_for),
         cmocka_unit_test(a_run_that_asks_shows_question_and_answers),

@@ -697,9 +697,53 @@ static void a_planned_failover_is_not_even_offered_when_the_peer_is_silent(void 
     runner_preview_free(what);
 }
 
+static void expect_not_offered(struct run_world *world, const struct runner_spec *spec,
+                               enum err_code code)
+{
+    struct runner_preview *what;
+    json_t *json = NULL;
+
+    EXPECT_OK(runner_preview_begin(world->runner, spec, &what, &err));
+    EXPECT_ERR(code, runner_preview_ask(what, &json, NULL, &err));
+    runner_preview_free(what);
+}
+
+/* Begun, it could not be ended, and no commit would be let through meanwhile. */
+static void a_rollback_is_not_even_offered_when_the_peer_is_silent(void **state)
+{
+    struct run_world *world = *state;
+    int64_t run = run_world_start(world, run_world_plan(), RUN_UNPLANNED);
+    const struct runner_spec back = {.kind = RUN_ROLLBACK, .of_run = run};
+    const struct runner_spec commit = {.kind = RUN_COMMIT, .of_run = run};
+    struct runner_preview *what;
+    CLEANUP(json_freep) json_t *json = NULL;
+
+    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    world->sim_world->unreachable = true;
+    expect_not_offered(world, &back, ERR_NET);
+    EXPECT_TEXT("needs both sites, and paris does not answer");
+    EXPECT_TEXT("muster commit");
+    EXPECT_OK(runner_preview_begin(world->runner, &commit, &what, &err));
+    EXPECT_OK(runner_preview_ask(what, &json, NULL, &err));
+    runner_preview_free(what);
+}
+
+static void a_point_that_is_not_kept_is_not_offered_for_a_change(void **state)
+{
+    struct run_world *world = *state;
+    int64_t run = run_world_start(world, run_world_plan(), RUN_UNPLANNED);
+    const struct runner_spec change = {.kind = RUN_CHANGE_POINT, .of_run = run, .point = 9999};
+
+    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    expect_not_offered(world, &change, ERR_NOT_FOUND);
+    EXPECT_TEXT("has no point 9999");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        RUN_TEST_CASE(a_rollback_is_not_even_offered_when_the_peer_is_silent),
+        RUN_TEST_CASE(a_point_that_is_not_kept_is_not_offered_for_a_change),
         RUN_TEST_CASE(a_test_brings_up_copies_and_touches_nothing_else),
         RUN_TEST_CASE(points_go_on_arriving_while_a_test_runs),
         RUN_TEST_CASE(steps_for_real_runs_are_not_in_a_test),

@@ -158,8 +158,10 @@ static void each_verb_is_described_for_the_runbook(void **state)
     CLEANUP(json_freep) json_t *args = machine();
     CLEANUP(mem_freep) char *test = verb_find("failover")->describe(args, RUN_TEST);
     CLEANUP(mem_freep) char *real = verb_find("failover")->describe(args, RUN_PLANNED);
+    CLEANUP(mem_freep) char *back = verb_find("failover")->describe(args, RUN_FAILBACK);
 
     (void)state;
+    assert_string_equal(back, "Start db1 here, on its own disks.");
     assert_string_equal(test, "Start a copy of db1 from the kept point, on the isolated network.");
     assert_string_equal(real, "Start db1 here, from the promoted point.");
 }
