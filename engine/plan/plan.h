@@ -26,6 +26,9 @@ struct plan_world {
     /* The site that is to own the machines, for plan_expand: { lyon = ..., paris = ... } becomes its
      * value. NULL: such values stay as they are. */
     const char *here;
+    /* For plan_expand of what follows a failover: that failover's kind, whose steps and machines are
+     * meant. RUN_TEST: not known, those of all real kinds. */
+    enum run_kind of_kind;
 };
 
 /* One thing to say about a plan. Errors forbid to run it. */

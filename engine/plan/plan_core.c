@@ -146,20 +146,21 @@ static const struct core_row *core_of(enum run_kind kind)
 
 /* What a cleanup removes is what the test brought up; what follows a failover is about what that
  * brought up, whichever it was. */
-static unsigned bit_of(enum run_kind kind)
+static unsigned bit_of(enum run_kind kind, enum run_kind of_kind)
 {
     if (kind == RUN_COMMIT || kind == RUN_ROLLBACK || kind == RUN_CHANGE_POINT)
-        return RUN_KINDS_REAL;
+        return of_kind == RUN_TEST ? RUN_KINDS_REAL : PLAN_KIND_BIT(of_kind);
     return PLAN_KIND_BIT(kind == RUN_CLEANUP ? RUN_TEST : kind);
 }
 
-static void keep_of_kind(const struct plan *plan, enum run_kind kind, struct plan_bring_ups *ups)
+static void keep_of_kind(const struct plan *plan, enum run_kind kind, enum run_kind of_kind,
+                         struct plan_bring_ups *ups)
 {
     size_t kept = 0;
 
     plan_collect(plan, ups);
     for (size_t i = 0; i < ups->len; i++)
-        if (plan->steps.at[ups->at[i].step].kinds & bit_of(kind))
+        if (plan->steps.at[ups->at[i].step].kinds & bit_of(kind, of_kind))
             ups->at[kept++] = ups->at[i];
     ups->len = kept;
 }
@@ -251,7 +252,7 @@ static bool has_part(const struct expansion *x, const struct plan_step *step)
         if (x->kind == RUN_CHANGE_POINT && action->verb->only
             && !(action->verb->only & PLAN_KIND_BIT(x->kind)))
             return false;
-    return (step->kinds & bit_of(x->kind)) != 0;
+    return (step->kinds & bit_of(x->kind, x->world->of_kind)) != 0;
 }
 
 static void add_steps(struct expansion *x)
@@ -319,7 +320,7 @@ int plan_expand(const struct plan *plan, const struct plan_world *world, enum ru
     if (!core_of(kind))
         return err_set(err, ERR_UNSUPPORTED, 0, "plan %s: there are no %s runs in this version",
                        plan->name, run_kind_name(kind));
-    keep_of_kind(plan, kind, &x.ups);
+    keep_of_kind(plan, kind, world->of_kind, &x.ups);
     int rc = x.ups.len ? expand(&x)
                        : err_set(err, ERR_INVALID, 0,
                                  "plan %s has nothing to do in %s runs: no step of it fails over a "
@@ -338,7 +339,7 @@ json_t *plan_machines(const struct plan *plan, enum run_kind kind)
     CLEANUP(plan_bring_ups_free) struct plan_bring_ups ups = VEC_EMPTY;
     json_t *machines = json_array();
 
-    keep_of_kind(plan, kind, &ups);
+    keep_of_kind(plan, kind, RUN_TEST, &ups);
     VEC_FOREACH(up, &ups)
         (void)json_array_append_new(machines, json_string(up->machine));
     return machines;

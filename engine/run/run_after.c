@@ -126,6 +126,7 @@ int run_request_after(struct runner *runner, const struct runner_spec *spec,
         || check_state(&row, inputs, spec->kind, err) < 0)
         return -1;
     request->of_run = row.id;
+    request->of_kind = (enum run_kind)run_kind_parse(row.kind); /* check_state looked at it */
     (void)snprintf(request->plan_name, sizeof(request->plan_name), "%s", row.plan);
     request->document = json_incref(json_object_get(inputs, "document"));
     if (json_object_get(inputs, "source"))

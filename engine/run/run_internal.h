@@ -137,9 +137,10 @@ void step_move(struct run_step *step, enum step_state state);
 int run_load(struct runner *runner, struct state_run *row, struct run **ret_run, struct err *err)
     MUST_CHECK;
 /* The plan's tasks for this kind: checked against the verbs there are, and its source (may be NULL)
- * when a step is a function. */
+ * when a step is a function. `of_kind`: as in struct plan_world. */
 int run_tasks(struct runner *runner, const json_t *document, const char *source, enum run_kind kind,
-              struct plan **ret_plan, struct plan_tasks *ret_tasks, struct err *err) MUST_CHECK;
+              enum run_kind of_kind, struct plan **ret_plan, struct plan_tasks *ret_tasks,
+              struct err *err) MUST_CHECK;
 void run_learn(struct run *run, const json_t *result); /* facts about machines */
 /* The journal's row, or NULL. */
 struct state_action *run_journal_find(struct run *run, const struct run_step *step);

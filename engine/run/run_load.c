@@ -2,7 +2,7 @@
 /* A run's row carries all it needs to go on, in `inputs`:
  *
  *   {name: "lyon-12", site, call: the name verbs use (a cleanup's: its test's), document, hash,
- *    point, last_delta, of_run, outcome, finished_ms, source: the plan's text when a step of it is
+ *    point, last_delta, of_run, of_kind: the failover's, outcome, finished_ms, source: the plan's text when a step of it is
  *    a function,
  *    machines: {NAME: {group, peer, run, point, generation, last_delta; of an earlier try of the
  *               same failover: promoted, cut_ms, past}}}
@@ -37,12 +37,14 @@ static int check_bodies(const struct runner *runner, const struct plan *plan,
 }
 
 int run_tasks(struct runner *runner, const json_t *document, const char *source, enum run_kind kind,
-              struct plan **ret_plan, struct plan_tasks *ret_tasks, struct err *err)
+              enum run_kind of_kind, struct plan **ret_plan, struct plan_tasks *ret_tasks,
+              struct err *err)
 {
     CLEANUP(plan_freep) struct plan *plan = NULL;
     CLEANUP(plan_tasks_done) struct plan_tasks tasks = VEC_EMPTY;
-    const struct plan_world world = runner_plan_world(runner);
+    struct plan_world world = runner_plan_world(runner);
 
+    world.of_kind = of_kind;
     if (plan_from_document(&world, "the plan", document, &plan, NULL, err) < 0
         || plan_expand(plan, &world, kind, &tasks, err) < 0
         || check_bodies(runner, plan, &tasks, source, err) < 0)
@@ -107,7 +109,9 @@ static int parse_inputs(struct run *run, struct err *err)
     (void)snprintf(run->name, sizeof(run->name), "%s", name);
     run->machines = json_deep_copy(machines);
     run->source = json_get_str(run->inputs, "source", "");
-    return run_tasks(run->runner, document, run->source, run->kind, &run->plan, &run->tasks, err);
+    int of_kind = run_kind_parse(json_get_str(run->inputs, "of_kind", ""));
+    return run_tasks(run->runner, document, run->source, run->kind,
+                     of_kind < 0 ? RUN_TEST : (enum run_kind)of_kind, &run->plan, &run->tasks, err);
 }
 
 static void make_steps(struct run *run)

@@ -390,13 +390,13 @@ int run_request_make(struct runner *runner, const struct runner_spec *spec,
         if ((spec->kind == RUN_CLEANUP ? request_cleanup(runner, spec, request, err)
                                        : run_request_after(runner, spec, request, err))
                 < 0
-            || run_tasks(runner, request->document, NULL, spec->kind, &request->plan,
-                         &request->tasks, err)
+            || run_tasks(runner, request->document, request->source, spec->kind, request->of_kind,
+                         &request->plan, &request->tasks, err)
                    < 0)
             return -1;
     } else if (find_document(runner, spec, request, err) < 0
-               || run_tasks(runner, request->document, request->source, spec->kind, &request->plan,
-                            &request->tasks, err)
+               || run_tasks(runner, request->document, request->source, spec->kind, RUN_TEST,
+                            &request->plan, &request->tasks, err)
                       < 0
                || add_machines(runner, spec, request, err) < 0) {
         return -1;
@@ -434,6 +434,8 @@ static json_t *make_inputs(const struct runner *runner, const struct runner_spec
                   request->plan->hash, "point", (json_int_t)spec->point, "last_delta",
                   spec->last_delta, "of_run", (json_int_t)request->of_run, "outcome", "",
                   "finished_ms", (json_int_t)0, "machines", request->machines);
+    if (run_is_after(spec->kind))
+        (void)json_object_set_new(inputs, "of_kind", json_string(run_kind_name(request->of_kind)));
     if (request->source)
         (void)json_object_set_new(inputs, "source", json_string(request->source));
     return inputs;

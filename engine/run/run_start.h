@@ -14,6 +14,7 @@ struct run_request {
     json_t *machines; /* as verb_call has them; "run" only where an earlier run is gone on with */
     json_t *test_inputs; /* a cleanup's */
     int64_t of_run;
+    enum run_kind of_kind; /* what follows a failover: the failover's; else RUN_TEST */
 };
 void run_request_done(struct run_request *request); /* also for CLEANUP; also after an error */
 /* Of a commit, a rollback, another point: all but the tasks. ERR_NOT_FOUND: no such failover;

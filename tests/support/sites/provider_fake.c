@@ -257,7 +257,29 @@ static int source_track(struct source *source, uint64_t serial, const struct sou
     return rc;
 }
 
-static const struct source_ops fake_source_ops = {.close = source_done, .track_from = source_track};
+static int source_inspect(struct source *source, struct source_state *ret_state,
+                          struct cancel *cancel, struct err *err)
+{
+    struct fake_source *own = (struct fake_source *)source;
+
+    (void)cancel;
+    (void)err;
+    (void)pthread_mutex_lock(&own->fake->lock);
+    *ret_state = (struct source_state){.running = true, .open = own->machine->tracked};
+    (void)pthread_mutex_unlock(&own->fake->lock);
+    return 0;
+}
+
+static int source_track_all(struct source *source, uint64_t serial, struct cancel *cancel,
+                            struct err *err)
+{
+    return source_track(source, serial, NULL, 0, cancel, err);
+}
+
+static const struct source_ops fake_source_ops = {.close = source_done,
+                                                  .inspect = source_inspect,
+                                                  .track = source_track_all,
+                                                  .track_from = source_track};
 
 /* Only of a machine that lives; who reads a disk is in another test. */
 static int fake_open_source(struct provider *provider, const struct provider_instance *instance,

@@ -81,6 +81,18 @@ static struct sim_machine *machine(struct run_world *world, const char *name)
     return sim_machine(world->sim_world, name);
 }
 
+static void reopen(struct run_world *world)
+{
+    struct clock_tick *tick = world->tick;
+    struct sim_world *sim_world = world->sim_world;
+    CLEANUP(mem_freep) char *dir = mem_strdup(world->dir);
+
+    run_world_close(world);
+    run_world_open(world, dir, tick, sim_world);
+    EXPECT_OK(runner_recover(world->runner, &err));
+    run_world_commit(world);
+}
+
 /* --- commit ------------------------------------------------------------------------------------ */
 
 static void a_commit_ends_the_failover_and_the_machines_run_on(void **state)
@@ -423,19 +435,25 @@ static void a_change_of_the_point_commits_nothing(void **state)
     assert_string_equal(run_world_settle(world, run), "succeeded");
 }
 
-/* --- Cut, cancelled ---------------------------------------------------------------------------- */
-
-static void reopen(struct run_world *world)
+/* What a plan does on the way back, say, is none of a failover's affairs. */
+static void a_change_of_the_point_does_the_steps_of_its_failover_alone(void **state)
 {
-    struct clock_tick *tick = world->tick;
-    struct sim_world *sim_world = world->sim_world;
-    CLEANUP(mem_freep) char *dir = mem_strdup(world->dir);
+    struct run_world *world = *state;
+    int64_t run = run_world_start(
+        world,
+        run_world_plan_with("\"only\": [\"failback\", \"unplanned\"], \"actions\": ["
+                            "{\"verb\": \"run_command\", \"args\": {\"value\": \"/bin/x\"}}]"),
+        RUN_PLANNED);
 
-    run_world_close(world);
-    run_world_open(world, dir, tick, sim_world);
-    EXPECT_OK(runner_recover(world->runner, &err));
+    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    EXPECT_OK(try_with(world, RUN_CHANGE_POINT, "one", 4, 0, &run));
     run_world_commit(world);
+    reopen(world);
+    assert_string_equal(run_world_settle(world, run), "succeeded");
+    assert_int_equal(sim_asked(world->sim_world, "command.start", NULL), 0);
 }
+
+/* --- Cut, cancelled ---------------------------------------------------------------------------- */
 
 static void awaiting_commit_survives_a_restart(void **state)
 {
@@ -558,6 +576,7 @@ int main(void)
         RUN_TEST_CASE(those_that_did_not_come_over_stay_as_they_are),
         RUN_TEST_CASE(a_plan_with_a_commit_of_its_own_ends_as_committed),
         RUN_TEST_CASE(a_change_of_the_point_commits_nothing),
+        RUN_TEST_CASE(a_change_of_the_point_does_the_steps_of_its_failover_alone),
         RUN_TEST_CASE(awaiting_commit_survives_a_restart),
         RUN_TEST_CASE(what_a_restart_cuts_is_gone_on_with),
         RUN_TEST_CASE(what_follows_a_failover_is_not_cancelled),

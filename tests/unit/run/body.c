@@ -789,6 +789,20 @@ static void where_nothing_can_run_it_such_a_plan_is_refused(void **state)
     EXPECT_ERR(ERR_UNSUPPORTED, runner_start(desk->world.runner, &spec, &run, &err));
 }
 
+static void another_point_does_the_plans_functions_again(void **state)
+{
+    struct desk *desk = *state;
+    const struct runner_spec spec = {
+        .plan = "shop", .kind = RUN_CHANGE_POINT, .point = 4, .who = "ada"};
+    int64_t run = start(desk, "step \"T\" { function(act) act(mark \"a\") end }", RUN_UNPLANNED);
+
+    assert_string_equal(run_world_settle(&desk->world, run), "awaiting-commit");
+    EXPECT_OK(runner_start(desk->world.runner, &spec, &run, &err));
+    assert_string_equal(run_world_settle(&desk->world, run), "succeeded");
+    CLEANUP(json_freep) json_t *json = run_world_get(&desk->world, run);
+    assert_string_equal(actions_of(json, "T"), "mark:done return:done");
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -831,6 +845,7 @@ int main(void)
         CASE(one_that_is_killed_each_time_is_given_up),
         CASE(without_its_text_such_a_plan_is_refused),
         CASE(where_nothing_can_run_it_such_a_plan_is_refused),
+        CASE(another_point_does_the_plans_functions_again),
     };
     /* What is looked at is what was written, not that a disk kept it. */
     if (!getenv("TMPDIR") && access("/dev/shm", W_OK) == 0)
