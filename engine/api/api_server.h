@@ -50,7 +50,7 @@ struct api_table {
     const struct api_route *routes;
 };
 
-#define API_TABLES_MAX 14
+#define API_TABLES_MAX 16
 /* api_start over these tables (ends with routes NULL; at most API_TABLES_MAX with that), which are
  * copied; their rows are borrowed. */
 int api_server_start(const struct api_world *world, const struct api_table *tables,

@@ -8,6 +8,7 @@
 const struct api_route *api_routes_site(void);
 const struct api_route *api_routes_peers(void);
 const struct api_route *api_routes_machines(void);
+const struct api_route *api_routes_allowed(void);
 const struct api_route *api_routes_protections(void);
 const struct api_route *api_routes_branches(void);
 const struct api_route *api_routes_plans(void);

@@ -153,7 +153,8 @@ const struct cmd *cmds_failover(void)
         {
             .words = "change-point",
             .help = "Starts failed-over machines anew from another point.",
-            .about = "Before the commit. What the recovered machines wrote is given up; all points stay.",
+            .about =
+                "Before the commit. What the recovered machines wrote is given up; all points stay.",
             .args = {{"WHAT", false, "the plan or machine, or the failover's run number"}},
             .options = {{"point", "N", "the point to start from"},
                         {"yes", NULL, "do not ask"},

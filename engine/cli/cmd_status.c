@@ -80,6 +80,34 @@ static int run_status(struct cli *cli, struct err *err)
     return 0;
 }
 
+/* A machine that is not protected has no status: that is no error here. */
+static int run_show(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(json_freep) json_t *status = NULL;
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+    struct err none = ERR_EMPTY;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0
+        || client_get(cli, &reply, err, "/v1/machines/%s/operations", name) < 0)
+        return -1;
+    if (*json_get_str(reply, "role", "")
+        && client_get(cli, &status, &none, "/v1/protections/%s", name) == 0)
+        (void)json_object_set(reply, "protection", status);
+    if (cli->json) {
+        cli_print_json(cli, reply);
+        return 0;
+    }
+    if (status)
+        show_protection(status, &out);
+    else
+        str_addf(&out, "%s: %s\n", name, json_get_str(reply, "state", ""));
+    show_operations(reply, &out);
+    (void)fputs(str_text(&out), cli->out);
+    return 0;
+}
+
 static int run_points(struct cli *cli, struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
@@ -111,6 +139,14 @@ const struct cmd *cmds_status(void)
             .options = {{"watch", NULL, "go on showing it, every second"}},
             .examples = {"status", "status --watch", "status db1"},
             .run = run_status,
+        },
+        {
+            .words = "show",
+            .help = "Shows a machine's state, and what may be done with it here now.",
+            .about = "What may not be done is listed with the reason.",
+            .args = {{"NAME", false, "the machine"}},
+            .examples = {"show db1"},
+            .run = run_show,
         },
         {
             .words = "points",

@@ -19,6 +19,8 @@ void show_machine(const json_t *machine, struct str *out);
 /* One line per machine, then what is wrong or under way, indented. */
 void show_status(const json_t *protections, const struct look *look, struct str *out);
 void show_protection(const json_t *protection, struct str *out);
+/* What may be done with a machine now, and what not, with why. */
+void show_operations(const json_t *reply, struct str *out);
 void show_points(const json_t *points, struct str *out);
 
 void show_plans(const json_t *plans, struct str *out);

@@ -265,3 +265,24 @@ void show_points(const json_t *points, struct str *out)
     }
     table_render(table, out);
 }
+
+void show_operations(const json_t *reply, struct str *out)
+{
+    const json_t *list = json_object_get(reply, "operations");
+    const char *name = json_get_str(reply, "name", "");
+    const json_t *entry;
+    size_t i;
+
+    str_add(out, "\n  now:\n");
+    json_array_foreach(list, i, entry)
+        if (json_get_bool(entry, "allowed", false))
+            str_addf(out, "    muster %s %s\n", json_get_str(entry, "operation", ""), name);
+    str_add(out, "  not now:\n");
+    json_array_foreach(list, i, entry) {
+        const char *why = json_get_str(entry, "why", "");
+        const char *hint = strstr(why, "; hint: ");
+        if (!json_get_bool(entry, "allowed", false))
+            str_addf(out, "    %-22s %.*s\n", json_get_str(entry, "operation", ""),
+                     (int)(hint ? hint - why : (ptrdiff_t)strlen(why)), why);
+    }
+}

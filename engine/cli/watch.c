@@ -255,9 +255,8 @@ int watch_job(struct cli *cli, uint64_t id, struct err *err)
 
 static bool is_good_end(const char *state)
 {
-    static const char *const good[] = {"succeeded",   "awaiting-commit", "committed",
-                                       "cleanup-due", "clean",           "rolled-back",
-                                       NULL};
+    static const char *const good[] = {"succeeded", "awaiting-commit", "committed", "cleanup-due",
+                                       "clean",     "rolled-back",     NULL};
 
     for (const char *const *at = good; *at; at++)
         if (str_eq(*at, state))

@@ -52,8 +52,9 @@ static int follow_on_loop(struct daemon *daemon, void *ctx, struct err *err)
     if (job_compression_parse(json_get_str(head, "compression", ""), &spec.compression, err) < 0
         || jobs_follow(daemon->jobs, &spec, &id, err) < 0)
         return -1;
-    ask->answer = id == 0 ? json_pack("{s:b}", "done", 1)
-                          : json_pack("{s:b, s:I, s:s}", "done", 0, "job", (json_int_t)id, "note", "");
+    ask->answer = id == 0
+                      ? json_pack("{s:b}", "done", 1)
+                      : json_pack("{s:b, s:I, s:s}", "done", 0, "job", (json_int_t)id, "note", "");
     return 0;
 }
 

@@ -231,10 +231,11 @@ static void narrow(struct plan_builder *b, struct plan_step *step, const struct 
         step->kinds &= only | PLAN_KIND_BIT(RUN_DRY);
     }
     if (narrow && wide)
-        plan_error(b, at,
-                   "step \"%s\": %s is left out of tests, and %s would be with it; hint: give each a "
-                   "step of its own",
-                   step->title, narrow->name, wide->name);
+        plan_error(
+            b, at,
+            "step \"%s\": %s is left out of tests, and %s would be with it; hint: give each a "
+            "step of its own",
+            step->title, narrow->name, wide->name);
     else if (narrow && (step->kinds & ~PLAN_KIND_BIT(RUN_DRY)) == 0)
         plan_error(b, at, "step \"%s\" would never run: %s is no part of the kinds it is for",
                    step->title, narrow->name);

@@ -243,12 +243,23 @@ static enum plan_on_failure on_failure_of(const struct expansion *x, const struc
     return PLAN_FAIL_STOP;
 }
 
+/* A change of the point does the plan's steps again, but none that has no part in it: who wants another
+ * point has not said that it is final. */
+static bool has_part(const struct expansion *x, const struct plan_step *step)
+{
+    VEC_FOREACH(action, &step->actions)
+        if (x->kind == RUN_CHANGE_POINT && action->verb->only
+            && !(action->verb->only & PLAN_KIND_BIT(x->kind)))
+            return false;
+    return (step->kinds & bit_of(x->kind)) != 0;
+}
+
 static void add_steps(struct expansion *x)
 {
     unsigned from = 0; /* the plan's number of the parallel block at hand */
 
     VEC_FOREACH(step, &x->plan->steps) {
-        if (!(step->kinds & bit_of(x->kind)))
+        if (!has_part(x, step))
             continue;
         if (step->group && step->group != from)
             x->groups++;

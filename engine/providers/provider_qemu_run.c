@@ -193,7 +193,7 @@ int qemu_pause(struct provider *provider, const struct provider_instance *instan
         return -1;
     if (state != INSTANCE_RUNNING && state != INSTANCE_IO_ERROR)
         return 0;
-    if (qmp_command(qmp, "stop", NULL, NULL, cancel, err) < 0)
+    if (stream_safely(qmp, "stop", cancel, err) < 0)
         return err_wrap(err, "machine %s: stop it", instance->machine->name);
     return 0;
 }

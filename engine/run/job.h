@@ -103,13 +103,16 @@ int job_remove_local_replica(struct estate *estate, const char *group, struct er
 
 struct job_reprotect {
     const char *machine;
-    bool accept_branch; /* the other side may have writes of its own: they stay there, as a branch */
+    bool
+        accept_branch; /* the other side may have writes of its own: they stay there, as a branch */
     const char *who;
 };
 /* At the site that has the machine after a commit: the other one becomes the replica, and what
  * differs is sent there. ERR_STATE: not committed, or a job works on it (by number). */
 int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t *ret_job,
                    struct err *err) MUST_CHECK;
+/* Would it be started? The same errors, but for a job that is at it. */
+int jobs_may_reprotect(struct jobs *jobs, const char *machine, struct err *err) MUST_CHECK;
 /* At the other site, asked by the promoted one's reprotect. */
 struct job_follow {
     const char *group;

@@ -24,7 +24,8 @@ static int remove_recovered(struct job *job, struct err *err)
 
     if (!*run)
         return 0;
-    if (site_ask(world->here, "instance.remove", json_incref(args), NULL, job->base.cancel, err) < 0)
+    if (site_ask(world->here, "instance.remove", json_incref(args), NULL, job->base.cancel, err)
+        < 0)
         return -1;
     return site_ask(world->here, "group.unpin", json_incref(args), NULL, job->base.cancel, err);
 }
@@ -71,8 +72,8 @@ static int follow_work(struct job *job, struct err *err)
     if (!str_unhex(json_get_str(job->args, "writer_key", ""), what.writer_key,
                    sizeof(what.writer_key)))
         return err_set(err, ERR_INVALID, 0, "the writer's key of %s is no key", what.peer);
-    if (estate_follow(job_world(job)->estate, &what, job->progress.note,
-                      sizeof(job->progress.note), job->base.cancel, err)
+    if (estate_follow(job_world(job)->estate, &what, job->progress.note, sizeof(job->progress.note),
+                      job->base.cancel, err)
         < 0)
         return -1;
     return remove_recovered(job, err);
@@ -197,13 +198,11 @@ int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_j
         *ret_job = open->id;
         return 0;
     }
-    json_t *args =
-        json_pack("{s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:s}", "peer", spec->peer,
-                  "writer_key", spec->writer_key, "tip", spec->tip, "first", spec->first, "proof",
-                  spec->proof, "generation",
-                  (json_int_t)spec->generation, "interval_ms", (json_int_t)spec->interval_ms,
-                  "keep", (json_int_t)spec->keep, "compression",
-                  job_compression_name(spec->compression), "instance",
-                  json_get_str(settings, "instance", ""));
+    json_t *args = json_pack(
+        "{s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:s}", "peer", spec->peer, "writer_key",
+        spec->writer_key, "tip", spec->tip, "first", spec->first, "proof", spec->proof,
+        "generation", (json_int_t)spec->generation, "interval_ms", (json_int_t)spec->interval_ms,
+        "keep", (json_int_t)spec->keep, "compression", job_compression_name(spec->compression),
+        "instance", json_get_str(settings, "instance", ""));
     return job_start(jobs, job_kind_follow(), spec->group, args, spec->who, ret_job, err);
 }

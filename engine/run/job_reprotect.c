@@ -141,13 +141,12 @@ static int ask_follow(struct job *job, const struct estate_promotion *from, json
 
     str_hex(job_world(job)->writer_key, SIGN_KEY_BYTES, key);
     CLEANUP(json_freep)
-    json_t *ask = json_pack("{s:s, s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:I}", "op",
-                            "replica.follow", "group", job->object, "writer_key", key, "tip",
-                            from->tip, "first", from->first, "proof", from->proof, "generation", (json_int_t)group->generation,
-                            "interval_ms", (json_int_t)group->interval_ms, "keep",
-                            (json_int_t)group->keep, "compression",
-                            job_compression_name(group->compression), "job",
-                            (json_int_t)reprotect->follow_job);
+    json_t *ask = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:I}", "op", "replica.follow", "group",
+        job->object, "writer_key", key, "tip", from->tip, "first", from->first, "proof",
+        from->proof, "generation", (json_int_t)group->generation, "interval_ms",
+        (json_int_t)group->interval_ms, "keep", (json_int_t)group->keep, "compression",
+        job_compression_name(group->compression), "job", (json_int_t)reprotect->follow_job);
     return call_peer(job, ask, ret_answer, err);
 }
 
@@ -250,7 +249,12 @@ static int finalize_work(struct job *job, struct err *err)
     json_t *ask = json_pack("{s:s, s:s, s:s}", "op", "replica.state", "group", job->object, "state",
                             "protected");
 
-    return call_peer(job, ask, NULL, err) < 0 ? wait_for_peer(job, err) : 0;
+    if (call_peer(job, ask, NULL, err) < 0)
+        return wait_for_peer(job, err);
+    const struct estate_group *group = &((const struct reprotect *)job->data)->group;
+    if (!group->run[0])
+        return 0;
+    return estate_instance_drop_changes(job_world(job)->estate, group->run, group->group, err);
 }
 
 static int settled(struct job *job, const struct err *failure, struct err *err)
@@ -321,6 +325,15 @@ static int check_state(const struct state_protection *row, struct err *err)
                        row->group, row->group);
     return err_set(err, ERR_STATE, 0, "%s is %s here (%s, %s): there is nothing to reverse",
                    row->group, row->state, row->role, row->peer);
+}
+
+int jobs_may_reprotect(struct jobs *jobs, const char *machine, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, err) < 0)
+        return -1;
+    return check_state(&row, err);
 }
 
 int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t *ret_job,

@@ -92,8 +92,7 @@ bool run_is_real(enum run_kind kind)
 static bool is_open(int state)
 {
     return run_is_active(state) || state == RUN_AWAITING_COMMIT || state == RUN_CLEANUP_DUE
-           || state == RUN_CLEANING || state == RUN_CLEANUP_FAILED
-           || state == RUN_ROLLING_BACK;
+           || state == RUN_CLEANING || state == RUN_CLEANUP_FAILED || state == RUN_ROLLING_BACK;
 }
 
 /* --- The runner ------------------------------------------------------------------------------ */

@@ -61,11 +61,11 @@ struct runner_spec {
     const json_t *document; /* a plan's document made for the occasion (one machine; no step of it
                                is a function); NULL: `plan` is looked up */
     enum run_kind kind;     /* all but dry */
-    uint64_t point;         /* 0: the newest applied when the run takes it; a change-point's new one */
-    bool last_delta;        /* unplanned: try to shut the machines down and fetch a last delta */
-    int64_t of_run;         /* cleanup: the test run; commit, rollback, change-point: the failover;
+    uint64_t point;  /* 0: the newest applied when the run takes it; a change-point's new one */
+    bool last_delta; /* unplanned: try to shut the machines down and fetch a last delta */
+    int64_t of_run;  /* cleanup: the test run; commit, rollback, change-point: the failover;
                                0: the newest of that plan (or machine) */
-    const char *who;        /* a person's name, for journal and audit */
+    const char *who; /* a person's name, for journal and audit */
 };
 /* Durable with the turn. ERR_NOT_FOUND: no such plan, or a machine this site holds no replica of;
  * ERR_STATE: another run has one of the machines (names it, and what to do), or it is at the
@@ -116,6 +116,10 @@ int runner_get(struct runner *runner, int64_t run, json_t **ret_json, struct err
 int runner_list(struct runner *runner, size_t limit, json_t **ret_json, struct err *err) MUST_CHECK;
 /* Rises with every change of any run: for watchers. */
 uint64_t runner_changes(const struct runner *runner);
+
+/* What may be done with a machine here now, run by run: [{operation, allowed, why}], `operation` as the
+ * command line has it (new reference). Of a failover nothing is asked but what this site knows. */
+json_t *runner_allowed(struct runner *runner, const char *machine);
 
 /* What a run would do and promise, before it is asked for. Its two halves, because asking the
  * sites blocks: runner_preview_begin on the loop thread gathers what is known and checks the spec

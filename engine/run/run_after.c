@@ -79,17 +79,17 @@ static int check_state(const struct state_run *row, const json_t *inputs, enum r
         || (state == RUN_ROLLING_BACK && kind == RUN_ROLLBACK))
         return 0;
     if (state == RUN_COMMITTED)
-        return err_set(err, ERR_STATE, 0,
-                       "run %" PRId64 " of %s is committed already: %s", row->id, row->plan,
-                       kind == RUN_COMMIT ? "there is nothing to do"
-                                          : "that is final; hint: `muster failback` brings machines "
-                                            "back");
+        return err_set(
+            err, ERR_STATE, 0, "run %" PRId64 " of %s is committed already: %s", row->id, row->plan,
+            kind == RUN_COMMIT ? "there is nothing to do"
+                               : "that is final; hint: `muster failback` brings machines "
+                                 "back");
     if (state == RUN_ROLLING_BACK || state == RUN_ROLLED_BACK)
-        return err_set(err, ERR_STATE, 0, "run %" PRId64 " of %s is %s%s", row->id, row->plan,
-                       row->state,
-                       state == RUN_ROLLING_BACK ? "; hint: `muster rollback` again brings it to its "
-                                                   "end"
-                                                 : ": the machines are where they were");
+        return err_set(
+            err, ERR_STATE, 0, "run %" PRId64 " of %s is %s%s", row->id, row->plan, row->state,
+            state == RUN_ROLLING_BACK ? "; hint: `muster rollback` again brings it to its "
+                                        "end"
+                                      : ": the machines are where they were");
     if (run_is_active(state))
         return err_set(err, ERR_STATE, 0, "run %" PRId64 " of %s is %s; hint: wait for its end",
                        row->id, row->plan, row->state);
@@ -105,7 +105,8 @@ static json_t *moved(const json_t *inputs, const struct runner_spec *spec)
     json_t *known;
     void *next;
 
-    json_object_foreach_safe(machines, next, machine, known) {
+    json_object_foreach_safe(machines, next, machine, known)
+    {
         if (!json_get_u64(known, "promoted", 0))
             (void)json_object_del(machines, machine);
         else if (spec->kind == RUN_CHANGE_POINT)

@@ -149,6 +149,12 @@ void run_undo_done(struct run *run, size_t index, int rc, const struct err *erro
 
 static int refuse_past(const struct run *run, struct err *err)
 {
+    if (run_is_after(run->kind))
+        return err_set(
+            err, ERR_STATE, 0,
+            "run %" PRId64 ", a %s of what is here already, is not taken back; hint: let "
+            "it end; if it fails, `muster %s %s` goes on with it",
+            run->row.id, run_kind_name(run->kind), run_kind_name(run->kind), run->row.plan);
     return err_set(err, ERR_STATE, 0,
                    "run %" PRId64 " is past its point of no return: this site is the writer now;"
                    " hint: let it end; if it fails, run %s again: it goes on where it stopped",

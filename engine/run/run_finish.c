@@ -50,9 +50,9 @@ static void settle_protections(struct run *run)
 
     json_object_foreach(run->machines, machine, known)
         set_protection(run, machine,
-                       json_get_bool(known, "committed", false)  ? "committed"
-                       : json_get_u64(known, "promoted", 0) ? "failed-over"
-                                                            : "failing-over");
+                       json_get_bool(known, "committed", false) ? "committed"
+                       : json_get_u64(known, "promoted", 0)     ? "failed-over"
+                                                                : "failing-over");
 }
 
 static void put_instance(struct run *run, const json_t *instance)
@@ -218,11 +218,7 @@ static void finish_real(struct run *run, bool failed, const char *reason)
         (void)json_object_set_new(run->inputs, "outcome", json_string("failed"));
     }
     bool committed = all_committed(run);
-    run_move(run,
-             failed      ? RUN_FAILED
-             : committed ? RUN_COMMITTED
-                         : RUN_AWAITING_COMMIT,
-             reason);
+    run_move(run, failed ? RUN_FAILED : committed ? RUN_COMMITTED : RUN_AWAITING_COMMIT, reason);
     settle_protections(run);
     run_tell_committed(run);
 }

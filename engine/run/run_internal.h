@@ -6,7 +6,7 @@
  *   run_recover.c  in doubt after a crash               run_cancel.c  the undo list
  *   run_ask.c      waiting for a person's yes or no
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
- *   run_after.c    commit, rollback, another point
+ *   run_after.c    commit, rollback, another point      run_allowed.c what may be done now
  *   run_body.c     a step that is a function            run_body_journal.c  its rows
  */
 #pragma once

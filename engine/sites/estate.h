@@ -60,6 +60,8 @@ struct estate_group {
 };
 int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
     MUST_CHECK;
+/* Its session begins anew from its checkpoint: what it compares with may be another map by now. */
+int estate_group_reopen(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 /* Stops turning it; the checkpoint stays. Waits for a turn or a call that is under way. */
 void estate_group_remove(struct estate *estate, const char *group);
 /* For good: tracking ends, checkpoint and marks are removed, then as estate_group_remove. On an
@@ -74,9 +76,9 @@ struct estate_mark {
     char by[NAME_MAX_BYTES];   /* the site that has it since */
     int64_t since_ms;          /* when we learned of it, wall clock */
     uint64_t clean;            /* the point beyond which it wrote nothing; 0: not known */
-    uint64_t settled; /* equal to `retired`: the machine's process is gone, its branch kept */
-    uint64_t seal;             /* of its disks when it was retired (estate_seal); 0: not known */
-    uint64_t generation;       /* under which it was given back to us; 0: it was not */
+    uint64_t settled;    /* equal to `retired`: the machine's process is gone, its branch kept */
+    uint64_t seal;       /* of its disks when it was retired (estate_seal); 0: not known */
+    uint64_t generation; /* under which it was given back to us; 0: it was not */
 };
 int estate_mark_read(struct estate *estate, const char *group, struct estate_mark *ret_mark,
                      struct err *err) MUST_CHECK;

@@ -128,12 +128,11 @@ static int save(const struct estate *estate, const char *group, const struct bas
         (void)json_array_append_new(
             disks, json_pack("{s:s, s:I}", "name", disk->name, "size", (json_int_t)disk->size));
     CLEANUP(json_freep)
-    json_t *json =
-        json_pack("{s:I, s:s, s:I, s:I, s:I, s:o, s:s, s:s, s:O?}", "point", (json_int_t)base->tip.point,
-                  "hash", hash, "generation", (json_int_t)base->generation, "cut_ms",
-                  (json_int_t)base->cut_ms, "armed", (json_int_t)base->armed, "disks", disks, "tip",
-                  base->promotion.tip, "first", base->promotion.first, "proof",
-                  base->promotion.proof);
+    json_t *json = json_pack(
+        "{s:I, s:s, s:I, s:I, s:I, s:o, s:s, s:s, s:O?}", "point", (json_int_t)base->tip.point,
+        "hash", hash, "generation", (json_int_t)base->generation, "cut_ms",
+        (json_int_t)base->cut_ms, "armed", (json_int_t)base->armed, "disks", disks, "tip",
+        base->promotion.tip, "first", base->promotion.first, "proof", base->promotion.proof);
     CLEANUP(mem_freep) char *text = json_text(json);
     return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
 }
@@ -308,8 +307,7 @@ static int write_base(struct estate *estate, const char *group, struct store *st
     CLEANUP(mem_freep) char *dir = base_dir(estate, group);
     struct store_info info;
 
-    if (store->ops->info(store, &info, err) < 0
-        || store->ops->disks(store, &base.disks, err) < 0)
+    if (store->ops->info(store, &info, err) < 0 || store->ops->disks(store, &base.disks, err) < 0)
         return -1;
     if (info.state != STORE_READY || info.applied_point != info.durable_point)
         return err_set(err, ERR_STATE, 0,
@@ -319,8 +317,8 @@ static int write_base(struct estate *estate, const char *group, struct store *st
     base.tip = (struct digests_tip){info.durable_point, info.durable_hash};
     base.generation = info.generation;
     if (read_promotion(store, group, &base.promotion, err) < 0
-        || cut_of(base.promotion.first, &base.cut_ms, err) < 0 || fs_remove_tree(fs_real(), dir, err) < 0
-        || fs_make_dirs(fs_real(), dir, 0700, err) < 0
+        || cut_of(base.promotion.first, &base.cut_ms, err) < 0
+        || fs_remove_tree(fs_real(), dir, err) < 0 || fs_make_dirs(fs_real(), dir, 0700, err) < 0
         || digests_writer_open(dir, &base.disks, &writer, err) < 0
         || copy_digests(store, &base, info.applied_point, writer, err) < 0
         || digests_writer_commit(writer, &base.tip, err) < 0)
@@ -495,7 +493,8 @@ static int find_own(struct estate_sender *sender, struct session_config *config,
 
     if (rc <= 0 || base.generation != sender->group.generation)
         return rc < 0 ? -1 : 0;
-    if (base.promotion.tip[0]) { /* our own promotion; else the next point follows the peer's newest */
+    if (base.promotion
+            .tip[0]) { /* our own promotion; else the next point follows the peer's newest */
         config->tip.point = base.tip.point;
         config->tip.hash = base.tip.hash;
     }
@@ -589,6 +588,5 @@ static int find_replica(struct estate_sender *sender, struct session_config *con
 
 int estate_base_find(struct estate_sender *sender, struct session_config *config, struct err *err)
 {
-    return sender->group.run[0] ? find_replica(sender, config, err)
-                                : find_own(sender, config, err);
+    return sender->group.run[0] ? find_replica(sender, config, err) : find_own(sender, config, err);
 }

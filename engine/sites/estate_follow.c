@@ -155,10 +155,11 @@ static int adopt(struct taking *t, const char *first, struct cancel *cancel, str
             if (str_eq(candidate->name, disk->name))
                 own = candidate;
         if (!own)
-            return err_set(err, ERR_STATE, 0,
-                           "disk %s of %s is in its points and not in its definition; hint: protect "
-                           "the machine anew",
-                           disk->name, t->what->group);
+            return err_set(
+                err, ERR_STATE, 0,
+                "disk %s of %s is in its points and not in its definition; hint: protect "
+                "the machine anew",
+                disk->name, t->what->group);
         disks[what.count++] =
             (struct store_adopt_disk){own->name, disk->size, own->path, own->format};
     }
@@ -276,8 +277,7 @@ static int follow_store(struct estate *estate, const struct estate_follow *what,
 {
     CLEANUP(checkpoint_done) struct checkpoint ck = {.phase = PHASE_NEW};
     CLEANUP(mem_freep) const char **texts = proof_texts(what->proof);
-    struct store_proof proof = {.manifests = texts,
-                                .manifest_count = json_array_size(what->proof)};
+    struct store_proof proof = {.manifests = texts, .manifest_count = json_array_size(what->proof)};
     struct err none = ERR_EMPTY;
     struct store_info info;
     struct store *store;
@@ -310,14 +310,12 @@ int estate_follow(struct estate *estate, const struct estate_follow *what, char 
         return -1;
     estate_group_remove(estate, what->group); /* its files are ours now */
     CRASH_POINT("follow.stopped");
-    if (add_replica(estate, what, err) < 0)
+    /* An earlier way back left it: the disks are the machine's no more. */
+    if (estate_base_remove(estate, what->group, err) < 0 || add_replica(estate, what, err) < 0)
         return -1;
     int rc = fs_exists(replica_file) ? follow_store(estate, what, t.session_dir, err) : 0;
     if (rc < 0 || (rc == 0 && take_disks(&t, ret_note, note_size, cancel, err) < 0))
         return err_wrap(err, "make the disks of %s a replica of %s", what->group, what->peer);
     CRASH_POINT("follow.taken");
-    if (fs_remove_tree(fs_real(), t.session_dir, err) < 0
-        || estate_base_remove(estate, what->group, err) < 0)
-        return -1;
-    return 0;
+    return fs_remove_tree(fs_real(), t.session_dir, err);
 }

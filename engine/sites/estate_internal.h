@@ -15,7 +15,7 @@ struct estate_name_lock {
 };
 VEC_DEFINE(estate_name_locks, struct estate_name_lock *)
 
-struct estate_base_reader; /* estate_base.c */
+struct estate_base_reader;                                       /* estate_base.c */
 void estate_base_reader_free(struct estate_base_reader *reader); /* NULL is fine */
 
 struct estate_sender {
@@ -24,7 +24,7 @@ struct estate_sender {
     struct session *session;
     struct estate_base_reader *base; /* of the session, or NULL */
     uint64_t tip_point;              /* of our promotion, or 0 */
-    unsigned users; /* between estate_session_get and _put */
+    unsigned users;                  /* between estate_session_get and _put */
     bool leaving;
     bool fencing;           /* somebody settles it */
     int64_t fence_retry_ms; /* monotonic */

@@ -105,12 +105,12 @@ int estate_mark_write(struct estate *estate, const char *group, const struct est
         return fs_real()->sync_dir(fs_real(), dir, err);
     }
     CLEANUP(json_freep)
-    json_t *json = json_pack(
-        "{s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "held", mark->held, "final_point",
-        (json_int_t)mark->final_point, "retired", (json_int_t)mark->retired, "by", mark->by,
-        "since_ms", (json_int_t)mark->since_ms, "clean", (json_int_t)mark->clean, "settled",
-        (json_int_t)mark->settled, "seal", (json_int_t)mark->seal, "generation",
-        (json_int_t)mark->generation);
+    json_t *json =
+        json_pack("{s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I}", "held", mark->held,
+                  "final_point", (json_int_t)mark->final_point, "retired",
+                  (json_int_t)mark->retired, "by", mark->by, "since_ms", (json_int_t)mark->since_ms,
+                  "clean", (json_int_t)mark->clean, "settled", (json_int_t)mark->settled, "seal",
+                  (json_int_t)mark->seal, "generation", (json_int_t)mark->generation);
     CLEANUP(mem_freep) char *text = json_text(json);
     if (fs_make_dirs(fs_real(), dir, 0700, err) < 0)
         return -1;

@@ -43,6 +43,16 @@ static int open_source(void *ctx, struct source **ret_source, struct cancel *can
     CLEANUP(site_seat_done) struct site_seat seat = {0};
     CLEANUP(mem_freep) char *work_dir = estate_path(estate, "sessions", group, "/work");
 
+    if (sender->group.run[0]) {
+        if (estate_instance_source(estate, sender->group.run, group, sender->group.generation,
+                                   ret_source, cancel, err)
+            == 0)
+            return 0;
+        /* Off: what it wrote is kept and goes on its way when it is started; no fault of anybody. */
+        if (err->code == ERR_STATE)
+            err->code = ERR_BUSY;
+        return -1;
+    }
     if (seat_get(sender, &seat, err) < 0 || fs_make_dirs(fs_real(), work_dir, 0700, err) < 0)
         return -1;
     estate_machine_lock(estate, seat.lock);
@@ -66,8 +76,8 @@ static json_t *machines(void *ctx)
     json_t *json = json_object();
 
     if (seat_get(ctx, &seat, NULL) == 0) {
-        struct machine *machine = seat.view.machine == &seat.machine ? &seat.machine
-                                                                     : &seat.instance.machine;
+        struct machine *machine =
+            seat.view.machine == &seat.machine ? &seat.machine : &seat.instance.machine;
         machine_make_portable(machine);
         (void)json_object_set_new(json, machine->name, machine_to_json(machine));
     }
@@ -119,8 +129,7 @@ static bool change_group(struct estate *estate, const struct estate_group *group
     estate_lock(estate);
     struct estate_sender *sender = estate_find_sender(estate, group->group);
     bool same = sender && sender->group.generation == group->generation
-                && str_eq(sender->group.peer, group->peer)
-                && str_eq(sender->group.run, group->run)
+                && str_eq(sender->group.peer, group->peer) && str_eq(sender->group.run, group->run)
                 && sender->group.compression == group->compression;
     if (same) {
         sender->group = *group;
@@ -175,6 +184,21 @@ void estate_group_remove(struct estate *estate, const char *group)
     estate_unlock(estate);
     if (sender)
         estate_sender_free(sender);
+}
+
+int estate_group_reopen(struct estate *estate, const char *group, struct err *err)
+{
+    struct estate_group again;
+
+    estate_lock(estate);
+    const struct estate_sender *sender = estate_find_sender(estate, group);
+    if (sender)
+        again = sender->group;
+    estate_unlock(estate);
+    if (!sender)
+        return 0;
+    estate_group_remove(estate, group);
+    return estate_group_add(estate, &again, err);
 }
 
 int estate_group_forget(struct estate *estate, const char *group, struct cancel *cancel,

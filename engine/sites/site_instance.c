@@ -61,8 +61,8 @@ static int add_served(struct estate *estate, struct site_instance *instance, str
     CLEANUP(mem_freep) char *replica_dir = estate_replica_dir(estate, instance->group);
     CLEANUP(mem_freep) char *key_path = estate_key_path(estate, instance->group);
 
-    instance->run_dir = instance->own ? estate_machine_dir(estate, instance->name)
-                                      : mem_strdup(instance->dir);
+    instance->run_dir =
+        instance->own ? estate_machine_dir(estate, instance->name) : mem_strdup(instance->dir);
     if (instance->own)
         return 0;
     VEC_FOREACH(disk, &instance->machine.disks) {
@@ -136,7 +136,8 @@ int site_instance_save(const struct site_instance *instance, struct err *err)
     CLEANUP(json_freep)
     json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:s, s:o}", "run", instance->run,
                              "machine", instance->name, "group", instance->group, "test",
-                             instance->test, "own", instance->own, "committed", instance->committed, "point", (json_int_t)instance->point, "netns", instance->netns,
+                             instance->test, "own", instance->own, "committed", instance->committed,
+                             "point", (json_int_t)instance->point, "netns", instance->netns,
                              "definition", machine_to_json(&instance->machine));
     CLEANUP(mem_freep) char *text = json_text(json);
 
@@ -293,6 +294,8 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
         }
     }
     estate_machine_unlock(estate, named.lock);
+    if (rc == 0 && !instance.test && instance.committed)
+        rc = estate_group_reopen(estate, instance.group, err);
     return rc;
 }
 
@@ -334,6 +337,8 @@ int ask_instance_stop(struct estate *estate, const json_t *args, json_t **ret_re
         rc = site_instance_end(estate, &instance, cancel, err);
     }
     estate_machine_unlock(estate, named.lock);
+    if (!instance.test && instance.committed)
+        site_tell_session(estate, instance.group);
     return rc;
 }
 

@@ -46,7 +46,7 @@ struct site_instance {
     char group[NAME_MAX_BYTES];
     bool test;
     bool committed; /* its failover is final */
-    bool own; /* it runs on its own disks again, by our own definition of it */
+    bool own;       /* it runs on its own disks again, by our own definition of it */
     uint64_t point;
     char *dir;
     char *run_dir; /* the provider's: `dir`, or the own machine's */
@@ -71,15 +71,17 @@ struct provider_instance site_instance_view(const struct site_instance *instance
 /* A group's machine as it runs here: our own of that name, or, with a run, the recovered one that
  * became ours. Filled in place: `view` points into it. */
 struct site_seat {
-    struct machine machine;         /* our own */
-    struct site_instance instance;  /* the recovered one */
+    struct machine machine;        /* our own */
+    struct site_instance instance; /* the recovered one */
     char *dir;
-    char lock[NAME_MAX_BYTES * 2];  /* for estate_machine_lock */
+    char lock[NAME_MAX_BYTES * 2]; /* for estate_machine_lock */
     struct provider_instance view;
 };
 void site_seat_done(struct site_seat *seat); /* also for CLEANUP, of one that is zero */
 int site_seat_get(struct estate *estate, const char *machine, const char *run,
                   struct site_seat *ret_seat, struct err *err) MUST_CHECK;
+/* The machine was started or stopped: replication, if there is any, looks at its disks anew, at once. */
+void site_tell_session(struct estate *estate, const char *group);
 /* The run whose recovered machine this site sends as `group`; "": none. */
 void estate_seat_run(struct estate *estate, const char *group, char ret_run[NAME_MAX_BYTES]);
 

@@ -132,10 +132,9 @@ int ask_group_return(struct estate *estate, const json_t *args, json_t **ret_res
         || estate_mark_read(estate, name, &mark, err) < 0)
         return -1;
     if (mark.retired > generation || group.generation > generation)
-        return err_set(err, ERR_FENCED, 0,
-                       "%s is at generation %" PRIu64 " here, %" PRIu64 " is over", name,
-                       mark.retired > group.generation ? mark.retired : group.generation,
-                       generation);
+        return err_set(
+            err, ERR_FENCED, 0, "%s is at generation %" PRIu64 " here, %" PRIu64 " is over", name,
+            mark.retired > group.generation ? mark.retired : group.generation, generation);
     if (mark.generation != generation) {
         CLEANUP(json_freep) json_t *off = json_pack("{s:s}", "machine", name);
         /* What is left of the old process would write under a generation that is over. */

@@ -25,20 +25,7 @@ static int seat_of(struct estate *estate, const json_t *args, struct site_seat *
 }
 
 typedef int seat_fn(struct provider *provider, const struct provider_instance *instance,
-                   struct cancel *cancel, struct err *err);
-
-/* The machine was started or stopped: replication looks at its disks anew, and at once. */
-static void tell_session(struct estate *estate, const char *group)
-{
-    struct session *session = estate_session_get(estate, group);
-
-    if (!session)
-        return;
-    session_source_changed(session);
-    if (estate->config.scheduler)
-        scheduler_kick(estate->config.scheduler, session);
-    estate_session_put(estate, group);
-}
+                    struct cancel *cancel, struct err *err);
 
 /* Runs what starts or ends a machine's process, with its lock held: its session learns of it, but not
  * when nothing changed, since disks that nothing tracks are compared as a whole then. */
@@ -61,7 +48,7 @@ static int change_seat(struct estate *estate, const json_t *args, seat_fn *fn,
                 && after == before;
     estate_machine_unlock(estate, seat.lock);
     if (!same)
-        tell_session(estate, json_get_str(args, "machine", ""));
+        site_tell_session(estate, json_get_str(args, "machine", ""));
     return rc;
 }
 
@@ -127,7 +114,7 @@ static int start_armed(struct estate *estate, const char *name, struct cancel *c
     estate_machine_lock(estate, seat.lock);
     int rc = site_own_arm_start(estate, name, &seat.view, cancel, err);
     estate_machine_unlock(estate, seat.lock);
-    tell_session(estate, name);
+    site_tell_session(estate, name);
     return rc;
 }
 
@@ -156,7 +143,7 @@ int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_re
     CLEANUP(json_freep)
     json_t *recovered = json_pack("{s:s, s:s, s:b}", "machine", machine, "run", run, "test", 0);
     int rc = ask_instance_start(estate, recovered, NULL, cancel, err);
-    tell_session(estate, machine);
+    site_tell_session(estate, machine);
     return rc;
 }
 

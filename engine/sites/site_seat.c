@@ -45,3 +45,15 @@ int site_seat_get(struct estate *estate, const char *machine, const char *run,
     (void)snprintf(ret_seat->lock, sizeof(ret_seat->lock), "%s", machine);
     return 0;
 }
+
+void site_tell_session(struct estate *estate, const char *group)
+{
+    struct session *session = estate_session_get(estate, group);
+
+    if (!session)
+        return;
+    session_source_changed(session);
+    if (estate->config.scheduler)
+        scheduler_kick(estate->config.scheduler, session);
+    estate_session_put(estate, group);
+}

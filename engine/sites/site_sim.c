@@ -44,6 +44,7 @@ void sim_machine_add(struct sim_world *world, const char *name, uint64_t point, 
         machine->generation = 1;
         machine->durable_point = point;
         machine->applied_point = point;
+        machine->delivered = point;
         machine->durable_cut_ms = cut_wall_ms;
         return;
     }

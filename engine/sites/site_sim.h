@@ -36,6 +36,8 @@ struct sim_machine {
     char held[SIM_NAME_BYTES];
     uint64_t final_point;
     uint64_t retired;
+    uint64_t delivered; /* the newest point that the other side has of it */
+    uint64_t returned;  /* the generation under which it was given back; 0: never */
     /* The replica's side. */
     uint64_t generation;
     uint64_t durable_point;
@@ -45,12 +47,18 @@ struct sim_machine {
     uint64_t promoted_point;
     struct sim_pin pins[SIM_PINS_MAX];
     int64_t interval_ms; /* a point this often while nothing holds it; 0: none by itself */
+    bool yielded;        /* the last promotion was for the other side */
+    bool own;            /* the replica's disks are this side's own: it came from here */
+    bool asked_back;     /* to be protected again, the other way */
+    int64_t back_ms;     /* monotonic: it is from then on */
+    bool accepts_branch; /* as it was asked for */
 };
 
 struct sim_instance {
     char machine[SIM_NAME_BYTES]; /* "": free place */
     char run[SIM_NAME_BYTES];
     bool test;
+    bool committed;
     uint64_t point;
     enum instance_state state;
     /* Its guest's card, texts joined by blanks; and before the assignment of `assigned`. */
@@ -90,6 +98,7 @@ struct sim_fault {
 struct sim_world {
     bool unreachable; /* the source's site */
     int64_t boot_ms;  /* from start to the first answer */
+    int64_t back_ms;  /* from the wish to be protected again to its end */
     struct sim_machine machines[SIM_MACHINES_MAX];
     struct sim_instance instances[SIM_INSTANCES_MAX];
     char nets[SIM_NETS_MAX][SIM_NAME_BYTES]; /* run's names; "": free place */

@@ -10,7 +10,7 @@
 
 /* --- Finding what an ask is about ------------------------------------------------------------ */
 
-static struct sim_machine *need_machine(struct sim_ask *ask, struct err *err)
+struct sim_machine *sim_need_machine(struct sim_ask *ask, struct err *err)
 {
     struct sim_machine *machine = sim_machine(ask->world, ask->object);
 
@@ -41,7 +41,7 @@ static struct sim_pin *find_pin(struct sim_machine *machine, const char *label)
 static bool is_sending(const struct sim_ask *ask, const struct sim_machine *machine)
 {
     return !ask->world->unreachable && !machine->held[0] && !machine->retired
-           && machine->generation == 1 && machine->interval_ms > 0;
+           && machine->generation == sim_source_generation(machine) && machine->interval_ms > 0;
 }
 
 /* Points that came since the last look. */
@@ -54,7 +54,7 @@ void sim_replicate(struct sim_ask *ask)
         while (machine->name[0] && is_sending(ask, machine)
                && machine->durable_cut_ms + machine->interval_ms <= now) {
             machine->durable_cut_ms += machine->interval_ms;
-            machine->applied_point = ++machine->durable_point;
+            machine->delivered = machine->applied_point = ++machine->durable_point;
         }
     }
 }
@@ -63,7 +63,7 @@ void sim_replicate(struct sim_ask *ask)
 
 static int machine_observe(struct sim_ask *ask, struct err *err)
 {
-    const struct sim_machine *machine = need_machine(ask, err);
+    const struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_look(ask, err) < 0)
         return -1;
@@ -73,7 +73,7 @@ static int machine_observe(struct sim_ask *ask, struct err *err)
 
 static int set_state(struct sim_ask *ask, enum instance_state state, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
@@ -92,7 +92,7 @@ static int machine_shutdown(struct sim_ask *ask, struct err *err)
 
 static int machine_start(struct sim_ask *ask, struct err *err)
 {
-    const struct sim_machine *machine = need_machine(ask, err);
+    const struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine)
         return -1;
@@ -108,7 +108,7 @@ static int machine_stop(struct sim_ask *ask, struct err *err)
 
 static int group_hold(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
@@ -121,7 +121,7 @@ static int group_hold(struct sim_ask *ask, struct err *err)
 
 static int group_release(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
@@ -137,7 +137,7 @@ static int group_release(struct sim_ask *ask, struct err *err)
 
 static int group_final_sync(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
@@ -146,6 +146,7 @@ static int group_final_sync(struct sim_ask *ask, struct err *err)
     bool changed = machine->final_point == 0;
     if (changed) {
         machine->final_point = machine->applied_point = ++machine->durable_point;
+        machine->delivered = machine->final_point;
         machine->durable_cut_ms = ask->sim->clock->wall_ms(ask->sim->clock);
         sim_copy_name(machine->held, ask->run);
     }
@@ -155,7 +156,7 @@ static int group_final_sync(struct sim_ask *ask, struct err *err)
 
 static int group_retire(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
     uint64_t generation = json_get_u64(ask->args, "generation", 0);
 
     if (!machine || sim_begin(ask, err) < 0)
@@ -169,15 +170,16 @@ static int group_retire(struct sim_ask *ask, struct err *err)
 
 static int source_observe(struct sim_ask *ask, struct err *err)
 {
-    const struct sim_machine *machine = need_machine(ask, err);
+    const struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_look(ask, err) < 0)
         return -1;
     *ask->ret_result =
-        json_pack("{s:s, s:s, s:I, s:s, s:I, s:I}", "role", "source", "state",
-                  machine->held[0] ? "paused" : "protected", "generation", (json_int_t)1, "held",
-                  machine->held, "final_point", (json_int_t)machine->final_point, "retired",
-                  (json_int_t)machine->retired);
+        json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I}", "role", "source", "state",
+                  machine->held[0] ? "paused" : "protected", "generation",
+                  (json_int_t)sim_source_generation(machine), "held", machine->held, "final_point",
+                  (json_int_t)machine->final_point, "retired", (json_int_t)machine->retired,
+                  "durable_point", (json_int_t)machine->delivered);
     return 0;
 }
 
@@ -185,10 +187,20 @@ static int source_observe(struct sim_ask *ask, struct err *err)
 
 static int replica_observe(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_look(ask, err) < 0)
         return -1;
+    bool is_back =
+        machine->asked_back && ask->sim->clock->now_ms(ask->sim->clock) >= machine->back_ms;
+    if (is_back) {
+        json_int_t tip = (json_int_t)machine->durable_point;
+        *ask->ret_result =
+            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "role", "source", "state", "protected",
+                      "generation", (json_int_t)machine->generation, "durable_point", tip + 1,
+                      "applied_point", tip + 1, "tip_point", tip);
+        return 0;
+    }
     const struct sim_pin *pin = find_pin(machine, ask->run);
     int64_t age = ask->sim->clock->wall_ms(ask->sim->clock) - machine->durable_cut_ms;
     *ask->ret_result =
@@ -211,7 +223,7 @@ static int replica_observe(struct sim_ask *ask, struct err *err)
 
 static int group_pin(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
     uint64_t wanted = json_get_u64(ask->args, "point", 0);
 
     if (!machine || sim_begin(ask, err) < 0)
@@ -237,7 +249,7 @@ static int group_pin(struct sim_ask *ask, struct err *err)
 
 static int group_unpin(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
@@ -250,7 +262,7 @@ static int group_unpin(struct sim_ask *ask, struct err *err)
 
 static int group_promote(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
     uint64_t wanted = json_get_u64(ask->args, "point", 0);
 
     if (!machine || sim_begin(ask, err) < 0)
@@ -263,6 +275,7 @@ static int group_promote(struct sim_ask *ask, struct err *err)
         machine->generation++;
         machine->promoted_point = wanted ? wanted : machine->durable_point;
         machine->durable_point++;
+        machine->yielded = json_get_bool(ask->args, "yield", false);
         sim_copy_name(machine->token, ask->run);
     }
     *ask->ret_result = json_pack("{s:I, s:I}", "generation", (json_int_t)machine->generation,
@@ -319,7 +332,7 @@ static int net_remove(struct sim_ask *ask, struct err *err)
 static int instance_start(struct sim_ask *ask, struct err *err)
 {
     bool test = json_get_bool(ask->args, "test", true);
-    struct sim_machine *machine = need_machine(ask, err);
+    struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
@@ -351,8 +364,10 @@ static int instance_observe(struct sim_ask *ask, struct err *err)
 
     if (sim_look(ask, err) < 0)
         return -1;
-    *ask->ret_result =
-        json_pack("{s:s, s:b}", "state", instance_state_name(state), "exists", instance != NULL);
+    const struct sim_machine *machine = sim_machine(ask->world, ask->object);
+    *ask->ret_result = json_pack(
+        "{s:s, s:b, s:b, s:b}", "state", instance_state_name(state), "exists", instance != NULL,
+        "own", instance && machine && machine->own, "committed", instance && instance->committed);
     return 0;
 }
 
@@ -440,6 +455,8 @@ static const struct {
     {"group.pin", NULL, group_pin},
     {"group.unpin", NULL, group_unpin},
     {"group.promote", NULL, group_promote},
+    {"group.return", sim_group_return, NULL},
+    {"group.reprotect", NULL, sim_group_reprotect},
     {"command.start", sim_command_start, sim_command_start},
     {"command.observe", sim_command_observe, sim_command_observe},
     {"command.stop", sim_command_stop, sim_command_stop},
@@ -449,6 +466,7 @@ static const struct {
     {"instance.start", NULL, instance_start},
     {"instance.observe", NULL, instance_observe},
     {"instance.remove", NULL, instance_remove},
+    {"instance.commit", NULL, sim_instance_commit},
     {"instance.leftovers", NULL, leftovers},
     {"hook.post", NULL, hook_post},
     {"guest.network", NULL, sim_guest_network},

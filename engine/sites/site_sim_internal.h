@@ -31,6 +31,12 @@ struct sim_instance *sim_find_instance(struct sim_ask *ask);
 sim_fn sim_guest_network, sim_guest_assign, sim_guest_restore;
 /* site_sim_command.c */
 sim_fn sim_command_start, sim_command_observe, sim_command_stop;
+/* site_sim_after.c */
+sim_fn sim_instance_commit, sim_group_return, sim_group_reprotect;
+/* The machine that is asked about; NULL: ERR_NOT_FOUND. */
+struct sim_machine *sim_need_machine(struct sim_ask *ask, struct err *err);
+/* Under which the source writes. */
+uint64_t sim_source_generation(const struct sim_machine *machine);
 /* NULL: that side does not do it. Under the lock. */
 sim_fn *sim_find(const char *what, bool source);
 /* Points that came since the last look. */

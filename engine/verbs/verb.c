@@ -6,8 +6,8 @@
 #include "verbs/verb_help.h"
 
 static const char *const kind_names[RUN_KIND_COUNT] = {
-    [RUN_TEST] = "test",         [RUN_PLANNED] = "planned", [RUN_UNPLANNED] = "unplanned",
-    [RUN_FAILBACK] = "failback", [RUN_CLEANUP] = "cleanup", [RUN_DRY] = "dry",
+    [RUN_TEST] = "test",         [RUN_PLANNED] = "planned",   [RUN_UNPLANNED] = "unplanned",
+    [RUN_FAILBACK] = "failback", [RUN_CLEANUP] = "cleanup",   [RUN_DRY] = "dry",
     [RUN_COMMIT] = "commit",     [RUN_ROLLBACK] = "rollback", [RUN_CHANGE_POINT] = "change-point",
 };
 

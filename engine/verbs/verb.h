@@ -84,7 +84,7 @@ static inline const char *verb_arg_key(const struct verb_arg *arg)
 
 #define RUN_KIND_BIT(kind) (1U << (unsigned)(kind))
 /* Kinds that move a machine for real. */
-#define RUN_KINDS_REAL                                                                     \
+#define RUN_KINDS_REAL \
     (RUN_KIND_BIT(RUN_PLANNED) | RUN_KIND_BIT(RUN_UNPLANNED) | RUN_KIND_BIT(RUN_FAILBACK))
 
 enum verb_effect { EFFECT_NONE, EFFECT_REVERSIBLE, EFFECT_DESTRUCTIVE };

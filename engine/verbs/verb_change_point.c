@@ -72,7 +72,8 @@ static int promote(const struct verb_call *call, uint64_t wanted, uint64_t *ret_
 {
     const char *machine = verb_text(call, "machine");
     CLEANUP(mem_freep)
-    char *token = mem_printf("%s-p%" PRIu64 "-%s", verb_run_of(call, machine), wanted, call->run);
+    char *token =
+        mem_printf("%s-p%" PRIu64 "-%s", verb_run_of(call, machine), wanted, call->run_name);
     CLEANUP(json_freep) json_t *reply = NULL;
 
     if (site_ask(call->here, "group.promote",
@@ -101,9 +102,44 @@ static void tell_old_side(const struct verb_call *call, uint64_t generation, jso
 static int repin(const struct verb_call *call, uint64_t wanted, json_t **ret_pin,
                  struct cancel *cancel, struct err *err)
 {
+    CLEANUP(json_freep) json_t *group = NULL;
+
+    if (site_ask(call->here, "group.observe", machine_args(call, wanted), &group, cancel, err) < 0)
+        return -1;
+    if (json_get_u64(json_object_get(group, "pinned"), "point", 0) == wanted) {
+        *ret_pin = json_incref(json_object_get(group, "pinned"));
+        return 0;
+    }
     if (site_ask(call->here, "group.unpin", machine_args(call, 0), NULL, cancel, err) < 0)
         return -1;
     return site_ask(call->here, "group.pin", machine_args(call, wanted), ret_pin, cancel, err);
+}
+
+static int start(const struct verb_call *call, uint64_t wanted, json_t **ret_seen,
+                 struct cancel *cancel, struct err *err)
+{
+    if (site_ask(call->here, "instance.start", machine_args(call, wanted), NULL, cancel, err) < 0)
+        return -1;
+    return site_ask(call->here, "instance.observe", machine_args(call, wanted), ret_seen, cancel,
+                    err);
+}
+
+static json_t *started(const struct verb_call *call, uint64_t wanted, const json_t *seen)
+{
+    json_t *instance = machine_args(call, wanted);
+
+    (void)json_object_set_new(instance, "run_dir", json_string(json_get_str(seen, "run_dir", "")));
+    (void)json_object_set_new(instance, "netns", json_string(""));
+    if (json_object_get(seen, "definition"))
+        (void)json_object_set(instance, "definition", json_object_get(seen, "definition"));
+    return instance;
+}
+
+static json_t *facts(const char *machine, uint64_t wanted, const json_t *pin, uint64_t generation)
+{
+    return json_pack("{s:{s:{s:I, s:I, s:I}}}", "facts", machine, "point", (json_int_t)wanted,
+                     "cut_ms", (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
+                     (json_int_t)generation);
 }
 
 static int run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
@@ -122,34 +158,43 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
         return err_wrap(err, "change the point of %s", machine);
     /* Pinned before it is promoted: it must not be pruned in between. */
     if (repin(call, wanted, &pin, cancel, err) < 0
-        || promote(call, wanted, &generation, cancel, err) < 0
-        || site_ask(call->here, "instance.start", machine_args(call, wanted), NULL, cancel, err) < 0
-        || site_ask(call->here, "instance.observe", machine_args(call, wanted), &seen, cancel, err)
-               < 0)
+        || promote(call, wanted, &generation, cancel, err) < 0)
         return err_wrap(err, "change the point of %s", machine);
-    json_t *instance = machine_args(call, wanted);
-    (void)json_object_set_new(instance, "run_dir", json_string(json_get_str(seen, "run_dir", "")));
-    (void)json_object_set_new(instance, "netns", json_string(""));
-    if (json_object_get(seen, "definition"))
-        (void)json_object_set(instance, "definition", json_object_get(seen, "definition"));
-    json_t *result = json_pack(
-        "{s:o, s:{s:{s:I, s:I, s:I}}}", "instance", instance, "facts", machine, "point",
-        (json_int_t)wanted, "cut_ms", (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
-        (json_int_t)generation);
-    tell_old_side(call, generation, result, cancel);
-    *ret_result = result;
+    /* Whatever fails from here on: the next try, and a rollback, go on from this generation. */
+    *ret_result = facts(machine, wanted, pin, generation);
+    if (start(call, wanted, &seen, cancel, err) < 0)
+        return err_wrap(err, "change the point of %s", machine);
+    (void)json_object_set_new(*ret_result, "instance", started(call, wanted, seen));
+    tell_old_side(call, generation, *ret_result, cancel);
     return 0;
 }
 
-/* All of it may be asked for again, and is then as it was asked for. */
+/* One that runs from that point already may have worked for long: it is not started anew. */
 static int probe(const struct verb_call *call, enum verb_answer *ret_answer, json_t **ret_result,
                  struct cancel *cancel, struct err *err)
 {
-    (void)call;
-    (void)ret_result;
-    (void)cancel;
-    (void)err;
+    CLEANUP(json_freep) json_t *seen = NULL;
+    CLEANUP(json_freep) json_t *group = NULL;
+    const char *machine = verb_text(call, "machine");
+    uint64_t wanted = wanted_of(call);
+
     *ret_answer = ANSWER_NOT_DONE;
+    if (!verb_machine(call, machine))
+        return 0; /* it did not come over */
+    if (site_ask(call->here, "instance.observe", machine_args(call, wanted), &seen, cancel, err) < 0
+        || site_ask(call->here, "group.observe", machine_args(call, wanted), &group, cancel, err)
+               < 0)
+        return -1;
+    const json_t *pin = json_object_get(group, "pinned");
+    uint64_t generation = json_get_u64(group, "generation", 0);
+    if (!str_eq(json_get_str(seen, "state", ""), "running")
+        || json_get_u64(pin, "point", 0) != wanted
+        || generation <= json_get_u64(verb_machine(call, machine), "promoted", 0))
+        return 0;
+    *ret_answer = ANSWER_DONE;
+    *ret_result = facts(machine, wanted, pin, generation);
+    (void)json_object_set_new(*ret_result, "instance", started(call, wanted, seen));
+    tell_old_side(call, generation, *ret_result, cancel);
     return 0;
 }
 

@@ -40,6 +40,8 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     CLEANUP(json_freep) json_t *seen = NULL;
     const char *machine = verb_text(call, "machine");
 
+    if (call->kind == RUN_CHANGE_POINT && verb_not_moved(call, machine, ret_result))
+        return 0;
     if (verb_point_of(call, machine) == 0)
         return err_set(err, ERR_STATE, 0, "%s: no point was taken for it", machine);
     if (!verb_is_test(call) && json_get_u64(verb_machine(call, machine), "promoted", 0) == 0)

@@ -46,15 +46,17 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     CLEANUP(cancel_freep) struct cancel *wait = cancel_new(call->clock, cancel, within_ms);
     if (site_ask(call->here, "group.reprotect", ask_args(call), NULL, wait, err) < 0)
         return err_wrap(err, "reprotect %s", machine);
-    for (;;) {
-        int is = is_protected(call, wait, err);
-        if (is < 0)
-            return -1;
-        if (is > 0)
-            break;
-        if (cancel_sleep(wait, STEP_MS, err) < 0)
-            return err_wrap(err, "%s is not protected yet; hint: `muster jobs` shows why", machine);
+    int is = is_protected(call, wait, err);
+    while (is == 0) {
+        is = cancel_sleep(wait, STEP_MS, err);
+        if (is == 0)
+            is = is_protected(call, wait, err);
     }
+    if (is < 0 && err->code == ERR_TIMEOUT)
+        return err_set(err, ERR_TIMEOUT, 0,
+                       "%s is not protected yet; hint: `muster jobs` shows why", machine);
+    if (is < 0)
+        return -1;
     *ret_result = json_object();
     return 0;
 }

@@ -22,7 +22,8 @@ static json_t *instance_args(const struct verb_call *call)
                      verb_group_of(call, machine), "run", verb_run_of(call, machine), "test", 0);
 }
 
-/* The point that the other side's disks are a continuation of. */
+/* The point that the other side's disks are a continuation of. 0: it was given back already, by a try
+ * that was cut, and may have delivered nothing since; the promotion that was for it has its point. */
 static int common_point(const struct verb_call *call, uint64_t *ret_point, struct cancel *cancel,
                         struct err *err)
 {
@@ -35,6 +36,11 @@ static int common_point(const struct verb_call *call, uint64_t *ret_point, struc
         return err_set(err, ERR_STATE, 0,
                        "%s is no source of %s any more: there is nothing to go back to",
                        call->there->name, machine);
+    if (json_get_u64(seen, "generation", 0)
+        > json_get_u64(verb_machine(call, machine), "promoted", 0)) {
+        *ret_point = 0;
+        return 0;
+    }
     *ret_point = json_get_u64(seen, "durable_point", 0);
     if (*ret_point == 0)
         return err_set(err, ERR_STATE, 0, "%s has delivered no point of %s", call->there->name,
@@ -50,8 +56,8 @@ static int yield(const struct verb_call *call, uint64_t point, uint64_t *ret_gen
     CLEANUP(json_freep) json_t *reply = NULL;
 
     if (site_ask(call->here, "group.promote",
-                 json_pack("{s:s, s:s, s:I, s:b, s:I}", "group", verb_group_of(call, machine), "run",
-                           token, "point", (json_int_t)point, "yield", 1, "expected",
+                 json_pack("{s:s, s:s, s:I, s:b, s:I}", "group", verb_group_of(call, machine),
+                           "run", token, "point", (json_int_t)point, "yield", 1, "expected",
                            (json_int_t)json_get_u64(verb_machine(call, machine), "promoted", 0)),
                  &reply, cancel, err)
         < 0)

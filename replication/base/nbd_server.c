@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/un.h>
@@ -17,6 +18,9 @@
 
 #define NAME_HEX_BYTES 8
 #define GRACE_MS       5000
+#define LOOK_MS        2
+#define IMAGE_MS       1000
+#define IMAGE_LOOK_MS  50
 #define CMDLINE_MAX    65536
 
 struct places {
@@ -121,6 +125,20 @@ static char *image_of(const struct nbd_server *server)
     return str_take(&text);
 }
 
+/* A server whose last client has left is on its way out, and keeps its pid file locked until the
+ * image is closed. */
+static void wait_for_the_last_one(const struct places *p)
+{
+    CLEANUP(fd_close) int fd = open(p->pid, O_RDWR | O_CLOEXEC);
+
+    for (int waited = 0; fd >= 0 && waited < GRACE_MS; waited += LOOK_MS) {
+        struct flock held = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        if (fcntl(fd, F_GETLK, &held) < 0 || held.l_type == F_UNLCK)
+            return;
+        (void)poll(NULL, 0, LOOK_MS);
+    }
+}
+
 /* Comes back when the server listens: only then it goes into the background. */
 static int start(const struct nbd_server *server, const struct places *p, struct err *err)
 {
@@ -136,6 +154,20 @@ static int start(const struct nbd_server *server, const struct places *p, struct
     return proc_must(argv, NULL, err);
 }
 
+/* One that was killed holds the image until the kernel has ended it; a machine holds it for good. */
+static int start_when_free(const struct nbd_server *server, const struct places *p, struct err *err)
+{
+    for (int waited = 0;; waited += IMAGE_LOOK_MS) {
+        struct err why = ERR_EMPTY;
+        wait_for_the_last_one(p);
+        if (start(server, p, &why) == 0)
+            return 0;
+        if (waited >= IMAGE_MS || !strstr(why.text, "another process using the image"))
+            return err_set(err, why.code, why.sys, "%s", why.text);
+        (void)poll(NULL, 0, IMAGE_LOOK_MS);
+    }
+}
+
 int nbd_server_need(const struct nbd_server *server, char **ret_socket, struct err *err)
 {
     CLEANUP(places_done) struct places p = places_of(server);
@@ -148,7 +180,7 @@ int nbd_server_need(const struct nbd_server *server, char **ret_socket, struct e
     if (fs_exists(p.barred))
         return err_set(err, ERR_STATE, 0, "%s: it is the machine's again, and not served",
                        server->path);
-    if (!find(&p, &id) && start(server, &p, err) < 0)
+    if (!find(&p, &id) && start_when_free(server, &p, err) < 0)
         return err_wrap(err, "serve %s", server->path);
     *ret_socket = TAKE(p.socket);
     return 0;

@@ -35,4 +35,10 @@ for disk in 1:vda 2:vdb; do
     check "source and replica of web1 ${disk#*:} are the same" qemu-img compare -q -U -f qcow2 -F raw \
         "$work/web1-${disk%:*}.qcow2" "$work/lyon/replicas/web1/${disk#*:}/head.raw"
 done
+
+# The second time round, its disks are taken over once more.
+commits lyon db1
+q paris failback db1 --yes
+no_loss lyon db1 paris
+commits paris db1
 e2e_done

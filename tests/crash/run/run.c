@@ -26,10 +26,11 @@ struct shared {
 struct scenario {
     const char *name;
     enum run_kind kind;
-    bool cleanup;     /* the test's cleanup as well */
-    bool unreachable; /* the source */
-    bool cancel;      /* when the last machine is shut down */
-    const char *step; /* a plan with this step instead of the usual one */
+    bool cleanup;           /* the test's cleanup as well */
+    bool unreachable;       /* the source */
+    bool cancel;            /* when the last machine is shut down */
+    enum run_kind after[2]; /* what follows it; RUN_TEST: nothing */
+    const char *step;       /* a plan with this step instead of the usual one */
 };
 
 static const struct scenario scenarios[] = {
@@ -38,6 +39,19 @@ static const struct scenario scenarios[] = {
     {.name = "unplanned", .kind = RUN_UNPLANNED},
     {.name = "unplanned without the source", .kind = RUN_UNPLANNED, .unreachable = true},
     {.name = "planned, cancelled", .kind = RUN_PLANNED, .cancel = true},
+    {.name = "planned and committed", .kind = RUN_PLANNED, .after = {RUN_COMMIT}},
+    {.name = "unplanned and rolled back", .kind = RUN_UNPLANNED, .after = {RUN_ROLLBACK}},
+    {.name = "planned, from another point, committed",
+     .kind = RUN_PLANNED,
+     .after = {RUN_CHANGE_POINT, RUN_COMMIT}},
+    {.name = "planned, from another point, rolled back",
+     .kind = RUN_PLANNED,
+     .after = {RUN_CHANGE_POINT, RUN_ROLLBACK}},
+    {.name = "a commit of its own",
+     .kind = RUN_PLANNED,
+     .step = "\"only\": [\"planned\"], \"actions\": ["
+             " {\"verb\": \"commit\", \"args\": {\"machine\": \"db1\"}},"
+             " {\"verb\": \"reprotect\", \"args\": {\"machine\": \"db1\"}}]"},
     {.name = "a question, a command, an address, a message",
      .kind = RUN_UNPLANNED,
      .step = "\"actions\": ["
@@ -74,6 +88,12 @@ static int64_t find_or_start(struct run_world *world, const struct scenario *sce
 
     if (run)
         return run;
+    if (kind == RUN_CHANGE_POINT) {
+        const struct runner_spec spec = {.plan = "shop", .kind = kind, .point = 4, .who = "ada"};
+
+        EXPECT_OK(runner_start(world->runner, &spec, &run, &err));
+        return run;
+    }
     return run_world_start(
         world, scenario->step ? run_world_plan_with(scenario->step) : run_world_plan(), kind);
 }
@@ -127,6 +147,15 @@ static void live(const struct scenario *scenario, const char *dir, struct shared
         int64_t cleanup = find_or_start(&world, scenario, RUN_CLEANUP);
         (void)snprintf(shared->ends[1], sizeof(shared->ends[1]), "%s",
                        run_world_settle(&world, cleanup));
+        (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s",
+                       run_world_settle(&world, run));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(scenario->after) && scenario->after[i] != RUN_TEST; i++) {
+        int64_t after = find_or_start(&world, scenario, scenario->after[i]);
+
+        (void)snprintf(shared->ends[1 + i], sizeof(shared->ends[1 + i]), "%s",
+                       run_world_settle(&world, after));
+        /* What it left of the failover: a life that was cut may have begun with it. */
         (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s",
                        run_world_settle(&world, run));
     }
@@ -207,6 +236,8 @@ static void compare_machine(const struct scenario *scenario, const struct sim_ma
     if (!scenario->cancel)
         assert_int_equal(a->durable_point, b->durable_point);
     assert_int_equal(a->promoted_point, b->promoted_point);
+    assert_int_equal(a->returned, b->returned);
+    assert_int_equal(a->asked_back, b->asked_back);
     for (size_t i = 0; i < SIM_PINS_MAX; i++)
         assert_int_equal(a->pins[i].point, b->pins[i].point);
 }

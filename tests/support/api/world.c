@@ -134,17 +134,61 @@ static int console_has(struct provider *provider, const struct provider_instance
     return 0;
 }
 
+static void source_done(struct source *source)
+{
+    free(source);
+}
+
+static int source_track(struct source *source, uint64_t serial, const struct source_marks *marks,
+                        size_t count, struct cancel *cancel, struct err *failure)
+{
+    (void)source;
+    (void)serial;
+    (void)marks;
+    (void)count;
+    (void)cancel;
+    (void)failure;
+    return 0;
+}
+
+/* Recovered machines are tracked; nobody reads a disk here. */
 static int open_source(struct provider *provider, const struct provider_instance *instance,
                        const char *group, uint64_t generation, const char *work_dir,
                        struct source **ret_source, struct cancel *cancel, struct err *failure)
 {
+    static const struct source_ops ops = {.close = source_done, .track_from = source_track};
+
     (void)provider;
-    (void)instance;
     (void)generation;
     (void)work_dir;
-    (void)ret_source;
     (void)cancel;
-    return err_set(failure, ERR_UNSUPPORTED, 0, "%s has no source here", group);
+    if (!strstr(instance->run_dir, "/instances/"))
+        return err_set(failure, ERR_UNSUPPORTED, 0, "%s has no source here", group);
+    *ret_source = mem_new(struct source);
+    (*ret_source)->ops = &ops;
+    return 0;
+}
+
+static int tracked(struct provider *provider, const struct provider_instance *instance,
+                   const char *group, uint64_t generation, uint64_t *ret_serial,
+                   struct cancel *cancel, struct err *failure)
+{
+    (void)provider;
+    (void)instance;
+    (void)group;
+    (void)generation;
+    (void)cancel;
+    (void)failure;
+    *ret_serial = 0;
+    return 0;
+}
+
+static int last_marks(struct provider *provider, const struct provider_instance *instance,
+                      const char *group, uint64_t generation, uint64_t *ret_serial,
+                      struct source_extents *ret_marks, struct cancel *cancel, struct err *failure)
+{
+    (void)ret_marks;
+    return tracked(provider, instance, group, generation, ret_serial, cancel, failure);
 }
 
 /* --- The site ------------------------------------------------------------------------------ */
@@ -303,6 +347,8 @@ int api_site_setup(void **state)
         .agent_answers = agent_answers,
         .console_has = console_has,
         .open_source = open_source,
+        .tracked = tracked,
+        .last_marks = last_marks,
         .adopt = adopt,
         .release = release,
     };

@@ -117,6 +117,9 @@ static void recover_db1(struct api_site *site, const char *run, bool test)
 {
     CLEANUP(mem_freep) char *dir = mem_printf("%s/instances/%s-db1", site->dir, run);
     CLEANUP(mem_freep) char *path = path_join(dir, "instance.json");
+    CLEANUP(mem_freep) char *mark = path_join(dir, "armed.json");
+    static const char armed[] =
+        "{\"generation\": 2, \"serial\": 1, \"base\": true, \"armed\": true}";
     CLEANUP(mem_freep)
     char *text = mem_printf("{\"run\":\"%s\",\"machine\":\"db1\",\"group\":\"db1\",\"test\":%s,"
                             "\"point\":3,\"netns\":\"\",%s",
@@ -134,6 +137,7 @@ static void recover_db1(struct api_site *site, const char *run, bool test)
     (void)snprintf(run_text, sizeof(run_text), "%s", run);
     EXPECT_OK(fs_make_dirs(fs_real(), dir, 0700, &err));
     EXPECT_OK(fs_replace_file(fs_real(), path, text, strlen(text), 0600, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), mark, armed, strlen(armed), 0600, &err));
     EXPECT_OK(state_instance_put(site->state, &row, &err));
 }
 

@@ -218,6 +218,66 @@ static void the_runbook_for_programs_has_every_task(void **state)
     assert_int_equal(json_get_u64(wait, "line", 0), 4);
 }
 
+static void what_follows_a_failover_is_about_each_machine(void **state)
+{
+    (void)state;
+    expands_to(RUN_COMMIT, "core.commit.db1 core.commit.web1 core.commit.web2");
+    expands_to(RUN_ROLLBACK, "core.rollback.web2*1 core.rollback.web1*1 core.rollback.db1");
+    expands_to(RUN_CHANGE_POINT, "core.change-point.db1 core.change-point.web1 "
+                                 "core.change-point.web2 s1 s2 s3*1 s4*1 s5");
+}
+
+static const char final[] =
+    "return plan \"final\" {\n"
+    "  stage \"All\" {\n"
+    "    step \"Up\" { failover \"db1\" },\n"
+    "    step \"Make it final\" { commit \"db1\" },\n"
+    "    step \"And protected\" { reprotect { \"db1\", accept_branch = true } },\n"
+    "    step \"Look\" { check { agent = \"db1\" } },\n"
+    "  },\n"
+    "}\n";
+
+static void expect_ids(enum run_kind kind, const char *want)
+{
+    CLEANUP(plan_freep) struct plan *plan = load(final);
+    CLEANUP(mem_freep) char *ids = ids_of(plan, kind);
+
+    assert_string_equal(ids, want);
+}
+
+static void a_test_commits_nothing_and_neither_does_a_change_of_the_point(void **state)
+{
+    (void)state;
+    expect_ids(RUN_TEST, "core.pin.db1 core.network s1 s4");
+    expect_ids(RUN_UNPLANNED, "core.hold.db1 core.promote.db1 core.retire.db1 s1 s2 s3 s4");
+    expect_ids(RUN_CHANGE_POINT, "core.change-point.db1 s1 s4");
+    expect_ids(RUN_COMMIT, "core.commit.db1");
+}
+
+/* The problems of a plan that must not load. */
+static void refused(const char *text, const char *want)
+{
+    struct host host = host_for_test();
+    struct plan *plan = NULL;
+
+    EXPECT_ERR(ERR_INVALID, plan_load(&host, plan_world_for_test(), "shop.lua", text, strlen(text),
+                                      &plan, NULL, NULL, &err));
+    EXPECT_TEXT(want);
+}
+
+static void a_step_that_tests_leave_out_has_nothing_else_in_it(void **state)
+{
+    (void)state;
+    refused("return plan \"w\" { stage \"A\" {\n"
+            "  step \"Up\" { failover \"db1\" },\n"
+            "  step \"Mixed\" { commit \"db1\", check { agent = \"db1\" } } } }",
+            "step \"Mixed\": commit is left out of tests, and check would be with it");
+    refused("return plan \"w\" { stage \"A\" {\n"
+            "  step \"Up\" { failover \"db1\" },\n"
+            "  step \"Never\" { commit \"db1\", only = \"test\" } } }",
+            "step \"Never\" would never run: commit is no part of the kinds it is for");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +290,9 @@ int main(void)
         cmocka_unit_test(core_actions_name_their_machine),
         cmocka_unit_test(a_kind_without_machines_has_no_run),
         cmocka_unit_test(the_runbook_for_programs_has_every_task),
+        cmocka_unit_test(what_follows_a_failover_is_about_each_machine),
+        cmocka_unit_test(a_test_commits_nothing_and_neither_does_a_change_of_the_point),
+        cmocka_unit_test(a_step_that_tests_leave_out_has_nothing_else_in_it),
     };
     return cmocka_run_group_tests_name("core", tests, NULL, NULL);
 }
