@@ -2,7 +2,11 @@
 std = "lua54"
 max_line_length = 100
 exclude_files = { "build" }
-local words = { "plan", "stage", "step", "parallel", "failover", "wait_until", "check" }
+local words = {
+  "plan", "stage", "step", "parallel", "result",
+  "failover", "failback", "commit", "rollback", "change_point", "reprotect",
+  "wait_until", "check", "run_command", "approve", "assign_ip", "notify",
+}
 files["plans"] = { read_globals = words }
 -- Plans that are wrong on purpose.
 files["tests/lua/cases"] = {

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Recovery plan for a machine (app1) that has another address at each site, and whose move people
--- watch over: a drill tells nobody and changes no address outside; a real move ends with a question.
+-- watch over: a drill tells nobody and turns no name; a real move ends with a question.
 --
--- When to use it: as shop.lua says, and to bring the machine back: muster run guided --kind failback
+-- When to use it: as shop.lua says; and to bring it back: muster run guided --kind failback
 --
 -- Before it can run, at both sites:
 --   config.lua            commands = { "/usr/local/sbin/point-dns" }
@@ -54,8 +54,8 @@ return plan "guided" {
     },
   },
 
-  -- Yes makes the move final, and the site it left becomes the replica. No, or silence, leaves it as
-  -- it is: then `muster commit guided` or `muster rollback guided` ends it.
+  -- Yes makes the move final, and the site it left becomes the replica. No, or silence, leaves it
+  -- as it is: then `muster commit guided` or `muster rollback guided` ends it.
   stage "Make it final" {
     only = moves,
     step "Ask whether it is to stay here" {

@@ -195,6 +195,28 @@ static int ask_peer(const struct runner_preview *preview, const char *name, cons
     return 0;
 }
 
+/* On its own disks again: they hold what it wrote since, and no other point. */
+static int check_not_own(const struct runner_preview *preview, const char *name,
+                         const json_t *known, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *seen = NULL;
+
+    if (site_ask(preview->here, "instance.observe",
+                 json_pack("{s:s, s:s, s:s, s:b}", "machine", name, "group",
+                           json_get_str(known, "group", name), "run",
+                           json_get_str(known, "run", ""), "test", 0),
+                 &seen, cancel, err)
+        < 0)
+        return -1;
+    if (!json_get_bool(seen, "own", false))
+        return 0;
+    return err_set(
+        err, ERR_UNSUPPORTED, 0,
+        "%s runs on its own disks here again, which hold what it wrote since: there is no "
+        "%s of that; hint: `muster commit %s`, then fail it over again",
+        name, preview->kind == RUN_ROLLBACK ? "rollback" : "change of the point", preview->plan);
+}
+
 /* A rollback that begins without the other side leaves its failover rolling back until that answers:
  * it is not begun. No more than what is needed is asked: the recovered machine is at work. */
 static int ask_after(const struct runner_preview *preview, const char *name, const json_t *known,
@@ -204,6 +226,8 @@ static int ask_after(const struct runner_preview *preview, const char *name, con
     CLEANUP(json_freep) json_t *warnings = json_array();
     struct err why = ERR_EMPTY;
 
+    if (preview->kind != RUN_COMMIT && check_not_own(preview, name, known, cancel, err) < 0)
+        return -1;
     if (preview->kind == RUN_CHANGE_POINT) {
         CLEANUP(json_freep)
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);

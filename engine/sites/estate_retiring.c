@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "sites/estate_base.h"
 #include "sites/estate_internal.h"
 #include "sites/site.h"
 
@@ -146,12 +147,16 @@ struct estate_retiring *estate_retiring_list(struct estate *estate, size_t *ret_
     return list;
 }
 
-static int store_generation(struct estate *estate, const char *group, uint64_t *ret_generation,
-                            struct err *err)
+/* Of the replica; or, when its machine runs on those disks again, the one it came back under. */
+static int generation_here(struct estate *estate, const char *group, uint64_t *ret_generation,
+                           struct err *err)
 {
     struct store_info info;
     struct store *store;
+    int own = estate_base_look(estate, group, ret_generation, err);
 
+    if (own != 0)
+        return own < 0 ? -1 : 0;
     if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
     int rc = store->ops->info(store, &info, err);
@@ -169,7 +174,7 @@ int estate_retiring_ask(struct estate *estate, const struct estate_retiring *ret
     uint64_t generation = 0;
 
     *ret_asked = false;
-    if (store_generation(estate, retiring->group, &generation, &missing) < 0) {
+    if (generation_here(estate, retiring->group, &generation, &missing) < 0) {
         if (missing.code == ERR_NOT_FOUND) {
             estate_retiring_over(estate, retiring->group); /* the replica was given up */
             return 0;

@@ -227,6 +227,35 @@ static void an_old_site_that_was_away_is_retired_when_it_is_back(void **state)
     assert_int_equal(to_retire(e, &retiring), 0);
 }
 
+/* Its replica is gone then: the machine runs on those disks. */
+static void an_old_site_is_retired_by_one_whose_machine_came_back_to_its_own_disks(void **state)
+{
+    static const char base[] =
+        "{\"point\":4,\"hash\":\"0000000000000000000000000000000000000000000000000000000000000000\","
+        "\"generation\":2,\"cut_ms\":0,\"armed\":1,\"disks\":[],\"tip\":\"\",\"first\":\"\"}";
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/lyon/sessions/db1.base", e->root);
+    CLEANUP(mem_freep) char *file = path_join(dir, "base.json");
+    struct estate_retiring retiring;
+    struct store *store;
+    bool asked;
+
+    start_db1(e);
+    e->unreachable = true;
+    estates_tell(e->at_lyon, "group.promote", promote_args("lyon-4"));
+    EXPECT_OK(estate_store_get(e->lyon, "db1", &store, &err));
+    estate_store_put(e->lyon, "db1", store, true); /* closed, as when its disks are given back */
+    EXPECT_OK(fs_make_dirs(fs_real(), dir, 0700, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), file, base, strlen(base), 0600, &err));
+    e->unreachable = false;
+    assert_int_equal(to_retire(e, &retiring), 1);
+    EXPECT_OK(estate_retiring_ask(e->lyon, &retiring, &asked, NULL, &err));
+    assert_true(asked);
+    assert_int_equal(to_retire(e, &retiring), 0);
+    assert_int_equal(mark_of_db1(e).retired, 2);
+    assert_int_equal(old_machine(e), INSTANCE_OFF);
+}
+
 /* The daemon was killed between the note and the promotion. */
 static void a_promotion_that_did_not_come_about_retires_nobody(void **state)
 {
@@ -258,6 +287,7 @@ static void a_promotion_that_was_refused_retires_nobody(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        ESTATES_TEST(an_old_site_is_retired_by_one_whose_machine_came_back_to_its_own_disks),
         ESTATES_TEST(a_retired_group_tells_who_has_it_and_since_when),
         ESTATES_TEST(a_generation_that_is_not_higher_retires_nobody),
         ESTATES_TEST(the_generation_decides_over_another_runs_hold),
