@@ -81,7 +81,7 @@ part_sanitize() {
         -DSANITIZE=address,undefined
     ninja -C build/asan -j "$jobs" --quiet
     TMPDIR=$memory run_ctest build/asan "ASan+UBSan, all but e2e" -j "$jobs" -LE 'e2e'
-    run_ctest build/asan "ASan+UBSan, e2e" -j "$jobs" -L 'e2e'
+    run_ctest build/asan "ASan+UBSan, e2e but the longest" -j "$jobs" -L 'e2e' -LE 'long'
 }
 
 part_threads() {
