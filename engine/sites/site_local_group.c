@@ -131,7 +131,9 @@ int ask_group_observe(struct estate *estate, const json_t *args, json_t **ret_re
         return own < 0 ? -1 : estate_base_observe(estate, group, ret_result, err);
     if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
-    int rc = replica_json(estate, store, args, ret_result, err);
+    int rc = store_dir_check_own(store, err);
+    if (rc == 0)
+        rc = replica_json(estate, store, args, ret_result, err);
     estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
     return rc;
 }

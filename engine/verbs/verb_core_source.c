@@ -82,12 +82,24 @@ static const char *was_of(const struct verb_call *call, const char *machine)
     return json_get_str(verb_machine(call, machine), "was", NULL);
 }
 
+static int check_here(const struct verb_call *call, const char *machine, struct cancel *cancel,
+                      struct err *err)
+{
+    json_t *args = json_pack("{s:s, s:s}", "group", verb_group_of(call, machine), "run",
+                             verb_run_of(call, machine));
+
+    return site_ask(call->here, "group.observe", args, NULL, cancel, err);
+}
+
 static int shutdown_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                         struct err *err)
 {
     const char *machine = verb_text(call, "machine");
     CLEANUP(json_freep) json_t *seen = NULL;
 
+    /* What it is to start on here is looked at while it still runs there. */
+    if (call->kind == RUN_FAILBACK && check_here(call, machine, cancel, err) < 0)
+        return -1;
     if (observe_machine(call, machine, &seen, cancel, err) < 0)
         return err_wrap(err, "shut down %s", machine);
     const char *state = json_get_str(seen, "state", "running");

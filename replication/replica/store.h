@@ -213,6 +213,9 @@ int store_dir_adopt(struct store *store, const struct store_adopt *adopt, struct
                     struct err *err) MUST_CHECK;
 /* Its heads are the disks of a machine. Only for stores of store_dir_open. */
 bool store_dir_has_own_disks(struct store *store);
+/* ERR_CORRUPT: one of them is gone, or somebody wrote to it since the last apply. 0 for heads of the
+ * replica's own, and once they are given back. Only for stores of store_dir_open. */
+int store_dir_check_own(struct store *store, struct err *err) MUST_CHECK;
 /* Before anybody starts a machine on own disks: rolls an apply that was cut forward, to where
  * info's applied point says. 0: nothing is under way on the disks. Only for stores of store_dir_open,
  * which has done that already unless there was no room. */

@@ -43,6 +43,21 @@ int dir_own_check(const struct store_dir *d, struct err *err)
     return 0;
 }
 
+int store_dir_check_own(struct store *store, struct err *err)
+{
+    const struct store_dir *d = store_dir_of(store);
+
+    if (d->released || dir_head_touched(d))
+        return 0; /* the machine's again; or rolled forward first */
+    VEC_FOREACH(disk, &d->disks)
+        if (disk->elsewhere && !fs_exists(disk->elsewhere))
+            return err_set(err, ERR_CORRUPT, 0,
+                           "%s: disk %s of %s is gone; hint: bring this file back as"
+                           " it was",
+                           disk->elsewhere, disk->name, d->group);
+    return dir_own_check(d, err);
+}
+
 int dir_own_held(const struct store_dir *d, struct err *err)
 {
     if (!d->released)
