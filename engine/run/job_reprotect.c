@@ -88,7 +88,7 @@ static int judge(struct job *job, const json_t *seen, struct err *err)
                        ": it was promoted there since; hint: do not run the machine here",
                        peer, theirs, job->object, ours);
     if (!str_eq(json_get_str(seen, "role", ""), "source")
-        || json_get_u64(seen, "final_point", 0) != 0
+        || json_get_u64(seen, "final_point", 0) != 0 || json_get_u64(seen, "clean", 0) != 0
         || json_get_bool(job->args, "accept_branch", false))
         return 0;
     return err_set(err, ERR_STATE, 0,

@@ -163,7 +163,7 @@ static json_t *leftovers(const struct run *run)
 static bool brings_up(const struct plan_task *task)
 {
     for (size_t i = 0; i < task->actions.len; i++)
-        if (str_eq(task->actions.at[i].verb->name, "failover"))
+        if (task->actions.at[i].verb->brings_up)
             return true;
     return false;
 }

@@ -100,13 +100,13 @@ static int observe_session(struct estate *estate, const char *group, struct sess
     uint64_t tip = sender ? sender->tip_point : 0;
     estate_unlock(estate);
     *ret_result = json_pack(
-        "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}", "role", "source", "state",
-        session_state_name(status->state), "generation", (json_int_t)status->generation, "held",
-        mark.held, "final_point", (json_int_t)mark.final_point, "retired", (json_int_t)mark.retired,
-        "durable_point", (json_int_t)status->durable_point, "durable_cut_ms",
-        (json_int_t)status->durable_cut_ms, "applied_point", (json_int_t)status->applied_point,
-        "applied_cut_ms", (json_int_t)status->applied_cut_ms, "error", status->error.text,
-        "tip_point", (json_int_t)tip);
+        "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I}", "role", "source",
+        "state", session_state_name(status->state), "generation", (json_int_t)status->generation,
+        "held", mark.held, "final_point", (json_int_t)mark.final_point, "retired",
+        (json_int_t)mark.retired, "durable_point", (json_int_t)status->durable_point,
+        "durable_cut_ms", (json_int_t)status->durable_cut_ms, "applied_point",
+        (json_int_t)status->applied_point, "applied_cut_ms", (json_int_t)status->applied_cut_ms,
+        "error", status->error.text, "tip_point", (json_int_t)tip, "clean", (json_int_t)mark.clean);
     return 0;
 }
 
