@@ -271,7 +271,8 @@ static int add_replica(struct estate *estate, const struct estate_follow *what, 
     return estate_replica_add(estate, &replica, err);
 }
 
-/* 1: it follows; 0: there is no replica with points of ours. */
+/* 1: it follows; 0: there is no replica with points of ours, or one that was cut while it was made of
+ * our disks. */
 static int follow_store(struct estate *estate, const struct estate_follow *what,
                         const char *session_dir, struct err *err)
 {
@@ -290,7 +291,7 @@ static int follow_store(struct estate *estate, const struct estate_follow *what,
     if (estate_store_get(estate, what->group, &store, err) < 0)
         return -1;
     int rc = store->ops->info(store, &info, err);
-    bool has = rc == 0 && info.durable_point > 0;
+    bool has = rc == 0 && info.state != STORE_COPYING && info.durable_point > 0;
     if (has)
         rc = store->ops->follow(store, what->tip, strlen(what->tip), &proof, err);
     estate_store_put(estate, what->group, store, rc < 0);
