@@ -184,7 +184,7 @@ refused 3 "no run 7" lyon run cancel 7
 refused 3 "no test of m1 is to be cleaned" lyon cleanup m1
 refused 3 "no run 7" lyon cleanup 7
 refused 3 'no plan "nope"' lyon run nope --kind test
-refused 2 "test, planned, unplanned or cleanup" lyon run nope --kind rehearsal
+refused 2 "test, planned, unplanned, failback or cleanup" lyon run nope --kind rehearsal
 refused 2 "--kind is missing" lyon run nope
 
 # --- Plans -------------------------------------------------------------------------------------
