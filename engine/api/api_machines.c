@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "providers/machine.h"
 #include "providers/provider.h"
+#include "run/job.h"
 #include "sites/estate.h"
 #include "state/state.h"
 
@@ -440,6 +441,21 @@ static int stop_machine(struct api_request *req, json_t **ret_reply, struct err 
     return api_defer(req, in, (int64_t)within_ms + STOP_MS, stop_work, stop_finish);
 }
 
+static int stream_machine(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    int64_t job;
+
+    if (jobs_stream(api_world_of(req)->jobs, name, api_who(req), &job, err) < 0)
+        return -1;
+    if (job == 0)
+        return err_set(err, ERR_STATE, 0, "%s was not recovered here: its disks are its own", name);
+    if (api_audit(req, "machine.stream", name, NULL, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
+    return 0;
+}
+
 const struct api_route *api_routes_machines(void)
 {
     static const struct api_field add_fields[] = {
@@ -485,6 +501,8 @@ const struct api_route *api_routes_machines(void)
          "Shuts the guest down, then ends the machine; one that was failed over to here keeps its "
          "disks.",
          "`{}`", stop_fields},
+        {"POST", "/v1/machines/{name}/stream", stream_machine,
+         "Gives a recovered machine disks of its own, while it works.", "`{job}`", NULL},
         {0},
     };
 

@@ -88,6 +88,22 @@ static int run_unprotect(struct cli *cli, struct err *err)
     return 0;
 }
 
+static int run_stream(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *name;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/machines/%s/stream", name);
+    if (client_call(cli, "POST", path, NULL, &reply, err) < 0 || follow(cli, reply, err) < 0)
+        return -1;
+    if (!cli->json && !cli_flag(cli, "no-wait"))
+        (void)fprintf(cli->out, "%s has disks of its own\n", name);
+    return 0;
+}
+
 static int run_reprotect(struct cli *cli, struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
@@ -201,6 +217,16 @@ const struct cmd *cmds_protect(void)
                         {"no-wait", NULL, "start it and return"}},
             .examples = {"reprotect db1", "reprotect db1 --accept-branch"},
             .run = run_reprotect,
+        },
+        {
+            .words = "stream",
+            .help = "Gives a recovered machine disks of its own, while it works.",
+            .about = "After a commit its disks are still overlays above a point of the replica; "
+                     "afterwards it needs neither. It takes room for all of its disks.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"no-wait", NULL, "start it and return"}},
+            .examples = {"stream db1"},
+            .run = run_stream,
         },
         {
             .words = "unprotect",

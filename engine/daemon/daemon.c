@@ -132,13 +132,8 @@ static void on_committed(void *ctx, const char *machine, const char *who)
 {
     struct err err = ERR_EMPTY;
 
-    struct daemon *daemon = ctx;
-    int64_t job;
-
-    if (reprotect(daemon, machine, false, who, &err) < 0)
+    if (reprotect(ctx, machine, false, who, &err) < 0)
         log_error("daemon", "not protected again machine=%s error=\"%s\"", machine, err.text);
-    if (jobs_stream(daemon->jobs, machine, who, &job, &err) < 0)
-        log_error("daemon", "not streamed machine=%s error=\"%s\"", machine, err.text);
 }
 
 static void on_mark(void *ctx)

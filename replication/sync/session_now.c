@@ -9,6 +9,9 @@
 #include <inttypes.h>
 #include <poll.h>
 
+#define LINK_TRIES    3
+#define LINK_AGAIN_MS 500
+
 void session_retry(struct session *session)
 {
     (void)pthread_mutex_lock(&session->lock);
@@ -113,9 +116,18 @@ static int sync_now(struct session *s, bool quiet, uint64_t *ret_point, struct c
     if (refuse_state(s, err) < 0 || (quiet && check_quiet(s, false, cancel, err) < 0))
         return -1;
     /* Slices of a rescan first, if one is under way or turns out to be needed. */
-    while (!point)
-        if (cancel_check(cancel, err) < 0 || session_run(s, &again, &point, cancel, err) < 0)
+    for (unsigned broken = 0; !point;) {
+        if (cancel_check(cancel, err) < 0)
             return -1;
+        if (session_run(s, &again, &point, cancel, err) == 0)
+            continue;
+        /* The link at hand may be to a peer's daemon that was restarted since. */
+        if (err->code != ERR_NET || ++broken > LINK_TRIES)
+            return -1;
+        err_clear(err);
+        if (cancel_sleep(cancel, LINK_AGAIN_MS, err) < 0)
+            return -1;
+    }
     if (quiet) {
         if (check_quiet(s, true, cancel, err) < 0)
             return -1;
