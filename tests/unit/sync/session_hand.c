@@ -159,6 +159,20 @@ static void sync_now_makes_a_point_of_all_that_was_written(void **state)
     assert_memory_equal(f.machine->disks[0].bytes, f.machine->disks[0].cut, two_disks[0]);
 }
 
+/* The peer's daemon was restarted since the last cycle: nobody has noticed yet. */
+static void sync_now_takes_a_new_link_where_the_old_one_is_broken(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint64_t point = 0;
+
+    start_protected(&f, *state);
+    fake_write_random(f.machine, &f.seed, 20);
+    f.bed.break_link = true;
+    EXPECT_OK(session_sync_now(f.bed.session, false, &point, NULL, &err));
+    assert_int_equal(point, 2);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
 static void a_final_sync_wants_the_machine_shut_down_and_pauses(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -258,6 +272,7 @@ int main(void)
         TMPDIR_TEST(a_pause_stops_the_points_and_survives_a_restart),
         TMPDIR_TEST(a_pause_is_not_shown_while_a_point_is_still_on_its_way),
         TMPDIR_TEST(sync_now_makes_a_point_of_all_that_was_written),
+        TMPDIR_TEST(sync_now_takes_a_new_link_where_the_old_one_is_broken),
         TMPDIR_TEST(a_final_sync_wants_the_machine_shut_down_and_pauses),
         TMPDIR_TEST(a_final_sync_of_a_machine_that_is_off_compares_first),
         TMPDIR_TEST(there_is_no_sync_before_the_initial_copy),
