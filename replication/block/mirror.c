@@ -351,20 +351,11 @@ static int let_it_end(struct mirror *mirror, struct cancel *cancel, struct err *
                        NULL, cancel, err);
 }
 
-/* Clears `running` when QEMU said that the job has ended. */
-static int look_for_end(struct mirror *mirror, struct err *err)
+static int job_ended(struct mirror *mirror, const json_t *event, struct err *err)
 {
-    static const char *const names[] = {"BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", NULL};
-    const struct qmp_want end = {names, "device", mirror->job};
-    CLEANUP(json_freep) json_t *event = NULL;
-    const char *why;
+    const char *why = json_get_str(json_object_get(event, "data"), "error", NULL);
 
-    if (qmp_take_event(mirror->qmp, &end, &event, err) < 0)
-        return -1;
-    if (!event)
-        return 0;
     mirror->running = false;
-    why = json_get_str(json_object_get(event, "data"), "error", NULL);
     if (why)
         return err_set(err, ERR_IO, 0, "disk %s: the mirror failed: %s", mirror->disk, why);
     if (!mirror->ending)
@@ -373,19 +364,30 @@ static int look_for_end(struct mirror *mirror, struct err *err)
     return 0;
 }
 
-/* The end is looked for last: whatever reads from QEMU keeps all events that it meets, and for those
- * the descriptor never becomes readable again. */
+/* One question for all events of the job, until there is none: whatever reads from QEMU keeps the
+ * events that nobody asked for, and for those the descriptor never becomes readable again. */
 static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err *err)
 {
-    static const char *const names[] = {"BLOCK_JOB_READY", NULL};
-    const struct qmp_want ready = {names, "device", mirror->job};
-    CLEANUP(json_freep) json_t *is_ready = NULL;
+    static const char *const names[] = {"BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED",
+                                        "BLOCK_JOB_CANCELLED", NULL};
+    const struct qmp_want want = {names, "device", mirror->job};
+    bool ready = false;
 
-    if (qmp_take_event(mirror->qmp, &ready, &is_ready, err) < 0 || look_for_end(mirror, err) < 0)
-        return -1;
-    if (!mirror->running || !(is_ready || mirror->came_round))
-        return 0;
-    return let_it_end(mirror, cancel, err) < 0 ? -1 : look_for_end(mirror, err);
+    for (;;) {
+        CLEANUP(json_freep) json_t *event = NULL;
+
+        if (qmp_take_event(mirror->qmp, &want, &event, err) < 0)
+            return -1;
+        if (event && !str_eq(json_get_str(event, "event", ""), names[0]))
+            return job_ended(mirror, event, err);
+        ready = ready || event;
+        if (event)
+            continue;
+        if (mirror->ending || !(ready || mirror->came_round))
+            return 0;
+        if (let_it_end(mirror, cancel, err) < 0) /* the end may have come with its answer */
+            return -1;
+    }
 }
 
 /* One step of receiving: 1 when `ret_piece` is set (or all of them were given), 0: nothing is there

@@ -46,10 +46,12 @@ struct qmp_want {
  * caller's. Events that come while commands run are kept. */
 int qmp_wait_event(struct qmp *qmp, const struct qmp_want *want, json_t **ret_event,
                    struct cancel *cancel, struct err *err) MUST_CHECK;
-/* The same without waiting; NULL: none has come. Reads what lies in the socket first. */
+/* The same without waiting; NULL: none has come. Reads what lies in the socket first, and keeps the
+ * other events that it meets: ask for all of interest in one call before waiting for qmp_fd. */
 int qmp_take_event(struct qmp *qmp, const struct qmp_want *want, json_t **ret_event,
                    struct err *err) MUST_CHECK;
 /* Forgets events kept so far, so that what comes after is about what comes after. */
 void qmp_drop_events(struct qmp *qmp);
-/* To wait for events together with something else: readable when there may be one. */
+/* To wait for events together with something else: readable when one may have come that is not kept
+ * yet. */
 int qmp_fd(const struct qmp *qmp);

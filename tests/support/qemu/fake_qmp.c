@@ -21,6 +21,7 @@ struct fake_qmp {
     pthread_t thread;
     pthread_mutex_t lock;
     json_t *counts; /* under lock */
+    int client;     /* the same; -1: none */
 };
 
 char *fake_qmp_ok(void)
@@ -59,6 +60,23 @@ static bool send_answer(int fd, const char *text, const json_t *command)
         text = mark + 3;
     }
     return send_all(fd, text, strlen(text));
+}
+
+static void set_client(struct fake_qmp *fake, int fd)
+{
+    (void)pthread_mutex_lock(&fake->lock);
+    fake->client = fd;
+    (void)pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_qmp_tell(struct fake_qmp *fake, const char *text)
+{
+    (void)pthread_mutex_lock(&fake->lock);
+    assert(fake->client >= 0);
+    bool sent = send_all(fake->client, text, strlen(text));
+    assert(sent);
+    (void)sent;
+    (void)pthread_mutex_unlock(&fake->lock);
 }
 
 static void count(struct fake_qmp *fake, const char *name)
@@ -155,7 +173,9 @@ static void *run(void *arg)
         fd = accept(fake->listener, NULL, NULL);
         if (fd < 0)
             continue;
+        set_client(fake, fd);
         serve(fake, fd);
+        set_client(fake, -1);
         (void)close(fd);
     }
 }
@@ -166,6 +186,7 @@ struct fake_qmp *fake_qmp_new(const struct fake_qmp_config *config)
     struct sockaddr_un at = {.sun_family = AF_UNIX};
 
     fake->config = *config;
+    fake->client = -1;
     fake->path = mem_strdup(config->path);
     assert(strlen(config->path) < sizeof(at.sun_path));
     memcpy(at.sun_path, config->path, strlen(config->path));

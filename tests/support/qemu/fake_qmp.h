@@ -19,6 +19,8 @@ struct fake_qmp_config {
     void (*while_stuck)(void *ctx); /* again and again, meanwhile */
 };
 struct fake_qmp *fake_qmp_new(const struct fake_qmp_config *config);
+/* Says it to the client that is there now, from any thread; it is in its socket afterwards. */
+void fake_qmp_tell(struct fake_qmp *fake, const char *text);
 /* How many commands of that name came. */
 unsigned fake_qmp_count(struct fake_qmp *fake, const char *command);
 void fake_qmp_free(struct fake_qmp *fake);

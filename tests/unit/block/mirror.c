@@ -8,8 +8,10 @@
 #include "support/qemu/fake_monitor.h"
 #include "support/tmpdir.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -64,6 +66,61 @@ static void an_end_that_comes_before_the_answer_to_the_cancel_is_seen(void **dir
     EXPECT_OK(mirror_next(mirror, &piece, monitor.cancel, &err));
     assert_int_equal(piece.len, 0);
     mirror_close(mirror);
+}
+
+/* --- An event at any moment ------------------------------------------------------------------- */
+
+#define MOMENTS 4
+
+static int watched = -1;       /* the monitor's socket */
+static unsigned looks_to_come; /* that find it empty; after the last one the mirror is ready */
+
+/* The program's own, so that the moment is exact: just after the socket was seen empty. */
+ssize_t recv(int fd, void *buf, size_t len, int flags)
+{
+    ssize_t n = recvfrom(fd, buf, len, flags, NULL, NULL);
+
+    if (n < 0 && errno == EAGAIN && fd == watched && looks_to_come) {
+        fake_qmp_tell(monitor.fake, --looks_to_come == 0
+                                        ? "{\"event\": \"BLOCK_JOB_READY\", \"data\": "
+                                          "{\"device\": \"muster-test-mirror\"}}\n"
+                                        : "{\"event\": \"RTC_CHANGE\"}\n");
+        errno = EAGAIN;
+    }
+    return n;
+}
+
+static char *says_when_it_is_ready_later(void *ctx, const json_t *command)
+{
+    return str_eq(json_get_str(command, "execute", ""), "blockdev-mirror")
+               ? fake_qmp_ok()
+               : ends_before_it_answers(ctx, command);
+}
+
+static void a_ready_that_comes_at_any_moment_is_seen(void **dir)
+{
+    const struct mirror_config config = {.disk = "vda",
+                                         .node = "d0",
+                                         .size = 64 * MIB,
+                                         .tag = "muster-test",
+                                         .work_dir = *dir,
+                                         .plugin_path =
+                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so"};
+    struct source_piece piece;
+
+    (void)snprintf(job, sizeof(job), "muster-test-mirror");
+    fake_monitor_open(&monitor, *dir, says_when_it_is_ready_later);
+    watched = qmp_fd(monitor.qmp);
+    for (unsigned moment = 1; moment <= MOMENTS; moment++) {
+        struct mirror *mirror = NULL;
+
+        EXPECT_OK(mirror_open(&config, monitor.qmp, &mirror, monitor.cancel, &err));
+        looks_to_come = moment;
+        EXPECT_OK(mirror_next(mirror, &piece, monitor.cancel, &err));
+        assert_int_equal(piece.len, 0);
+        assert_int_equal(looks_to_come, 0);
+        mirror_close(mirror);
+    }
 }
 
 /* --- With a monitor that is lent ------------------------------------------------------------ */
@@ -136,6 +193,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(an_end_that_comes_before_the_answer_to_the_cancel_is_seen,
                                         tmpdir_setup, disconnect),
+        cmocka_unit_test_setup_teardown(a_ready_that_comes_at_any_moment_is_seen, tmpdir_setup,
+                                        disconnect),
         cmocka_unit_test_setup_teardown(a_job_that_is_ready_is_let_end_and_then_all_has_come,
                                         tmpdir_setup, disconnect),
         cmocka_unit_test_setup_teardown(a_job_that_is_gone_before_it_was_ready_has_failed,
