@@ -236,6 +236,21 @@ static void on_again(void *ctx)
         job->ready = true;
 }
 
+int job_wait(struct job *job, int64_t ms, struct err *err)
+{
+    (void)snprintf(job->progress.note, sizeof(job->progress.note), "waits: %.480s", err->text);
+    err_clear(err);
+    job->again_ms = ms;
+    return JOB_AGAIN;
+}
+
+int job_wait_for_peer(struct job *job, int64_t ms, struct err *err)
+{
+    if (!err_is_retryable(err->code) || cancel_is_fired(job->base.cancel))
+        return -1;
+    return job_wait(job, ms, err);
+}
+
 static void work_run(struct pool_job *base)
 {
     struct job *job = (struct job *)base;

@@ -59,10 +59,7 @@ static int copy_work(struct job *job, struct err *err)
     /* Somebody else at the peer's address is not the peer's answer. */
     if (!err_is_retryable(err->code) && err->code != ERR_AUTH)
         return err_wrap(err, "%s was not told the settings of %s", peer, job->object);
-    (void)snprintf(job->progress.note, sizeof(job->progress.note), "waits for %.60s: %.400s", peer,
-                   err->text);
-    job->again_ms = WAIT_MS;
-    return JOB_AGAIN;
+    return job_wait(job, WAIT_MS, err);
 }
 
 /* Whoever changed them while they travelled saw this job open and started no other. */

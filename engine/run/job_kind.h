@@ -94,6 +94,10 @@ void job_show_progress(struct job *job);
 void job_task_state(struct job *job, const char *state, const char *error);
 
 const struct jobs_world *job_world(const struct job *job);
+/* A work() that failed with `err` waits and tries again: says for what, clears `err`, JOB_AGAIN. */
+int job_wait(struct job *job, int64_t ms, struct err *err) MUST_CHECK;
+/* The same when the peer may only be away, for a while or for days; else, or cancelled, -1. */
+int job_wait_for_peer(struct job *job, int64_t ms, struct err *err) MUST_CHECK;
 /* Makes a job of that kind, durable with the turn; takes `args`. ERR_STATE: another open job works
  * on the same object. */
 int job_start(struct jobs *jobs, const struct job_kind *kind, const char *object, json_t *args,

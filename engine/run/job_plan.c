@@ -4,8 +4,6 @@
 #include "base/mem.h"
 #include "run/job_kind.h"
 
-#include <stdio.h>
-
 #define PEER_MS 15000
 #define WAIT_MS 10000
 
@@ -33,12 +31,7 @@ static int copy_work(struct job *job, struct err *err)
     if (world->open_link(world->ctx, peer, &link, cancel, err) == 0
         && link_call(link, job->data, NULL, 0, NULL, cancel, err) == 0)
         return 0;
-    if (!err_is_retryable(err->code))
-        return -1;
-    (void)snprintf(job->progress.note, sizeof(job->progress.note), "waits for %.60s: %.400s", peer,
-                   err->text);
-    job->again_ms = WAIT_MS;
-    return JOB_AGAIN;
+    return job_wait_for_peer(job, WAIT_MS, err);
 }
 
 static void data_free(void *data)

@@ -204,7 +204,8 @@ static int create_work(struct job *job, struct err *err)
     if (group_key(job_world(job)->estate, job->object, &key, err) < 0
         || create_ask(job, &key, &ask, err) < 0)
         return -1;
-    return call_peer(job, protect->group.peer, ask, err);
+    return call_peer(job, protect->group.peer, ask, err) < 0 ? job_wait_for_peer(job, WAIT_MS, err)
+                                                             : 0;
 }
 
 /* --- Initial copy ------------------------------------------------------------------------ */
@@ -306,13 +307,8 @@ static int tell_peer(struct job *job, struct err *err)
     json_t *ask = json_pack("{s:s, s:s, s:s}", "op", "replica.state", "group", job->object, "state",
                             "protected");
 
-    if (call_peer(job, protect->group.peer, ask, err) == 0)
-        return 0;
-    if (!err_is_retryable(err->code))
-        return -1;
-    (void)snprintf(job->progress.note, sizeof(job->progress.note), "%.500s", err->text);
-    job->again_ms = WAIT_MS;
-    return JOB_AGAIN;
+    return call_peer(job, protect->group.peer, ask, err) < 0 ? job_wait_for_peer(job, WAIT_MS, err)
+                                                             : 0;
 }
 
 static int finalize_work(struct job *job, struct err *err)

@@ -62,17 +62,6 @@ static int call_peer(struct job *job, const json_t *ask, json_t **ret_answer, st
                     world->clock, cancel, err);
 }
 
-/* The peer may be away for a while, or for days: the job waits, and says for what. */
-static int wait_for_peer(struct job *job, struct err *err)
-{
-    if (!err_is_retryable(err->code) || cancel_is_fired(job->base.cancel))
-        return -1;
-    (void)snprintf(job->progress.note, sizeof(job->progress.note), "waits: %.480s", err->text);
-    err_clear(err);
-    job->again_ms = WAIT_MS;
-    return JOB_AGAIN;
-}
-
 /* --- Check ------------------------------------------------------------------------------- */
 
 static int judge(struct job *job, const json_t *seen, struct err *err)
@@ -106,7 +95,7 @@ static int check_work(struct job *job, struct err *err)
                             "args", "group", job->object, "run", "");
 
     if (call_peer(job, ask, &answer, err) < 0)
-        return wait_for_peer(job, err);
+        return job_wait_for_peer(job, WAIT_MS, err);
     return judge(job, answer, err);
 }
 
@@ -159,7 +148,7 @@ static int over_work(struct job *job, struct err *err)
     if (promotion(job, &from, err) < 0)
         return -1;
     if (ask_follow(job, &from, &answer, err) < 0)
-        return wait_for_peer(job, err);
+        return job_wait_for_peer(job, WAIT_MS, err);
     if (json_get_bool(answer, "done", false))
         return 0;
     reprotect->follow_job = (int64_t)json_get_u64(answer, "job", 0);
@@ -250,7 +239,7 @@ static int finalize_work(struct job *job, struct err *err)
                             "protected");
 
     if (call_peer(job, ask, NULL, err) < 0)
-        return wait_for_peer(job, err);
+        return job_wait_for_peer(job, WAIT_MS, err);
     const struct estate_group *group = &((const struct reprotect *)job->data)->group;
     if (!group->run[0])
         return 0;

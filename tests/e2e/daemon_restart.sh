@@ -25,6 +25,8 @@ refused 4 "locked by process" lyon serve
 # Each daemon in turn, at a different moment of the copy.
 (q paris protect db1 --to lyon --interval 1s --keep 3 > "$work/protect.out" 2>&1 || true) &
 watcher=$!
+begun() { q paris jobs list | grep -q 'protect  *db1'; }
+wait_for 20 "the job to begin" begun
 for moment in 0.1 0.3 0.5 0.2; do
     for site in paris lyon; do
         sleep "$moment"

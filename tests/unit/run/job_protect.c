@@ -22,6 +22,7 @@ struct fixture {
     bool peer_away;
     json_t *answer;      /* of the peer, to whatever is asked */
     bool refuses_create; /* its second answer is no */
+    bool leaves;         /* it is away from its second answer on */
     unsigned answers;
 };
 
@@ -48,7 +49,10 @@ static int open_link(void *ctx, const char *peer, struct link **ret_link, struct
     (void)cancel;
     if (f->peer_away)
         return err_set(e, ERR_NET, 0, "%s cannot be reached", peer);
-    bool refuses = f->refuses_create && ++f->answers == 2;
+    f->answers++;
+    if (f->leaves && f->answers > 1)
+        return err_set(e, ERR_NET, 0, "%s cannot be reached", peer);
+    bool refuses = f->refuses_create && f->answers == 2;
     *ret_link = jobs_desk_link(&f->desk, peer, f->answer, refuses ? &refusal : NULL);
     return 0;
 }
@@ -122,6 +126,14 @@ static void expect_job(struct fixture *f, int64_t id, const char *state, const c
     assert_string_equal(json_get_str(json, "state", ""), state);
     if (!strstr(json_get_str(json, "error", ""), error_part))
         fail_msg("\"%s\" lacks \"%s\"", json_get_str(json, "error", ""), error_part);
+}
+
+static void expect_state(struct fixture *f, const char *state)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    EXPECT_OK(state_protection_get(f->desk.state, "db1", &row, &err));
+    assert_string_equal(row.state, state);
 }
 
 static void a_machine_nobody_knows_is_not_protected(void **dir)
@@ -232,6 +244,26 @@ static void the_peer_gets_keys_sizes_and_the_machine(void **dir)
     state_protection_done(&row);
     assert_int_equal(protect(&f, "lyon", &id), -1);
     assert_int_equal(err.code, ERR_EXISTS);
+    tear_down(&f);
+}
+
+static void a_peer_that_leaves_after_the_check_is_waited_for(void **dir)
+{
+    struct fixture f;
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    f.leaves = true;
+    assert_int_equal(protect(&f, "lyon", &id), 0);
+    settle(&f);
+    expect_job(&f, id, "running", "");
+    expect_state(&f, "enabling");
+    f.leaves = false;
+    clock_fake_advance(&f.desk.clock, 3000);
+    settle(&f);
+    expect_job(&f, id, "running", "");
+    expect_state(&f, "initial-copy");
     tear_down(&f);
 }
 
@@ -450,6 +482,7 @@ int main(void)
         TMPDIR_TEST(a_peer_without_room_or_with_another_replica_is_named),
         TMPDIR_TEST(a_clock_that_is_apart_is_a_warning_and_no_obstacle),
         TMPDIR_TEST(the_peer_gets_keys_sizes_and_the_machine),
+        TMPDIR_TEST(a_peer_that_leaves_after_the_check_is_waited_for),
         TMPDIR_TEST(a_key_is_kept_private_and_survives_a_second_try),
         TMPDIR_TEST(settings_changed_during_the_copy_stay),
         TMPDIR_TEST(a_peer_that_refuses_leaves_nothing_here),

@@ -132,11 +132,11 @@ static void a_peer_that_is_away_is_told_the_newest_when_it_is_back(void **dir)
     f.link_fails = ERR_NET;
     int64_t job = change(&f, 60000);
     settle(&f);
-    expect_job(&f, job, "running", "waits for lyon: lyon cannot be reached");
+    expect_job(&f, job, "running", "waits: lyon cannot be reached");
     assert_int_equal(change(&f, 30000), job);
     f.link_fails = ERR_AUTH; /* somebody else is there */
     wait_a_while(&f);
-    expect_job(&f, job, "running", "waits for lyon");
+    expect_job(&f, job, "running", "waits: lyon");
     f.link_fails = ERR_NONE;
     wait_a_while(&f);
     expect_job(&f, job, "succeeded", "");
