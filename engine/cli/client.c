@@ -15,6 +15,7 @@
 
 #define REPLY_MAX  ((size_t)64 * 1024 * 1024)
 #define CONNECT_MS 5000L
+#define ANSWER_MS  120000
 
 void client_host(struct host *ret_host)
 {
@@ -95,6 +96,20 @@ static int no_daemon(const struct cli *cli, const char *why, struct err *err)
                    cli->socket, why, cli->dir ? " --dir " : "", cli->dir ? cli->dir : "");
 }
 
+/* It is there, and took longer than any question takes it. */
+static int silent(const struct cli *cli, CURL *curl, struct err *err)
+{
+    curl_off_t connected_us = 0;
+
+    (void)curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME_T, &connected_us);
+    return err_set(err, ERR_NET, 0,
+                   "the daemon on %s %s; hint: its log says what it is at, and it may be killed "
+                   "and started again at any time",
+                   cli->socket,
+                   connected_us ? "took the question and does not answer"
+                                : "is too busy to accept");
+}
+
 /* The daemon's {error: {code, message, hint}} as an error of ours. */
 static int daemon_error(long status, const json_t *reply, struct err *err)
 {
@@ -118,8 +133,11 @@ static void set_options(const struct cli *cli, CURL *curl, const char *method, c
     (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, reply);
-    if (str_eq(method, "GET"))
+    if (str_eq(method, "GET")) {
+        (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS,
+                               (long)(cli->answer_ms ? cli->answer_ms : ANSWER_MS));
         return;
+    }
     (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
     (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
     (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
@@ -143,7 +161,7 @@ static int perform(struct cli *cli, const char *method, const char *url, const c
     if (rc == CURLE_GOT_NOTHING || rc == CURLE_RECV_ERROR || rc == CURLE_SEND_ERROR)
         return no_daemon(cli, "the connection broke", err);
     if (rc == CURLE_OPERATION_TIMEDOUT)
-        return no_daemon(cli, "it is too busy to accept", err);
+        return silent(cli, curl, err);
     if (rc != CURLE_OK)
         return err_set(err, ERR_PROTOCOL, 0, "ask the daemon: %s", curl_easy_strerror(rc));
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, ret_status);

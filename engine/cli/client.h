@@ -6,7 +6,8 @@
 #include "core/config.h"
 
 /* `body` is stolen and may be NULL. The daemon's errors come back with their code, text and hint.
- * ERR_NET: no daemon answers (says on which socket, and how to start it). */
+ * ERR_NET: no daemon answers (says on which socket, and how to start it); a GET gives up after
+ * cli->answer_ms, a change takes as long as it takes. */
 int client_call(struct cli *cli, const char *method, const char *path, json_t *body,
                 json_t **ret_reply, struct err *err) MUST_CHECK;
 int client_get(struct cli *cli, json_t **ret_reply, struct err *err, const char *fmt, ...)

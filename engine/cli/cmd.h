@@ -76,6 +76,7 @@ struct cli {
     bool usage_error;
     char *socket; /* of the site's daemon, once it was needed */
     void *curl;
+    int64_t answer_ms; /* how long the daemon may think about a question; 0: two minutes */
     FILE *out;
     FILE *in;
     bool tty;  /* out is a terminal */

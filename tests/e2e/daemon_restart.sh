@@ -34,7 +34,8 @@ for moment in 0.1 0.3 0.5 0.2; do
         demo_serve "$site" > /dev/null
     done
 done
-wait "$watcher"
+watched() { ! kill -0 "$watcher" 2> /dev/null; }
+wait_for 120 "the command that watches the job to end" watched
 protected() { q paris jobs list | grep -q 'protect  *db1  *succeeded'; }
 wait_for 60 "the protection that was cut by eight kills" protected
 ok "the job went on over eight kills and succeeded"
