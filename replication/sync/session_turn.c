@@ -459,8 +459,9 @@ int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel 
     if (need_replica(s, cancel, err) < 0 || check_generation(s, err) < 0 || follow_tip(s, err) < 0
         || settle_outbox(s, cancel, err) < 0 || check_chain(s, err) < 0)
         return -1;
+    /* Also when it has: we may have been killed before we heard it. */
     if ((s->ck.phase == PHASE_DELTA || s->ck.phase == PHASE_RESYNC)
-        && s->info.applied_point != s->info.durable_point && send_apply(s, cancel, err) < 0)
+        && send_apply(s, cancel, err) < 0)
         return -1;
     if (turn_look(s, cancel, err) < 0 || turn_reconcile(s, &lost, cancel, err) < 0)
         return -1;

@@ -2,6 +2,7 @@
 #include "support/expect.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
+#include "sync/checkpoint.h"
 
 /* --- The source ------------------------------------------------------------------------------ */
 
@@ -168,6 +169,32 @@ static void a_machine_that_is_off_is_copied_and_then_only_watched(void **state)
     assert_int_equal(f.machine->scanned, scanned);
 }
 
+/* It applied the point, and we were killed before we heard it: no later point says it for us. */
+static void what_a_replica_applied_unheard_is_learned_without_another_point(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(mem_freep) char *dir = path_join(*state, "session");
+    CLEANUP(checkpoint_done) struct checkpoint ck = {0};
+
+    prepare(&f, *state);
+    f.machine->running = false;
+    bed_open_session(&f.bed);
+    bed_turns_until(&f.bed, 1, 20);
+    bed_drop_session(&f.bed);
+    EXPECT_OK(checkpoint_load(dir, &ck, &err));
+    ck.applied_point = 0;
+    ck.applied_cut_ms = 0;
+    EXPECT_OK(checkpoint_save(dir, &ck, &err));
+    bed_open_session(&f.bed);
+    for (int i = 0; i < 10; i++)
+        bed_turn(&f.bed);
+    struct session_status s = bed_status(&f.bed);
+    assert_int_equal(s.state, SESSION_PROTECTED);
+    assert_int_equal(s.durable_point, 1);
+    assert_int_equal(s.applied_point, 1);
+    assert_int_equal(s.applied_cut_ms, s.durable_cut_ms);
+}
+
 static void disks_touched_while_off_are_compared_and_sent(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -241,6 +268,7 @@ int main(void)
         TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
         TMPDIR_TEST(a_disk_that_changed_its_size_is_refused_with_both_sizes),
         TMPDIR_TEST(a_machine_that_is_off_is_copied_and_then_only_watched),
+        TMPDIR_TEST(what_a_replica_applied_unheard_is_learned_without_another_point),
         TMPDIR_TEST(disks_touched_while_off_are_compared_and_sent),
         TMPDIR_TEST(a_machine_that_was_off_is_compared_when_it_runs_again),
         TMPDIR_TEST(a_machine_started_and_stopped_between_two_looks_is_compared),
