@@ -42,6 +42,7 @@ struct provider_instance {
 struct provider_stream {
     bool own;       /* it is: QEMU uses the point no longer */
     bool there;     /* the job is, at work or waiting */
+    bool copied;    /* all is: stream_settle makes it one of its own */
     bool failed;    /* it waits because of an error */
     bool no_space;  /* ... and the file system is full */
     uint64_t done;  /* bytes looked at */
@@ -134,8 +135,8 @@ struct provider {
     /* Ends all streams of the machine where they are; none and off are fine. */
     int (*stream_stop)(struct provider *provider, const struct provider_instance *instance,
                        struct cancel *cancel, struct err *err);
-    /* Of a disk that is its own: all of it is durable in the overlay, and was seen there.
-     * ERR_CORRUPT: it is not all there; ERR_STATE: QEMU still uses the point. */
+    /* Of a disk that is copied, or its own already: QEMU lets go of the point, all of it is durable in
+     * the overlay, and was seen there. ERR_CORRUPT: it is not all there; ERR_STATE: not copied yet. */
     int (*stream_settle)(struct provider *provider, const struct provider_instance *instance,
                          size_t disk, struct cancel *cancel, struct err *err);
     /* What was written to the overlay so far, durable when this returns. */

@@ -9,6 +9,7 @@
 #include "block/overlay.h"
 #include "providers/provider_qemu.h"
 #include "qemu/blocks.h"
+#include "qemu/graph.h"
 #include "qemu/stream.h"
 
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 
 #define CANCEL_MS 60000
+#define FINISH_MS 300000 /* a cut that copies much aside may go first */
 
 static void names_of(size_t disk, char job[QEMU_NODE_BYTES], char overlay[QEMU_NODE_BYTES],
                      char point[QEMU_NODE_BYTES])
@@ -57,6 +59,7 @@ static int look(struct qmp *qmp, size_t disk, struct provider_stream *ret_stream
     *ret_stream = (struct provider_stream){
         .own = !blocks_find(&nodes, point),
         .there = state.there,
+        .copied = state.copied,
         .failed = state.failed,
         .no_space = state.no_space,
         .done = state.done,
@@ -77,6 +80,15 @@ int qemu_stream_look(struct provider *provider, const struct provider_instance *
         || look(qmp, disk, ret_stream, cancel, err) < 0)
         return err_wrap(err, "machine %s", instance->machine->name);
     return 0;
+}
+
+/* The lock of whoever begins or ends a job in this machine's QEMU. */
+static int hold(const struct provider_instance *instance, int *ret_fd, struct cancel *cancel,
+                struct err *err)
+{
+    CLEANUP(mem_freep) char *monitor = path_join(instance->run_dir, "qmp");
+
+    return graph_lock(monitor, ret_fd, cancel, err);
 }
 
 static int set_going(struct qmp *qmp, size_t disk, uint64_t rate_per_s, struct cancel *cancel,
@@ -102,8 +114,10 @@ int qemu_stream_begin(struct provider *provider, const struct provider_instance 
                       size_t disk, uint64_t rate_per_s, struct cancel *cancel, struct err *err)
 {
     CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    CLEANUP(fd_close) int held = -1;
 
-    if (open_living(provider, instance, &qmp, cancel, err) < 0
+    if (hold(instance, &held, cancel, err) < 0
+        || open_living(provider, instance, &qmp, cancel, err) < 0
         || set_going(qmp, disk, rate_per_s, cancel, err) < 0)
         return err_wrap(err, "machine %s: stream disk %s", instance->machine->name,
                         instance->machine->disks.at[disk].name);
@@ -115,9 +129,11 @@ int qemu_stream_stop(struct provider *provider, const struct provider_instance *
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, CANCEL_MS);
     CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    CLEANUP(fd_close) int held = -1;
     enum instance_state state;
 
-    if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
+    if (hold(instance, &held, limit, err) < 0
+        || qemu_look(provider, instance, &state, &qmp, limit, err) < 0)
         return -1;
     for (size_t i = 0; state != INSTANCE_OFF && i < instance->machine->disks.len; i++) {
         char job[QEMU_NODE_BYTES], overlay[QEMU_NODE_BYTES], point[QEMU_NODE_BYTES];
@@ -128,6 +144,22 @@ int qemu_stream_stop(struct provider *provider, const struct provider_instance *
                             instance->machine->disks.at[i].name);
     }
     return 0;
+}
+
+/* All is copied: QEMU lets go of the point. */
+static int let_go(struct provider *provider, const struct provider_instance *instance, size_t disk,
+                  struct cancel *cancel, struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, FINISH_MS);
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    CLEANUP(fd_close) int held = -1;
+    char job[QEMU_NODE_BYTES], overlay[QEMU_NODE_BYTES], point[QEMU_NODE_BYTES];
+
+    names_of(disk, job, overlay, point);
+    if (hold(instance, &held, limit, err) < 0
+        || open_living(provider, instance, &qmp, limit, err) < 0)
+        return -1;
+    return stream_finish(qmp, job, limit, err);
 }
 
 /* --- Believing it ---------------------------------------------------------------------------- */
@@ -174,6 +206,11 @@ int qemu_stream_settle(struct provider *provider, const struct provider_instance
 
     if (qemu_stream_look(provider, instance, disk, &now, cancel, err) < 0)
         return -1;
+    if (now.copied
+        && (let_go(provider, instance, disk, cancel, err) < 0
+            || qemu_stream_look(provider, instance, disk, &now, cancel, err) < 0))
+        return err_wrap(err, "machine %s: end the stream of disk %s", instance->machine->name,
+                        instance->machine->disks.at[disk].name);
     if (!now.own)
         return err_set(err, ERR_STATE, 0, "machine %s: disk %s still needs its point",
                        instance->machine->name, instance->machine->disks.at[disk].name);

@@ -2,7 +2,7 @@
 /* A recovered machine's disks become its own: disk by disk, while it works,
  *
  *   overlay flushed ─ DISK.changes: what lies in it ─ room reserved ─ stream.json: begun ─ the job in QEMU
- *     ─ QEMU uses the point no longer ─ all of it durable and seen in the overlay ─ stream.json: own
+ *     ─ all is copied ─ QEMU lets go of the point ─ all of it durable and seen in the overlay ─ stream.json: own
  *     ─ the server of the point ends
  *
  * Each step finds what the one before left, so killed anywhere it goes on: the job lives in QEMU; when that was
@@ -280,7 +280,7 @@ static int step(struct estate *estate, struct site_instance *instance, struct pr
         }
         if (provider->stream_look(provider, &view, progress->disk, &now, cancel, err) < 0)
             return -1;
-        if (now.own) {
+        if (now.own || now.copied) {
             if (finish(estate, instance, progress->disk, cancel, err) < 0)
                 return -1;
             continue;

@@ -9,6 +9,7 @@
  * ERR_EXISTS for EEXIST. Any thread. */
 #pragma once
 
+#include "base/cancel.h"
 #include "base/err.h"
 #include "base/str.h"
 
@@ -75,6 +76,8 @@ int fs_remove_tree(struct fs *fs, const char *path, struct err *err) MUST_CHECK;
 /* Exclusive lock on PATH (made when missing); ERR_BUSY names the holder's pid when another
  * process has it. Closing the descriptor releases it. */
 int fs_lock(const char *path, int *ret_fd, struct err *err) MUST_CHECK;
+/* The same among threads too, waiting for whoever has it: for what is held for moments. */
+int fs_lock_wait(const char *path, int *ret_fd, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Bytes free for us on the file system of `path`. */
 int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *err) MUST_CHECK;
 

@@ -15,6 +15,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#define LOCK_LOOK_MS 5
+
 static int failed(const char *what, const char *path, int sys, struct err *err)
 {
     enum err_code code = sys == ENOENT ? ERR_NOT_FOUND : ERR_IO;
@@ -276,6 +278,22 @@ int fs_lock(const char *path, int *ret_fd, struct err *err)
         return failed("write", path, errno, err);
     *ret_fd = fd;
     fd = -1;
+    return 0;
+}
+
+int fs_lock_wait(const char *path, int *ret_fd, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return failed("open", path, errno, err);
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return failed("lock", path, errno, err);
+        if (cancel_sleep(cancel, LOCK_LOOK_MS, err) < 0)
+            return err_wrap(err, "%s", path);
+    }
+    *ret_fd = fd_take(&fd);
     return 0;
 }
 

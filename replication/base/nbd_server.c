@@ -56,15 +56,7 @@ static struct places places_of(const struct nbd_server *server)
 /* Waits for whoever else starts or ends this server: that is a matter of moments. */
 static int lock(const char *path, int *ret_fd, struct err *err)
 {
-    CLEANUP(fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-    if (fd < 0)
-        return err_set(err, ERR_IO, errno, "%s: open", path);
-    while (flock(fd, LOCK_EX) < 0)
-        if (errno != EINTR)
-            return err_set(err, ERR_IO, errno, "%s: lock", path);
-    *ret_fd = fd_take(&fd);
-    return 0;
+    return fs_lock_wait(path, ret_fd, NULL, err);
 }
 
 /* Is that process our server? */

@@ -15,6 +15,7 @@
 #include "base/sink.h"
 #include "block/scan.h"
 #include "qemu/blocks.h"
+#include "qemu/graph.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -33,6 +34,7 @@
  * of four with 1 MiB, one of seven with 2 MiB. */
 #define BUFFER_BYTES (16 << 20)
 #define START_MS     30000
+#define LOCK_LOOK_MS 20
 
 struct mirror {
     char *disk;
@@ -58,7 +60,9 @@ struct mirror {
     size_t data_cap, data_len;
     uint64_t given; /* bytes of the record that were handed out */
     uint8_t *seen;  /* bit per CHUNK: data came for it */
-    bool came_round;
+    bool through;   /* all that was there at the start has been sent */
+    char *qmp_path; /* NULL: no lock */
+    int graph;      /* the lock of QEMU's jobs, while this one ends; else -1 */
 };
 
 /* --- Start and stop ------------------------------------------------------------------------ */
@@ -147,6 +151,12 @@ static int start_job(struct mirror *mirror, struct cancel *cancel, struct err *e
                                mirror->target, "server", "type", "unix", "path", mirror->nbd_path,
                                "export", "", "reconnect-delay", 0);
 
+    CLEANUP(fd_close) int held = -1;
+
+    if (mirror->qmp_path && graph_lock(mirror->qmp_path, &held, cancel, err) < 0) {
+        json_decref(target);
+        return err_wrap(err, "disk %s", mirror->disk);
+    }
     if (blocks_add(mirror->qmp, target, cancel, err) < 0)
         return err_wrap(err, "disk %s", mirror->disk);
     mirror->has_target = true;
@@ -190,7 +200,9 @@ int mirror_open(const struct mirror_config *config, struct qmp *qmp, struct mirr
     mirror->size = config->size;
     mirror->qmp = qmp;
     mirror->lent = config->lent;
-    mirror->listener = mirror->conn = mirror->epoll = -1;
+    mirror->listener = mirror->conn = mirror->epoll = mirror->graph = -1;
+    if (!config->lent && config->qmp_path)
+        mirror->qmp_path = mem_strdup(config->qmp_path);
     (void)snprintf(mirror->job, sizeof(mirror->job), "%s-mirror", config->tag);
     (void)snprintf(mirror->target, sizeof(mirror->target), "%s-m", config->tag);
     mirror->sink_path = mem_printf("%s/mirror.sink", config->work_dir);
@@ -218,12 +230,19 @@ void mirror_close(struct mirror *mirror)
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, START_MS);
     if (!mirror->qmp)
         mirror->running = mirror->has_target = false; /* whoever opens the source next finds them */
+    if (mirror->running && mirror->qmp_path && mirror->graph < 0
+        && graph_lock(mirror->qmp_path, &mirror->graph, limit, &ignored) < 0) {
+        mirror->running = mirror->has_target = false;
+        err_clear(&ignored);
+    }
     if (mirror->running && blocks_cancel_job(mirror->qmp, mirror->job, limit, &ignored) < 0)
         err_clear(&ignored); /* whoever opens the source next finds it */
     if (mirror->has_target && blocks_remove(mirror->qmp, mirror->target, limit, &ignored) < 0)
         err_clear(&ignored);
+    fd_close(&mirror->graph);
     (void)unlink(mirror->sink_path);
     (void)unlink(mirror->nbd_path);
+    free(mirror->qmp_path);
     free(mirror->sink_path);
     free(mirror->nbd_path);
     free(mirror->disk);
@@ -313,7 +332,7 @@ static void note_seen(struct mirror *mirror)
 
     for (uint64_t i = first; i < end; i++) {
         uint8_t bit = (uint8_t)(1U << (i % 8));
-        mirror->came_round |= (mirror->seen[i / 8] & bit) != 0;
+        mirror->through |= (mirror->seen[i / 8] & bit) != 0;
         mirror->seen[i / 8] |= bit;
     }
 }
@@ -341,9 +360,20 @@ static bool give_piece(struct mirror *mirror, struct source_piece *ret_piece)
 
 /* --- The job ------------------------------------------------------------------------------- */
 
+/* Somebody who has the lock may need our answers to go on: it is tried, not waited for. True: it is
+ * ours, or there is none. */
+static bool may_end(struct mirror *mirror)
+{
+    CLEANUP(cancel_freep) struct cancel *at_once = cancel_new(NULL, NULL, 0);
+    struct err busy = ERR_EMPTY;
+
+    return !mirror->qmp_path || mirror->graph >= 0
+           || graph_lock(mirror->qmp_path, &mirror->graph, at_once, &busy) == 0;
+}
+
 static int let_it_end(struct mirror *mirror, struct cancel *cancel, struct err *err)
 {
-    if (mirror->ending)
+    if (mirror->ending || !may_end(mirror))
         return 0;
     mirror->ending = true;
     /* Not by force: what is under way still arrives. */
@@ -356,6 +386,7 @@ static int job_ended(struct mirror *mirror, const json_t *event, struct err *err
     const char *why = json_get_str(json_object_get(event, "data"), "error", NULL);
 
     mirror->running = false;
+    fd_close(&mirror->graph);
     if (why)
         return err_set(err, ERR_IO, 0, "disk %s: the mirror failed: %s", mirror->disk, why);
     if (!mirror->ending)
@@ -371,22 +402,22 @@ static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err 
     static const char *const names[] = {"BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED",
                                         "BLOCK_JOB_CANCELLED", NULL};
     const struct qmp_want want = {names, "device", mirror->job};
-    bool ready = false;
 
     for (;;) {
         CLEANUP(json_freep) json_t *event = NULL;
+        bool was_ending = mirror->ending;
 
         if (qmp_take_event(mirror->qmp, &want, &event, err) < 0)
             return -1;
         if (event && !str_eq(json_get_str(event, "event", ""), names[0]))
             return job_ended(mirror, event, err);
-        ready = ready || event;
+        mirror->through = mirror->through || event;
         if (event)
             continue;
-        if (mirror->ending || !(ready || mirror->came_round))
-            return 0;
-        if (let_it_end(mirror, cancel, err) < 0) /* the end may have come with its answer */
+        if (mirror->through && let_it_end(mirror, cancel, err) < 0)
             return -1;
+        if (mirror->ending == was_ending)
+            return 0; /* else its end may have come with the answer */
     }
 }
 
@@ -418,16 +449,33 @@ static int step(struct mirror *mirror, struct source_piece *ret_piece, struct ca
     return 0;
 }
 
+/* 1: there may be something; 0: nothing came within `ms`. */
+static int wait_for_more(struct mirror *mirror, int64_t ms, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, ms);
+    struct err over = ERR_EMPTY;
+
+    if (cancel_poll(limit, mirror->epoll, POLLIN, &over) == 0)
+        return 1;
+    if (over.code == ERR_TIMEOUT && cancel_check(cancel, err) == 0)
+        return 0;
+    if (over.code != ERR_TIMEOUT && err)
+        *err = over;
+    return err_wrap(err, "disk %s: mirror", mirror->disk);
+}
+
 int mirror_next(struct mirror *mirror, struct source_piece *ret_piece, struct cancel *cancel,
                 struct err *err)
 {
     for (;;) {
         int rc = step(mirror, ret_piece, cancel, err);
+        bool waits_for_lock = mirror->through && !mirror->ending;
 
         if (rc != 0)
             return rc < 0 ? -1 : 0;
-        if (!mirror->whole && cancel_poll(cancel, mirror->epoll, POLLIN, err) < 0)
-            return err_wrap(err, "disk %s: mirror", mirror->disk);
+        if (!mirror->whole
+            && wait_for_more(mirror, waits_for_lock ? LOCK_LOOK_MS : CANCEL_NEVER, cancel, err) < 0)
+            return -1;
     }
 }
 
@@ -466,7 +514,7 @@ int mirror_look(struct mirror *mirror, struct cancel *cancel, struct err *err)
     }
     mirror->looked_ms = clock->now_ms(clock);
     if (there)
-        return ready || mirror->came_round ? let_it_end(mirror, cancel, err) : 0;
+        return ready || mirror->through ? let_it_end(mirror, cancel, err) : 0;
     mirror->running = false;
     if (mirror->ending)
         return 0;
@@ -479,22 +527,19 @@ int mirror_look(struct mirror *mirror, struct cancel *cancel, struct err *err)
 int mirror_next_within(struct mirror *mirror, int64_t ms, struct source_piece *ret_piece,
                        struct cancel *cancel, struct err *err)
 {
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, ms);
+    struct clock *clock = clock_real();
+    int64_t until = clock->now_ms(clock) + ms;
 
     for (;;) {
+        int64_t left = until - clock->now_ms(clock);
         int rc = step(mirror, ret_piece, cancel, err);
-        struct err over = ERR_EMPTY;
 
         if (rc != 0)
             return rc;
         if (mirror->whole)
             continue;
-        if (cancel_poll(limit, mirror->epoll, POLLIN, &over) < 0) {
-            if (over.code == ERR_TIMEOUT && cancel_check(cancel, err) == 0)
-                return 0;
-            if (over.code != ERR_TIMEOUT && err)
-                *err = over;
-            return err_wrap(err, "disk %s: mirror", mirror->disk);
-        }
+        rc = wait_for_more(mirror, left > 0 ? left : 0, cancel, err);
+        if (rc <= 0)
+            return rc;
     }
 }

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "block/stage.h"
 #include "block/stage_map.h"
+#include "qemu/graph.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,6 +45,17 @@ int source_qemu_look(struct source_qemu *qemu, struct blocks_nodes *ret_nodes,
     *ret_nodes = nodes;
     memset(&nodes, 0, sizeof(nodes));
     return 0;
+}
+
+int source_qemu_hold(const struct source_qemu *qemu, int *ret_fd, struct cancel *cancel,
+                     struct err *err)
+{
+    *ret_fd = -1;
+    if (qemu->lent)
+        return 0;
+    return graph_lock(qemu->qmp_path, ret_fd, cancel, err) < 0
+               ? err_wrap(err, "group %s", qemu->group)
+               : 0;
 }
 
 /* --- What was left behind ------------------------------------------------------------------ */
@@ -226,9 +238,13 @@ static int qemu_track_from(struct source *source, uint64_t serial, const struct 
 {
     struct source_qemu *qemu = source_qemu(source);
     CLEANUP(json_freep) json_t *actions = add_maps(qemu, serial);
+    CLEANUP(fd_close) int held = -1;
     struct err ignored = ERR_EMPTY;
-    int rc = source_qemu_clear(qemu, cancel, err) < 0 || drop_maps(qemu, cancel, err) < 0 ? -1 : 0;
+    int rc;
 
+    if (source_qemu_hold(qemu, &held, cancel, err) < 0)
+        return -1;
+    rc = source_qemu_clear(qemu, cancel, err) < 0 || drop_maps(qemu, cancel, err) < 0 ? -1 : 0;
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = add_marks(qemu, &marks[i], serial, actions, cancel, err);
     /* One transaction: a map is never there without its marks. */
@@ -248,7 +264,10 @@ static int qemu_track(struct source *source, uint64_t serial, struct cancel *can
 static int qemu_forget(struct source *source, struct cancel *cancel, struct err *err)
 {
     struct source_qemu *qemu = source_qemu(source);
+    CLEANUP(fd_close) int held = -1;
 
+    if (source_qemu_hold(qemu, &held, cancel, err) < 0)
+        return -1;
     if (source_qemu_clear(qemu, cancel, err) < 0 || drop_maps(qemu, cancel, err) < 0)
         return err_wrap(err, "group %s: end tracking", qemu->group);
     return 0;
@@ -285,6 +304,7 @@ static int qemu_scan_begin(struct source *source, const char *name, uint64_t fro
                                          .tag = qemu->tag,
                                          .work_dir = qemu->work_dir,
                                          .plugin_path = qemu->plugin_path,
+                                         .qmp_path = qemu->qmp_path,
                                          .lent = qemu->lent};
     if (mirror_open(&config, qemu->qmp, &qemu->mirror, cancel, err) < 0)
         return -1;
@@ -388,6 +408,7 @@ int source_qemu_open(const struct source_qemu_config *config, struct source **re
 {
     struct source_qemu *qemu = mem_new(struct source_qemu);
     CLEANUP(source_closep) struct source *source = &qemu->base;
+    CLEANUP(fd_close) int held = -1;
 
     qemu->base.ops = &source_qemu_ops;
     qemu->qmp_path = mem_strdup(config->qmp_path);
@@ -404,8 +425,11 @@ int source_qemu_open(const struct source_qemu_config *config, struct source **re
         if (copy_disk(qemu, i, &config->disks[i], err) < 0)
             return -1;
     if (fs_make_dirs(fs_real(), config->work_dir, 0700, err) < 0
-        || qmp_open(config->qmp_path, qemu->clock, &qemu->qmp, cancel, err) < 0
-        || source_qemu_clear(qemu, cancel, err) < 0 || learn_sizes(qemu, cancel, err) < 0)
+        || qmp_open(config->qmp_path, qemu->clock, &qemu->qmp, cancel, err) < 0)
+        return err_wrap(err, "group %s", config->group);
+    if (source_qemu_hold(qemu, &held, cancel, err) < 0)
+        return -1;
+    if (source_qemu_clear(qemu, cancel, err) < 0 || learn_sizes(qemu, cancel, err) < 0)
         return err_wrap(err, "group %s", config->group);
     if (config->lent) {
         qmp_closep(&qemu->qmp);

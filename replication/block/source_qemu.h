@@ -52,7 +52,12 @@ int source_qemu_find(struct source_qemu *qemu, const char *name,
 int source_qemu_look(struct source_qemu *qemu, struct blocks_nodes *ret_nodes,
                      struct source_state *ret_state, struct cancel *cancel, struct err *err)
     MUST_CHECK;
-/* Ends jobs of ours, removes nodes and staging files of ours: whatever a cut or a scan left. */
+/* The lock of this QEMU's block jobs (qemu/graph.h); a lent monitor's folder is not ours, and nobody
+ * streams there: -1. */
+int source_qemu_hold(const struct source_qemu *qemu, int *ret_fd, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
+/* Ends jobs of ours, removes nodes and staging files of ours: whatever a cut or a scan left. The
+ * caller holds the lock. */
 int source_qemu_clear(struct source_qemu *qemu, struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* Open monitors' calls; those of a lent one are made around them (source_qemu_lent.c). */

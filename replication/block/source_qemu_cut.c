@@ -10,6 +10,7 @@
 #include "block/source_qemu.h"
 
 #include "base/fault.h"
+#include "base/fs.h"
 #include "base/mem.h"
 #include "block/stage.h"
 
@@ -188,11 +189,12 @@ int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *r
                     struct cancel *cancel, struct err *err)
 {
     struct source_qemu *qemu = source_qemu(source);
+    CLEANUP(fd_close) int held = -1; /* until the copies have ended */
     struct source_cut cut;
     struct err ignored;
     int64_t before;
 
-    if (source_qemu_clear(qemu, cancel, err) < 0)
+    if (source_qemu_hold(qemu, &held, cancel, err) < 0 || source_qemu_clear(qemu, cancel, err) < 0)
         return -1;
     if (prepare(qemu, serial, cancel, err) < 0) {
         if (source_qemu_clear(qemu, cancel, &ignored) < 0)
@@ -264,10 +266,11 @@ int source_qemu_end(struct source *source, bool delivered, struct cancel *cancel
     CLEANUP(blocks_nodes_done) struct blocks_nodes nodes = VEC_EMPTY;
     CLEANUP(json_freep) json_t *merges = json_array();
     CLEANUP(json_freep) json_t *removals = json_array();
+    CLEANUP(fd_close) int held = -1;
     char open[BLOCKS_NAME_BYTES], frozen[BLOCKS_NAME_BYTES];
     struct source_state state;
 
-    if (source_qemu_clear(qemu, cancel, err) < 0
+    if (source_qemu_hold(qemu, &held, cancel, err) < 0 || source_qemu_clear(qemu, cancel, err) < 0
         || source_qemu_look(qemu, &nodes, &state, cancel, err) < 0)
         return -1;
     if (!state.frozen)

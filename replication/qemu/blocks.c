@@ -6,6 +6,7 @@
 
 /* How often a job is looked for whose end may have been told before we listened. */
 #define JOB_LOOK_MS 200
+#define JOB_PAUSES  6
 
 /* --- Nodes --------------------------------------------------------------------------------- */
 
@@ -177,7 +178,8 @@ int blocks_list_jobs(struct qmp *qmp, struct blocks_jobs *ret_jobs, struct cance
     blocks_jobs_clear(ret_jobs);
     json_array_foreach(list, i, entry) {
         struct blocks_job job = {.done = json_get_u64(entry, "current-progress", 0),
-                                 .total = json_get_u64(entry, "total-progress", 0)};
+                                 .total = json_get_u64(entry, "total-progress", 0),
+                                 .paused = str_eq(json_get_str(entry, "status", ""), "paused")};
         if (copy_name(job.id, sizeof(job.id), json_get_str(entry, "id", "")) && job.id[0])
             *blocks_jobs_push(ret_jobs) = job;
     }
@@ -198,14 +200,53 @@ static int job_is_there(struct qmp *qmp, const char *id, struct cancel *cancel, 
     return 0;
 }
 
-int blocks_wait_job(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
+/* How often in a row it was seen paused. */
+static int count_pauses(struct qmp *qmp, const char *id, unsigned *pauses, struct cancel *cancel,
+                        struct err *err)
+{
+    CLEANUP(blocks_jobs_free) struct blocks_jobs jobs = VEC_EMPTY;
+    bool paused = false;
+
+    if (blocks_list_jobs(qmp, &jobs, cancel, err) < 0)
+        return -1;
+    VEC_FOREACH(job, &jobs)
+        paused = paused || (str_eq(job->id, id) && job->paused);
+    *pauses = paused ? *pauses + 1 : 0;
+    return 0;
+}
+
+static int wait_end(struct qmp *qmp, const char *job, json_t **ret_event, struct cancel *cancel,
+                    struct err *err)
 {
     static const char *const ends[] = {"BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED", NULL};
     const struct qmp_want want = {ends, "device", job};
+    unsigned pauses = 0;
+
+    for (;;) {
+        CLEANUP(cancel_freep) struct cancel *slice = cancel_new(NULL, cancel, JOB_LOOK_MS);
+        struct err over = ERR_EMPTY;
+
+        if (qmp_wait_event(qmp, &want, ret_event, slice, &over) == 0)
+            return 0;
+        if (over.code != ERR_TIMEOUT)
+            return err_set(err, over.code, over.sys, "%s", over.text);
+        if (cancel_check(cancel, err) < 0)
+            return err_wrap(err, "wait for the end of block job %s", job);
+        if (count_pauses(qmp, job, &pauses, cancel, err) < 0)
+            return -1;
+        if (pauses >= JOB_PAUSES)
+            return err_set(err, ERR_BUSY, 0,
+                           "block job %s stands still: QEMU paused it, and does not let it go on",
+                           job);
+    }
+}
+
+int blocks_wait_job(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
+{
     CLEANUP(json_freep) json_t *event = NULL;
     const char *why;
 
-    if (qmp_wait_event(qmp, &want, &event, cancel, err) < 0)
+    if (wait_end(qmp, job, &event, cancel, err) < 0)
         return -1;
     if (str_eq(json_get_str(event, "event", ""), "BLOCK_JOB_CANCELLED"))
         return err_set(err, ERR_CANCELLED, 0, "block job %s was cancelled", job);

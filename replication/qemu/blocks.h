@@ -65,11 +65,14 @@ struct blocks_job {
     char id[BLOCKS_NAME_BYTES];
     uint64_t done; /* of total, in the job's own measure */
     uint64_t total;
+    bool paused;
 };
 VEC_DEFINE(blocks_jobs, struct blocks_job)
 int blocks_list_jobs(struct qmp *qmp, struct blocks_jobs *ret_jobs, struct cancel *cancel,
                      struct err *err) MUST_CHECK;
-/* Waits for its end. ERR_IO: it failed (QEMU's words); ERR_CANCELLED: somebody cancelled it. */
+/* Waits for its end. ERR_IO: it failed (QEMU's words); ERR_CANCELLED: somebody cancelled it; ERR_BUSY:
+ * it stands still, paused for a second and more, which nobody asked for: cancelled, it can be tried
+ * again. */
 int blocks_wait_job(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 /* Cancels it by force and waits until it is gone; gone already is fine. */

@@ -21,6 +21,7 @@ static void read_job(const json_t *job, struct stream_state *state)
 
     *state = (struct stream_state){
         .there = true,
+        .copied = str_eq(status, "pending"),
         .paused = str_eq(status, "paused"),
         .failed = !str_eq(io, "ok"),
         .no_space = str_eq(io, "nospace"),
@@ -50,8 +51,9 @@ int stream_start(struct qmp *qmp, const char *job, const char *node, uint64_t ra
                  struct cancel *cancel, struct err *err)
 {
     return qmp_command(qmp, "block-stream",
-                       json_pack("{s:s, s:s, s:I, s:s}", "job-id", job, "device", node, "speed",
-                                 (json_int_t)rate_per_s, "on-error", "stop"),
+                       json_pack("{s:s, s:s, s:I, s:s, s:b}", "job-id", job, "device", node,
+                                 "speed", (json_int_t)rate_per_s, "on-error", "stop",
+                                 "auto-finalize", 0),
                        NULL, cancel, err);
 }
 
@@ -83,6 +85,35 @@ int stream_go_on(struct qmp *qmp, const char *job, struct cancel *cancel, struct
     return -1;
 }
 
+static int wait_gone(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
+{
+    struct stream_state state;
+
+    for (;;) {
+        if (stream_look(qmp, job, &state, cancel, err) < 0)
+            return -1;
+        if (!state.there)
+            return 0;
+        if (cancel_sleep(cancel, LOOK_MS, err) < 0)
+            return err_wrap(err, "wait for the end of job %s", job);
+    }
+}
+
+int stream_finish(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
+{
+    struct stream_state state;
+
+    if (stream_look(qmp, job, &state, cancel, err) < 0)
+        return -1;
+    if (!state.there)
+        return 0;
+    if (!state.copied)
+        return err_set(err, ERR_STATE, 0, "job %s has not copied all yet", job);
+    if (qmp_command(qmp, "job-finalize", json_pack("{s:s}", "id", job), NULL, cancel, err) < 0)
+        return -1;
+    return wait_gone(qmp, job, cancel, err);
+}
+
 int stream_cancel(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
 {
     struct stream_state state;
@@ -98,11 +129,7 @@ int stream_cancel(struct qmp *qmp, const char *job, struct cancel *cancel, struc
             < 0
         && refused.code != ERR_STATE && refused.code != ERR_NOT_FOUND)
         return err_set(err, refused.code, refused.sys, "%s", refused.text);
-    while (state.there)
-        if (cancel_sleep(cancel, LOOK_MS, err) < 0
-            || stream_look(qmp, job, &state, cancel, err) < 0)
-            return err_wrap(err, "wait for the end of job %s", job);
-    return 0;
+    return wait_gone(qmp, job, cancel, err);
 }
 
 /* --- Stop and cont --------------------------------------------------------------------------- */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A block-stream job: what an image lacks is copied into it from what lies below, while the machine
- * works. The job is found again by its name and outlives whoever started it. Two rules keep QEMU 7.2
- * alive (docs/qemu.md): an error makes the job wait instead of ending it, and it goes by itself when
- * it ends, so that its end is seen in the image's chain alone. */
+ * works. The job is found again by its name and outlives whoever started it. Three rules keep QEMU 7.2
+ * alive (docs/qemu.md): an error makes the job wait instead of ending it; when all is copied it waits
+ * to be let go, for its end changes the chain; and it goes by itself then, so that its end is seen in
+ * the chain alone. Whoever calls start, finish or cancel holds the lock (qemu/graph.h). */
 #pragma once
 
 #include "qemu/qmp.h"
@@ -12,6 +13,7 @@
 
 struct stream_state {
     bool there;    /* the job is: at work or waiting */
+    bool copied;   /* all is; it waits for stream_finish */
     bool paused;   /* by somebody, or by an error */
     bool failed;   /* it waits because of an error */
     bool no_space; /* ... which is a full file system */
@@ -27,6 +29,9 @@ int stream_set_rate(struct qmp *qmp, const char *job, uint64_t rate_per_s, struc
                     struct err *err) MUST_CHECK;
 /* Lets one that waits go on (its error is forgotten). */
 int stream_go_on(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+/* Lets one that has copied all go, and waits until it is gone; none there is fine. */
+int stream_finish(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 /* Cancels it and waits until it is gone; what was copied stays. None there is fine. */
 int stream_cancel(struct qmp *qmp, const char *job, struct cancel *cancel, struct err *err)

@@ -11,6 +11,7 @@
 #include "support/source_apply.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -98,7 +99,7 @@ static void stream_to_the_end(size_t disk)
     for (;;) {
         struct provider_stream now = look(disk);
 
-        if (now.own)
+        if (now.own || now.copied)
             break;
         if (now.failed)
             (void)served_repair(&s);
@@ -229,6 +230,39 @@ static void a_disk_is_streamed_while_it_is_written_and_cut(void **state)
     assert_int_equal(records.damaged, 0);
     assert_true(records.last >= acked);
     assert_false(server_is_there(0));
+}
+
+static _Atomic bool cut_enough;
+
+static void *cut_without_a_break(void *arg)
+{
+    uint64_t *serial = arg;
+
+    while (!cut_enough)
+        cycle(++*serial);
+    return NULL;
+}
+
+/* A stream that began or ended by itself in the middle of a cut left QEMU 7.2 dead, or the cut's copy
+ * paused for ever: one run of five. */
+static void streams_begin_and_end_among_cuts_without_a_break(void **unused)
+{
+    uint64_t serial = 1;
+    pthread_t cuts;
+
+    (void)unused;
+    start_tracked(serial, NULL, 0);
+    (void)served_wait_acked(&s, 20);
+    cut_enough = false;
+    assert_int_equal(pthread_create(&cuts, NULL, cut_without_a_break, &serial), 0);
+    for (size_t i = 0; i < KIT_DISKS; i++)
+        begin(i, 0);
+    for (size_t i = 0; i < KIT_DISKS; i++)
+        stream_to_the_end(i);
+    cut_enough = true;
+    assert_int_equal(pthread_join(cuts, NULL), 0);
+    assert_true(serial > 2);
+    (void)served_wait_acked(&s, 20);
 }
 
 static void a_server_that_is_killed_stops_the_stream_and_nothing_else(void **state)
@@ -398,12 +432,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STREAM_TEST(a_disk_is_streamed_while_it_is_written_and_cut),
+        STREAM_TEST(streams_begin_and_end_among_cuts_without_a_break),
         STREAM_TEST(a_server_that_is_killed_stops_the_stream_and_nothing_else),
         STREAM_TEST(a_machine_killed_in_its_stream_is_tracked_from_its_point_again),
         STREAM_TEST(a_stop_between_two_cuts_loses_no_change),
         STREAM_TEST(a_stream_that_is_ended_goes_on_where_it_was),
         STREAM_TEST(a_machine_is_stopped_and_continued_while_it_is_streamed),
         IOTHREAD_TEST(a_disk_is_streamed_while_it_is_written_and_cut),
+        IOTHREAD_TEST(streams_begin_and_end_among_cuts_without_a_break),
         IOTHREAD_TEST(a_server_that_is_killed_stops_the_stream_and_nothing_else),
         IOTHREAD_TEST(a_machine_killed_in_its_stream_is_tracked_from_its_point_again),
         IOTHREAD_TEST(a_stop_between_two_cuts_loses_no_change),

@@ -97,6 +97,22 @@ static void a_jobs_end_is_what_its_event_says(void **dir)
     EXPECT_ERR(ERR_CANCELLED, blocks_wait_job(monitor.qmp, "gone", monitor.cancel, &err));
 }
 
+static char *a_job_that_is_paused(void *ctx, const json_t *command)
+{
+    (void)ctx;
+    if (!is(command, "query-jobs"))
+        return fake_qmp_ok();
+    return fake_qmp_say("{\"id\": @ID, \"return\": [{\"id\": \"other\", \"status\": \"running\"}, "
+                        "{\"id\": \"j\", \"status\": \"paused\"}]}");
+}
+
+static void a_job_that_qemu_holds_still_is_not_waited_for_for_ever(void **dir)
+{
+    connect_to(*dir, a_job_that_is_paused);
+    EXPECT_ERR(ERR_BUSY, blocks_wait_job(monitor.qmp, "j", monitor.cancel, &err));
+    EXPECT_TEXT("block job j stands still");
+}
+
 static void cancelling_a_job_that_is_gone_is_fine(void **dir)
 {
     connect_to(*dir, jobs_that_end);
@@ -119,6 +135,7 @@ int main(void)
         BLOCKS_TEST(nodes_and_their_bitmaps_are_listed),
         BLOCKS_TEST(an_empty_transaction_is_not_sent),
         BLOCKS_TEST(a_jobs_end_is_what_its_event_says),
+        BLOCKS_TEST(a_job_that_qemu_holds_still_is_not_waited_for_for_ever),
         BLOCKS_TEST(cancelling_a_job_that_is_gone_is_fine),
         BLOCKS_TEST(a_job_that_does_not_end_is_given_up_with_the_cancel),
     };
