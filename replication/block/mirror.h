@@ -19,8 +19,9 @@ struct mirror_config {
     const char *tag;      /* begins the names of job and node in QEMU; at most 20 bytes */
     const char *work_dir; /* sockets */
     const char *plugin_path;
-    const char *qmp_path; /* not lent: its job begins and ends under the lock beside it; NULL: none */
-    bool lent;            /* the monitor is ours only now and then: mirror_lend and mirror_look */
+    const char
+        *qmp_path; /* not lent: its job begins and ends under the lock beside it; NULL: none */
+    bool lent;     /* the monitor is ours only now and then: mirror_lend and mirror_look */
 };
 /* `qmp` is borrowed; nobody else may use it until mirror_close. */
 int mirror_open(const struct mirror_config *config, struct qmp *qmp, struct mirror **ret_mirror,
