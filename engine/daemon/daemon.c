@@ -130,10 +130,14 @@ static int reprotect(struct daemon *daemon, const char *machine, bool accept_bra
 
 static void on_committed(void *ctx, const char *machine, const char *who)
 {
+    struct daemon *daemon = ctx;
     struct err err = ERR_EMPTY;
+    int64_t job;
 
-    if (reprotect(ctx, machine, false, who, &err) < 0)
+    if (reprotect(daemon, machine, false, who, &err) < 0)
         log_error("daemon", "not protected again machine=%s error=\"%s\"", machine, err.text);
+    if (jobs_stream(daemon->jobs, machine, who, &job, &err) < 0)
+        log_error("daemon", "not streamed machine=%s error=\"%s\"", machine, err.text);
 }
 
 static void on_mark(void *ctx)

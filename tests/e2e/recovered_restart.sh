@@ -30,15 +30,12 @@ for name in db1 web1; do
     no_loss paris $name lyon
     wait_new_records lyon $name
     q lyon commit $name
-    protected_at lyon $name
-    q lyon pause $name
-    q lyon stream $name --no-wait
-    # In the middle of the stream.
+    # In the middle of the reverse sync and of the stream.
     kill_daemon lyon
     demo_serve lyon
-    wait_for 90 "the disks of $name to be its own" streamed $name
-    q lyon resume $name
+    protected_at lyon $name
     goes_on $name
+    wait_for 90 "the disks of $name to be its own" streamed $name
     ok "$name has disks of its own at lyon"
     check "nobody serves $name a point any more" test -z "$(pgrep -f "pidfile $work/lyon/instances/[a-z0-9-]*-$name/nbd" || true)"
 
