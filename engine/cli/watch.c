@@ -163,12 +163,15 @@ void watch_draw(struct watch *watch, const struct str *picture)
 
 int watch_get(struct watch *watch, const char *path, json_t **ret_reply, struct err *err)
 {
-    for (int64_t waited = 0;; waited += POLL_MS) {
+    struct clock *clock = clock_real();
+    int64_t until = clock->now_ms(clock) + AWAY_MS;
+
+    for (bool said = false;; said = true) {
         if (client_call(watch->cli, "GET", path, NULL, ret_reply, err) == 0)
             return 0;
-        if (err->code != ERR_NET || waited >= AWAY_MS || interrupted())
+        if (err->code != ERR_NET || clock->now_ms(clock) >= until || interrupted())
             return -1;
-        if (waited == 0)
+        if (!said)
             (void)fprintf(stderr, "muster: the daemon is away; waiting for it\n");
         watch->change = 0;
         err_clear(err);

@@ -5,6 +5,7 @@
  *   qmp, qmp-data, qmp-spare  monitors: ours, the replication session's, a person's
  *   agent                     the guest agent's port
  *   console.log, qemu.log     of the running process; made anew by each start
+ *   graph.lock                held by whoever begins or ends a block job (qemu/graph.h)
  *   nbd-DISK, nbd-DISK.pid, nbd-DISK.log   the server of a served disk */
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A served disk becomes one of its own: what its overlay lacks of the point is streamed into it,
- * below diskN, where bitmaps and backups go on meanwhile. When the job is done QEMU has let go of
- * pointN and serverN: their absence is the sign. Then all of it is flushed, made durable, and looked
+ * below diskN, where bitmaps and backups go on meanwhile. A job that has copied all waits to be let
+ * go (qemu/stream.h); then QEMU needs pointN and serverN no longer: their absence is the sign. Then all of it is flushed, made durable, and looked
  * at in the file itself, before anybody may believe that the point is not needed any more. */
 #include "base/fault.h"
 #include "base/fs.h"
@@ -17,7 +17,6 @@
 #include <stdio.h>
 
 #define CANCEL_MS 60000
-#define FINISH_MS 300000 /* a cut that copies much aside may go first */
 
 static void names_of(size_t disk, char job[QEMU_NODE_BYTES], char overlay[QEMU_NODE_BYTES],
                      char point[QEMU_NODE_BYTES])
@@ -101,7 +100,7 @@ static int set_going(struct qmp *qmp, size_t disk, uint64_t rate_per_s, struct c
     names_of(disk, job, overlay, point);
     if (look(qmp, disk, &now, cancel, err) < 0 || stream_look(qmp, job, &state, cancel, err) < 0)
         return -1;
-    if (now.own)
+    if (now.own || now.copied)
         return 0;
     if (!now.there)
         return stream_start(qmp, job, overlay, rate_per_s, cancel, err);
@@ -150,16 +149,15 @@ int qemu_stream_stop(struct provider *provider, const struct provider_instance *
 static int let_go(struct provider *provider, const struct provider_instance *instance, size_t disk,
                   struct cancel *cancel, struct err *err)
 {
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, FINISH_MS);
     CLEANUP(qmp_closep) struct qmp *qmp = NULL;
     CLEANUP(fd_close) int held = -1;
     char job[QEMU_NODE_BYTES], overlay[QEMU_NODE_BYTES], point[QEMU_NODE_BYTES];
 
     names_of(disk, job, overlay, point);
-    if (hold(instance, &held, limit, err) < 0
-        || open_living(provider, instance, &qmp, limit, err) < 0)
+    if (hold(instance, &held, cancel, err) < 0
+        || open_living(provider, instance, &qmp, cancel, err) < 0)
         return -1;
-    return stream_finish(qmp, job, limit, err);
+    return stream_finish(qmp, job, cancel, err);
 }
 
 /* --- Believing it ---------------------------------------------------------------------------- */

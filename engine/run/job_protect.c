@@ -204,8 +204,11 @@ static int create_work(struct job *job, struct err *err)
     if (group_key(job_world(job)->estate, job->object, &key, err) < 0
         || create_ask(job, &key, &ask, err) < 0)
         return -1;
-    return call_peer(job, protect->group.peer, ask, err) < 0 ? job_wait_for_peer(job, WAIT_MS, err)
-                                                             : 0;
+    if (call_peer(job, protect->group.peer, ask, err) == 0)
+        return 0;
+    /* It answered the check a moment ago: away it is waited for, what it says is its answer. */
+    bool away = err->code == ERR_NET || err->code == ERR_TIMEOUT || err->code == ERR_BUSY;
+    return away ? job_wait_for_peer(job, WAIT_MS, err) : -1;
 }
 
 /* --- Initial copy ------------------------------------------------------------------------ */

@@ -27,6 +27,7 @@
 #define FILE_NAME "stream.json"
 #define FILE_MAX  65536
 #define LOOK_MS   200
+#define STOP_MS   2000
 #define TRIES     10 /* in a row that bring it no further */
 #define SLACK     (UINT64_C(16) << 20)
 
@@ -352,23 +353,39 @@ int ask_instance_stream(struct estate *estate, const json_t *args, json_t **ret_
     return rc < 0 ? -1 : 0;
 }
 
+static int try_stop(struct estate *estate, const struct asked *asked, struct cancel *cancel,
+                    struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(estate_clock(estate), cancel, STOP_MS);
+    struct provider *provider = estate_provider(estate);
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+
+    machine_init(&instance.machine);
+    estate_machine_lock(estate, asked->lock);
+    int rc = site_instance_load(estate, asked->run, asked->machine, &instance, err);
+    if (rc == 0) {
+        struct provider_instance view = site_instance_view(&instance);
+        rc = provider->stream_stop(provider, &view, limit, err);
+    }
+    estate_machine_unlock(estate, asked->lock);
+    return rc;
+}
+
+/* Tried for moments: what it waits for, a cut, may need a repair, and that the machine's lock. */
 int ask_instance_stream_stop(struct estate *estate, const json_t *args, json_t **ret_result,
                              struct cancel *cancel, struct err *err)
 {
-    struct provider *provider = estate_provider(estate);
-    CLEANUP(site_instance_done) struct site_instance instance = {0};
     struct asked asked;
 
     (void)ret_result;
-    machine_init(&instance.machine);
     if (asked_get(args, &asked, err) < 0)
         return -1;
-    estate_machine_lock(estate, asked.lock);
-    int rc = site_instance_load(estate, asked.run, asked.machine, &instance, err);
-    if (rc == 0) {
-        struct provider_instance view = site_instance_view(&instance);
-        rc = provider->stream_stop(provider, &view, cancel, err);
+    while (try_stop(estate, &asked, cancel, err) < 0) {
+        if (err->code != ERR_TIMEOUT || cancel_left_ms(cancel) == 0)
+            return -1;
+        err_clear(err);
+        if (cancel_sleep(cancel, LOOK_MS, err) < 0)
+            return err_wrap(err, "machine %s: end its streams", asked.machine);
     }
-    estate_machine_unlock(estate, asked.lock);
-    return rc;
+    return 0;
 }

@@ -6,7 +6,11 @@
  *     going for ever; we cancel. What follows is in the change map.
  *   - It fails.
  * The sink answers each record when its piece has been taken, so QEMU has at most BUFFER_BYTES
- * under way: that also bounds how long a reset of the guest's disk may wait for us. */
+ * under way: that also bounds how long a reset of the guest's disk may wait for us.
+ *
+ * The job's end needs the lock of QEMU's jobs (qemu/graph.h). Somebody who has it may need our answers
+ * to go on, so it is tried, not waited for; and it is held for no longer than QEMU needs: what it still
+ * sends is taken at once, and handed out afterwards. */
 #include "block/mirror.h"
 
 #include "base/fs.h"
@@ -35,6 +39,14 @@
 #define BUFFER_BYTES (16 << 20)
 #define START_MS     30000
 #define LOCK_LOOK_MS 20
+#define MOMENT_MS    1000
+
+/* A record that came while the job ended. */
+struct late {
+    struct sink_record record;
+    uint8_t *data;
+};
+VEC_DEFINE(lates, struct late)
 
 struct mirror {
     char *disk;
@@ -62,7 +74,9 @@ struct mirror {
     uint8_t *seen;  /* bit per CHUNK: data came for it */
     bool through;   /* all that was there at the start has been sent */
     char *qmp_path; /* NULL: no lock */
-    int graph;      /* the lock of QEMU's jobs, while this one ends; else -1 */
+    struct lates late;
+    size_t late_given;
+    int graph; /* the lock of QEMU's jobs, while this one ends; else -1 */
 };
 
 /* --- Start and stop ------------------------------------------------------------------------ */
@@ -215,13 +229,24 @@ int mirror_open(const struct mirror_config *config, struct qmp *qmp, struct mirr
     return 0;
 }
 
+static bool may_hold(const struct mirror *mirror)
+{
+    return mirror->running && mirror->qmp && mirror->qmp_path && mirror->graph < 0;
+}
+
 void mirror_close(struct mirror *mirror)
 {
     struct err ignored = ERR_EMPTY;
 
     if (!mirror)
         return;
-    /* The sink goes first: then nothing in QEMU can wait for an answer of ours. */
+    /* The sink goes before all that waits: then nothing in QEMU can wait for an answer of ours. But
+     * without it the job fails by itself, so the lock is better had before. */
+    if (may_hold(mirror)) {
+        CLEANUP(cancel_freep) struct cancel *moment = cancel_new(NULL, NULL, MOMENT_MS);
+        if (graph_lock(mirror->qmp_path, &mirror->graph, moment, &ignored) < 0)
+            err_clear(&ignored);
+    }
     fd_close(&mirror->conn);
     fd_close(&mirror->listener);
     fd_close(&mirror->epoll);
@@ -230,8 +255,7 @@ void mirror_close(struct mirror *mirror)
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, START_MS);
     if (!mirror->qmp)
         mirror->running = mirror->has_target = false; /* whoever opens the source next finds them */
-    if (mirror->running && mirror->qmp_path && mirror->graph < 0
-        && graph_lock(mirror->qmp_path, &mirror->graph, limit, &ignored) < 0) {
+    if (may_hold(mirror) && graph_lock(mirror->qmp_path, &mirror->graph, limit, &ignored) < 0) {
         mirror->running = mirror->has_target = false;
         err_clear(&ignored);
     }
@@ -248,6 +272,9 @@ void mirror_close(struct mirror *mirror)
     free(mirror->disk);
     free(mirror->node);
     free(mirror->plugin_path);
+    for (size_t i = mirror->late_given; i < mirror->late.len; i++)
+        free(mirror->late.at[i].data);
+    lates_free(&mirror->late);
     free(mirror->data);
     free(mirror->seen);
     free(mirror);
@@ -358,23 +385,42 @@ static bool give_piece(struct mirror *mirror, struct source_piece *ret_piece)
     return true;
 }
 
-/* --- The job ------------------------------------------------------------------------------- */
-
-/* Somebody who has the lock may need our answers to go on: it is tried, not waited for. True: it is
- * ours, or there is none. */
-static bool may_end(struct mirror *mirror)
+/* 1: there may be something; 0: nothing came within `ms`. */
+static int wait_for_more(struct mirror *mirror, int64_t ms, struct cancel *cancel, struct err *err)
 {
-    CLEANUP(cancel_freep) struct cancel *at_once = cancel_new(NULL, NULL, 0);
-    struct err busy = ERR_EMPTY;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, ms);
+    struct err over = ERR_EMPTY;
 
-    return !mirror->qmp_path || mirror->graph >= 0
-           || graph_lock(mirror->qmp_path, &mirror->graph, at_once, &busy) == 0;
+    if (cancel_poll(limit, mirror->epoll, POLLIN, &over) == 0)
+        return 1;
+    if (over.code == ERR_TIMEOUT && cancel_check(cancel, err) == 0)
+        return 0;
+    if (over.code != ERR_TIMEOUT && err)
+        *err = over;
+    return err_wrap(err, "disk %s: mirror", mirror->disk);
 }
 
+/* --- The job ------------------------------------------------------------------------------- */
+
+/* 1: the lock is ours, or there is none; 0: somebody else has it. */
+static int try_lock(struct mirror *mirror, struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *at_once = cancel_new(NULL, NULL, 0);
+    struct err why = ERR_EMPTY;
+
+    if (!mirror->qmp_path || mirror->graph >= 0
+        || graph_lock(mirror->qmp_path, &mirror->graph, at_once, &why) == 0)
+        return 1;
+    return why.code == ERR_TIMEOUT ? 0 : err_set(err, why.code, why.sys, "%s", why.text);
+}
+
+/* It sets `ending`, or leaves it for later. */
 static int let_it_end(struct mirror *mirror, struct cancel *cancel, struct err *err)
 {
-    if (mirror->ending || !may_end(mirror))
-        return 0;
+    int rc = mirror->ending ? 0 : try_lock(mirror, err);
+
+    if (rc <= 0)
+        return rc;
     mirror->ending = true;
     /* Not by force: what is under way still arrives. */
     return qmp_command(mirror->qmp, "block-job-cancel", json_pack("{s:s}", "device", mirror->job),
@@ -397,7 +443,7 @@ static int job_ended(struct mirror *mirror, const json_t *event, struct err *err
 
 /* One question for all events of the job, until there is none: whatever reads from QEMU keeps the
  * events that nobody asked for, and for those the descriptor never becomes readable again. */
-static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err *err)
+static int hear(struct mirror *mirror, struct err *err)
 {
     static const char *const names[] = {"BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED",
                                         "BLOCK_JOB_CANCELLED", NULL};
@@ -405,20 +451,69 @@ static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err 
 
     for (;;) {
         CLEANUP(json_freep) json_t *event = NULL;
-        bool was_ending = mirror->ending;
 
         if (qmp_take_event(mirror->qmp, &want, &event, err) < 0)
             return -1;
-        if (event && !str_eq(json_get_str(event, "event", ""), names[0]))
+        if (!event)
+            return 0;
+        if (!str_eq(json_get_str(event, "event", ""), names[0]))
             return job_ended(mirror, event, err);
-        mirror->through = mirror->through || event;
-        if (event)
-            continue;
-        if (mirror->through && let_it_end(mirror, cancel, err) < 0)
-            return -1;
-        if (mirror->ending == was_ending)
-            return 0; /* else its end may have come with the answer */
+        mirror->through = true;
     }
+}
+
+/* All that the ending job still sends; at most BUFFER_BYTES, and records without data. */
+static int take_late(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    for (;;) {
+        int rc;
+
+        if (hear(mirror, err) < 0)
+            return -1;
+        if (!mirror->running)
+            return 0;
+        rc = receive_record(mirror, err);
+        if (rc == 0)
+            rc = wait_for_more(mirror, CANCEL_NEVER, cancel, err) < 0 ? -1 : 0;
+        if (rc < 0)
+            return -1;
+        if (rc == 0)
+            continue;
+        struct late *late = lates_push(&mirror->late);
+        *late = (struct late){.record = mirror->record};
+        if (mirror->record.kind == SINK_DATA) {
+            late->data = TAKE(mirror->data);
+            mirror->data_cap = 0;
+        }
+        if (answer(mirror, err) < 0)
+            return -1;
+    }
+}
+
+/* The next of them: false when all were handed out. */
+static bool next_late(struct mirror *mirror)
+{
+    if (mirror->late_given == mirror->late.len)
+        return false;
+    const struct late *late = &mirror->late.at[mirror->late_given++];
+    free(mirror->data);
+    mirror->record = late->record;
+    mirror->data = late->data;
+    mirror->data_cap = late->data ? (size_t)late->record.len : 0;
+    mirror->given = 0;
+    mirror->whole = true;
+    return true;
+}
+
+static int look_at_job(struct mirror *mirror, struct cancel *cancel, struct err *err)
+{
+    if (hear(mirror, err) < 0)
+        return -1;
+    if (!mirror->running || !mirror->through)
+        return 0;
+    if (let_it_end(mirror, cancel, err) < 0)
+        return -1;
+    return mirror->ending ? take_late(mirror, cancel, err) : 0;
 }
 
 /* One step of receiving: 1 when `ret_piece` is set (or all of them were given), 0: nothing is there
@@ -432,11 +527,14 @@ static int step(struct mirror *mirror, struct source_piece *ret_piece, struct ca
         return -1;
     if (mirror->whole && give_piece(mirror, ret_piece))
         return 1;
-    if (mirror->whole && answer(mirror, err) < 0)
+    if (mirror->whole && mirror->running && answer(mirror, err) < 0)
         return -1;
-    if (!mirror->lent && look_at_job(mirror, cancel, err) < 0)
+    mirror->whole = false;
+    if (!mirror->lent && mirror->running && look_at_job(mirror, cancel, err) < 0)
         return -1;
     if (!mirror->running) {
+        if (next_late(mirror))
+            return 0;
         *ret_piece = (struct source_piece){.off = mirror->size};
         return 1;
     }
@@ -447,21 +545,6 @@ static int step(struct mirror *mirror, struct source_piece *ret_piece, struct ca
     if (mirror->whole && mirror->record.kind == SINK_DATA)
         note_seen(mirror);
     return 0;
-}
-
-/* 1: there may be something; 0: nothing came within `ms`. */
-static int wait_for_more(struct mirror *mirror, int64_t ms, struct cancel *cancel, struct err *err)
-{
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, cancel, ms);
-    struct err over = ERR_EMPTY;
-
-    if (cancel_poll(limit, mirror->epoll, POLLIN, &over) == 0)
-        return 1;
-    if (over.code == ERR_TIMEOUT && cancel_check(cancel, err) == 0)
-        return 0;
-    if (over.code != ERR_TIMEOUT && err)
-        *err = over;
-    return err_wrap(err, "disk %s: mirror", mirror->disk);
 }
 
 int mirror_next(struct mirror *mirror, struct source_piece *ret_piece, struct cancel *cancel,

@@ -19,7 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EXACT_MAP "chg" /* in the staging file */
+#define EXACT_MAP  "chg" /* in the staging file */
+#define ABANDON_MS 10000
 
 static uint64_t map_count(const struct source_qemu *qemu, const struct blocks_nodes *nodes,
                           size_t i, uint64_t serial)
@@ -185,33 +186,42 @@ static int copy_aside(struct source_qemu *qemu, uint64_t frozen, struct cancel *
     return 0;
 }
 
+/* Under a limit of its own: the caller's may be over, and the lock must outlast the copies. */
+static void abandon(struct source_qemu *qemu)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, ABANDON_MS);
+    struct err ignored = ERR_EMPTY;
+
+    if (source_qemu_clear(qemu, limit, &ignored) < 0)
+        err_clear(&ignored); /* the next source_qemu_open tries again */
+}
+
 int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
                     struct cancel *cancel, struct err *err)
 {
     struct source_qemu *qemu = source_qemu(source);
     CLEANUP(fd_close) int held = -1; /* until the copies have ended */
     struct source_cut cut;
-    struct err ignored;
     int64_t before;
 
     if (source_qemu_hold(qemu, &held, cancel, err) < 0 || source_qemu_clear(qemu, cancel, err) < 0)
         return -1;
     if (prepare(qemu, serial, cancel, err) < 0) {
-        if (source_qemu_clear(qemu, cancel, &ignored) < 0)
-            err_clear(&ignored); /* the next source_qemu_open tries again */
+        abandon(qemu);
         return -1;
     }
     qmp_drop_events(qemu->qmp);
     CRASH_POINT("source.cut.prepared");
     cut.wall_ms = qemu->clock->wall_ms(qemu->clock);
     before = qemu->clock->now_ms(qemu->clock);
-    if (blocks_transaction(qemu->qmp, cut_actions(qemu, serial), cancel, err) < 0)
+    if (blocks_transaction(qemu->qmp, cut_actions(qemu, serial), cancel, err) < 0) {
+        abandon(qemu); /* given up, it may be made all the same */
         return err_wrap(err, "group %s: cut %" PRIu64, qemu->group, serial);
+    }
     cut.stall_us = (qemu->clock->now_ms(qemu->clock) - before) * 1000;
     CRASH_POINT("source.cut.made");
     if (copy_aside(qemu, serial - 1, cancel, err) < 0) {
-        if (source_qemu_clear(qemu, cancel, &ignored) < 0)
-            err_clear(&ignored);
+        abandon(qemu);
         return err_wrap(err, "group %s: cut %" PRIu64, qemu->group, serial);
     }
     CRASH_POINT("source.cut.staged");

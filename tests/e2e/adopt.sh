@@ -152,6 +152,7 @@ lab_by_hand() {
     by_hand lab 3 -nodefaults -machine q35 -drive "file=$work/lab.raw,if=none,id=d,format=raw" \
         -device virtio-blk-pci,drive=d
     wait_console paris lab 'ACKED [0-9]'
+    wait_console paris lab 'READY [0-9]' # from here on it hears the power button
     lab_pid=$(pid_of lab)
 }
 lab_by_hand

@@ -353,15 +353,15 @@ static int do_stream_look(struct provider_fake *fake, struct fake_machine *machi
 
     if (machine->state == INSTANCE_OFF)
         return err_set(err, ERR_STATE, 0, "machine %s is off", instance->machine->name);
-    if (machine->streaming && fake->stream_failures == 0)
+    if (machine->streaming && fake->stream_failures == 0 && machine->streamed < FAKE_DISK_BYTES)
         machine->streamed += FAKE_DISK_BYTES / 4;
-    if (machine->streamed >= FAKE_DISK_BYTES)
-        machine->streaming = false;
-    *now = (struct provider_stream){.own = machine->streamed >= FAKE_DISK_BYTES,
+    bool all = machine->streamed >= FAKE_DISK_BYTES;
+    *now = (struct provider_stream){.own = all && !machine->streaming,
                                     .there = machine->streaming,
+                                    .copied = all && machine->streaming,
                                     .done = machine->streamed,
                                     .total = FAKE_DISK_BYTES};
-    if (machine->streaming && fake->stream_failures > 0) {
+    if (machine->streaming && !all && fake->stream_failures > 0) {
         fake->stream_failures--;
         now->failed = true;
         now->no_space = fake->stream_full;
@@ -417,15 +417,26 @@ static int fake_stream_stop(struct provider *provider, const struct provider_ins
     return locked(provider, instance, do_stream_stop, NULL, err);
 }
 
+static int do_stream_settle(struct provider_fake *fake, struct fake_machine *machine,
+                            const struct provider_instance *instance, void *arg, struct err *err)
+{
+    (void)arg;
+    if (machine->streamed < FAKE_DISK_BYTES)
+        return err_set(err, ERR_STATE, 0, "machine %s still needs its point",
+                       instance->machine->name);
+    machine->streaming = false;
+    if (fake->stream_holes)
+        return err_set(err, ERR_CORRUPT, 0, "machine %s: it is not all there",
+                       instance->machine->name);
+    return 0;
+}
+
 static int fake_stream_settle(struct provider *provider, const struct provider_instance *instance,
                               size_t disk, struct cancel *cancel, struct err *err)
 {
     (void)disk;
     (void)cancel;
-    if (((struct provider_fake *)provider)->stream_holes)
-        return err_set(err, ERR_CORRUPT, 0, "machine %s: it is not all there",
-                       instance->machine->name);
-    return 0;
+    return locked(provider, instance, do_stream_settle, NULL, err);
 }
 
 /* What the test put there; else nothing was written, to a file that is made now. */

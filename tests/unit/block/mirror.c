@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "qemu/graph.h"
 #include "support/expect.h"
 #include "support/qemu/fake_monitor.h"
 #include "support/tmpdir.h"
@@ -123,6 +124,35 @@ static void a_ready_that_comes_at_any_moment_is_seen(void **dir)
     }
 }
 
+static void a_job_is_let_end_only_with_the_lock(void **dir)
+{
+    CLEANUP(mem_freep) char *monitor_path = path_join(*dir, "qmp");
+    const struct mirror_config config = {.disk = "vda",
+                                         .node = "d0",
+                                         .size = 64 * MIB,
+                                         .tag = "muster-test",
+                                         .work_dir = *dir,
+                                         .qmp_path = monitor_path,
+                                         .plugin_path =
+                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so"};
+    CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 100);
+    CLEANUP(fd_close) int theirs = -1;
+    struct mirror *mirror = NULL;
+    struct source_piece piece;
+
+    fake_monitor_open(&monitor, *dir, ends_before_it_answers);
+    EXPECT_OK(mirror_open(&config, monitor.qmp, &mirror, monitor.cancel, &err));
+    EXPECT_OK(graph_lock(monitor_path, &theirs, NULL, &err));
+    EXPECT_ERR(ERR_TIMEOUT, mirror_next(mirror, &piece, soon, &err));
+    assert_int_equal(fake_qmp_count(monitor.fake, "block-job-cancel"), 0);
+    fd_close(&theirs);
+    EXPECT_OK(mirror_next(mirror, &piece, monitor.cancel, &err));
+    assert_int_equal(piece.len, 0);
+    assert_int_equal(fake_qmp_count(monitor.fake, "block-job-cancel"), 1);
+    EXPECT_OK(graph_lock(monitor_path, &theirs, NULL, &err)); /* let go with the job */
+    mirror_close(mirror);
+}
+
 /* --- With a monitor that is lent ------------------------------------------------------------ */
 
 static const char *listed; /* what query-block-jobs says; it ends when it is cancelled */
@@ -194,6 +224,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_end_that_comes_before_the_answer_to_the_cancel_is_seen,
                                         tmpdir_setup, disconnect),
         cmocka_unit_test_setup_teardown(a_ready_that_comes_at_any_moment_is_seen, tmpdir_setup,
+                                        disconnect),
+        cmocka_unit_test_setup_teardown(a_job_is_let_end_only_with_the_lock, tmpdir_setup,
                                         disconnect),
         cmocka_unit_test_setup_teardown(a_job_that_is_ready_is_let_end_and_then_all_has_come,
                                         tmpdir_setup, disconnect),
