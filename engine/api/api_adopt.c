@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define ADOPT_MS 30000
+#define CARE_MS  10000
 
 const struct api_field api_adopt_fields[] = {
     {"qmp", API_TEXT, true, "the socket of its QMP monitor, as QEMU was given it by -qmp unix:"},
@@ -185,6 +186,25 @@ static int adopt_work(const struct api_world *world, const json_t *in, json_t **
                 cancel, err);
 }
 
+/* --- Taking care ---------------------------------------------------------------------------- */
+
+/* The first look makes sure that its process outlives its guest: from when we say that it is adopted. */
+static int care_work(const struct api_world *world, const json_t *in, json_t **ret_out,
+                     struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *out = json_deep_copy(in);
+    struct err why = ERR_EMPTY;
+
+    (void)err;
+    if (api_ask_here(world, "machine.observe",
+                     json_pack("{s:s}", "machine", json_get_str(in, "name", "")), NULL, cancel,
+                     &why)
+        < 0)
+        (void)json_array_append_new(json_object_get(out, "notes"), json_string(why.text));
+    *ret_out = TAKE(out);
+    return 0;
+}
+
 /* --- Keeping -------------------------------------------------------------------------------- */
 
 static int adopt_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
@@ -219,8 +239,7 @@ static int adopt_finish(struct api_request *req, const json_t *in, json_t *out, 
         || api_audit(req, "machine.adopt", machine.name, text, err) < 0)
         return -1;
     estate_machine_put(world->estate, &machine);
-    *ret_reply = json_incref(out);
-    return 0;
+    return api_defer(req, json_incref(out), CARE_MS, care_work, NULL);
 }
 
 int api_adopt_machine(struct api_request *req, json_t **ret_reply, struct err *err)

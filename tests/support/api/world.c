@@ -82,6 +82,7 @@ static int observe(struct provider *provider, const struct provider_instance *in
 {
     (void)cancel;
     (void)failure;
+    site_of(provider)->observed++;
     *ret_state = *state_of(provider, instance->machine->name);
     return 0;
 }

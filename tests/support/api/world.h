@@ -36,6 +36,7 @@ struct api_site {
     bool guest_is_deaf;        /* shutdown ends in ERR_TIMEOUT */
     const char *adopt_problem; /* what stands in the way of adopting; NULL: nothing */
     int released;
+    _Atomic int observed; /* looks at machines */
     int peers_changed;
     struct estate *peer; /* what a link to lyon reaches; NULL: not paired */
     bool peer_is_away;   /* instead: ERR_NET */

@@ -36,7 +36,9 @@ static void an_adopted_machine_is_known_and_looked_after(void **state)
 
     adopt(site, "db1", qmp, 404, "No such file");
     qmp = monitor_of(site, "-m1.qmp");
+    assert_int_equal(site->observed, 0);
     adopt(site, "db1", qmp, 200, "\"adopted\":true");
+    assert_int_equal(site->observed, 1); /* taken care of from now on, not from the next look on */
     api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"wanted_running\":true");
     api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "m1.qmp\"");
     api_expect(site, "GET", "/v1/machines/db1", NULL, 200, "\"state\":\"running\"");
