@@ -22,9 +22,9 @@ struct server {
     struct estates *e;
     int listen_fd;
     int port;
-    const char *answer; /* NULL: none */
-    bool endless;       /* and it goes on for ever */
-    char request[8192]; /* the last one */
+    const char *_Atomic answer; /* NULL: none */
+    _Atomic bool endless;       /* and it goes on for ever */
+    char request[8192];         /* the last one */
     _Atomic unsigned requests;
     _Atomic bool stop;
     pthread_t thread;
@@ -68,11 +68,12 @@ static void *serve(void *ctx)
             return NULL;
         }
         read_request(server, fd);
-        if (server->answer)
-            (void)send(fd, server->answer, strlen(server->answer), MSG_NOSIGNAL);
+        const char *answer = server->answer;
+        if (answer)
+            (void)send(fd, answer, strlen(answer), MSG_NOSIGNAL);
         while (server->endless && send(fd, filler, sizeof(filler), MSG_NOSIGNAL) > 0)
             ;
-        if (!server->answer)
+        if (!answer)
             wait_closed(server, fd);
         (void)close(fd);
     }
