@@ -67,61 +67,44 @@ static int run_protect(struct cli *cli, struct err *err)
     return 0;
 }
 
-static int run_unprotect(struct cli *cli, struct err *err)
+/* Asks for a job on one machine and follows it; `done` is said of it when it has
+ * ended well. Takes `body`. */
+static int start_job(struct cli *cli, const char *method, const char *folder, const char *verb,
+                     json_t *body, const char *done, struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(json_freep) json_t *taken = body;
     CLEANUP(mem_freep) char *path = NULL;
     const char *name;
 
     if (cli_name_arg(cli, "NAME", &name, err) < 0)
         return -1;
-    path = mem_printf("/v1/protections/%s", name);
-    if (client_call(cli, "DELETE", path,
-                    json_pack("{s:b, s:b}", "force", cli_flag(cli, "force"), "keep_replica",
-                              cli_flag(cli, "keep-replica")),
-                    &reply, err)
-            < 0
-        || follow(cli, reply, err) < 0)
+    path = mem_printf("/v1/%s/%s%s", folder, name, verb);
+    if (client_call(cli, method, path, TAKE(taken), &reply, err) < 0 || follow(cli, reply, err) < 0)
         return -1;
     if (!cli->json && !cli_flag(cli, "no-wait"))
-        (void)fprintf(cli->out, "%s is no longer protected\n", name);
+        (void)fprintf(cli->out, "%s %s\n", name, done);
     return 0;
+}
+
+static int run_unprotect(struct cli *cli, struct err *err)
+{
+    return start_job(cli, "DELETE", "protections", "",
+                     json_pack("{s:b, s:b}", "force", cli_flag(cli, "force"), "keep_replica",
+                               cli_flag(cli, "keep-replica")),
+                     "is no longer protected", err);
 }
 
 static int run_stream(struct cli *cli, struct err *err)
 {
-    CLEANUP(json_freep) json_t *reply = NULL;
-    CLEANUP(mem_freep) char *path = NULL;
-    const char *name;
-
-    if (cli_name_arg(cli, "NAME", &name, err) < 0)
-        return -1;
-    path = mem_printf("/v1/machines/%s/stream", name);
-    if (client_call(cli, "POST", path, NULL, &reply, err) < 0 || follow(cli, reply, err) < 0)
-        return -1;
-    if (!cli->json && !cli_flag(cli, "no-wait"))
-        (void)fprintf(cli->out, "%s has disks of its own\n", name);
-    return 0;
+    return start_job(cli, "POST", "machines", "/stream", NULL, "has disks of its own", err);
 }
 
 static int run_reprotect(struct cli *cli, struct err *err)
 {
-    CLEANUP(json_freep) json_t *reply = NULL;
-    CLEANUP(mem_freep) char *path = NULL;
-    const char *name;
-
-    if (cli_name_arg(cli, "NAME", &name, err) < 0)
-        return -1;
-    path = mem_printf("/v1/protections/%s/reprotect", name);
-    if (client_call(cli, "POST", path,
-                    json_pack("{s:b}", "accept_branch", cli_flag(cli, "accept-branch")), &reply,
-                    err)
-            < 0
-        || follow(cli, reply, err) < 0)
-        return -1;
-    if (!cli->json && !cli_flag(cli, "no-wait"))
-        (void)fprintf(cli->out, "%s is protected again, to the other site\n", name);
-    return 0;
+    return start_job(cli, "POST", "protections", "/reprotect",
+                     json_pack("{s:b}", "accept_branch", cli_flag(cli, "accept-branch")),
+                     "is protected again, to the other site", err);
 }
 
 /* POST on one protection, and a line about it. */

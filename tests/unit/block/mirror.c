@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The mirror against a monitor that says things in an order a real QEMU keeps only now and then. */
+#undef _FORTIFY_SOURCE /* it makes an inline function of recv, which is ours here */
 #include "block/mirror.h"
 
 #include "base/fs.h"
@@ -44,6 +45,16 @@ static char *ends_before_it_answers(void *ctx, const json_t *command)
     return fake_qmp_ok();
 }
 
+static struct mirror_config config_in(const char *dir)
+{
+    return (struct mirror_config){.disk = "vda",
+                                  .node = "d0",
+                                  .size = 64 * MIB,
+                                  .tag = "muster-test",
+                                  .work_dir = dir,
+                                  .plugin_path = MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so"};
+}
+
 static int disconnect(void **state)
 {
     fake_monitor_close(&monitor);
@@ -52,13 +63,7 @@ static int disconnect(void **state)
 
 static void an_end_that_comes_before_the_answer_to_the_cancel_is_seen(void **dir)
 {
-    const struct mirror_config config = {.disk = "vda",
-                                         .node = "d0",
-                                         .size = 64 * MIB,
-                                         .tag = "muster-test",
-                                         .work_dir = *dir,
-                                         .plugin_path =
-                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so"};
+    const struct mirror_config config = config_in(*dir);
     struct mirror *mirror = NULL;
     struct source_piece piece;
 
@@ -100,13 +105,7 @@ static char *says_when_it_is_ready_later(void *ctx, const json_t *command)
 
 static void a_ready_that_comes_at_any_moment_is_seen(void **dir)
 {
-    const struct mirror_config config = {.disk = "vda",
-                                         .node = "d0",
-                                         .size = 64 * MIB,
-                                         .tag = "muster-test",
-                                         .work_dir = *dir,
-                                         .plugin_path =
-                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so"};
+    const struct mirror_config config = config_in(*dir);
     struct source_piece piece;
 
     (void)snprintf(job, sizeof(job), "muster-test-mirror");
@@ -127,19 +126,13 @@ static void a_ready_that_comes_at_any_moment_is_seen(void **dir)
 static void a_job_is_let_end_only_with_the_lock(void **dir)
 {
     CLEANUP(mem_freep) char *monitor_path = path_join(*dir, "qmp");
-    const struct mirror_config config = {.disk = "vda",
-                                         .node = "d0",
-                                         .size = 64 * MIB,
-                                         .tag = "muster-test",
-                                         .work_dir = *dir,
-                                         .qmp_path = monitor_path,
-                                         .plugin_path =
-                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so"};
+    struct mirror_config config = config_in(*dir);
     CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 100);
     CLEANUP(fd_close) int theirs = -1;
     struct mirror *mirror = NULL;
     struct source_piece piece;
 
+    config.qmp_path = monitor_path;
     fake_monitor_open(&monitor, *dir, ends_before_it_answers);
     EXPECT_OK(mirror_open(&config, monitor.qmp, &mirror, monitor.cancel, &err));
     EXPECT_OK(graph_lock(monitor_path, &theirs, NULL, &err));
@@ -173,16 +166,10 @@ static char *tells_only_who_asks(void *ctx, const json_t *command)
 
 static struct mirror *open_lent(const char *dir)
 {
-    const struct mirror_config config = {.disk = "vda",
-                                         .node = "d0",
-                                         .size = 64 * MIB,
-                                         .tag = "muster-test",
-                                         .work_dir = dir,
-                                         .plugin_path =
-                                             MUSTER_BINARY_DIR "/nbdkit-muster-plugin.so",
-                                         .lent = true};
+    struct mirror_config config = config_in(dir);
     struct mirror *mirror = NULL;
 
+    config.lent = true;
     fake_monitor_open(&monitor, dir, tells_only_who_asks);
     EXPECT_OK(mirror_open(&config, monitor.qmp, &mirror, monitor.cancel, &err));
     return mirror;
