@@ -32,8 +32,9 @@ int dir_own_check(const struct store_dir *d, struct err *err)
             continue;
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: disk %s of %s was written to, or replaced, since point %" PRIu64
-                       " was applied to it (%s); hint: reprotect %s: all of it is read then, what"
-                       " was written is kept as a point, and differences travel",
+                       " was applied to it (%s); hint: %s works on where it is, and what was"
+                       " written here stays; this replica takes no more points, and there is no"
+                       " repair of it yet",
                        disk->elsewhere, disk->name, d->group, d->applied,
                        now.inode != disk->stamp.inode ? "another file"
                        : now.size != disk->stamp.size ? "another size"

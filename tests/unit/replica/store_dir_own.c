@@ -228,7 +228,7 @@ static void a_disk_written_to_by_others_is_refused(void **state)
     EXPECT_ERR(ERR_CORRUPT, kit_point_applied(&f->kit, f->store, &err)); /* while it is open */
     EXPECT_ERR(ERR_CORRUPT, open_again(f));
     EXPECT_TEXT("disk web.vdb of web was written to, or replaced, since point 7");
-    EXPECT_TEXT("hint: reprotect web");
+    EXPECT_TEXT("hint: web works on where it is, and what was written here stays");
     /* The way out: the disks stay, the store is made anew over what they hold now. */
     EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
     EXPECT_OK(open_again(f));
