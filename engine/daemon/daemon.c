@@ -122,7 +122,8 @@ static int follow_mark(const struct mark *mark, struct err *err)
 static int reprotect(struct daemon *daemon, const char *machine, bool accept_branch,
                      const char *who, struct err *err)
 {
-    const struct job_reprotect spec = {machine, accept_branch, who};
+    const struct job_reprotect spec = {
+        .machine = machine, .accept_branch = accept_branch, .who = who};
     int64_t job;
 
     return jobs_reprotect(daemon->jobs, &spec, &job, err);

@@ -34,7 +34,7 @@ void jobs_desk_start(struct jobs_desk *desk, const struct jobs_world *world)
     full.pool = desk->pool;
     full.clock = &desk->clock.clock;
     full.state = desk->state;
-    full.site = "paris";
+    full.site = world->site ? world->site : "paris";
     desk->jobs = jobs_new(&full);
     loop_set_turn_end(desk->loop, turn_end, desk);
 }
