@@ -49,7 +49,7 @@ static int may_start(const struct api_world *world, const char *name, struct err
     VEC_FOREACH(instance, &instances)
         if (!instance->test && str_eq(instance->machine, name)) {
             err_clear(err);
-            return 0;
+            return estate_may_start(world->estate, instance->group, err);
         }
     return -1;
 }

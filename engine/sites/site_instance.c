@@ -265,6 +265,26 @@ static void touch_store(struct estate *estate, const char *group)
         log_warn("sites", "group=%s error=\"%s\"", group, why.text);
 }
 
+/* A machine that was recovered here may have been failed over since: started here, too, it would be there
+ * twice. Not under its lock: who learns of that here stops it. */
+static int check_free(struct estate *estate, const struct named *named, const json_t *args,
+                      struct cancel *cancel, struct err *err)
+{
+    CLEANUP(site_instance_done) struct site_instance instance = {0};
+    struct err none = ERR_EMPTY;
+
+    machine_init(&instance.machine);
+    if (site_instance_load(estate, named->run, named->machine, &instance, &none) < 0)
+        return 0; /* whoever starts it meets that again */
+    if (instance.test)
+        return 0;
+    if (estate_may_start(estate, instance.group, err) < 0)
+        return -1;
+    return json_get_bool(args, "without_peer", false)
+               ? estate_boot_trust(estate, instance.group, err)
+               : estate_boot_check(estate, instance.group, cancel, err);
+}
+
 int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_result,
                        struct cancel *cancel, struct err *err)
 {
@@ -273,7 +293,7 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
 
     (void)ret_result;
     machine_init(&instance.machine);
-    if (named_get(args, &named, err) < 0)
+    if (named_get(args, &named, err) < 0 || check_free(estate, &named, args, cancel, err) < 0)
         return -1;
     estate_machine_lock(estate, named.lock);
     int rc = site_instance_load(estate, named.run, named.machine, &instance, err);
@@ -468,8 +488,9 @@ static int check_other(void *ctx, const char *name, const char *dir, struct err 
     return err_set(err, ERR_STATE, 0,
                    "the replica of %s is in use: run %s started %s from it (%s)%s", group,
                    json_get_str(json, "run", "?"), json_get_str(json, "machine", "?"), dir,
-                   json_get_bool(json, "test", false) ? "; hint: `muster cleanup` that run first"
-                                                      : "; its disks would go with it");
+                   json_get_bool(json, "test", false)
+                       ? "; hint: `muster cleanup` that run first"
+                       : "; its disks would go with it; hint: `muster stream` it first");
 }
 
 int estate_check_unused(struct estate *estate, const char *group, struct err *err)

@@ -2,6 +2,7 @@
 /* Machines recovered from a replica: started, found again, repaired, removed, probed. */
 #include "base/fs.h"
 #include "base/mem.h"
+#include "sites/estate_internal.h"
 #include "support/expect.h"
 #include "support/sites/estates.h"
 
@@ -83,6 +84,27 @@ static void a_recovered_machine_that_was_stopped_starts_from_what_it_wrote(void 
     assert_int_equal(machine->starts, 2);
     assert_int_equal(machine->point, 2);
     assert_non_null(strstr(machine->overlay, "instances/lyon-4-db1/vda.qcow2"));
+}
+
+static void a_recovered_machine_that_went_on_elsewhere_is_not_started(void **state)
+{
+    struct estates *e = *state;
+    const struct estate_mark retired = {.retired = 3, .by = "paris"};
+    const struct estate_mark held = {.held = "paris-7"};
+
+    estates_tell(e->at_lyon, "instance.start", start_args("lyon-4", false, 2));
+    estates_tell(e->at_lyon, "instance.stop", instance_args("lyon-4"));
+    EXPECT_OK(estate_mark_write(e->lyon, "db1", &held, &err));
+    EXPECT_ERR(ERR_STATE,
+               site_ask(e->at_lyon, "instance.start", instance_args("lyon-4"), NULL, NULL, &err));
+    EXPECT_TEXT("db1 is held for the failover paris-7");
+    err_clear(&err);
+    EXPECT_OK(estate_mark_write(e->lyon, "db1", &retired, &err));
+    EXPECT_ERR(ERR_FENCED,
+               site_ask(e->at_lyon, "instance.start", instance_args("lyon-4"), NULL, NULL, &err));
+    EXPECT_TEXT("started here, too, it would be there twice");
+    assert_int_equal(provider_fake_find(&e->fake, "lyon-4-db1")->state, INSTANCE_OFF);
+    estates_tell(e->at_lyon, "instance.start", start_args("lyon-9", true, 2)); /* a test may */
 }
 
 static void a_recovered_machine_that_is_gone_is_not_made_anew(void **state)
@@ -238,6 +260,7 @@ int main(void)
         ESTATES_TEST(a_start_that_failed_is_taken_up_again),
         ESTATES_TEST(the_real_machine_starts_paused_and_then_runs),
         ESTATES_TEST(a_recovered_machine_that_was_stopped_starts_from_what_it_wrote),
+        ESTATES_TEST(a_recovered_machine_that_went_on_elsewhere_is_not_started),
         ESTATES_TEST(a_recovered_machine_that_is_gone_is_not_made_anew),
         ESTATES_TEST(a_recovered_machine_that_is_off_stays_off_over_a_restart),
         ESTATES_TEST(a_point_that_is_not_there_starts_nothing),
