@@ -235,7 +235,7 @@ const struct api_route *api_routes_runs(void)
          start_fields},
         {"GET", "/v1/runs/{id}", get_run, "Shows a run, its steps and its report.",
          "`{id, plan, kind, state, reason, who, declared_ms, ended_ms, active, outcome, of_run, "
-         "cancellable, past_no_return, machines, steps: [{index, stage, title, state, required, "
+         "cancellable, reversible, past_no_return, machines, steps: [{index, stage, title, state, required, "
          "started_ms, ended_ms, attempts, error, error_code, point_of_no_return, asks, actions}], "
          "report: {rto_ms, rto_goal_ms, rpo_ms, rpo_goal_ms, met, leftovers, leftover_count}}`; "
          "the last of `actions` of a step that is a function is `return`, its result `{value}`; "

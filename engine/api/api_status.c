@@ -83,7 +83,8 @@ static void add_session(const struct api_world *world, json_t *entry, struct ses
     set_int(entry, "next_cut_ms", status.next_cut_ms);
     (void)json_object_set_new(entry, "note", json_string(status.note));
     set_disks(entry, &status);
-    if (status.error.code == ERR_NONE)
+    /* What it met when it sent last is over, once the machine is the other site's. */
+    if (status.error.code == ERR_NONE || str_eq(json_get_str(entry, "state", ""), "failed-over"))
         return;
     set_error(entry, &status.error);
     set_int(entry, "error_since_ms", status.error_since_ms);

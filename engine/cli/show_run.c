@@ -337,7 +337,7 @@ static void next_line(const json_t *run, struct str *out)
         paused_line(run, out);
     else if (str_eq(state, "failed"))
         failed_line(run, out);
-    else if (str_eq(state, "awaiting-commit") && str_eq(json_get_str(run, "kind", ""), "failback"))
+    else if (str_eq(state, "awaiting-commit") && !json_get_bool(run, "reversible", true))
         str_addf(out,
                  "  next: `muster commit %" PRId64 "` makes it final and protects it to the other "
                  "site\n",

@@ -97,6 +97,33 @@ static int check_state(const struct state_run *row, const json_t *inputs, enum r
                    row->plan, row->state);
 }
 
+bool run_is_own(const json_t *known)
+{
+    return json_get_bool(known, "own", false);
+}
+
+int run_refuse_own(enum run_kind kind, const char *machine, const char *plan, struct err *err)
+{
+    return err_set(
+        err, ERR_UNSUPPORTED, 0,
+        "%s runs on its own disks here again, which hold what it wrote since: there is no "
+        "%s of that; hint: `muster commit %s`, then fail it over again",
+        machine, kind == RUN_ROLLBACK ? "rollback" : "change of the point", plan);
+}
+
+static int check_own(const json_t *inputs, enum run_kind kind, const char *plan, struct err *err)
+{
+    const char *machine;
+    json_t *known;
+
+    if (kind == RUN_COMMIT)
+        return 0;
+    json_object_foreach(json_object_get(inputs, "machines"), machine, known)
+        if (run_is_own(known))
+            return run_refuse_own(kind, machine, plan, err);
+    return 0;
+}
+
 /* Those that came over; of a run that failed in the middle, not all. */
 static json_t *moved(const json_t *inputs, const struct runner_spec *spec)
 {
@@ -123,7 +150,8 @@ int run_request_after(struct runner *runner, const struct runner_spec *spec,
 
     if (find(runner, spec, &row, err) < 0
         || json_parse(row.inputs, strlen(row.inputs), &inputs, err) < 0
-        || check_state(&row, inputs, spec->kind, err) < 0)
+        || check_state(&row, inputs, spec->kind, err) < 0
+        || check_own(inputs, spec->kind, row.plan, err) < 0)
         return -1;
     request->of_run = row.id;
     request->of_kind = (enum run_kind)run_kind_parse(row.kind); /* check_state looked at it */

@@ -210,11 +210,7 @@ static int check_not_own(const struct runner_preview *preview, const char *name,
         return -1;
     if (!json_get_bool(seen, "own", false))
         return 0;
-    return err_set(
-        err, ERR_UNSUPPORTED, 0,
-        "%s runs on its own disks here again, which hold what it wrote since: there is no "
-        "%s of that; hint: `muster commit %s`, then fail it over again",
-        name, preview->kind == RUN_ROLLBACK ? "rollback" : "change of the point", preview->plan);
+    return run_refuse_own(preview->kind, name, preview->plan, err);
 }
 
 /* A rollback that begins without the other side leaves its failover rolling back until that answers:

@@ -4,6 +4,7 @@
  * nothing where a planned run sent what had changed last: the point may be old then, but it has all. */
 #include "base/mem.h"
 #include "run/run_internal.h"
+#include "run/run_start.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -195,6 +196,18 @@ static json_t *report_json(const struct run *run)
                      (json_int_t)json_array_size(left), "leftovers", left);
 }
 
+/* Its failover may be rolled back, or get another point. */
+static bool is_reversible(const struct run *run)
+{
+    const char *name;
+    json_t *known;
+
+    json_object_foreach(run->machines, name, known)
+        if (run_is_own(known))
+            return false;
+    return run->state == RUN_AWAITING_COMMIT;
+}
+
 static json_t *run_json(struct run *run)
 {
     json_t *json = head_json(&run->row, run->inputs, run->state);
@@ -203,6 +216,7 @@ static json_t *run_json(struct run *run)
 
     (void)json_object_set_new(json, "hash", json_string(json_get_str(run->inputs, "hash", "")));
     (void)json_object_set_new(json, "past_no_return", json_boolean(past));
+    (void)json_object_set_new(json, "reversible", json_boolean(is_reversible(run)));
     (void)json_object_set_new(
         json, "cancellable",
         json_boolean(!past && (active || (run->state == RUN_FAILED && run_is_real(run->kind)))));

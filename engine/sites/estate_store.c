@@ -100,7 +100,8 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
     int given_up = estate_base_look(estate, replica->group, &generation, err);
     if (given_up > 0)
         return err_set(err, ERR_STATE, 0,
-                       "it was given up: %s runs on its disks again since generation %" PRIu64,
+                       "it was given up: %s runs on its disks again since generation %" PRIu64
+                       "; hint: points come again with its next protection",
                        replica->group, generation);
     if (given_up < 0)
         return -1;

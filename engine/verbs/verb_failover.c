@@ -31,7 +31,9 @@ static json_t *started(const struct verb_call *call, const char *machine, const 
     (void)json_object_set_new(instance, "netns", json_string(json_get_str(seen, "netns", "")));
     if (json_object_get(seen, "definition"))
         (void)json_object_set(instance, "definition", json_object_get(seen, "definition"));
-    return json_pack("{s:o}", "instance", instance);
+    if (!json_get_bool(seen, "own", false))
+        return json_pack("{s:o}", "instance", instance);
+    return json_pack("{s:o, s:{s:{s:b}}}", "instance", instance, "facts", machine, "own", 1);
 }
 
 static int run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,

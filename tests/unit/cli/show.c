@@ -399,11 +399,11 @@ static void a_commit_promises_no_time(void **state)
     assert_null(strstr(str_text(&out), "RPO"));
 }
 
-static void a_failback_is_offered_no_rollback(void **state)
+static void what_came_back_to_its_own_disks_is_offered_no_rollback(void **state)
 {
     CLEANUP(json_freep)
-    json_t *run =
-        json_of("{\"id\":7,\"kind\":\"failback\",\"state\":\"awaiting-commit\",\"steps\":[]}");
+    json_t *run = json_of("{\"id\":7,\"kind\":\"unplanned\",\"state\":\"awaiting-commit\","
+                          "\"reversible\":false,\"steps\":[]}");
     CLEANUP(str_free) struct str out = STR_EMPTY;
 
     (void)state;
@@ -541,7 +541,7 @@ int main(void)
         cmocka_unit_test(a_failed_failover_says_how_to_go_on_or_back),
         cmocka_unit_test(what_follows_a_failover_is_said_again_about_it),
         cmocka_unit_test(a_commit_promises_no_time),
-        cmocka_unit_test(a_failback_is_offered_no_rollback),
+        cmocka_unit_test(what_came_back_to_its_own_disks_is_offered_no_rollback),
         cmocka_unit_test(a_failed_cleanup_names_the_test_to_clean),
         cmocka_unit_test(a_paused_run_names_the_step_it_waits_for),
         cmocka_unit_test(a_run_that_asks_shows_question_and_answers),

@@ -500,6 +500,23 @@ static void what_follows_a_failover_is_not_cancelled(void **state)
     }
 }
 
+static void expect_allowed(struct run_world *world, const char *name, const char *operation,
+                           bool allowed)
+{
+    CLEANUP(json_freep) json_t *list = runner_allowed(world->runner, name);
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(list, i, entry) {
+        if (strcmp(json_get_str(entry, "operation", ""), operation) != 0)
+            continue;
+        if (json_get_bool(entry, "allowed", !allowed) != allowed)
+            fail_msg("%s: %s", operation, json_get_str(entry, "why", "allowed"));
+        return;
+    }
+    fail_msg("no operation %s", operation);
+}
+
 /* --- failback ---------------------------------------------------------------------------------- */
 
 static void came_from_here(struct run_world *world)
@@ -518,11 +535,36 @@ static void a_failback_is_a_planned_failover_to_the_own_disks(void **state)
     struct run_world *world = *state;
 
     came_from_here(world);
-    int64_t run = run_world_start(world, run_world_plan(), RUN_FAILBACK);
-    assert_string_equal(run_world_settle(world, run), "awaiting-commit");
+    int64_t failback = run_world_start(world, run_world_plan(), RUN_FAILBACK);
+    int64_t run;
+    assert_string_equal(run_world_settle(world, failback), "awaiting-commit");
     assert_int_equal(machine(world, "db1")->retired, 2);
-    EXPECT_OK(try_with(world, RUN_ROLLBACK, "shop", 0, 0, &run));
-    assert_string_equal(run_world_settle(world, run), "failed");
+    EXPECT_ERR(ERR_UNSUPPORTED, try_with(world, RUN_ROLLBACK, "shop", 0, 0, &run));
+    EXPECT_TEXT("runs on its own disks here again");
+    err_clear(&err);
+    EXPECT_ERR(ERR_UNSUPPORTED, try_with(world, RUN_CHANGE_POINT, "shop", 1, 0, &run));
+    expect_state(world, failback, "awaiting-commit");
+}
+
+static void what_is_shown_as_allowed_is_what_a_start_says(void **state)
+{
+    struct run_world *world = *state;
+
+    (void)run_world_settle(world, run_world_start(world, run_world_plan(), RUN_PLANNED));
+    expect_allowed(world, "db1", "rollback", true);
+    expect_allowed(world, "db1", "change-point", true);
+    expect_allowed(world, "db1", "failback", false);
+}
+
+static void nothing_back_is_allowed_on_own_disks(void **state)
+{
+    struct run_world *world = *state;
+
+    came_from_here(world);
+    (void)run_world_settle(world, run_world_start(world, run_world_plan(), RUN_UNPLANNED));
+    expect_allowed(world, "db1", "rollback", false);
+    expect_allowed(world, "db1", "change-point", false);
+    expect_allowed(world, "db1", "commit", true);
 }
 
 static void the_commit_of_a_failback_leaves_ordinary_machines(void **state)
@@ -581,6 +623,8 @@ int main(void)
         RUN_TEST_CASE(what_a_restart_cuts_is_gone_on_with),
         RUN_TEST_CASE(what_follows_a_failover_is_not_cancelled),
         RUN_TEST_CASE(a_failback_is_a_planned_failover_to_the_own_disks),
+        RUN_TEST_CASE(what_is_shown_as_allowed_is_what_a_start_says),
+        RUN_TEST_CASE(nothing_back_is_allowed_on_own_disks),
         RUN_TEST_CASE(the_commit_of_a_failback_leaves_ordinary_machines),
         RUN_TEST_CASE(each_way_has_its_name),
     };
