@@ -82,6 +82,14 @@ static json_t *recovered_entry(const struct state_instance *instance)
                      definition_of(instance->definition));
 }
 
+/* It came back to its own disks: it is the machine of that name, once more. */
+static bool is_own(struct estate *estate, const struct state_instance *instance)
+{
+    CLEANUP(mem_freep) char *dir = estate_machine_dir(estate, instance->machine);
+
+    return str_eq(instance->run_dir, dir);
+}
+
 /* Own machines first, then recovered ones, tests last; only `name` unless NULL. */
 static int entries(const struct api_world *world, const char *name, json_t **ret_list,
                    struct err *err)
@@ -102,7 +110,8 @@ static int entries(const struct api_world *world, const char *name, json_t **ret
             (void)json_array_append_new(list, own_entry(machine));
     for (int test = 0; test <= 1; test++) /* of one name the real one first */
         VEC_FOREACH(instance, &instances)
-            if (instance->test == (test == 1) && (!name || str_eq(name, instance->machine)))
+            if (instance->test == (test == 1) && (!name || str_eq(name, instance->machine))
+                && !is_own(world->estate, instance))
                 (void)json_array_append_new(list, recovered_entry(instance));
     state_machines_done(&machines);
     state_instances_done(&instances);
@@ -501,6 +510,10 @@ const struct api_route *api_routes_machines(void)
          "Shuts the guest down, then ends the machine; one that was failed over to here keeps its "
          "disks.",
          "`{}`", stop_fields},
+        {"POST", "/v1/machines/{name}/keep", api_keep_machine,
+         "Makes a recovered machine an ordinary one of this site: it is off, its disks are its own, and it "
+         "is not protected any more.",
+         "`{name, notes: [text], definition}`", NULL},
         {"POST", "/v1/machines/{name}/stream", stream_machine,
          "Gives a recovered machine disks of its own, while it works.", "`{job}`", NULL},
         {0},

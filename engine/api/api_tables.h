@@ -27,6 +27,8 @@ json_t *api_lines(const char *text);
 /* api_adopt.c */
 api_handler api_adopt_machine;
 extern const struct api_field api_adopt_fields[];
+/* api_keep.c */
+api_handler api_keep_machine;
 
 /* Writes who did what to the audit log, in this turn's transaction. `detail` may be NULL. */
 int api_audit(const struct api_request *req, const char *act, const char *object,

@@ -158,6 +158,32 @@ static int run_adopt(struct cli *cli, struct err *err)
     return err_set(err, ERR_STATE, 0, "%s cannot be adopted; nothing was changed", name);
 }
 
+/* --- machine keep ---------------------------------------------------------------------------- */
+
+static int run_keep(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const json_t *disk;
+    const char *name;
+    size_t i;
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/machines/%s/keep", name);
+    if (client_call(cli, "POST", path, NULL, &reply, err) < 0)
+        return -1;
+    if (cli->json) {
+        cli_print_json(cli, reply);
+        return 0;
+    }
+    (void)fprintf(cli->out, "%s is an ordinary machine of this site now; its disks are\n", name);
+    json_array_foreach(json_object_get(json_object_get(reply, "definition"), "disks"), i, disk)
+        (void)fprintf(cli->out, "  %s\n", json_get_str(disk, "path", "?"));
+    print_lines(cli, "note: ", json_object_get(reply, "notes"));
+    return 0;
+}
+
 /* --- The others ------------------------------------------------------------------------------ */
 
 static int run_list(struct cli *cli, struct err *err)
@@ -270,6 +296,18 @@ const struct cmd *cmds_machine(void)
                         {"definition", "FILE", "a Lua file as of `muster machine add`; learned"}},
             .examples = {"machine adopt db1 --qmp /run/db1.qmp"},
             .run = run_adopt,
+        },
+        {
+            .words = "machine keep",
+            .help = "Makes a recovered machine an ordinary one of this site.",
+            .about =
+                "For when the site it came from is gone for good: commit it, end its protection "
+                "(`muster unprotect NAME --force`), shut it down, and keep it. Its disks, which are "
+                "its own by then, move to the site's folder disks/NAME. It can be started, protected "
+                "and removed like any other.",
+            .args = {{"NAME", false, "the machine"}},
+            .examples = {"machine keep db1"},
+            .run = run_keep,
         },
         {
             .words = "machine list",

@@ -52,6 +52,23 @@ static int ping(struct ask *ask, struct err *err)
     return 0;
 }
 
+/* A machine of that name that is our own would be taken for the one that is to come over. */
+static int check_name(struct daemon *daemon, const struct ask *ask, struct err *err)
+{
+    CLEANUP(state_machine_done) struct state_machine own = {0};
+    struct err missing = ERR_EMPTY;
+
+    if (state_machine_get(daemon->state, ask->group, &own, &missing) == 0)
+        return err_set(err, ERR_EXISTS, 0,
+                       "%s has a machine of its own called %s; hint: `muster machine remove %s` "
+                       "there forgets it and leaves its disks; or give one of the two another name",
+                       daemon->config.site, ask->group, ask->group);
+    if (missing.code == ERR_NOT_FOUND)
+        return 0;
+    *err = missing;
+    return -1;
+}
+
 /* The group's row: none, this peer's replica (its state in ask->row_state), or ERR_EXISTS. */
 static int look_up(struct daemon *daemon, void *ctx, struct err *err)
 {
@@ -61,7 +78,7 @@ static int look_up(struct daemon *daemon, void *ctx, struct err *err)
 
     if (state_protection_get(daemon->state, ask->group, &row, &missing) < 0) {
         if (missing.code == ERR_NOT_FOUND)
-            return 0;
+            return check_name(daemon, ask, err);
         *err = missing;
         return -1;
     }

@@ -433,14 +433,29 @@ static int check_not_protected(struct jobs *jobs, const struct job_protect *spec
                    spec->machine, row.peer, row.state, spec->machine);
 }
 
+/* An ordinary machine of this site. */
+static int check_machine(struct jobs *jobs, const char *name, struct err *err)
+{
+    CLEANUP(state_machine_done) struct state_machine machine = {0};
+    struct err none = ERR_EMPTY;
+    char run[NAME_MAX_BYTES];
+
+    if (state_machine_get(jobs_world_of(jobs)->state, name, &machine, err) == 0)
+        return 0;
+    if (err->code == ERR_NOT_FOUND && job_instance_of(jobs, name, run, &none) == 0 && *run)
+        return err_set(err, ERR_STATE, 0,
+                       "%s was failed over to here by %s; hint: `muster machine keep %s` makes it "
+                       "an ordinary machine of this site first",
+                       name, run, name);
+    return -1;
+}
+
 int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
                  struct err *err)
 {
     const struct jobs_world *world = jobs_world_of(jobs);
-    CLEANUP(state_machine_done) struct state_machine machine = {0};
 
-    if (state_machine_get(world->state, spec->machine, &machine, err) < 0
-        || check_not_protected(jobs, spec, err) < 0)
+    if (check_machine(jobs, spec->machine, err) < 0 || check_not_protected(jobs, spec, err) < 0)
         return -1;
     if (str_eq(spec->peer, world->site))
         return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);

@@ -157,9 +157,23 @@ static int replica_work(struct job *job, struct err *err)
     return 0;
 }
 
+/* A machine that was recovered here may read its disks from the replica it came from, which needs its
+ * key: both stay with it, and go when nobody does any more. */
 static int drop_work(struct job *job, struct err *err)
 {
-    return job_remove_key(job_world(job)->estate, job->object, err);
+    struct estate *estate = job_world(job)->estate;
+    CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, job->object);
+
+    if (!fs_exists(dir))
+        return job_remove_key(estate, job->object, err);
+    if (job_remove_local_replica(estate, job->object, err) == 0)
+        return 0;
+    if (err->code != ERR_STATE)
+        return -1;
+    (void)snprintf(job->progress.note, sizeof(job->progress.note), "its replica here stays: %.400s",
+                   err->text);
+    err_clear(err);
+    return 0;
 }
 
 static int settled(struct job *job, const struct err *failure, struct err *err)
@@ -215,21 +229,25 @@ static int refuse_retired(struct estate *estate, const struct state_protection *
     return 0;
 }
 
-/* It runs on what it wrote here, over a replica sealed with the key that would go; and only the
- * protection leads it back to where it came from. */
-static int refuse_recovered(const struct state_protection *row, struct err *err)
+/* Committed here, protected again or about to be: only its protection leads it anywhere else. */
+static int refuse_recovered(const struct jobs *jobs, const struct state_protection *row,
+                            struct err *err)
 {
-    CLEANUP(json_freep) json_t *settings = NULL;
+    char run[NAME_MAX_BYTES];
+    bool ours = str_eq(row->role, "source") || str_eq(row->state, "committed")
+                || str_starts(row->state, "reprotecting");
 
-    if (json_parse(row->settings, strlen(row->settings), &settings, err) < 0)
+    if (job_instance_of(jobs, row->group, run, err) < 0)
         return -1;
-    if (*json_get_str(settings, "instance", ""))
-        return err_set(err, ERR_STATE, 0,
-                       "%s was failed over to here from %s: without its protection there is no way "
-                       "back, and the key of what it runs on goes; hint: bring it back first, "
-                       "`muster failback %s` at %s; --force when %s is gone for good",
-                       row->group, row->peer, row->group, row->peer, row->peer);
-    return 0;
+    if (!ours || !*run)
+        return 0;
+    return err_set(err, ERR_STATE, 0,
+                   "%s was failed over to here from %s: without its protection there is no way "
+                   "back, and nothing tells %s any more to leave its old one off; hint: bring it "
+                   "back first, `muster failback %s` at %s; --force when %s is gone for good: then "
+                   "`muster machine keep %s` makes it an ordinary machine here, to be protected "
+                   "anew",
+                   row->group, row->peer, row->peer, row->group, row->peer, row->peer, row->group);
 }
 
 int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
@@ -241,6 +259,8 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
     if (state_protection_get(world->state, spec->machine, &row, err) < 0)
         return -1;
     bool replica = str_eq(row.role, "replica");
+    if (!spec->force && refuse_recovered(jobs, &row, err) < 0)
+        return -1;
     if (replica && !spec->force && !str_eq(row.state, "kept"))
         return err_set(err, ERR_STATE, 0,
                        "%s is sent here by %s; hint: unprotect it there, or --force when that "
@@ -248,8 +268,7 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
                        spec->machine, row.peer);
     if (replica && estate_check_unused(world->estate, row.group, err) < 0)
         return -1; /* with or without --force: and its state stays as it is */
-    if (!replica && !spec->force
-        && (refuse_retired(world->estate, &row, err) < 0 || refuse_recovered(&row, err) < 0))
+    if (!replica && !spec->force && refuse_retired(world->estate, &row, err) < 0)
         return -1;
     json_t *args = json_pack("{s:s, s:b, s:b, s:b}", "peer", row.peer, "keep", spec->keep, "force",
                              spec->force, "replica", replica);

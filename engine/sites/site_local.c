@@ -42,6 +42,7 @@ static const struct site_ask_row table[] = {
     {"instance.observe", ask_instance_observe, false},
     {"instance.commit", ask_instance_commit, false},
     {"instance.remove", ask_instance_remove, false},
+    {"instance.keep", ask_instance_keep, false},
     {"instance.leftovers", ask_instance_leftovers, false},
     {"guest.network", ask_guest_network, false},
     {"guest.assign", ask_guest_assign, false},

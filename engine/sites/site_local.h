@@ -27,6 +27,7 @@ site_ask_fn ask_group_observe, ask_group_points, ask_group_pin, ask_group_unpin,
 site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
 site_ask_fn ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
+site_ask_fn ask_instance_keep;
 site_ask_fn ask_instance_commit, ask_group_reprotect, ask_group_return;
 site_ask_fn ask_instance_stream, ask_instance_stream_stop;
 site_ask_fn ask_probe_tcp, ask_probe_agent, ask_probe_console;

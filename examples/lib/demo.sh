@@ -55,14 +55,14 @@ demo_build() {
 # A work folder of our own, and everything in it taken down whatever happens.
 demo_begin() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/muster-demo.XXXXXX")
-    # An address pair of our own, so that several runs do not meet.
+    # Addresses of our own, so that several runs do not meet.
     net=127.$(($$ % 200 + 30)).$(($$ / 200 % 250 + 1))
     trap demo_end EXIT
     trap 'exit 130' INT TERM
 }
 
 demo_address() {
-    case $1 in paris) echo "$net.1:7700" ;; *) echo "$net.2:7700" ;; esac
+    case $1 in paris) echo "$net.1:7700" ;; lyon) echo "$net.2:7700" ;; *) echo "$net.3:7700" ;; esac
 }
 
 demo_site() {
@@ -293,7 +293,7 @@ demo_end() {
     code=$?
     trap - EXIT
     [ -n "${work:-}" ] && [ -d "$work" ] || return 0
-    for site in paris lyon; do
+    for site in paris lyon tours; do
         eval "pid=\${pid_$site:-}"
         [ -n "$pid" ] || continue
         kill "$pid" 2> /dev/null || true

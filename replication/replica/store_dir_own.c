@@ -34,7 +34,8 @@ int dir_own_check(const struct store_dir *d, struct err *err)
                        "%s: disk %s of %s was written to, or replaced, since point %" PRIu64
                        " was applied to it (%s); hint: %s works on where it is, and what was"
                        " written here stays; this replica takes no more points, and there is no"
-                       " repair of it yet",
+                       " repair of it yet: where it works, `muster unprotect` says how it gets"
+                       " another",
                        disk->elsewhere, disk->name, d->group, d->applied,
                        now.inode != disk->stamp.inode ? "another file"
                        : now.size != disk->stamp.size ? "another size"

@@ -14,8 +14,10 @@ ok() {
 
 no() {
     printf 'not ok - %s\n' "$*"
-    for site in paris lyon; do
-        echo "--- log of $site" && tail -40 "$work/$site.log" 2> /dev/null
+    for site in paris lyon tours; do
+        [ -f "$work/$site.log" ] || continue
+        echo "--- log of $site"
+        tail -40 "$work/$site.log"
     done
     exit 1
 }

@@ -381,25 +381,6 @@ static void a_replica_is_unprotected_where_it_is_sent_from(void **dir)
     tear_down(&f);
 }
 
-static void what_was_recovered_here_keeps_its_protection(void **dir)
-{
-    struct fixture f;
-    const struct job_unprotect spec = {.machine = "db1", .who = "ann"};
-    const struct state_protection row = {.group = (char[]){"db1"},
-                                         .peer = (char[]){"lyon"},
-                                         .role = (char[]){"source"},
-                                         .state = (char[]){"protected"},
-                                         .settings = (char[]){"{\"instance\":\"paris-1\"}"},
-                                         .generation = 2};
-    int64_t id;
-
-    set_up(&f, *dir);
-    EXPECT_OK(state_protection_put(f.desk.state, &row, &err));
-    EXPECT_ERR(ERR_STATE, jobs_unprotect(f.desk.jobs, &spec, &id, &err));
-    EXPECT_TEXT("hint: bring it back first, `muster failback db1` at lyon");
-    tear_down(&f);
-}
-
 /* Also when the store cannot be opened, and so cannot say that a run pinned it. */
 static void a_replica_that_a_machine_runs_from_is_kept_even_when_forced(void **dir)
 {
@@ -487,7 +468,6 @@ int main(void)
         TMPDIR_TEST(settings_changed_during_the_copy_stay),
         TMPDIR_TEST(a_peer_that_refuses_leaves_nothing_here),
         TMPDIR_TEST(unprotecting_what_is_not_protected_is_refused),
-        TMPDIR_TEST(what_was_recovered_here_keeps_its_protection),
         TMPDIR_TEST(a_replica_is_unprotected_where_it_is_sent_from),
         TMPDIR_TEST(a_replica_that_a_machine_runs_from_is_kept_even_when_forced),
         TMPDIR_TEST(an_unreachable_peer_holds_unprotect_up_unless_forced),

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Keeping a recovered machine as an ordinary one: its files first, on a pool thread; then its rows, at once;
+ * then the replica it came from, which nobody needs. Cut anywhere, it is asked for again. */
+#include "api/api_tables.h"
+#include "base/mem.h"
+#include "providers/machine.h"
+#include "run/job.h"
+#include "sites/estate.h"
+#include "state/state.h"
+
+#define KEEP_MS 60000
+
+static int keep_work(const struct api_world *world, const json_t *in, json_t **ret_out,
+                     struct cancel *cancel, struct err *err)
+{
+    json_t *args = json_deep_copy(in);
+
+    return api_ask_here(world, "instance.keep", args, ret_out, cancel, err);
+}
+
+/* It may be in use by a test: then it stays, and the answer says so. */
+static int drop_work(const struct api_world *world, const json_t *in, json_t **ret_out,
+                     struct cancel *cancel, struct err *err)
+{
+    const char *name = json_get_str(in, "name", "");
+    json_t *out = json_deep_copy(in);
+    struct err why = ERR_EMPTY;
+
+    (void)cancel;
+    (void)err;
+    if (job_remove_local_replica(world->estate, name, &why) < 0)
+        (void)json_array_append_new(json_object_get(out, "notes"), json_string(why.text));
+    *ret_out = out;
+    return 0;
+}
+
+static int keep_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
+                       struct err *err)
+{
+    const struct api_world *world = api_world_of(req);
+    CLEANUP(machine_done) struct machine machine;
+    CLEANUP(mem_freep) char *text = json_text(json_object_get(out, "definition"));
+    char host[] = "";
+
+    (void)ret_reply;
+    machine_init(&machine);
+    if (machine_from_json(json_object_get(out, "definition"), &machine, err) < 0)
+        return -1;
+    const struct state_machine row = {
+        .name = machine.name,
+        .host = host,
+        .definition = text,
+        .added_ms = world->clock->wall_ms(world->clock),
+    };
+    if (state_machine_put(world->state, &row, err) < 0
+        || state_instance_remove(world->state, json_get_str(in, "run", ""), machine.name, err) < 0
+        || api_audit(req, "machine.keep", machine.name, text, err) < 0)
+        return -1;
+    estate_machine_put(world->estate, &machine);
+    json_t *reply = json_pack("{s:s, s:[], s:O}", "name", machine.name, "notes", "definition",
+                              json_object_get(out, "definition"));
+    return api_defer(req, reply, KEEP_MS, drop_work, NULL);
+}
+
+/* The recovered machine of that name; no test. */
+static int find(struct api_request *req, const char *name, json_t **ret_in, struct err *err)
+{
+    CLEANUP(state_instances_done) struct state_instances instances = VEC_EMPTY;
+
+    if (state_instance_list(api_world_of(req)->state, &instances, err) < 0)
+        return -1;
+    VEC_FOREACH(instance, &instances) {
+        CLEANUP(json_freep) json_t *definition = NULL;
+        if (instance->test || !str_eq(instance->machine, name))
+            continue;
+        if (json_parse(instance->definition, strlen(instance->definition), &definition, err) < 0)
+            return -1;
+        *ret_in = json_pack("{s:s, s:O}", "run", instance->run, "definition", definition);
+        return 0;
+    }
+    return err_set(err, ERR_NOT_FOUND, 0, "%s was not failed over to here", name);
+}
+
+static int check_unprotected(struct api_request *req, const char *name, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    if (state_protection_get(api_world_of(req)->state, name, &row, err) == 0)
+        return err_set(err, ERR_STATE, 0,
+                       "%s is shared with %s (%s): it can go back there; hint: is that site gone "
+                       "for good, `muster unprotect %s --force` ends that first",
+                       name, row.peer, row.state, name);
+    if (err->code != ERR_NOT_FOUND)
+        return -1;
+    err_clear(err);
+    return 0;
+}
+
+int api_keep_machine(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    CLEANUP(state_machine_done) struct state_machine own = {0};
+    CLEANUP(json_freep) json_t *in = NULL;
+
+    (void)ret_reply;
+    if (state_machine_get(api_world_of(req)->state, name, &own, err) == 0)
+        return err_set(err, ERR_EXISTS, 0, "%s is an ordinary machine of this site already", name);
+    if (err->code != ERR_NOT_FOUND)
+        return -1;
+    err_clear(err);
+    if (find(req, name, &in, err) < 0 || check_unprotected(req, name, err) < 0)
+        return -1;
+    return api_defer(req, TAKE(in), KEEP_MS, keep_work, keep_finish);
+}
