@@ -32,9 +32,23 @@ refused 4 "did not come from lyon" lyon failback db1 --yes
 refused 4 "paris" paris failback db1 --yes
 check "db1 was not touched" kill -0 "$(machine_pid paris db1)"
 
+# --- Asked for at both sites at once, and twice -----------------------------------------------------
+
+for site in paris lyon lyon; do
+    q "$site" failover db1 --planned --yes >> "$work/$site.asked" 2>&1 &
+    asked="${asked:-} $!"
+done
+succeeded=0
+for pid in $asked; do
+    if wait "$pid"; then succeeded=$((succeeded + 1)); fi
+done
+check "of three failovers at once one came about" test "$succeeded" = 1
+check "paris says where to ask" grep -q "its replica is there" "$work/paris.asked"
+check "lyon says who has db1" grep -q "has db1" "$work/lyon.asked"
+check "one db1 runs" test "$(pgrep -cf -- "-pidfile $work/[a-z]*/(machines|instances)/([a-z]*-[0-9]*-)?db1/qemu.pid")" = 1
+
 # --- Awaiting commit ---------------------------------------------------------------------------
 
-q lyon failover db1 --planned --yes > /dev/null
 no_loss paris db1 lyon
 found=$last
 refused 4 "muster commit db1" lyon reprotect db1
