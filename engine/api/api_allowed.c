@@ -27,14 +27,12 @@ static int may_protect(const struct api_world *world, const char *name,
     return state_machine_get(world->state, name, &own, err);
 }
 
-static int may_unprotect(const char *name, const struct state_protection *row, struct err *err)
+static int may_unprotect(const struct api_world *world, const char *name,
+                         const struct state_protection *row, struct err *err)
 {
     if (!row->group)
         return err_set(err, ERR_NOT_FOUND, 0, "%s is not protected", name);
-    if (str_eq(row->role, "replica") && !str_eq(row->state, "kept"))
-        return err_set(err, ERR_STATE, 0, "%s is sent here by %s; hint: unprotect it there", name,
-                       row->peer);
-    return 0;
+    return jobs_may_unprotect(world->jobs, name, err);
 }
 
 static int may_start(const struct api_world *world, const char *name, struct err *err)
@@ -81,7 +79,7 @@ static int show(struct api_request *req, json_t **ret_reply, struct err *err)
     json_decref(runs);
     add(list, "reprotect", jobs_may_reprotect(world->jobs, name, &why), &why);
     err_clear(&why);
-    add(list, "unprotect", may_unprotect(name, &row, &why), &why);
+    add(list, "unprotect", may_unprotect(world, name, &row, &why), &why);
     *ret_reply = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "name", name, "role",
                            is_protected ? row.role : "", "peer", is_protected ? row.peer : "",
                            "state", is_protected ? row.state : "unprotected", "generation",

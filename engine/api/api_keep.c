@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Keeping a recovered machine as an ordinary one: its files first, on a pool thread; then its rows, at once;
- * then the replica it came from, which nobody needs. Cut anywhere, it is asked for again. */
+/* Keeping a recovered machine as an ordinary one: its files first, on a pool thread; then its rows, at once.
+ * Cut anywhere, it is asked for again. */
 #include "api/api_tables.h"
 #include "base/mem.h"
 #include "providers/machine.h"
-#include "run/job.h"
 #include "sites/estate.h"
 #include "state/state.h"
 
@@ -16,50 +15,6 @@ static int keep_work(const struct api_world *world, const json_t *in, json_t **r
     json_t *args = json_deep_copy(in);
 
     return api_ask_here(world, "instance.keep", args, ret_out, cancel, err);
-}
-
-/* It may be in use by a test: then it stays, and the answer says so. */
-static int drop_work(const struct api_world *world, const json_t *in, json_t **ret_out,
-                     struct cancel *cancel, struct err *err)
-{
-    const char *name = json_get_str(in, "name", "");
-    json_t *out = json_deep_copy(in);
-    struct err why = ERR_EMPTY;
-
-    (void)cancel;
-    (void)err;
-    if (job_remove_local_replica(world->estate, name, &why) < 0)
-        (void)json_array_append_new(json_object_get(out, "notes"), json_string(why.text));
-    *ret_out = out;
-    return 0;
-}
-
-static int keep_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
-                       struct err *err)
-{
-    const struct api_world *world = api_world_of(req);
-    CLEANUP(machine_done) struct machine machine;
-    CLEANUP(mem_freep) char *text = json_text(json_object_get(out, "definition"));
-    char host[] = "";
-
-    (void)ret_reply;
-    machine_init(&machine);
-    if (machine_from_json(json_object_get(out, "definition"), &machine, err) < 0)
-        return -1;
-    const struct state_machine row = {
-        .name = machine.name,
-        .host = host,
-        .definition = text,
-        .added_ms = world->clock->wall_ms(world->clock),
-    };
-    if (state_machine_put(world->state, &row, err) < 0
-        || state_instance_remove(world->state, json_get_str(in, "run", ""), machine.name, err) < 0
-        || api_audit(req, "machine.keep", machine.name, text, err) < 0)
-        return -1;
-    estate_machine_put(world->estate, &machine);
-    json_t *reply = json_pack("{s:s, s:[], s:O}", "name", machine.name, "notes", "definition",
-                              json_object_get(out, "definition"));
-    return api_defer(req, reply, KEEP_MS, drop_work, NULL);
 }
 
 /* The recovered machine of that name; no test. */
@@ -96,19 +51,55 @@ static int check_unprotected(struct api_request *req, const char *name, struct e
     return 0;
 }
 
-int api_keep_machine(struct api_request *req, json_t **ret_reply, struct err *err)
+/* `ret_in`: what the work below takes. */
+static int check(struct api_request *req, const char *name, json_t **ret_in, struct err *err)
 {
-    const char *name = api_param(req, "name");
     CLEANUP(state_machine_done) struct state_machine own = {0};
-    CLEANUP(json_freep) json_t *in = NULL;
 
-    (void)ret_reply;
     if (state_machine_get(api_world_of(req)->state, name, &own, err) == 0)
         return err_set(err, ERR_EXISTS, 0, "%s is an ordinary machine of this site already", name);
     if (err->code != ERR_NOT_FOUND)
         return -1;
     err_clear(err);
-    if (find(req, name, &in, err) < 0 || check_unprotected(req, name, err) < 0)
+    return find(req, name, ret_in, err) < 0 ? -1 : check_unprotected(req, name, err);
+}
+
+static int keep_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
+                       struct err *err)
+{
+    const struct api_world *world = api_world_of(req);
+    CLEANUP(machine_done) struct machine machine;
+    CLEANUP(json_freep) json_t *again = NULL;
+    CLEANUP(mem_freep) char *text = json_text(json_object_get(out, "definition"));
+    char host[] = "";
+
+    machine_init(&machine);
+    if (machine_from_json(json_object_get(out, "definition"), &machine, err) < 0)
+        return -1;
+    const struct state_machine row = {
+        .name = machine.name,
+        .host = host,
+        .definition = text,
+        .added_ms = world->clock->wall_ms(world->clock),
+    };
+    /* Asked again: two may have asked for it at once. */
+    if (check(req, machine.name, &again, err) < 0
+        || state_instance_remove(world->state, json_get_str(in, "run", ""), machine.name, err) < 0
+        || state_machine_put(world->state, &row, err) < 0
+        || api_audit(req, "machine.keep", machine.name, text, err) < 0)
+        return -1;
+    estate_machine_put(world->estate, &machine);
+    *ret_reply = json_pack("{s:s, s:O}", "name", machine.name, "definition",
+                           json_object_get(out, "definition"));
+    return 0;
+}
+
+int api_keep_machine(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    CLEANUP(json_freep) json_t *in = NULL;
+
+    (void)ret_reply;
+    if (check(req, api_param(req, "name"), &in, err) < 0)
         return -1;
     return api_defer(req, TAKE(in), KEEP_MS, keep_work, keep_finish);
 }

@@ -264,6 +264,7 @@ static int remove_finish(struct api_request *req, const json_t *in, json_t *out,
         return err_set(err, ERR_STATE, 0, "machine %s is %s; hint: `muster machine stop %s` first",
                        name, state, name);
     if (state_machine_remove(world->state, name, err) < 0
+        || estate_mark_clear(world->estate, name, err) < 0
         || api_audit(req, "machine.remove", name, NULL, err) < 0)
         return -1;
     estate_machine_remove(world->estate, name);
@@ -513,7 +514,7 @@ const struct api_route *api_routes_machines(void)
         {"POST", "/v1/machines/{name}/keep", api_keep_machine,
          "Makes a recovered machine an ordinary one of this site: it is off, its disks are its own, and it "
          "is not protected any more.",
-         "`{name, notes: [text], definition}`", NULL},
+         "`{name, definition}`", NULL},
         {"POST", "/v1/machines/{name}/stream", stream_machine,
          "Gives a recovered machine disks of its own, while it works.", "`{job}`", NULL},
         {0},

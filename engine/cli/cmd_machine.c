@@ -180,7 +180,6 @@ static int run_keep(struct cli *cli, struct err *err)
     (void)fprintf(cli->out, "%s is an ordinary machine of this site now; its disks are\n", name);
     json_array_foreach(json_object_get(json_object_get(reply, "definition"), "disks"), i, disk)
         (void)fprintf(cli->out, "  %s\n", json_get_str(disk, "path", "?"));
-    print_lines(cli, "note: ", json_object_get(reply, "notes"));
     return 0;
 }
 
@@ -303,7 +302,7 @@ const struct cmd *cmds_machine(void)
             .about =
                 "For when the site it came from is gone for good: commit it, end its protection "
                 "(`muster unprotect NAME --force`), shut it down, and keep it. Its disks, which are "
-                "its own by then, move to the site's folder disks/NAME. It can be started, protected "
+                "its own by then, move to the site's folder instances/kept/NAME. It can be started, protected "
                 "and removed like any other.",
             .args = {{"NAME", false, "the machine"}},
             .examples = {"machine keep db1"},

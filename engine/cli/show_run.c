@@ -320,7 +320,7 @@ static void failed_line(const json_t *run, struct str *out)
             out,
             "  next: mend that and start the failover again: it goes on where it stopped; this "
             "site is the writer now: `muster commit %" PRId64 "` leaves it so%s\n",
-            id, str_eq(kind, "failback") ? "" : ", `muster rollback` takes it back");
+            id, json_get_bool(run, "reversible", true) ? ", `muster rollback` takes it back" : "");
 }
 
 /* What comes next, by state. */

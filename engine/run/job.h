@@ -97,6 +97,8 @@ struct job_unprotect {
  * is to be done at the other site (names it). */
 int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
                    struct err *err) MUST_CHECK;
+/* Would it be started, without force? The same errors, but for a job that is at it. */
+int jobs_may_unprotect(struct jobs *jobs, const char *machine, struct err *err) MUST_CHECK;
 /* This site's replica of `group` goes, data and key; gone already is fine. ERR_STATE: a run's
  * machine uses it (names the run). Any thread; blocks. */
 int job_remove_local_replica(struct estate *estate, const char *group, struct err *err) MUST_CHECK;

@@ -101,6 +101,8 @@ const struct job_kind *job_kind_stream(void)
 int jobs_stream(struct jobs *jobs, const char *machine, const char *who, int64_t *ret_job,
                 struct err *err)
 {
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct err none = ERR_EMPTY;
     char run[NAME_MAX_BYTES];
 
     if (job_instance_of(jobs, machine, run, err) < 0)
@@ -108,6 +110,12 @@ int jobs_stream(struct jobs *jobs, const char *machine, const char *who, int64_t
     *ret_job = 0;
     if (!*run)
         return 0;
+    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, &none) == 0
+        && str_eq(row.state, "failed-over"))
+        return err_set(err, ERR_STATE, 0,
+                       "%s awaits its commit, and may still go back or get another point; hint: "
+                       "`muster commit %s` first",
+                       machine, machine);
     json_t *args = json_pack("{s:s}", "instance", run);
     return job_start(jobs, job_kind_stream(), machine, args, who, ret_job, err);
 }

@@ -87,8 +87,10 @@ int job_remove_key(struct estate *estate, const char *group, struct err *err)
 }
 
 /* Pins belong to runs whose machines read their disks from the replica. A store that cannot be opened
- * (damaged, or its key is gone) cannot say; what those machines have on disk can, see below. */
-static int check_unpinned(struct estate *estate, const char *group, struct err *err)
+ * (damaged, or its key is gone) cannot say; what those machines have on disk can, see below. `but`: a run
+ * whose machine reads from it no longer; NULL. */
+static int check_unpinned(struct estate *estate, const char *group, const char *but,
+                          struct err *err)
 {
     CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
     struct store *store;
@@ -103,7 +105,8 @@ static int check_unpinned(struct estate *estate, const char *group, struct err *
     int rc = store->ops->points(store, &points, err);
     estate_store_put(estate, group, store, rc < 0);
     VEC_FOREACH(point, &points)
-        if (point->pinned && !str_starts(point->label, BRANCH_PIN))
+        if (point->pinned && !str_starts(point->label, BRANCH_PIN)
+            && !(but && str_eq(point->label, but)))
             label = point->label; /* a branch's segments stay, and its disk as it is */
     if (rc == 0 && label)
         return err_set(err, ERR_STATE, 0,
@@ -112,16 +115,21 @@ static int check_unpinned(struct estate *estate, const char *group, struct err *
     return rc;
 }
 
-int job_remove_local_replica(struct estate *estate, const char *group, struct err *err)
+static int remove_local(struct estate *estate, const char *group, const char *but, struct err *err)
 {
     CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, group);
 
-    if (estate_check_unused(estate, group, err) < 0 || check_unpinned(estate, group, err) < 0)
+    if (estate_check_unused(estate, group, err) < 0 || check_unpinned(estate, group, but, err) < 0)
         return -1;
     estate_replica_remove(estate, group);
     if (fs_exists(dir) && store_dir_remove(fs_real(), dir, err) < 0)
         return err_wrap(err, "remove the replica of %s", group);
     return job_remove_key(estate, group, err);
+}
+
+int job_remove_local_replica(struct estate *estate, const char *group, struct err *err)
+{
+    return remove_local(estate, group, NULL, err);
 }
 
 /* --- Tasks ------------------------------------------------------------------------------- */
@@ -131,11 +139,24 @@ static int stop_begin(struct job *job, struct err *err)
     return job_protection_state(job, job->object, "disabling", err);
 }
 
+/* What a recovered machine's QEMU tracks ends with its process: it may be off, and need not be asked. */
+static int forget_recovered(struct job *job, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/sessions/%s", world->dir, job->object);
+
+    estate_group_remove(world->estate, job->object);
+    if (fs_remove_tree(fs_real(), dir, err) < 0)
+        return -1;
+    return estate_group_forget(world->estate, job->object, job->base.cancel, err);
+}
+
 static int stop_work(struct job *job, struct err *err)
 {
     if (arg(job, "replica"))
         return 0;
-    return job_forget_source(job, job->object, err);
+    return *json_get_str(job->args, "run", "") ? forget_recovered(job, err)
+                                               : job_forget_source(job, job->object, err);
 }
 
 static int replica_work(struct job *job, struct err *err)
@@ -143,7 +164,8 @@ static int replica_work(struct job *job, struct err *err)
     const char *peer = json_get_str(job->args, "peer", "");
 
     if (arg(job, "replica"))
-        return job_remove_local_replica(job_world(job)->estate, job->object, err);
+        return remove_local(job_world(job)->estate, job->object, json_get_str(job->args, "run", ""),
+                            err);
     if (job_remove_replica(job, peer, job->object, arg(job, "keep"), NULL, err) == 0)
         return 0;
     if (!arg(job, "force"))
@@ -157,23 +179,11 @@ static int replica_work(struct job *job, struct err *err)
     return 0;
 }
 
-/* A machine that was recovered here may read its disks from the replica it came from, which needs its
- * key: both stay with it, and go when nobody does any more. */
+/* A machine that was recovered here left the replica it came from. */
 static int drop_work(struct job *job, struct err *err)
 {
-    struct estate *estate = job_world(job)->estate;
-    CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, job->object);
-
-    if (!fs_exists(dir))
-        return job_remove_key(estate, job->object, err);
-    if (job_remove_local_replica(estate, job->object, err) == 0)
-        return 0;
-    if (err->code != ERR_STATE)
-        return -1;
-    (void)snprintf(job->progress.note, sizeof(job->progress.note), "its replica here stays: %.400s",
-                   err->text);
-    err_clear(err);
-    return 0;
+    return remove_local(job_world(job)->estate, job->object, json_get_str(job->args, "run", ""),
+                        err);
 }
 
 static int settled(struct job *job, const struct err *failure, struct err *err)
@@ -230,17 +240,8 @@ static int refuse_retired(struct estate *estate, const struct state_protection *
 }
 
 /* Committed here, protected again or about to be: only its protection leads it anywhere else. */
-static int refuse_recovered(const struct jobs *jobs, const struct state_protection *row,
-                            struct err *err)
+static int refuse_recovered(const struct state_protection *row, struct err *err)
 {
-    char run[NAME_MAX_BYTES];
-    bool ours = str_eq(row->role, "source") || str_eq(row->state, "committed")
-                || str_starts(row->state, "reprotecting");
-
-    if (job_instance_of(jobs, row->group, run, err) < 0)
-        return -1;
-    if (!ours || !*run)
-        return 0;
     return err_set(err, ERR_STATE, 0,
                    "%s was failed over to here from %s: without its protection there is no way "
                    "back, and nothing tells %s any more to leave its old one off; hint: bring it "
@@ -250,27 +251,63 @@ static int refuse_recovered(const struct jobs *jobs, const struct state_protecti
                    row->group, row->peer, row->peer, row->group, row->peer, row->peer, row->group);
 }
 
+/* The recovered machine, when this is its protection; "": it is somebody else's. */
+static int recovered(const struct jobs *jobs, const struct state_protection *row,
+                     char ret_run[NAME_MAX_BYTES], struct err *err)
+{
+    bool ours = str_eq(row->role, "source") || str_eq(row->state, "committed")
+                || str_starts(row->state, "reprotecting") || str_starts(row->state, "disabling");
+
+    if (job_instance_of(jobs, row->group, ret_run, err) < 0)
+        return -1;
+    if (!ours)
+        ret_run[0] = '\0';
+    return 0;
+}
+
+static int check_unprotect(struct jobs *jobs, const struct state_protection *row, const char *run,
+                           bool force, struct err *err)
+{
+    struct estate *estate = jobs_world_of(jobs)->estate;
+    bool replica = str_eq(row->role, "replica");
+
+    if (!replica && !force && refuse_retired(estate, row, err) < 0)
+        return -1;
+    if (!force && *run)
+        return refuse_recovered(row, err);
+    if (replica && !force && !str_eq(row->state, "kept"))
+        return err_set(err, ERR_STATE, 0,
+                       "%s is sent here by %s; hint: unprotect it there, or --force when that "
+                       "site is gone for good",
+                       row->group, row->peer);
+    /* With or without --force: what a machine reads its disks from does not go. */
+    return replica || *run ? estate_check_unused(estate, row->group, err) : 0;
+}
+
+int jobs_may_unprotect(struct jobs *jobs, const char *machine, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    char run[NAME_MAX_BYTES];
+
+    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, err) < 0
+        || recovered(jobs, &row, run, err) < 0)
+        return -1;
+    return check_unprotect(jobs, &row, run, false, err);
+}
+
 int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t *ret_job,
                    struct err *err)
 {
     const struct jobs_world *world = jobs_world_of(jobs);
     CLEANUP(state_protection_done) struct state_protection row = {0};
+    char run[NAME_MAX_BYTES];
 
-    if (state_protection_get(world->state, spec->machine, &row, err) < 0)
+    if (state_protection_get(world->state, spec->machine, &row, err) < 0
+        || recovered(jobs, &row, run, err) < 0
+        || check_unprotect(jobs, &row, run, spec->force, err) < 0)
         return -1;
-    bool replica = str_eq(row.role, "replica");
-    if (!spec->force && refuse_recovered(jobs, &row, err) < 0)
-        return -1;
-    if (replica && !spec->force && !str_eq(row.state, "kept"))
-        return err_set(err, ERR_STATE, 0,
-                       "%s is sent here by %s; hint: unprotect it there, or --force when that "
-                       "site is gone for good",
-                       spec->machine, row.peer);
-    if (replica && estate_check_unused(world->estate, row.group, err) < 0)
-        return -1; /* with or without --force: and its state stays as it is */
-    if (!replica && !spec->force && refuse_retired(world->estate, &row, err) < 0)
-        return -1;
-    json_t *args = json_pack("{s:s, s:b, s:b, s:b}", "peer", row.peer, "keep", spec->keep, "force",
-                             spec->force, "replica", replica);
+    json_t *args =
+        json_pack("{s:s, s:b, s:b, s:b, s:s}", "peer", row.peer, "keep", spec->keep, "force",
+                  spec->force, "replica", str_eq(row.role, "replica"), "run", run);
     return job_start(jobs, job_kind_unprotect(), spec->machine, args, spec->who, ret_job, err);
 }

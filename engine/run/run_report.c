@@ -205,7 +205,9 @@ static bool is_reversible(const struct run *run)
     json_object_foreach(run->machines, name, known)
         if (run_is_own(known))
             return false;
-    return run->state == RUN_AWAITING_COMMIT;
+    return run->kind != RUN_FAILBACK
+           && (run->state == RUN_AWAITING_COMMIT
+               || (run->state == RUN_FAILED && run_is_real(run->kind) && run_past_return(run)));
 }
 
 static json_t *run_json(struct run *run)

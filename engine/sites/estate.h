@@ -82,6 +82,8 @@ struct estate_mark {
 };
 int estate_mark_read(struct estate *estate, const char *group, struct estate_mark *ret_mark,
                      struct err *err) MUST_CHECK;
+/* The machine of that name is no more: what is marked of it holds for nobody. */
+int estate_mark_clear(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;
 /* May the machine be started here? ERR_FENCED: its group was failed over to another site (says
  * where); ERR_STATE: a failover holds it (names the run). */
 int estate_may_start(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;

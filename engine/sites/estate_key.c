@@ -157,6 +157,13 @@ bool estate_mark_stops(const struct estate_mark *mark)
     return mark->held[0] || mark->retired != 0;
 }
 
+int estate_mark_clear(struct estate *estate, const char *machine, struct err *err)
+{
+    const struct estate_mark none = {0};
+
+    return estate_mark_write(estate, machine, &none, err);
+}
+
 int estate_may_start(struct estate *estate, const char *machine, struct err *err)
 {
     struct estate_mark mark;

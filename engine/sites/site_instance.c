@@ -276,7 +276,8 @@ static int check_free(struct estate *estate, const struct named *named, const js
     machine_init(&instance.machine);
     if (site_instance_load(estate, named->run, named->machine, &instance, &none) < 0)
         return 0; /* whoever starts it meets that again */
-    if (instance.test)
+    /* Own disks: the mark of how they left here goes only when they are taken back, by this very start. */
+    if (instance.test || instance.own)
         return 0;
     if (estate_may_start(estate, instance.group, err) < 0)
         return -1;
@@ -302,6 +303,9 @@ int ask_instance_start(struct estate *estate, const json_t *args, json_t **ret_r
         rc = make(estate, args, &instance, err);
         CRASH_POINT("instance.made");
     }
+    /* Once more: who was told of it meanwhile waited for the lock, or will. */
+    if (rc == 0 && !instance.test && !instance.own)
+        rc = estate_may_start(estate, instance.group, err);
     if (rc == 0) {
         struct provider_instance view = site_instance_view(&instance);
         if (instance.own) {
@@ -485,12 +489,13 @@ static int check_other(void *ctx, const char *name, const char *dir, struct err 
     if (!str_eq(json_get_str(json, "group", ""), group) || json_get_bool(json, "own", false)
         || needs_no_point(unused->estate, json))
         return 0;
-    return err_set(err, ERR_STATE, 0,
-                   "the replica of %s is in use: run %s started %s from it (%s)%s", group,
-                   json_get_str(json, "run", "?"), json_get_str(json, "machine", "?"), dir,
-                   json_get_bool(json, "test", false)
-                       ? "; hint: `muster cleanup` that run first"
-                       : "; its disks would go with it; hint: `muster stream` it first");
+    return err_set(
+        err, ERR_STATE, 0, "the replica of %s is in use: run %s started %s from it (%s)%s", group,
+        json_get_str(json, "run", "?"), json_get_str(json, "machine", "?"), dir,
+        json_get_bool(json, "test", false) ? "; hint: `muster cleanup` that run first"
+        : json_get_bool(json, "committed", false)
+            ? "; its disks would go with it; hint: `muster stream` it first"
+            : "; its disks would go with it; hint: commit its failover, or roll it back");
 }
 
 int estate_check_unused(struct estate *estate, const char *group, struct err *err)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A recovered machine stays for good, as an ordinary one of this site: its disks, all its own by now, move
  *
- *   instances/RUN-MACHINE/DISK.qcow2  ->  disks/MACHINE/DISK.qcow2
+ *   instances/RUN-MACHINE/DISK.qcow2  ->  instances/kept/MACHINE/DISK.qcow2
  *
- * and its folder goes. Each move is a rename, so that a disk is in one of the two places, whatever is cut;
+ * and its folder goes. (Below instances/, which may be a file system of its own.) Each move is a rename, so that a disk is in one of the two places, whatever is cut;
  * asked for again it goes on. The machine is off meanwhile, and can be started by nobody once its folder
  * is gone: what makes it a machine again is its row, which is written last. */
 #include "base/fault.h"
@@ -60,8 +60,8 @@ static int move_disk(const char *from, const char *to, const char *disk, struct 
 static int move_disks(struct estate *estate, const char *dir, struct machine *machine,
                       struct err *err)
 {
-    CLEANUP(mem_freep) char *disks = estate_path(estate, "disks", machine->name, "");
-    CLEANUP(mem_freep) char *parent = mem_printf("%s/disks", estate->dir);
+    CLEANUP(mem_freep) char *disks = estate_path(estate, "instances/kept", machine->name, "");
+    CLEANUP(mem_freep) char *parent = mem_printf("%s/instances/kept", estate->dir);
 
     if (fs_make_dirs(fs_real(), disks, 0700, err) < 0)
         return -1;
@@ -90,7 +90,8 @@ static int keep(struct estate *estate, const char *run, const char *dir, struct 
 
     machine_init(&instance.machine);
     if (site_instance_load(estate, run, machine->name, &instance, err) == 0) {
-        if (check(estate, &instance, cancel, err) < 0)
+        if (check(estate, &instance, cancel, err) < 0
+            || estate_check_unused(estate, instance.group, err) < 0)
             return -1;
     } else if (err->code == ERR_NOT_FOUND) {
         err_clear(

@@ -237,9 +237,14 @@ int ask_group_unpin(struct estate *estate, const json_t *args, json_t **ret_resu
     (void)ret_result;
     (void)cancel;
     if (json_need_str(args, "group", "ask", &group, err) < 0
-        || json_need_str(args, "run", "ask", &run, err) < 0
-        || estate_store_get(estate, group, &store, err) < 0)
+        || json_need_str(args, "run", "ask", &run, err) < 0)
         return -1;
+    if (estate_store_get(estate, group, &store, err) < 0) {
+        if (err->code != ERR_NOT_FOUND)
+            return -1;
+        err_clear(err); /* its protection ended: there is nothing that is kept */
+        return 0;
+    }
     int rc = store->ops->unpin(store, run, err);
     if (rc < 0 && err->code == ERR_NOT_FOUND) {
         err_clear(err);

@@ -50,8 +50,8 @@ q lyon machine keep db1 > "$work/run.log" 2>&1 && no "a dead daemon answered"
 died lyon keep.moved
 revive lyon
 q lyon machine keep db1 > "$work/run.log" || no "keep: $(cat "$work/run.log")"
-check "its disks are named" grep -qx "  $work/lyon/disks/db1/vda.qcow2" "$work/run.log"
-check "nothing else is left of its way here" test -z "$(find "$work/lyon/instances" "$work/lyon/replicas" "$work/lyon/keys" -mindepth 1)"
+check "its disks are named" grep -qx "  $work/lyon/instances/kept/db1/vda.qcow2" "$work/run.log"
+check "nothing else is left of its way here" test -z "$(find "$work/lyon/instances" "$work/lyon/replicas" "$work/lyon/keys" -mindepth 1 -not -path "*/kept*")"
 check "lyon has one db1" test "$(q lyon machine list | grep -c '^db1 ')" = 1
 refused 4 "ordinary machine of this site already" lyon machine keep db1
 q lyon machine start db1 > /dev/null

@@ -54,7 +54,7 @@ void reverse_begin(struct reverse *r)
     struct jobs_world world = {.site = "lyon",
                                .estate = r->e->lyon,
                                .here = r->e->at_lyon,
-                               .dir = r->e->root,
+                               .dir = r->dir,
                                .ctx = r,
                                .open_link = open_link};
 
@@ -203,6 +203,7 @@ int reverse_setup(void **state)
     struct reverse *r = mem_new(struct reverse);
     r->e = e;
     r->answers = json_array();
+    r->dir = mem_printf("%s/lyon", r->e->root);
     jobs_desk_init(&r->desk, r->e->root);
     reverse_begin(r);
     *state = r;
@@ -216,6 +217,7 @@ int reverse_teardown(void **state)
 
     jobs_desk_stop(&r->desk);
     json_decref(r->answers);
+    free(r->dir);
     free(r);
     return estates_teardown(&e);
 }

@@ -10,6 +10,7 @@
 struct reverse {
     struct estates *e;
     struct jobs_desk desk;
+    char *dir; /* the site's */
     bool away;
     struct err refusal; /* ERR_NONE: it answers */
     json_t *answers;    /* one after another; the last one stays */

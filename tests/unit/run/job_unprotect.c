@@ -2,6 +2,7 @@
 /* unprotect of a machine that was recovered here: what it runs on stays. */
 #include "base/fs.h"
 #include "base/mem.h"
+#include "sites/estate_internal.h"
 #include "support/expect.h"
 #include "support/run/reverse.h"
 
@@ -57,27 +58,77 @@ static void what_else_there_is_to_do_is_said_first(void **state)
     assert_true(is_protected(r));
 }
 
-static void the_replica_it_reads_from_stays_with_its_key(void **state)
+/* Its disks are all its own. */
+static void stream(struct reverse *r)
 {
+    CLEANUP(mem_freep)
+    char *path = mem_printf("%s/lyon/instances/lyon-4-db1/stream.json", r->e->root);
+    static const char own[] = "{\"disks\":{\"vda\":\"own\"}}";
+
+    EXPECT_OK(fs_replace_file(fs_real(), path, own, strlen(own), 0600, &err));
+}
+
+static void what_it_reads_from_does_not_go_by_force_either(void **state)
+{
+    static const char *const roles[] = {"source", "replica"};
     struct reverse *r = *state;
+    int64_t id;
+
+    reverse_promote(r);
+    reverse_recover(r);
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+        reverse_put_row(r, roles[i], "reprotecting-failed", 2, "");
+        EXPECT_ERR(ERR_STATE, unprotect(r, true, &id));
+        EXPECT_TEXT("the replica of db1 is in use: run lyon-4");
+    }
+    assert_true(has_key(r));
+    assert_true(has_replica(r));
+}
+
+static void one_that_runs_on_disks_of_its_own_keeps_only_those(void **state)
+{
+    static const char *const roles[] = {"source", "replica"};
+    struct reverse *r = *state;
+    CLEANUP(mem_freep) char *session = mem_printf("%s/lyon/sessions/db1", r->e->root);
     int64_t id = 0;
 
     reverse_promote(r);
     reverse_recover(r);
-    reverse_put_row(r, "source", "protected", 2, ",\"instance\":\"lyon-4\"");
+    stream(r);
     r->away = true;
-    EXPECT_OK(unprotect(r, true, &id));
-    reverse_settle(r);
-    reverse_expect_job(r, id, "succeeded", "");
-    reverse_expect_note(r, id, 2, "lyon-4");
-    assert_false(is_protected(r));
-    assert_true(has_key(r));
-    assert_true(has_replica(r));
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+        reverse_put_row(r, roles[i], "reprotecting-failed", 2, "");
+        reverse_deliver(r, 5, 5);
+        EXPECT_OK(unprotect(r, true, &id)); /* on or off: nothing is asked of it */
+        reverse_settle(r);
+        reverse_expect_job(r, id, "succeeded", "");
+        assert_false(is_protected(r));
+        assert_false(has_key(r));
+        assert_false(has_replica(r));
+        assert_true(i > 0 || !fs_exists(session));
+    }
     assert_int_equal(reverse_instances(r), 1);
     const struct job_protect anew = {.machine = "db1", .peer = "tours", .who = "ann"};
     err_clear(&err);
     EXPECT_ERR(ERR_STATE, jobs_protect(r->desk.jobs, &anew, &id, &err));
     EXPECT_TEXT("hint: `muster machine keep db1` makes it an ordinary machine");
+}
+
+static void one_that_was_taken_back_is_not_told_to_be_kept(void **state)
+{
+    struct reverse *r = *state;
+    const struct estate_mark mark = {.retired = 3, .by = "paris"};
+    int64_t id;
+
+    reverse_promote(r);
+    reverse_recover(r);
+    reverse_put_row(r, "source", "failed-over", 2, ",\"instance\":\"lyon-4\"");
+    EXPECT_OK(estate_mark_write(r->e->lyon, "db1", &mark, &err));
+    EXPECT_ERR(ERR_STATE, unprotect(r, false, &id));
+    EXPECT_TEXT("was failed over to paris (generation 3)");
+    assert_null(strstr(err.text, "machine keep"));
+    err_clear(&err);
+    EXPECT_ERR(ERR_STATE, jobs_may_unprotect(r->desk.jobs, "db1", &err));
 }
 
 static void one_that_nobody_reads_from_goes(void **state)
@@ -98,7 +149,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         REVERSE_TEST(what_else_there_is_to_do_is_said_first),
-        REVERSE_TEST(the_replica_it_reads_from_stays_with_its_key),
+        REVERSE_TEST(what_it_reads_from_does_not_go_by_force_either),
+        REVERSE_TEST(one_that_runs_on_disks_of_its_own_keeps_only_those),
+        REVERSE_TEST(one_that_was_taken_back_is_not_told_to_be_kept),
         REVERSE_TEST(one_that_nobody_reads_from_goes),
     };
     return cmocka_run_group_tests_name("job_unprotect", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* paris' own disks become a replica of what runs at lyon now, and its machine's own again later. */
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "replica/store_dir.h"
@@ -11,8 +12,10 @@
 #include "sync/digests.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DISK_BYTES 65536
@@ -405,6 +408,42 @@ static void started_again_it_is_as_it_was(void **state)
     expect_own(m);
 }
 
+/* What this process knows of the replica is from before. */
+static void look_anew(struct moved *m)
+{
+    struct store *store;
+    struct err none = ERR_EMPTY;
+
+    if (estate_store_get(m->e->paris, "db1", &store, &none) == 0)
+        estate_store_put(m->e->paris, "db1", store, true);
+}
+
+static void a_way_back_that_was_cut_is_gone_on_with(void **state)
+{
+    static const char *const points[] = {"instance.made:1", "replica.released:1", "base.digests:1",
+                                         "base.made:1", "own.started:1"};
+    struct moved *m = *state;
+    int status;
+
+    EXPECT_OK(follow(m));
+    estates_tell(m->e->at_paris, "group.promote", promote_args());
+    for (size_t i = 0; i < ARRAY_LEN(points); i++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            crash_arm(points[i], NULL);
+            _exit(site_ask(m->e->at_paris, "instance.start", start_args(), NULL, NULL, &err) < 0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (!WIFSIGNALED(status))
+            fail_msg("%s: ended with %d", points[i], WEXITSTATUS(status));
+        look_anew(m);
+    }
+    estates_tell(m->e->at_paris, "instance.start", start_args());
+    assert_int_equal(own_machine(m)->state, INSTANCE_RUNNING);
+    expect_own(m);
+}
+
 static void one_that_cannot_be_tracked_does_not_run(void **state)
 {
     struct moved *m = *state;
@@ -464,6 +503,7 @@ int main(void)
         MOVED_TEST(it_runs_on_its_own_disks_and_is_tracked_before_it_runs),
         MOVED_TEST(its_promotion_outlives_the_replica),
         MOVED_TEST(started_again_it_is_as_it_was),
+        MOVED_TEST(a_way_back_that_was_cut_is_gone_on_with),
         MOVED_TEST(one_that_cannot_be_tracked_does_not_run),
         MOVED_TEST(its_commit_leaves_nothing_of_the_run),
         MOVED_TEST(what_is_not_here_is_not_committed),

@@ -42,7 +42,7 @@ static char *old_disk(struct estates *e)
 
 static char *new_disk(struct estates *e)
 {
-    return mem_printf("%s/lyon/disks/db1/vda.qcow2", e->root);
+    return mem_printf("%s/lyon/instances/kept/db1/vda.qcow2", e->root);
 }
 
 static void write_file(const char *path, const char *text)
@@ -127,7 +127,7 @@ static void a_file_that_is_there_already_is_not_written_over(void **state)
     struct estates *e = *state;
     CLEANUP(mem_freep) char *from = old_disk(e);
     CLEANUP(mem_freep) char *to = new_disk(e);
-    CLEANUP(mem_freep) char *dir = mem_printf("%s/lyon/disks/db1", e->root);
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/lyon/instances/kept/db1", e->root);
 
     ready(e);
     EXPECT_OK(fs_make_dirs(fs_real(), dir, 0700, &err));
@@ -135,6 +135,20 @@ static void a_file_that_is_there_already_is_not_written_over(void **state)
     EXPECT_ERR(ERR_EXISTS, keep(e));
     expect_file(from, "what db1 wrote");
     expect_file(to, "somebody else's");
+}
+
+static void a_test_that_runs_from_the_replica_is_cleaned_up_first(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *from = old_disk(e);
+
+    ready(e);
+    estates_tell(e->at_lyon, "instance.start",
+                 json_pack("{s:s, s:s, s:s, s:b, s:i}", "machine", "db1", "group", "db1", "run",
+                           "lyon-9", "test", 1, "point", 2));
+    EXPECT_ERR(ERR_STATE, keep(e));
+    EXPECT_TEXT("hint: `muster cleanup` that run first");
+    expect_file(from, "what db1 wrote");
 }
 
 static void killed_anywhere_it_goes_on(void **state)
@@ -166,6 +180,7 @@ int main(void)
         ESTATES_TEST(its_disks_move_and_its_folder_goes),
         ESTATES_TEST(only_what_needs_nothing_else_is_kept),
         ESTATES_TEST(a_file_that_is_there_already_is_not_written_over),
+        ESTATES_TEST(a_test_that_runs_from_the_replica_is_cleaned_up_first),
         ESTATES_TEST(killed_anywhere_it_goes_on),
     };
     return cmocka_run_group_tests_name("instance_keep", tests, NULL, NULL);
