@@ -436,11 +436,11 @@ static void daemon_done(struct daemon *daemon)
     pool_free(daemon->data_pool);
     pool_free(daemon->pool);
     site_close(daemon->here);
-    peers_free(daemon->peers);
     if (daemon->estate)
         estate_free(daemon->estate);
     if (daemon->scheduler)
         scheduler_free(daemon->scheduler);
+    peers_free(daemon->peers); /* the sessions' turns connected by it until now */
     if (daemon->provider)
         provider_free(daemon->provider);
     if (daemon->state)

@@ -296,8 +296,14 @@ demo_end() {
     for site in paris lyon tours; do
         eval "pid=\${pid_$site:-}"
         [ -n "$pid" ] || continue
-        kill "$pid" 2> /dev/null || true
-        wait "$pid" 2> /dev/null || true
+        kill "$pid" 2> /dev/null || continue
+        ended=0
+        wait "$pid" 2> /dev/null || ended=$?
+        # 142: its own alarm, when what it does does not end in time; 137: killed before.
+        case $ended in 0 | 127 | 137 | 142) continue ;; esac
+        printf 'the daemon of %s ended with %s when it was told to stop\n' "$site" "$ended" >&2
+        tail -60 "$work/$site.log" >&2
+        [ "$code" != 0 ] || code=1
     done
     # Machines and served disks outlive the daemons: each has its pid in its folder.
     find "$work" -name '*.pid' 2> /dev/null | while read -r file; do

@@ -131,4 +131,17 @@ in_mid_segment relay_signal STOP
 sleep 2
 relay_signal CONT
 went_on "a link that was silent for 2 s"
+
+# --- Told to stop while it connects --------------------------------------------------------------
+
+swallow -I
+kill_daemon paris
+demo_serve paris > /dev/null
+connects() { [ "$(ss -Htn state syn-sent dst "$net.3" | wc -l)" -ge 2 ]; } # its greeting, and the session
+wait_for 20 "paris to try" connects
+kill "$pid_paris"
+ended=0
+wait "$pid_paris" || ended=$?
+check "a daemon that is told to stop while it connects ends well" test "$ended" = 0
+swallow -D
 e2e_done
