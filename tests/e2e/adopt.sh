@@ -24,13 +24,17 @@ by_hand() {
     hand=$1
     number=$2
     shift 2
-    (cd "$work" && qemu-system-x86_64 -name "$hand" -accel tcg -cpu max -m 128 -display none -daemonize \
+    rm -f "$work/$hand.pid"
+    (cd "$work" && exec setsid qemu-system-x86_64 -name "$hand" -accel tcg -cpu max -m 128 -display none \
         -pidfile "$work/$hand.pid" -serial "file:$hand.console" -kernel "$guest/vmlinuz" \
         -initrd "$guest/initrd.gz" \
         -append "$(cmdline "$number")" \
         -qmp "unix:$hand.qmp,server=on,wait=off" -chardev "socket,id=ga,path=$hand.ga,server=on,wait=off" \
         -device virtio-serial-pci -device virtserialport,chardev=ga,name=org.qemu.guest_agent.0 \
-        -netdev user,id=lan -device "virtio-net-pci,netdev=lan,mac=52:54:00:77:00:1$number" "$@")
+        -netdev user,id=lan -device "virtio-net-pci,netdev=lan,mac=52:54:00:77:00:1$number" "$@" \
+        > "$work/$hand.err" 2>&1) &
+    disown $!
+    wait_for 30 "the QEMU of $hand" test -s "$work/$hand.pid"
 }
 
 db1_by_hand() {
@@ -135,7 +139,9 @@ done
 q lyon cleanup shop
 
 # Its owner starts it anew behind our back: found again, compared, and protected on.
+runs "$web1_pid" || no "the QEMU of web1 ended by itself: $(cat "$work/web1.err")"
 kill -9 "$web1_pid"
+wait_for 20 "the QEMU of web1 to be gone" gone "$web1_pid"
 rm -f "$work/web1.console"
 web1_by_hand
 wait_console paris web1 'ACKED [0-9]'
