@@ -102,7 +102,7 @@ once_at() { # SITE
     steps=$(q "$1" --json run show "$run" | grep -o '"steps":\[.*')
     tries=$(printf '%s' "$steps" | grep -o '"attempts":[0-9]*' | sort | uniq -c)
     case $tries in *'"attempts":1') ;; *) no "run $run did not do each step once: $(q "$1" run show "$run")" ;; esac
-    states=$(printf '%s' "$steps" | grep -oE '"required":true,"started_ms":[0-9]+,"state":"[a-z-]*"' |
+    states=$(printf '%s' "$steps" | grep -oE '"required":true,"stage":"[^"]*","started_ms":[0-9]+,"state":"[a-z-]*"' |
         grep -oE '"state":.*' | sort -u)
     [ "$states" = '"state":"done"' ] || no "run $run has steps that are not done: $(q "$1" run show "$run")"
 }
