@@ -182,8 +182,12 @@ static int replica_work(struct job *job, struct err *err)
 /* A machine that was recovered here left the replica it came from. */
 static int drop_work(struct job *job, struct err *err)
 {
-    return remove_local(job_world(job)->estate, job->object, json_get_str(job->args, "run", ""),
-                        err);
+    struct estate *estate = job_world(job)->estate;
+    CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, job->object);
+
+    return fs_exists(dir)
+               ? remove_local(estate, job->object, json_get_str(job->args, "run", ""), err)
+               : job_remove_key(estate, job->object, err);
 }
 
 static int settled(struct job *job, const struct err *failure, struct err *err)

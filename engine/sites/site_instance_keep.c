@@ -3,9 +3,10 @@
  *
  *   instances/RUN-MACHINE/DISK.qcow2  ->  instances/kept/MACHINE/DISK.qcow2
  *
- * and its folder goes. (Below instances/, which may be a file system of its own.) Each move is a rename, so that a disk is in one of the two places, whatever is cut;
- * asked for again it goes on. The machine is off meanwhile, and can be started by nobody once its folder
- * is gone: what makes it a machine again is its row, which is written last. */
+ * and its folder goes. (Below instances/, which may be a file system of its own.) Each move is a rename, so
+ * that a disk is in one of the two places, whatever is cut; asked for again it goes on. The machine is off
+ * meanwhile, and can be started by nobody once its folder is gone: what makes it a machine again is its row,
+ * which is written last. */
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
@@ -94,8 +95,7 @@ static int keep(struct estate *estate, const char *run, const char *dir, struct 
             || estate_check_unused(estate, instance.group, err) < 0)
             return -1;
     } else if (err->code == ERR_NOT_FOUND) {
-        err_clear(
-            err); /* an earlier try was here: its disks are where they belong, or missed below */
+        err_clear(err); /* an earlier try was here; a disk that is nowhere is missed below */
     } else {
         return -1;
     }

@@ -309,7 +309,7 @@ int ask_group_promote(struct estate *estate, const json_t *args, json_t **ret_re
     /* What an earlier failover away from here left is over. A machine's own disks are the replica's
      * until it is started on them. */
     if (rc == 0 && !own)
-        rc = estate_mark_write(estate, group, &(struct estate_mark){0}, err);
+        rc = estate_mark_clear(estate, group, err);
     if (rc == 0)
         estate_tell(estate, group, "promoted", json_get_u64(*ret_result, "generation", 0));
     return rc;

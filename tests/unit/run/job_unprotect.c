@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* unprotect of a machine that was recovered here: what it runs on stays. */
+/* unprotect of a machine that was recovered here, and what it waits for: what it runs on stays. */
 #include "base/fs.h"
 #include "base/mem.h"
 #include "sites/estate_internal.h"
@@ -145,6 +145,41 @@ static void one_that_nobody_reads_from_goes(void **state)
     assert_false(has_replica(r));
 }
 
+static void anothers_damaged_file_does_not_hold_it_up(void **state)
+{
+    struct reverse *r = *state;
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/lyon/instances/lyon-7-web1", r->e->root);
+    CLEANUP(mem_freep) char *file = path_join(dir, "instance.json");
+    CLEANUP(mem_freep) char *replica = estate_replica_dir(r->e->lyon, "db1");
+    int64_t id = 0;
+
+    EXPECT_OK(fs_make_dirs(fs_real(), dir, 0700, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), file, "?", 1, 0600, &err));
+    estate_replica_remove(r->e->lyon, "db1");
+    EXPECT_OK(store_dir_remove(fs_real(), replica, &err));
+    reverse_put_row(r, "source", "protected", 1, "");
+    r->away = true;
+    EXPECT_OK(unprotect(r, true, &id));
+    reverse_settle(r);
+    reverse_expect_job(r, id, "succeeded", "");
+    assert_false(has_key(r));
+}
+
+static void its_disks_are_not_streamed_before_the_commit(void **state)
+{
+    struct reverse *r = *state;
+    int64_t id = 0;
+
+    reverse_promote(r);
+    reverse_recover(r);
+    reverse_put_row(r, "replica", "failed-over", 2, "");
+    EXPECT_ERR(ERR_STATE, jobs_stream(r->desk.jobs, "db1", "ann", &id, &err));
+    EXPECT_TEXT("hint: `muster commit db1` first");
+    err_clear(&err);
+    reverse_put_row(r, "replica", "committed", 2, "");
+    EXPECT_OK(jobs_stream(r->desk.jobs, "db1", "ann", &id, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +188,8 @@ int main(void)
         REVERSE_TEST(one_that_runs_on_disks_of_its_own_keeps_only_those),
         REVERSE_TEST(one_that_was_taken_back_is_not_told_to_be_kept),
         REVERSE_TEST(one_that_nobody_reads_from_goes),
+        REVERSE_TEST(anothers_damaged_file_does_not_hold_it_up),
+        REVERSE_TEST(its_disks_are_not_streamed_before_the_commit),
     };
     return cmocka_run_group_tests_name("job_unprotect", tests, NULL, NULL);
 }

@@ -107,6 +107,26 @@ static void a_recovered_machine_that_went_on_elsewhere_is_not_started(void **sta
     estates_tell(e->at_lyon, "instance.start", start_args("lyon-9", true, 2)); /* a test may */
 }
 
+static void what_has_no_replica_any_more_is_unpinned_already(void **state)
+{
+    struct estates *e = *state;
+
+    estates_tell(e->at_lyon, "group.unpin",
+                 json_pack("{s:s, s:s}", "group", "web9", "run", "lyon-4"));
+}
+
+static void a_mark_goes_with_its_machine(void **state)
+{
+    struct estates *e = *state;
+    const struct estate_mark retired = {.retired = 3, .by = "paris"};
+
+    EXPECT_OK(estate_mark_write(e->lyon, "db1", &retired, &err));
+    EXPECT_ERR(ERR_FENCED, estate_may_start(e->lyon, "db1", &err));
+    err_clear(&err);
+    EXPECT_OK(estate_mark_clear(e->lyon, "db1", &err));
+    EXPECT_OK(estate_may_start(e->lyon, "db1", &err));
+}
+
 static void a_recovered_machine_that_is_gone_is_not_made_anew(void **state)
 {
     struct estates *e = *state;
@@ -261,6 +281,8 @@ int main(void)
         ESTATES_TEST(the_real_machine_starts_paused_and_then_runs),
         ESTATES_TEST(a_recovered_machine_that_was_stopped_starts_from_what_it_wrote),
         ESTATES_TEST(a_recovered_machine_that_went_on_elsewhere_is_not_started),
+        ESTATES_TEST(what_has_no_replica_any_more_is_unpinned_already),
+        ESTATES_TEST(a_mark_goes_with_its_machine),
         ESTATES_TEST(a_recovered_machine_that_is_gone_is_not_made_anew),
         ESTATES_TEST(a_recovered_machine_that_is_off_stays_off_over_a_restart),
         ESTATES_TEST(a_point_that_is_not_there_starts_nothing),
