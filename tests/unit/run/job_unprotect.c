@@ -114,6 +114,33 @@ static void one_that_runs_on_disks_of_its_own_keeps_only_those(void **state)
     EXPECT_TEXT("hint: `muster machine keep db1` makes it an ordinary machine");
 }
 
+static void one_that_is_off_is_not_asked_and_its_own_pin_holds_nothing(void **state)
+{
+    struct reverse *r = *state;
+    const struct estate_group sent = {.group = "db1",
+                                      .peer = "paris",
+                                      .run = "lyon-4",
+                                      .generation = 2,
+                                      .interval_ms = 1000,
+                                      .keep = 5};
+    int64_t id = 0;
+
+    estates_tell(r->e->at_lyon, "group.pin",
+                 json_pack("{s:s, s:s, s:i}", "group", "db1", "run", "lyon-4", "point", 3));
+    reverse_promote(r);
+    reverse_recover(r);
+    stream(r);
+    estates_tell(r->e->at_lyon, "instance.stop",
+                 json_pack("{s:s, s:s}", "machine", "db1", "run", "lyon-4"));
+    EXPECT_OK(estate_group_add(r->e->lyon, &sent, &err));
+    reverse_put_row(r, "source", "protected", 2, "");
+    r->away = true;
+    EXPECT_OK(unprotect(r, true, &id));
+    reverse_settle(r);
+    reverse_expect_job(r, id, "succeeded", "");
+    assert_false(has_replica(r));
+}
+
 static void one_that_was_taken_back_is_not_told_to_be_kept(void **state)
 {
     struct reverse *r = *state;
@@ -186,6 +213,7 @@ int main(void)
         REVERSE_TEST(what_else_there_is_to_do_is_said_first),
         REVERSE_TEST(what_it_reads_from_does_not_go_by_force_either),
         REVERSE_TEST(one_that_runs_on_disks_of_its_own_keeps_only_those),
+        REVERSE_TEST(one_that_is_off_is_not_asked_and_its_own_pin_holds_nothing),
         REVERSE_TEST(one_that_was_taken_back_is_not_told_to_be_kept),
         REVERSE_TEST(one_that_nobody_reads_from_goes),
         REVERSE_TEST(anothers_damaged_file_does_not_hold_it_up),
