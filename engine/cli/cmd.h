@@ -54,6 +54,7 @@ const struct cmd *cmds_machine(void);
 const struct cmd *cmds_protect(void);
 const struct cmd *cmds_status(void);
 const struct cmd *cmds_branches(void);
+const struct cmd *cmds_export(void);
 const struct cmd *cmds_plan(void);
 const struct cmd *cmds_run(void);
 const struct cmd *cmds_failover(void);
