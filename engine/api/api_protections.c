@@ -20,12 +20,11 @@ static int row_entry(const struct state_protection *row, json_t **ret_entry, str
 
     if (job_settings_parse(row->settings, &settings, err) < 0)
         return err_wrap(err, "protection %s", row->group);
-    *ret_entry = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I}", "name", row->group, "role", row->role,
-        "peer", row->peer, "state", row->state, "since_ms", (json_int_t)row->since_ms, "generation",
-        (json_int_t)row->generation, "interval_ms", (json_int_t)settings.interval_ms, "keep",
-        (json_int_t)settings.keep, "compression", job_compression_name(settings.compression),
-        "recreated_ms", (json_int_t)settings.recreated_ms);
+    *ret_entry = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "name", row->group, "role",
+                           row->role, "peer", row->peer, "state", row->state, "since_ms",
+                           (json_int_t)row->since_ms, "generation", (json_int_t)row->generation,
+                           "recreated_ms", (json_int_t)settings.recreated_ms);
+    policy_put(&settings.policy, *ret_entry);
     return 0;
 }
 
@@ -192,15 +191,12 @@ static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
     struct job_protect spec = {
         .machine = json_get_str(in, "machine", ""),
         .peer = json_get_str(in, "peer", ""),
-        .interval_ms = (int64_t)json_get_u64(in, "interval_ms", 0),
-        .keep = json_get_u64(in, "keep", 0),
         .who = api_who(req),
     };
     int64_t job;
 
-    if (job_settings_check(in, err) < 0
-        || job_compression_parse(json_get_str(in, "compression", "zstd"), &spec.compression, err)
-               < 0
+    policy_init(&spec.policy);
+    if (policy_from_json(in, &spec.policy, err) < 0
         || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0
         || api_audit(req, "protection.add", spec.machine, spec.peer, err) < 0)
         return -1;
@@ -349,23 +345,21 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
     if (!session)
         return -1;
     rc = job_settings_parse(row.settings, &settings, err);
-    if (rc == 0) {
-        settings.interval_ms =
-            (int64_t)json_get_u64(api_in(req), "interval_ms", (uint64_t)settings.interval_ms);
-        settings.keep = json_get_u64(api_in(req), "keep", settings.keep);
-        rc = job_settings_change(&row.settings, settings.interval_ms, settings.keep, err);
-    }
+    if (rc == 0)
+        rc = policy_from_json(api_in(req), &settings.policy, err);
+    if (rc == 0)
+        rc = job_settings_change(&row.settings, &settings.policy, err);
     if (rc == 0)
         rc = state_protection_put(api_world_of(req)->state, &row, err);
     if (rc == 0)
         rc = jobs_copy_settings(api_world_of(req)->jobs, name, row.peer, api_who(req), &job, err);
     if (rc == 0)
-        session_set_interval(session, settings.interval_ms, settings.keep);
+        session_set_policy(session, &settings.policy);
     done_with(req, name, session);
     if (rc < 0 || api_audit(req, "protection.change", name, row.settings, err) < 0)
         return -1;
-    *ret_reply = json_pack("{s:I, s:I, s:I}", "interval_ms", (json_int_t)settings.interval_ms,
-                           "keep", (json_int_t)settings.keep, "job", (json_int_t)job);
+    *ret_reply = policy_to_json(&settings.policy);
+    (void)json_object_set_new(*ret_reply, "job", json_integer((json_int_t)job));
     return 0;
 }
 

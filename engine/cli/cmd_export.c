@@ -165,7 +165,7 @@ const struct cmd *cmds_export(void)
     static const struct cmd cmds[] = {
         {
             .words = "export",
-            .help = "Writes a disk as it was at a point, or as a branch left it, to an image file.",
+            .help = "Writes a disk as a point or a branch holds it to an image file.",
             .about =
                 "A point is exported where the replica is kept, and is kept as long; a branch "
                 "where its machine ran.\nThe file has its name once it is complete; one that is "

@@ -4,7 +4,7 @@
 #include "cli/cmd.h"
 #include "cli/table.h"
 #include "cli/watch.h"
-#include "sites/estate.h"
+#include "sync/policy.h"
 
 #include <inttypes.h>
 
@@ -26,11 +26,11 @@ static int follow(struct cli *cli, const json_t *reply, struct err *err)
 static int take_settings(struct cli *cli, int64_t *ret_interval_ms, uint64_t *ret_keep,
                          struct err *err)
 {
-    if (cli_duration_option(cli, "interval", ESTATE_INTERVAL_MIN_MS, ESTATE_INTERVAL_MAX_MS,
+    if (cli_duration_option(cli, "interval", POLICY_INTERVAL_MIN_MS, POLICY_INTERVAL_MAX_MS,
                             ret_interval_ms, err)
         < 0)
         return -1;
-    return cli_number_option(cli, "keep", 1, ESTATE_KEEP_MAX, ret_keep, err);
+    return cli_number_option(cli, "keep", 1, RETENTION_KEEP_MAX, ret_keep, err);
 }
 
 static int run_protect(struct cli *cli, struct err *err)

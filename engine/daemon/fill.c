@@ -33,9 +33,7 @@ static int fill_source(struct daemon *daemon, const struct state_protection *row
     (void)snprintf(group.run, sizeof(group.run), "%s", json_get_str(json, "instance", ""));
     (void)snprintf(group.group, sizeof(group.group), "%s", row->group);
     (void)snprintf(group.peer, sizeof(group.peer), "%s", row->peer);
-    group.interval_ms = settings.interval_ms;
-    group.keep = settings.keep;
-    group.compression = settings.compression;
+    group.policy = settings.policy;
     return estate_group_add(daemon->estate, &group, err);
 }
 

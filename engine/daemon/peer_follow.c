@@ -42,14 +42,13 @@ static int follow_on_loop(struct daemon *daemon, void *ctx, struct err *err)
         .first = json_get_str(head, "first", ""),
         .proof = json_object_get(head, "proof"),
         .generation = json_get_u64(head, "generation", 0),
-        .interval_ms = (int64_t)json_get_u64(head, "interval_ms", 0),
-        .keep = json_get_u64(head, "keep", 0),
         .who = who,
     };
 
     if (id > 0)
         return look_at(daemon, ask, id, err);
-    if (job_compression_parse(json_get_str(head, "compression", ""), &spec.compression, err) < 0
+    policy_init(&spec.policy);
+    if (policy_from_json(head, &spec.policy, err) < 0
         || jobs_follow(daemon->jobs, &spec, &id, err) < 0)
         return -1;
     ask->answer = id == 0

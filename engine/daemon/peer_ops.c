@@ -6,7 +6,7 @@
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
  *                    generation, interval_ms, keep, compression} -> {}   repeating it is fine
  *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
- *   replica.settings {group, interval_ms, keep}  -> {}
+ *   replica.settings {group, the policy's fields}  -> {}
  *   replica.follow  {group, writer_key, tip, first, generation, interval_ms, keep, compression, job}
  *                                              -> {done} or {job, note}: see peer_follow.c
  *   replica.remove  {group, keep, key}        -> {}   a kept one stays as it is, and readable; with
@@ -127,8 +127,7 @@ static int replica_check(struct ask *ask, struct err *err)
 
 static json_t *create_settings(const struct ask *ask)
 {
-    static const char *const fields[] = {"interval_ms", "keep", "compression", "writer_key",
-                                         "disks"};
+    static const char *const fields[] = {"writer_key", "disks"};
     json_t *settings = json_object();
     json_t *machines = json_array();
     json_t *agents = json_array();
@@ -137,6 +136,8 @@ static json_t *create_settings(const struct ask *ask)
 
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         (void)json_object_set(settings, fields[i], json_object_get(ask->head, fields[i]));
+    for (size_t i = 0; policy_keys[i]; i++)
+        (void)json_object_set(settings, policy_keys[i], json_object_get(ask->head, policy_keys[i]));
     json_object_foreach(json_object_get(ask->head, "machines"), name, definition) {
         (void)json_array_append_new(machines, json_string(name));
         if (json_get_bool(definition, "agent", false))
@@ -285,20 +286,17 @@ static int settings_row(struct daemon *daemon, void *ctx, struct err *err)
 
     if (own_row(daemon, ask, &row, err) < 0 || job_settings_parse(row.settings, &have, err) < 0)
         return -1;
-    const struct job_settings told = {
-        .interval_ms = (int64_t)json_get_u64(ask->head, "interval_ms", (uint64_t)have.interval_ms),
-        .keep = json_get_u64(ask->head, "keep", have.keep),
-    };
-    if (told.interval_ms == have.interval_ms && told.keep == have.keep)
+    struct policy told = have.policy;
+    if (policy_from_json(ask->head, &told, err) < 0)
+        return -1;
+    if (policy_equal(&told, &have.policy))
         return 0;
-    if (job_settings_change(&row.settings, told.interval_ms, told.keep, err) < 0
+    if (job_settings_change(&row.settings, &told, err) < 0
         || state_protection_put(daemon->state, &row, err) < 0)
         return -1;
-    log_info("daemon", "replica settings group=%s interval_ms=%" PRId64 " keep=%" PRIu64,
-             ask->group, told.interval_ms, told.keep);
-    CLEANUP(mem_freep)
-    char *detail = mem_printf("{\"interval_ms\":%" PRId64 ",\"keep\":%" PRIu64 "}",
-                              told.interval_ms, told.keep);
+    CLEANUP(json_freep) json_t *json = policy_to_json(&told);
+    CLEANUP(mem_freep) char *detail = json_text(json);
+    log_info("daemon", "replica settings group=%s %s", ask->group, detail);
     return audit(daemon, ask, "replica.change", ask->group, detail, err);
 }
 

@@ -50,33 +50,25 @@ void jobs_turn_committed(struct jobs *jobs);
 int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
 
 /* What a protection's row keeps as JSON, at both sides:
- *   {interval_ms, keep, compression: "none"|"zstd"|"lz4", machines: [name]}
+ *   {the policy's fields (sync/policy.h), machines: [name]}
  * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. */
 struct job_settings {
-    int64_t interval_ms;
-    uint64_t keep;
-    enum compression compression;
+    struct policy policy;
     int64_t recreated_ms; /* when the row was made again, its database being lost; 0: never */
 };
 int job_settings_parse(const char *json, struct job_settings *ret_settings, struct err *err)
     MUST_CHECK;
-/* The JSON of a row with another interval and number; what else it holds stays. `*settings` is
+/* The JSON of a row with another policy; what else it holds stays. `*settings` is
  * owned by the row and is replaced. */
-int job_settings_change(char **settings, int64_t interval_ms, uint64_t keep, struct err *err)
-    MUST_CHECK;
-/* `in`'s interval_ms and keep are in their ranges, or not there. ERR_INVALID says the range. */
+int job_settings_change(char **settings, const struct policy *policy, struct err *err) MUST_CHECK;
+/* The fields of a policy that `in` has are in their ranges. ERR_INVALID says the range. */
 int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
-const char *job_compression_name(enum compression compression);
-int job_compression_parse(const char *name, enum compression *ret_compression, struct err *err)
-    MUST_CHECK;
 
 /* Strings are borrowed. A group is named after its machine. */
 struct job_protect {
     const char *machine;
     const char *peer;
-    int64_t interval_ms; /* 0: 15 s */
-    uint64_t keep;       /* points kept at the peer; 0: 24 */
-    enum compression compression;
+    struct policy policy;
     const char *who;
 };
 /* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is
@@ -124,9 +116,7 @@ struct job_follow {
     const char *first;
     const json_t *proof; /* borrowed; may be NULL */
     uint64_t generation;
-    int64_t interval_ms;
-    uint64_t keep;
-    enum compression compression;
+    struct policy policy;
     const char *who;
 };
 /* `ret_job` 0: it follows already. ERR_DENIED: not shared with that peer; ERR_FENCED: older than what

@@ -28,9 +28,8 @@ static int question(struct job *job, json_t **ret_question, struct err *err)
         return 0;
     if (job_settings_parse(row.settings, &settings, err) < 0)
         return -1;
-    *ret_question = json_pack("{s:s, s:s, s:I, s:I}", "op", "replica.settings", "group",
-                              job->object, "interval_ms", (json_int_t)settings.interval_ms, "keep",
-                              (json_int_t)settings.keep);
+    *ret_question = json_pack("{s:s, s:s}", "op", "replica.settings", "group", job->object);
+    policy_put(&settings.policy, *ret_question);
     return 0;
 }
 

@@ -96,7 +96,6 @@ static void list_machine(struct job *job, json_t *settings)
 
 static int put_replica(struct job *job, struct err *err)
 {
-    static const char *const told[] = {"writer_key", "interval_ms", "keep", "compression"};
     const struct jobs_world *world = job_world(job);
     CLEANUP(state_protection_done) struct state_protection row = {0};
     CLEANUP(json_freep) json_t *settings = NULL;
@@ -104,8 +103,9 @@ static int put_replica(struct job *job, struct err *err)
     if (state_protection_get(world->state, job->object, &row, err) < 0
         || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
         return -1;
-    for (size_t i = 0; i < ARRAY_LEN(told); i++)
-        (void)json_object_set(settings, told[i], json_object_get(job->args, told[i]));
+    (void)json_object_set(settings, "writer_key", json_object_get(job->args, "writer_key"));
+    for (size_t i = 0; policy_keys[i]; i++)
+        (void)json_object_set(settings, policy_keys[i], json_object_get(job->args, policy_keys[i]));
     (void)json_object_del(settings, "instance");
     row.since_ms = world->clock->wall_ms(world->clock);
     (void)json_object_set_new(settings, "created_ms", json_integer(row.since_ms));
@@ -198,11 +198,10 @@ int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_j
         *ret_job = open->id;
         return 0;
     }
-    json_t *args = json_pack(
-        "{s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:s}", "peer", spec->peer, "writer_key",
-        spec->writer_key, "tip", spec->tip, "first", spec->first, "proof", spec->proof,
-        "generation", (json_int_t)spec->generation, "interval_ms", (json_int_t)spec->interval_ms,
-        "keep", (json_int_t)spec->keep, "compression", job_compression_name(spec->compression),
-        "instance", json_get_str(settings, "instance", ""));
+    json_t *args = json_pack("{s:s, s:s, s:s, s:s, s:O?, s:I, s:s}", "peer", spec->peer,
+                             "writer_key", spec->writer_key, "tip", spec->tip, "first", spec->first,
+                             "proof", spec->proof, "generation", (json_int_t)spec->generation,
+                             "instance", json_get_str(settings, "instance", ""));
+    policy_put(&spec->policy, args);
     return job_start(jobs, job_kind_follow(), spec->group, args, spec->who, ret_job, err);
 }

@@ -13,11 +13,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define DEFAULT_INTERVAL_MS 15000
-#define DEFAULT_KEEP        24
-#define FIRST_GENERATION    1
-#define PEER_MS             30000
-#define WAIT_MS             2000
+#define FIRST_GENERATION 1
+#define PEER_MS          30000
+#define WAIT_MS          2000
 
 enum { TASK_CHECK, TASK_CREATE, TASK_COPY, TASK_FINALIZE };
 
@@ -54,10 +52,8 @@ static int load(struct job *job, struct err *err)
     (void)snprintf(group->group, sizeof(group->group), "%s", job->object);
     (void)snprintf(group->peer, sizeof(group->peer), "%s", json_get_str(job->args, "peer", ""));
     group->generation = FIRST_GENERATION;
-    group->interval_ms = (int64_t)json_get_u64(job->args, "interval_ms", DEFAULT_INTERVAL_MS);
-    group->keep = json_get_u64(job->args, "keep", DEFAULT_KEEP);
-    return job_compression_parse(json_get_str(job->args, "compression", "zstd"),
-                                 &group->compression, err);
+    policy_init(&group->policy);
+    return policy_from_json(job->args, &group->policy, err);
 }
 
 /* As the job was told; from then on the row has the say: its settings may be changed. */
@@ -66,10 +62,8 @@ static int put_protection(struct job *job, const char *state, struct err *err)
     const struct jobs_world *world = job_world(job);
     const struct protect *protect = job->data;
     CLEANUP(json_freep)
-    json_t *settings =
-        json_pack("{s:I, s:I, s:s, s:[s]}", "interval_ms", (json_int_t)protect->group.interval_ms,
-                  "keep", (json_int_t)protect->group.keep, "compression",
-                  job_compression_name(protect->group.compression), "machines", job->object);
+    json_t *settings = json_pack("{s:[s]}", "machines", job->object);
+    policy_put(&protect->group.policy, settings);
     CLEANUP(mem_freep) char *text = json_text(settings);
     CLEANUP(mem_freep) char *peer = mem_strdup(protect->group.peer);
     CLEANUP(mem_freep) char *state_text = mem_strdup(state);
@@ -174,13 +168,11 @@ static int create_ask(struct job *job, const struct key *key, json_t **ret_ask, 
         return -1;
     str_hex(key->bytes, KEY_BYTES, key_hex);
     str_hex(job_world(job)->writer_key, SIGN_KEY_BYTES, writer_hex);
-    *ret_ask =
-        json_pack("{s:s, s:s, s:s, s:s, s:o, s:{s:o}, s:I, s:I, s:I, s:s}", "op", "replica.create",
-                  "group", protect->group.group, "key", key_hex, "writer_key", writer_hex, "disks",
-                  disks, "machines", job->object, machine_to_json(&protect->machine), "generation",
-                  (json_int_t)protect->group.generation, "interval_ms",
-                  (json_int_t)protect->group.interval_ms, "keep", (json_int_t)protect->group.keep,
-                  "compression", job_compression_name(protect->group.compression));
+    *ret_ask = json_pack("{s:s, s:s, s:s, s:s, s:o, s:{s:o}, s:I}", "op", "replica.create", "group",
+                         protect->group.group, "key", key_hex, "writer_key", writer_hex, "disks",
+                         disks, "machines", job->object, machine_to_json(&protect->machine),
+                         "generation", (json_int_t)protect->group.generation);
+    policy_put(&protect->group.policy, *ret_ask);
     explicit_bzero(key_hex, sizeof(key_hex));
     return 0;
 }
@@ -459,10 +451,7 @@ int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret
         return -1;
     if (str_eq(spec->peer, world->site))
         return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);
-    int64_t interval = spec->interval_ms > 0 ? spec->interval_ms : DEFAULT_INTERVAL_MS;
-    uint64_t keep = spec->keep > 0 ? spec->keep : DEFAULT_KEEP;
-    json_t *args =
-        json_pack("{s:s, s:I, s:I, s:s}", "peer", spec->peer, "interval_ms", (json_int_t)interval,
-                  "keep", (json_int_t)keep, "compression", job_compression_name(spec->compression));
+    json_t *args = json_pack("{s:s}", "peer", spec->peer);
+    policy_put(&spec->policy, args);
     return job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err);
 }

@@ -45,9 +45,7 @@ static int load(struct job *job, struct err *err)
     (void)snprintf(group->peer, sizeof(group->peer), "%s", row.peer);
     (void)snprintf(group->run, sizeof(group->run), "%s", json_get_str(job->args, "instance", ""));
     group->generation = row.generation;
-    group->interval_ms = settings.interval_ms;
-    group->keep = settings.keep;
-    group->compression = settings.compression;
+    group->policy = settings.policy;
     return 0;
 }
 
@@ -131,11 +129,10 @@ static int ask_follow(struct job *job, const struct estate_promotion *from, json
     str_hex(job_world(job)->writer_key, SIGN_KEY_BYTES, key);
     CLEANUP(json_freep)
     json_t *ask = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:O?, s:I, s:I, s:I, s:s, s:I}", "op", "replica.follow", "group",
-        job->object, "writer_key", key, "tip", from->tip, "first", from->first, "proof",
-        from->proof, "generation", (json_int_t)group->generation, "interval_ms",
-        (json_int_t)group->interval_ms, "keep", (json_int_t)group->keep, "compression",
-        job_compression_name(group->compression), "job", (json_int_t)reprotect->follow_job);
+        "{s:s, s:s, s:s, s:s, s:s, s:O?, s:I, s:I}", "op", "replica.follow", "group", job->object,
+        "writer_key", key, "tip", from->tip, "first", from->first, "proof", from->proof,
+        "generation", (json_int_t)group->generation, "job", (json_int_t)reprotect->follow_job);
+    policy_put(&group->policy, ask);
     return call_peer(job, ask, ret_answer, err);
 }
 

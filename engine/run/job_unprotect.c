@@ -27,11 +27,13 @@ static int reopen(struct job *job, const char *group, struct err *err)
 {
     const struct jobs_world *world = job_world(job);
     CLEANUP(mem_freep) char *dir = mem_printf("%s/sessions/%s", world->dir, group);
-    struct estate_group again = {.generation = 1, .interval_ms = REOPENED_INTERVAL_MS, .keep = 1};
+    struct estate_group again = {.generation = 1};
 
     if (!fs_exists(dir))
         return 1;
     (void)snprintf(again.group, sizeof(again.group), "%s", group);
+    policy_init(&again.policy);
+    again.policy.interval_ms = REOPENED_INTERVAL_MS;
     (void)snprintf(again.peer, sizeof(again.peer), "%s", json_get_str(job->args, "peer", ""));
     return estate_group_add(world->estate, &again, err);
 }

@@ -43,20 +43,13 @@ int estate_machine_get(struct estate *estate, const char *name, struct machine *
 /* "DIR/machines/NAME": the run_dir of a machine's own instance. Free with free(). */
 char *estate_machine_dir(struct estate *estate, const char *name);
 
-/* What a group's interval may be, and how many points may be kept. */
-#define ESTATE_INTERVAL_MIN_MS 1000
-#define ESTATE_INTERVAL_MAX_MS (24 * 3600 * 1000)
-#define ESTATE_KEEP_MAX        10000
-
 /* Groups this site sends. The session is opened by estate_group_add and turned by the scheduler. */
 struct estate_group {
     char group[NAME_MAX_BYTES];
     char peer[NAME_MAX_BYTES];
     char run[NAME_MAX_BYTES]; /* whose recovered machine is sent; "": our own of that name */
     uint64_t generation;
-    int64_t interval_ms;
-    uint64_t keep;
-    enum compression compression;
+    struct policy policy;
 };
 int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
     MUST_CHECK;

@@ -89,9 +89,7 @@ static json_t *machines(void *ctx)
 static int open_session(struct estate *estate, struct estate_sender *sender, struct err *err)
 {
     struct session_config config = {
-        .interval_ms = sender->group.interval_ms,
-        .keep = sender->group.keep,
-        .compression = sender->group.compression,
+        .policy = sender->group.policy,
         .generation = sender->group.generation,
         .clock = estate->config.clock,
         .ctx = sender,
@@ -123,17 +121,17 @@ static int open_session(struct estate *estate, struct estate_sender *sender, str
     return rc;
 }
 
-/* What may change while it runs: interval and number of points kept. */
+/* What may change while it runs: the policy, but for what the replica was made with. */
 static bool change_group(struct estate *estate, const struct estate_group *group)
 {
     estate_lock(estate);
     struct estate_sender *sender = estate_find_sender(estate, group->group);
     bool same = sender && sender->group.generation == group->generation
                 && str_eq(sender->group.peer, group->peer) && str_eq(sender->group.run, group->run)
-                && sender->group.compression == group->compression;
+                && sender->group.policy.encryption == group->policy.encryption;
     if (same) {
         sender->group = *group;
-        session_set_interval(sender->session, group->interval_ms, group->keep);
+        session_set_policy(sender->session, &group->policy);
         if (estate->config.scheduler)
             scheduler_kick(estate->config.scheduler, sender->session);
     }

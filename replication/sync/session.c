@@ -176,13 +176,19 @@ static int load(struct session *s, struct err *err)
     return 0;
 }
 
+void session_policy(struct session *s, struct policy *ret_policy)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    *ret_policy = s->policy;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
 int session_open(const struct session_config *config, struct session **ret_session, struct err *err)
 {
     struct session *s = mem_new(struct session);
 
     s->config = *config;
-    s->interval_ms = config->interval_ms;
-    s->keep = config->keep;
+    s->policy = config->policy;
     s->status.generation = config->generation;
     s->turn_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
     if (s->turn_fd < 0 || pthread_mutex_init(&s->lock, NULL) != 0)
@@ -246,7 +252,7 @@ static int64_t due(struct session *s)
     if (!s->waits_interval)
         return s->due_ms;
     (void)pthread_mutex_lock(&s->lock);
-    int64_t interval = s->interval_ms;
+    int64_t interval = s->policy.interval_ms;
     (void)pthread_mutex_unlock(&s->lock);
     return s->started_ms + interval;
 }
@@ -356,7 +362,7 @@ static void fail(struct session *s, const struct err *err, bool was_working)
         bool soon = s->retry.failures == 0 || now - s->retry.first_ms < SOURCE_SOON_MS;
         if (!hopeless && soon) {
             (void)pthread_mutex_lock(&s->lock);
-            int64_t wait = s->interval_ms;
+            int64_t wait = s->policy.interval_ms;
             (void)pthread_mutex_unlock(&s->lock);
             wait = wait > SOURCE_WAIT_MIN_MS ? wait : SOURCE_WAIT_MIN_MS;
             back_off(s, err, retry_soon(&s->retry, now, wait));

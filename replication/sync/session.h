@@ -16,6 +16,7 @@
 #include "link/link.h"
 #include "replica/chunk.h"
 #include "replica/manifest.h"
+#include "sync/policy.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -86,9 +87,7 @@ struct session_config {
     char site[NAME_MAX_BYTES]; /* ours */
     char peer[NAME_MAX_BYTES];
     char *dir; /* sessions/GROUP: checkpoint, outbox, digests; owned by the session */
-    int64_t interval_ms;
-    uint64_t keep; /* points kept at the replica */
-    enum compression compression;
+    struct policy policy;
     struct key group_key;
     uint8_t sign_key[SIGN_KEY_BYTES];
     uint64_t generation; /* the one this side may write under */
@@ -124,7 +123,8 @@ void session_pause(struct session *session, bool paused);
  * that nothing tracked is compared as a whole. Any thread; then scheduler_kick. A machine that is
  * off gets no points: the times of the newest one move on while its disks are seen untouched. */
 void session_source_changed(struct session *session);
-void session_set_interval(struct session *session, int64_t interval_ms, uint64_t keep);
+/* From the next cut on. Its encryption is that of the replica, which does not change. */
+void session_set_policy(struct session *session, const struct policy *policy);
 
 /* One cycle now, by the caller's thread (waits for a turn that is under way): returns when its
  * point is applied at the replica. `quiet`: refuses (ERR_STATE) unless the source is quiet,

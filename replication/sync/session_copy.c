@@ -61,7 +61,7 @@ static int flush(struct session *s, struct cancel *cancel, struct err *err)
     const struct remote_frame frame = {
         .disk = s->ck.disks.at[c->disk].name,
         .uuid = &c->uuid,
-        .compression = s->config.compression,
+        .compression = s->config.policy.compression,
         .number = c->number++,
     };
     frame_seal(c->coder, frame.number, c->extents, c->extent_count, c->payload, c->payload_len,
@@ -151,7 +151,7 @@ static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, str
     c->disk = disk;
     c->size = d->size;
     uuid_new(&c->uuid);
-    c->coder = frame_coder_new(&s->config.group_key, &c->uuid, s->config.compression);
+    c->coder = frame_coder_new(&s->config.group_key, &c->uuid, s->config.policy.compression);
     c->payload = mem_alloc(FRAME_PAYLOAD_MAX, 1);
     c->frame = mem_alloc(FRAME_SEALED_MAX, 1);
     if (s->source->ops->scan_begin(s->source, d->name, d->scanned, &c->ordered, cancel, err) < 0)

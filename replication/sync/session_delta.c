@@ -35,11 +35,13 @@ void delta_chain(const struct session *s, struct manifest *m)
     m->base = s->ck.durable_hash;
 }
 
-static void segment_head_for(const struct session *s, const struct checkpoint_disk *disk,
+static void segment_head_for(struct session *s, const struct checkpoint_disk *disk,
                              struct segment_head *ret_head)
 {
     struct manifest next;
+    struct policy policy;
 
+    session_policy(s, &policy);
     manifest_init(&next);
     delta_chain(s, &next);
     memset(ret_head, 0, sizeof(*ret_head));
@@ -49,7 +51,7 @@ static void segment_head_for(const struct session *s, const struct checkpoint_di
     ret_head->generation = s->config.generation;
     ret_head->point = next.point;
     ret_head->parent = next.parent;
-    ret_head->compression = s->config.compression;
+    ret_head->compression = policy.compression;
     uuid_new(&ret_head->uuid);
 }
 

@@ -39,8 +39,7 @@ struct session {
 
     pthread_mutex_t lock;
     struct session_status status;
-    int64_t interval_ms;
-    uint64_t keep;
+    struct policy policy;
     bool paused;
     bool retry_asked;
     bool look_again; /* the machine was started or stopped: its source is opened anew */
@@ -83,6 +82,8 @@ void session_set_state(struct session *s, enum session_state state);
 void session_set_note(struct session *s, const char *note);
 /* The disks' progress in this phase, from the checkpoint. */
 void session_show_progress(struct session *s);
+/* As it is now: it may be changed at any time. */
+void session_policy(struct session *s, struct policy *ret_policy);
 /* What the checkpoint says about points. */
 void session_show_points(struct session *s);
 void session_drop_link(struct session *s);

@@ -27,11 +27,10 @@ void session_source_changed(struct session *session)
     (void)pthread_mutex_unlock(&session->lock);
 }
 
-void session_set_interval(struct session *session, int64_t interval_ms, uint64_t keep)
+void session_set_policy(struct session *session, const struct policy *policy)
 {
     (void)pthread_mutex_lock(&session->lock);
-    session->interval_ms = interval_ms;
-    session->keep = keep;
+    session->policy = *policy;
     (void)pthread_mutex_unlock(&session->lock);
 }
 

@@ -221,10 +221,9 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
     if (send_apply(s, cancel, err) < 0)
         return err_wrap(err, "apply point %" PRIu64, manifest->point);
 
-    (void)pthread_mutex_lock(&s->lock);
-    uint64_t keep = s->keep;
-    (void)pthread_mutex_unlock(&s->lock);
-    if (remote_prune(&s->remote, keep, cancel, err) < 0)
+    struct policy policy;
+    session_policy(s, &policy);
+    if (remote_prune(&s->remote, policy.retention.keep, cancel, err) < 0)
         return session_blame_peer(s);
     CRASH_POINT("sync.prune");
     return outbox_clear(s->config.dir, err);

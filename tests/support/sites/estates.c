@@ -103,12 +103,12 @@ static struct estate *make(struct estates *e, const char *site, json_t *networks
 
 static void fill_paris(struct estates *e)
 {
-    const struct estate_group group = {
-        .group = "db1", .peer = "lyon", .generation = 1, .interval_ms = 15000, .keep = 5};
+    struct estate_group group = {.group = "db1", .peer = "lyon", .generation = 1};
     CLEANUP(json_freep) json_t *json = definition_json();
     struct machine machine;
     struct key key;
 
+    policy_init(&group.policy);
     machine_init(&machine);
     e->paris = make(e, "paris", NULL);
     EXPECT_OK(machine_from_json(json, &machine, &err));

@@ -206,9 +206,6 @@ void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine)
         .group = BED_GROUP,
         .site = "paris",
         .peer = "lyon",
-        .interval_ms = BED_INTERVAL_MS,
-        .keep = 3,
-        .compression = COMPRESSION_ZSTD,
         .generation = 1,
         .clock = &bed->clock.clock,
         .ctx = bed,
@@ -216,6 +213,9 @@ void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine)
         .open_link = open_link,
         .machines = machines,
     };
+    policy_init(&bed->config.policy);
+    bed->config.policy.interval_ms = BED_INTERVAL_MS;
+    bed->config.policy.retention = (struct retention){.keep = 3};
     memset(bed->config.group_key.bytes, 0x42, KEY_BYTES);
     sign_key_new(bed->config.sign_key, public_key);
 }

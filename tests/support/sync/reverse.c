@@ -54,7 +54,7 @@ void reverse_begin(struct reverse *r, const char *dir, const uint64_t sizes[REVE
     r->machine = fake_machine_new(sizes, REVERSE_DISKS);
     fake_write_random(r->machine, &r->seed, 100);
     bed_init(&r->bed, dir, r->machine);
-    r->bed.config.compression = COMPRESSION_NONE;
+    r->bed.config.policy.compression = COMPRESSION_NONE;
     r->digester = chunk_digester_new(&r->bed.config.group_key);
     bed_open_session(&r->bed);
     bed_turns_until(&r->bed, 2, 40);

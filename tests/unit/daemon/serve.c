@@ -383,7 +383,7 @@ static void a_replica_follows_its_source_s_settings_and_keeps_the_rest(void **ba
     assert_int_equal(ask(link, create_db1(key_a), NULL), 0);
     assert_int_equal(ask(link, settings_db1(10, 7), NULL), -1);
     assert_int_equal(err.code, ERR_INVALID);
-    EXPECT_TEXT("1000 (1 s) to 86400000 (24 h)");
+    EXPECT_TEXT("1000 (1.0 s) to 86400000 (1 d)");
     assert_int_equal(ask(link, settings_db1(60000, 7), NULL), 0);
     assert_int_equal(ask(link, settings_db1(60000, 7), NULL), 0); /* again is fine */
     link_close(link);

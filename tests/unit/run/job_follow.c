@@ -47,17 +47,18 @@ static int follow_as(struct reverse *r, const char *peer, uint64_t generation, c
     memset(sign, 1, sizeof(sign));
     sign_public(sign, key);
     str_hex(key, sizeof(key), hex);
-    const struct job_follow spec = {.group = "db1",
-                                    .peer = peer,
-                                    .writer_key = hex,
-                                    .tip = tip,
-                                    .first = "",
-                                    .generation = generation,
-                                    .interval_ms = 7000,
-                                    .keep = 9,
-                                    .compression = COMPRESSION_LZ4,
-                                    .who = "site paris"};
+    struct job_follow spec = {.group = "db1",
+                              .peer = peer,
+                              .writer_key = hex,
+                              .tip = tip,
+                              .first = "",
+                              .generation = generation,
+                              .who = "site paris"};
 
+    policy_init(&spec.policy);
+    spec.policy.interval_ms = 7000;
+    spec.policy.retention.keep = 9;
+    spec.policy.compression = COMPRESSION_LZ4;
     err_clear(&err);
     return jobs_follow(r->desk.jobs, &spec, ret_id, &err);
 }

@@ -112,8 +112,9 @@ static void put_machine(struct fixture *f, const char *path, const char *format)
 
 static int protect(struct fixture *f, const char *peer, int64_t *ret_id)
 {
-    const struct job_protect spec = {.machine = "db1", .peer = peer, .who = "ann"};
+    struct job_protect spec = {.machine = "db1", .peer = peer, .who = "ann"};
 
+    policy_init(&spec.policy);
     err_clear(&err);
     return jobs_protect(f->desk.jobs, &spec, ret_id, &err);
 }
@@ -302,7 +303,10 @@ static void settings_changed_during_the_copy_stay(void **dir)
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
     EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
-    EXPECT_OK(job_settings_change(&row.settings, 60000, 7, &err));
+    EXPECT_OK(job_settings_parse(row.settings, &settings, &err));
+    settings.policy.interval_ms = 60000;
+    settings.policy.retention.keep = 7;
+    EXPECT_OK(job_settings_change(&row.settings, &settings.policy, &err));
     EXPECT_OK(state_protection_put(f.desk.state, &row, &err));
     state_protection_done(&row);
     EXPECT_OK(jobs_take_up(f.desk.jobs, &err)); /* with the copy, as after a crash */
@@ -310,8 +314,8 @@ static void settings_changed_during_the_copy_stay(void **dir)
     EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
     assert_string_equal(row.state, "initial-copy");
     EXPECT_OK(job_settings_parse(row.settings, &settings, &err));
-    assert_int_equal(settings.interval_ms, 60000);
-    assert_int_equal(settings.keep, 7);
+    assert_int_equal(settings.policy.interval_ms, 60000);
+    assert_int_equal(settings.policy.retention.keep, 7);
     state_protection_done(&row);
     tear_down(&f);
 }

@@ -108,7 +108,8 @@ static void one_that_runs_on_disks_of_its_own_keeps_only_those(void **state)
         assert_true(i > 0 || !fs_exists(session));
     }
     assert_int_equal(reverse_instances(r), 1);
-    const struct job_protect anew = {.machine = "db1", .peer = "tours", .who = "ann"};
+    struct job_protect anew = {.machine = "db1", .peer = "tours", .who = "ann"};
+    policy_init(&anew.policy);
     err_clear(&err);
     EXPECT_ERR(ERR_STATE, jobs_protect(r->desk.jobs, &anew, &id, &err));
     EXPECT_TEXT("hint: `muster machine keep db1` makes it an ordinary machine");
@@ -117,14 +118,10 @@ static void one_that_runs_on_disks_of_its_own_keeps_only_those(void **state)
 static void one_that_is_off_is_not_asked_and_its_own_pin_holds_nothing(void **state)
 {
     struct reverse *r = *state;
-    const struct estate_group sent = {.group = "db1",
-                                      .peer = "paris",
-                                      .run = "lyon-4",
-                                      .generation = 2,
-                                      .interval_ms = 1000,
-                                      .keep = 5};
+    struct estate_group sent = {.group = "db1", .peer = "paris", .run = "lyon-4", .generation = 2};
     int64_t id = 0;
 
+    policy_init(&sent.policy);
     estates_tell(r->e->at_lyon, "group.pin",
                  json_pack("{s:s, s:s, s:i}", "group", "db1", "run", "lyon-4", "point", 3));
     reverse_promote(r);

@@ -85,7 +85,8 @@ static void a_shorter_interval_counts_from_the_last_cut(void **state)
 
     start_protected(&f, *state);
     session_turn(f.bed.session, NULL, &next);
-    session_set_interval(f.bed.session, 1000, 3);
+    f.bed.config.policy.interval_ms = 1000;
+    session_set_policy(f.bed.session, &f.bed.config.policy);
     session_turn(f.bed.session, NULL, &next);
     assert_int_equal(next, f.bed.clock.clock.now_ms(&f.bed.clock.clock) + 1000);
 }
@@ -111,7 +112,8 @@ static void a_link_cut_in_a_segment_goes_on_with_the_rest(void **state)
     CLEANUP(mem_freep) uint8_t *noise = mem_alloc(2 * MIB, 1);
 
     start_protected(&f, *state);
-    f.bed.config.compression = COMPRESSION_NONE;
+    f.bed.config.policy.compression = COMPRESSION_NONE;
+    session_set_policy(f.bed.session, &f.bed.config.policy);
     for (size_t i = 0; i < 2 * MIB; i++)
         noise[i] = (uint8_t)fake_random(&f.seed);
     fake_write(f.machine, 0, 0, noise, 2 * MIB);

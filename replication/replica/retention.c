@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replica/retention.h"
+
+#include "base/str.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TIER_TEXT 64
+
+/* "1h for 2d". */
+static bool read_tier(const char *text, struct retention_tier *ret_tier)
+{
+    char every[TIER_TEXT];
+    char duration[TIER_TEXT];
+    char more[2];
+
+    return sscanf(text, " %63s for %63s %1s", every, duration, more) == 2
+           && str_to_ms(every, &ret_tier->every_ms) && str_to_ms(duration, &ret_tier->for_ms);
+}
+
+static int check_tier(const struct retention *retention, const struct retention_tier *tier,
+                      const char *text, struct err *err)
+{
+    const struct retention_tier *last =
+        retention->tier_count ? &retention->tiers[retention->tier_count - 1] : NULL;
+
+    if (tier->every_ms < 1000 || tier->for_ms < tier->every_ms || tier->for_ms > RETENTION_SPAN_MAX)
+        return err_set(err, ERR_INVALID, 0,
+                       "retention \"%s\": one point per 1 s at most, for at least as long as that, "
+                       "and for ten years at most",
+                       text);
+    if (last && (tier->every_ms <= last->every_ms || tier->for_ms <= last->for_ms))
+        return err_set(err, ERR_INVALID, 0,
+                       "retention \"%s\" comes after a tier that is as sparse or as long; hint: "
+                       "from the densest to the sparsest, like 15m for 4h, 1h for 2d, 1d for 30d",
+                       text);
+    return 0;
+}
+
+static int add_tier(struct retention *retention, const char *from, size_t len, struct err *err)
+{
+    char text[TIER_TEXT];
+    struct retention_tier tier;
+
+    if (retention->tier_count == RETENTION_TIERS_MAX)
+        return err_set(err, ERR_INVALID, 0, "retention has more than %d tiers",
+                       RETENTION_TIERS_MAX);
+    while (len > 0 && *from == ' ') {
+        from++;
+        len--;
+    }
+    (void)snprintf(text, sizeof(text), "%.*s", (int)(len < TIER_TEXT ? len : TIER_TEXT - 1), from);
+    if (len >= sizeof(text) || !read_tier(text, &tier))
+        return err_set(err, ERR_INVALID, 0,
+                       "retention \"%s\" is no tier; hint: EVERY for LONG, like 1h for 2d; or none",
+                       text);
+    if (check_tier(retention, &tier, text, err) < 0)
+        return -1;
+    retention->tiers[retention->tier_count++] = tier;
+    return 0;
+}
+
+int retention_parse(const char *text, struct retention *retention, struct err *err)
+{
+    struct retention parsed = {.keep = retention->keep};
+
+    if (!str_eq(text, "none"))
+        for (const char *at = text, *comma; at; at = comma ? comma + 1 : NULL) {
+            comma = strchr(at, ',');
+            if (add_tier(&parsed, at, comma ? (size_t)(comma - at) : strlen(at), err) < 0)
+                return -1;
+        }
+    *retention = parsed;
+    return 0;
+}
+
+/* As str_to_ms reads it, in the largest unit that gives a whole number. */
+static const char *whole(int64_t ms, char *buf, size_t len)
+{
+    static const struct {
+        const char *name;
+        int64_t ms;
+    } units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+    size_t unit = 0;
+
+    while (ms % units[unit].ms != 0)
+        unit++;
+    (void)snprintf(buf, len, "%" PRId64 "%s", ms / units[unit].ms, units[unit].name);
+    return buf;
+}
+
+const char *retention_text(const struct retention *retention, char *buf, size_t len)
+{
+    size_t used = 0;
+
+    (void)snprintf(buf, len, "none");
+    for (size_t i = 0; i < retention->tier_count && used < len; i++) {
+        char every[24];
+        char duration[24];
+        used += (size_t)snprintf(buf + used, len - used, "%s%s for %s", i ? ", " : "",
+                                 whole(retention->tiers[i].every_ms, every, sizeof(every)),
+                                 whole(retention->tiers[i].for_ms, duration, sizeof(duration)));
+    }
+    return buf;
+}
+
+bool retention_equal(const struct retention *a, const struct retention *b)
+{
+    if (a->keep != b->keep || a->tier_count != b->tier_count)
+        return false;
+    for (size_t i = 0; i < a->tier_count; i++)
+        if (a->tiers[i].every_ms != b->tiers[i].every_ms
+            || a->tiers[i].for_ms != b->tiers[i].for_ms)
+            return false;
+    return true;
+}
