@@ -38,18 +38,20 @@ static int may_unprotect(const struct api_world *world, const char *name,
 static int may_start(const struct api_world *world, const char *name, struct err *err)
 {
     CLEANUP(state_machine_done) struct state_machine own = {0};
-    CLEANUP(state_instances_done) struct state_instances instances = VEC_EMPTY;
+    CLEANUP(state_instance_done) struct state_instance recovered = {0};
+    struct err none = ERR_EMPTY;
 
     if (state_machine_get(world->state, name, &own, err) == 0)
         return estate_may_start(world->estate, name, err);
-    if (err->code != ERR_NOT_FOUND || state_instance_list(world->state, &instances, err) < 0)
+    if (err->code != ERR_NOT_FOUND)
         return -1;
-    VEC_FOREACH(instance, &instances)
-        if (!instance->test && str_eq(instance->machine, name)) {
-            err_clear(err);
-            return estate_may_start(world->estate, instance->group, err);
-        }
-    return -1;
+    if (state_instance_recovered(world->state, name, &recovered, &none) < 0) {
+        if (none.code != ERR_NOT_FOUND)
+            *err = none;
+        return -1; /* of a machine that is not there, the first error says more */
+    }
+    err_clear(err);
+    return estate_may_start(world->estate, recovered.group, err);
 }
 
 static int show(struct api_request *req, json_t **ret_reply, struct err *err)
@@ -80,6 +82,8 @@ static int show(struct api_request *req, json_t **ret_reply, struct err *err)
     add(list, "reprotect", jobs_may_reprotect(world->jobs, name, &why), &why);
     err_clear(&why);
     add(list, "unprotect", may_unprotect(world, name, &row, &why), &why);
+    err_clear(&why);
+    add(list, "machine keep", api_may_keep(world, name, &why), &why);
     *ret_reply = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "name", name, "role",
                            is_protected ? row.role : "", "peer", is_protected ? row.peer : "",
                            "state", is_protected ? row.state : "unprotected", "generation",

@@ -17,30 +17,23 @@ static int keep_work(const struct api_world *world, const json_t *in, json_t **r
     return api_ask_here(world, "instance.keep", args, ret_out, cancel, err);
 }
 
-/* The recovered machine of that name; no test. */
-static int find(struct api_request *req, const char *name, json_t **ret_in, struct err *err)
+static int find(const struct api_world *world, const char *name, json_t **ret_in, struct err *err)
 {
-    CLEANUP(state_instances_done) struct state_instances instances = VEC_EMPTY;
+    CLEANUP(state_instance_done) struct state_instance recovered = {0};
+    CLEANUP(json_freep) json_t *definition = NULL;
 
-    if (state_instance_list(api_world_of(req)->state, &instances, err) < 0)
+    if (state_instance_recovered(world->state, name, &recovered, err) < 0
+        || json_parse(recovered.definition, strlen(recovered.definition), &definition, err) < 0)
         return -1;
-    VEC_FOREACH(instance, &instances) {
-        CLEANUP(json_freep) json_t *definition = NULL;
-        if (instance->test || !str_eq(instance->machine, name))
-            continue;
-        if (json_parse(instance->definition, strlen(instance->definition), &definition, err) < 0)
-            return -1;
-        *ret_in = json_pack("{s:s, s:O}", "run", instance->run, "definition", definition);
-        return 0;
-    }
-    return err_set(err, ERR_NOT_FOUND, 0, "%s was not failed over to here", name);
+    *ret_in = json_pack("{s:s, s:O}", "run", recovered.run, "definition", definition);
+    return 0;
 }
 
-static int check_unprotected(struct api_request *req, const char *name, struct err *err)
+static int check_unprotected(const struct api_world *world, const char *name, struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    if (state_protection_get(api_world_of(req)->state, name, &row, err) == 0)
+    if (state_protection_get(world->state, name, &row, err) == 0)
         return err_set(err, ERR_STATE, 0,
                        "%s is shared with %s (%s): it can go back there; hint: is that site gone "
                        "for good, `muster unprotect %s --force` ends that first",
@@ -52,16 +45,23 @@ static int check_unprotected(struct api_request *req, const char *name, struct e
 }
 
 /* `ret_in`: what the work below takes. */
-static int check(struct api_request *req, const char *name, json_t **ret_in, struct err *err)
+static int check(const struct api_world *world, const char *name, json_t **ret_in, struct err *err)
 {
     CLEANUP(state_machine_done) struct state_machine own = {0};
 
-    if (state_machine_get(api_world_of(req)->state, name, &own, err) == 0)
+    if (state_machine_get(world->state, name, &own, err) == 0)
         return err_set(err, ERR_EXISTS, 0, "%s is an ordinary machine of this site already", name);
     if (err->code != ERR_NOT_FOUND)
         return -1;
     err_clear(err);
-    return find(req, name, ret_in, err) < 0 ? -1 : check_unprotected(req, name, err);
+    return find(world, name, ret_in, err) < 0 ? -1 : check_unprotected(world, name, err);
+}
+
+int api_may_keep(const struct api_world *world, const char *name, struct err *err)
+{
+    CLEANUP(json_freep) json_t *in = NULL;
+
+    return check(world, name, &in, err);
 }
 
 static int keep_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
@@ -83,7 +83,7 @@ static int keep_finish(struct api_request *req, const json_t *in, json_t *out, j
         .added_ms = world->clock->wall_ms(world->clock),
     };
     /* Asked again: two may have asked for it at once. */
-    if (check(req, machine.name, &again, err) < 0
+    if (check(world, machine.name, &again, err) < 0
         || state_instance_remove(world->state, json_get_str(in, "run", ""), machine.name, err) < 0
         || state_machine_put(world->state, &row, err) < 0
         || api_audit(req, "machine.keep", machine.name, text, err) < 0)
@@ -99,7 +99,7 @@ int api_keep_machine(struct api_request *req, json_t **ret_reply, struct err *er
     CLEANUP(json_freep) json_t *in = NULL;
 
     (void)ret_reply;
-    if (check(req, api_param(req, "name"), &in, err) < 0)
+    if (check(api_world_of(req), api_param(req, "name"), &in, err) < 0)
         return -1;
     return api_defer(req, TAKE(in), KEEP_MS, keep_work, keep_finish);
 }

@@ -29,6 +29,8 @@ api_handler api_adopt_machine;
 extern const struct api_field api_adopt_fields[];
 /* api_keep.c */
 api_handler api_keep_machine;
+/* Would it be kept? The same errors. */
+int api_may_keep(const struct api_world *world, const char *name, struct err *err) MUST_CHECK;
 
 /* Writes who did what to the audit log, in this turn's transaction. `detail` may be NULL. */
 int api_audit(const struct api_request *req, const char *act, const char *object,

@@ -56,19 +56,19 @@ static int ping(struct ask *ask, struct err *err)
 static int check_name(struct daemon *daemon, const struct ask *ask, struct err *err)
 {
     CLEANUP(state_machine_done) struct state_machine own = {0};
-    CLEANUP(state_instances_done) struct state_instances instances = VEC_EMPTY;
+    CLEANUP(state_instance_done) struct state_instance recovered = {0};
     struct err missing = ERR_EMPTY;
 
-    if (state_instance_list(daemon->state, &instances, err) < 0)
+    if (state_instance_recovered(daemon->state, ask->group, &recovered, &missing) == 0)
+        return err_set(err, ERR_EXISTS, 0,
+                       "%s has a machine called %s that was failed over to it by %s; hint: give "
+                       "one of the two another name",
+                       daemon->config.site, ask->group, recovered.run);
+    if (missing.code != ERR_NOT_FOUND) {
+        *err = missing;
         return -1;
-    VEC_FOREACH(instance, &instances)
-        if (!instance->test && str_eq(instance->machine, ask->group))
-            return err_set(
-                err, ERR_EXISTS, 0,
-                "%s has a machine called %s that was failed over to it by %s; hint: give "
-                "one of the two another name",
-                daemon->config.site, ask->group, instance->run);
-
+    }
+    err_clear(&missing);
     if (state_machine_get(daemon->state, ask->group, &own, &missing) == 0)
         return err_set(err, ERR_EXISTS, 0,
                        "%s has a machine of its own called %s; hint: `muster machine remove %s` "

@@ -287,15 +287,18 @@ const struct job_kind *job_kind_reprotect(void)
 int job_instance_of(const struct jobs *jobs, const char *machine, char ret_run[NAME_MAX_BYTES],
                     struct err *err)
 {
-    CLEANUP(state_instances_done) struct state_instances instances = VEC_EMPTY;
+    CLEANUP(state_instance_done) struct state_instance instance = {0};
+    struct err why = ERR_EMPTY;
 
     ret_run[0] = '\0';
-    if (state_instance_list(jobs_world_of(jobs)->state, &instances, err) < 0)
-        return -1;
-    VEC_FOREACH(instance, &instances)
-        if (!instance->test && str_eq(instance->machine, machine))
-            (void)snprintf(ret_run, NAME_MAX_BYTES, "%s", instance->run);
-    return 0;
+    if (state_instance_recovered(jobs_world_of(jobs)->state, machine, &instance, &why) == 0) {
+        (void)snprintf(ret_run, NAME_MAX_BYTES, "%s", instance.run);
+        return 0;
+    }
+    if (why.code == ERR_NOT_FOUND)
+        return 0;
+    *err = why;
+    return -1;
 }
 
 static int check_state(const struct state_protection *row, struct err *err)

@@ -83,6 +83,9 @@ int state_instance_put(struct state *state, const struct state_instance *instanc
     MUST_CHECK;
 int state_instance_list(struct state *state, struct state_instances *ret_instances, struct err *err)
     MUST_CHECK;
+/* The machine of that name that was failed over to here; no test's. ERR_NOT_FOUND: there is none. */
+int state_instance_recovered(struct state *state, const char *machine,
+                             struct state_instance *ret_instance, struct err *err) MUST_CHECK;
 int state_instance_remove(struct state *state, const char *run, const char *machine,
                           struct err *err) MUST_CHECK;
 

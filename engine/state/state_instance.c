@@ -70,6 +70,26 @@ int state_instance_list(struct state *state, struct state_instances *ret_instanc
     return 0;
 }
 
+int state_instance_recovered(struct state *state, const char *machine,
+                             struct state_instance *ret_instance, struct err *err)
+{
+    CLEANUP(db_stmt_end) struct db_stmt *stmt = NULL;
+
+    if (db_prepare(state_db(state),
+                   "SELECT " COLUMNS " FROM instances WHERE machine = ? AND test = 0"
+                   " ORDER BY run DESC LIMIT 1",
+                   &stmt, err, "s", machine)
+        < 0)
+        return -1;
+    int row = db_step(stmt, err);
+    if (row == 0)
+        return err_set(err, ERR_NOT_FOUND, 0, "%s was not failed over to here", machine);
+    if (row < 0)
+        return -1;
+    read_row(stmt, ret_instance);
+    return 0;
+}
+
 int state_instance_remove(struct state *state, const char *run, const char *machine,
                           struct err *err)
 {

@@ -141,6 +141,18 @@ static void recover_db1(struct api_site *site, const char *run, bool test)
     EXPECT_OK(state_instance_put(site->state, &row, &err));
 }
 
+static void whether_a_machine_could_be_kept_is_told(void **state)
+{
+    struct api_site *site = *state;
+
+    recover_db1(site, "paris-4", false);
+    api_expect(site, "GET", "/v1/machines/db1/operations", NULL, 200,
+               "{\"allowed\":true,\"operation\":\"machine keep\"}");
+    api_site_protect(site, "db1", "source", "protected");
+    api_expect(site, "GET", "/v1/machines/db1/operations", NULL, 200,
+               "\"machine keep\",\"why\":\"db1 is shared with lyon");
+}
+
 static void a_machine_that_was_failed_over_to_here_is_stopped_and_started(void **state)
 {
     struct api_site *site = *state;
@@ -404,6 +416,7 @@ int main(int argc, char **argv)
         API_TEST(a_misspelt_machine_is_answered_with_the_nearest),
         API_TEST(start_and_stop_do_what_they_say_and_are_remembered),
         API_TEST(a_deaf_guest_is_ended_only_by_force),
+        API_TEST(whether_a_machine_could_be_kept_is_told),
         API_TEST(a_machine_that_was_failed_over_to_here_is_stopped_and_started),
         API_TEST(a_test_s_machine_is_neither_started_nor_stopped_by_hand),
         API_TEST(a_protected_machine_is_not_forgotten),

@@ -105,6 +105,28 @@ static void an_instance_is_known_by_run_and_machine(void **dir)
     state_close(state);
 }
 
+static void a_recovered_machine_is_found_and_a_test_s_is_not(void **dir)
+{
+    struct state *state = open_state(*dir);
+    CLEANUP(state_instance_done) struct state_instance found = {0};
+    struct state_instance put = {.run = TEXT("lyon-3"),
+                                 .machine = TEXT("db1"),
+                                 .test = true,
+                                 .group = TEXT("db1")};
+
+    EXPECT_OK(state_instance_put(state, &put, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, state_instance_recovered(state, "db1", &found, &err));
+    put.run = TEXT("lyon-2");
+    put.test = false;
+    EXPECT_OK(state_instance_put(state, &put, &err));
+    err_clear(&err);
+    EXPECT_OK(state_instance_recovered(state, "db1", &found, &err));
+    assert_string_equal(found.run, "lyon-2");
+    EXPECT_ERR(ERR_NOT_FOUND, state_instance_recovered(state, "db2", &found, &err));
+    EXPECT_TEXT("db2 was not failed over to here");
+    state_close(state);
+}
+
 static void a_plan_is_replaced_by_name_and_removed(void **dir)
 {
     struct state *state = open_state(*dir);
@@ -218,6 +240,7 @@ int main(void)
         TMPDIR_TEST(a_machine_comes_back_as_it_was_put_and_is_replaced_by_name),
         TMPDIR_TEST(a_protection_comes_back_as_it_was_put),
         TMPDIR_TEST(an_instance_is_known_by_run_and_machine),
+        TMPDIR_TEST(a_recovered_machine_is_found_and_a_test_s_is_not),
         TMPDIR_TEST(a_plan_is_replaced_by_name_and_removed),
         TMPDIR_TEST(runs_get_rising_ids_and_open_ones_are_listed_newest_first),
         TMPDIR_TEST(an_intent_becomes_a_result_in_the_same_journal_row),
