@@ -109,10 +109,8 @@ static void a_recovered_machine_is_found_and_a_test_s_is_not(void **dir)
 {
     struct state *state = open_state(*dir);
     CLEANUP(state_instance_done) struct state_instance found = {0};
-    struct state_instance put = {.run = TEXT("lyon-3"),
-                                 .machine = TEXT("db1"),
-                                 .test = true,
-                                 .group = TEXT("db1")};
+    struct state_instance put = {
+        .run = TEXT("lyon-3"), .machine = TEXT("db1"), .test = true, .group = TEXT("db1")};
 
     EXPECT_OK(state_instance_put(state, &put, &err));
     EXPECT_ERR(ERR_NOT_FOUND, state_instance_recovered(state, "db1", &found, &err));
