@@ -68,11 +68,12 @@ static int check(struct fs *fs, int fd, const char *path, uint64_t size, struct 
     return 0;
 }
 
-int digests_file_open(struct fs *fs, const char *path, uint64_t size, int *ret_fd, struct err *err)
+static int open_file(struct fs *fs, const char *path, int flags, uint64_t size, int *ret_fd,
+                     struct err *err)
 {
     int fd;
 
-    if (fs->open(fs, path, O_RDWR, 0, &fd, err) < 0)
+    if (fs->open(fs, path, flags, 0, &fd, err) < 0)
         return -1;
     if (check(fs, fd, path, size, err) < 0) {
         (void)fs->close(fs, fd);
@@ -80,6 +81,17 @@ int digests_file_open(struct fs *fs, const char *path, uint64_t size, int *ret_f
     }
     *ret_fd = fd;
     return 0;
+}
+
+int digests_file_open(struct fs *fs, const char *path, uint64_t size, int *ret_fd, struct err *err)
+{
+    return open_file(fs, path, O_RDWR, size, ret_fd, err);
+}
+
+int digests_file_open_to_read(struct fs *fs, const char *path, uint64_t size, int *ret_fd,
+                              struct err *err)
+{
+    return open_file(fs, path, O_RDONLY, size, ret_fd, err);
 }
 
 int digests_file_read(struct fs *fs, int fd, uint64_t first, uint64_t count,

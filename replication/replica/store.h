@@ -36,6 +36,7 @@ struct store_point {
     bool applied;
     bool pinned;
     uint64_t bytes;             /* segments as received */
+    uint64_t damaged_chunks;    /* which it needs, and which are known to be damaged */
     char label[NAME_MAX_BYTES]; /* of the pin */
 };
 VEC_DEFINE(store_points, struct store_point)
@@ -49,7 +50,22 @@ struct store_info {
     struct sha256 applied_hash;
     uint64_t applying; /* the point that head is on its way to; 0: none. Only in this process */
     bool released;     /* store_dir_release; the same */
+    /* Chunks that are known to be damaged: of head, to be fetched again, and of older points only. */
+    uint64_t damaged_head;
+    uint64_t damaged_past;
+    int64_t damaged_since_ms; /* this store's clock; 0: none is */
 };
+
+/* Chunks that are known to be damaged: points `from` to `to` cannot be shown where they need them. */
+struct store_damage {
+    char disk[NAME_MAX_BYTES];
+    uint64_t chunk; /* the first of them */
+    uint64_t count; /* 0: the undo file of point `to` cannot be read, which has no list of chunks */
+    uint64_t from;
+    uint64_t to; /* 0: head too, until the chunks are fetched again */
+    int64_t since_wall_ms;
+};
+VEC_DEFINE(store_damages, struct store_damage)
 
 /* A chunk's new digest, as `applied` reports it. All-zero bytes mean: the chunk is all zeros. */
 struct store_digest {
@@ -145,8 +161,13 @@ struct store_ops {
     /* Keeps the newest `keep` applied points (at least 1), pinned ones and those after them. */
     int (*prune)(struct store *store, uint64_t keep, struct err *err);
 
+    /* What is known to be damaged, ascending by disk, then chunk. Found by store_dir_scrub, and by
+     * applies; gone when a point brings the chunk whole, or no kept point needs it any more. */
+    int (*damages)(struct store *store, struct store_damages *ret_damages, struct err *err);
+
     /* Promotion to `expected` + 1 (ERR_FENCED when the store is elsewhere; ERR_NOT_FOUND without
-     * such a point, or without any: nothing was changed then): applies what is durable, writes a manifest with `promotion` whose parent is `point` (0: the newest), raises
+     * such a point, or without any; ERR_CORRUPT: what it needs is known to be damaged: nothing was
+     * changed then): applies what is durable, writes a manifest with `promotion` whose parent is `point` (0: the newest), raises
      * the number; durable when it returns. Repeating it with the same `token` succeeds and gives
      * the same answer. `sign` is this site's private key. `ret_point` is the point whose data were
      * chosen: the one to pin and serve. The promotion's own manifest takes the next free number
@@ -228,8 +249,49 @@ int store_dir_settle(struct store *store, struct cancel *cancel, struct err *err
  * point or show one is ERR_STATE: what its own points held, the branch among them, can be seen no
  * longer, so export before what is to be kept. ERR_STATE: the heads are not own disks. */
 int store_dir_release(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;
-/* Reads all of it: head against its digests, every undo file, the manifests' chain. ERR_CORRUPT
- * names the file and the place of the first fault. Only for stores of store_dir_open. */
+/* Is all there that the point needs, as far as is known without reading it? ERR_CORRUPT names the disk,
+ * how many chunks are damaged, and which points are whole; ERR_NOT_FOUND: no such point. `point` 0: the
+ * newest one. Only for stores of store_dir_open. */
+int store_dir_check_point(struct store *store, uint64_t point, struct err *err) MUST_CHECK;
+
+/* A scrub reads what a replica holds and compares: head with its digests, every undo file's seals, the
+ * manifests' chain, the records. It never stops at a fault: what it finds is put down durably before it
+ * goes on, and what is whole again is taken off the list. It works in slices, so that applies come in
+ * between; the store may be closed and opened again between two. */
+struct store_scrub_ask {
+    uint64_t subset; /* 1 to `of`: only every `of`-th chunk; 0: all */
+    uint64_t of;
+    uint64_t point; /* only what this point needs; 0: all points */
+};
+#define STORE_SCRUB_TEXTS 8
+struct store_scrub {
+    struct store_scrub_ask ask;
+    uint64_t done_bytes;  /* of */
+    uint64_t total_bytes; /* an estimate */
+    bool done;
+    uint64_t damaged_head; /* chunks found damaged by this scrub, at head */
+    uint64_t damaged_past; /* and of older points only */
+    uint64_t healed;       /* that were on the list, and are whole */
+    uint64_t faults;       /* in other files */
+    size_t text_count;
+    char texts[STORE_SCRUB_TEXTS][320]; /* the first things found */
+    /* Where it is; not for the caller. */
+    unsigned stage;
+    char disk[NAME_MAX_BYTES];
+    uint64_t at;
+    uint64_t row;
+    uint8_t *old; /* of `disk`, with a point: chunks it has in undo files */
+};
+/* ERR_STATE: no complete copy is there yet, or a machine has its disks back; ERR_INVALID: no such
+ * subset; ERR_NOT_FOUND: no such point. */
+int store_dir_scrub_begin(struct store *store, const struct store_scrub_ask *ask,
+                          struct store_scrub *ret_scrub, struct err *err) MUST_CHECK;
+/* About `bytes` of work; `scrub->done` says whether that was the last. ERR_STATE: an apply was cut, and
+ * has to end first: ask again. After other errors, what was found is noted, and the scrub is over. */
+int store_dir_scrub_slice(struct store *store, struct store_scrub *scrub, uint64_t bytes,
+                          struct cancel *cancel, struct err *err) MUST_CHECK;
+void store_scrub_done(struct store_scrub *scrub); /* also for CLEANUP */
+/* A whole scrub in one go: ERR_CORRUPT when anything was found. Only for stores of store_dir_open. */
 int store_dir_verify(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Removes a replica that is not open, for good. */
 int store_dir_remove(struct fs *fs, const char *dir, struct err *err) MUST_CHECK;

@@ -26,6 +26,7 @@ static void close_dir(struct store *store)
     digester_free(d->digester);
     dir_points_free(&d->points);
     dir_pins_free(&d->pins);
+    dir_damages_free(&d->damages);
     fd_close(&d->lock);
     key_wipe(&d->key);
     fs_nbd_free(d->nbd);
@@ -59,6 +60,7 @@ static int info(struct store *store, struct store_info *ret_info, struct err *er
         ret_info->durable_point = newest->point;
         ret_info->durable_hash = newest->hash;
     }
+    dir_damage_info(d, ret_info);
     return 0;
 }
 
@@ -179,6 +181,7 @@ static const struct store_ops ops = {
     .pin = store_dir_pin,
     .unpin = store_dir_unpin,
     .prune = store_dir_prune,
+    .damages = store_dir_damages,
     .promote = store_dir_promote,
 };
 
@@ -206,7 +209,8 @@ static int sync_names(struct store_dir *d, struct err *err)
 static int check_empty(const struct store_dir *d, struct err *err)
 {
     static const char *const later[] = {DIR_FILE_MANIFESTS, DIR_FILE_PRUNED,    DIR_FILE_APPLIED,
-                                        DIR_FILE_PINS,      DIR_FILE_PROMOTION, DIR_FILE_TIP};
+                                        DIR_FILE_PINS,      DIR_FILE_PROMOTION, DIR_FILE_TIP,
+                                        DIR_FILE_DAMAGED};
 
     if (d->base != STORE_EMPTY)
         return 0;
@@ -273,7 +277,10 @@ static int load_applied(struct store_dir *d, struct err *err)
 {
     if (dir_applied_load(d, err) < 0)
         return -1;
-    return d->released || dir_head_touched(d) ? 0 : dir_own_check(d, err);
+    /* A repair that was cut wrote to them, too: before it, damage was noted. */
+    CLEANUP(mem_freep) char *damaged = dir_path(d, DIR_FILE_DAMAGED);
+    bool repairing = d->intent && fs_exists(damaged);
+    return d->released || repairing || dir_head_touched(d) ? 0 : dir_own_check(d, err);
 }
 
 static int load(struct store_dir *d, struct err *err)
@@ -289,7 +296,8 @@ static int load(struct store_dir *d, struct err *err)
     if (d->run_moved && dir_state_save(d, d->base, err) < 0)
         return -1;
     if (load_applied(d, err) < 0 || dir_disks_open(d, err) < 0 || dir_pruned_load(d, err) < 0
-        || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0 || dir_tip_load(d, err) < 0)
+        || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0 || dir_tip_load(d, err) < 0
+        || dir_damage_load(d, err) < 0)
         return -1;
     return check_records(d, err);
 }

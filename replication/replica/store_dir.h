@@ -11,6 +11,7 @@
  *       pins            record: labels and their points
  *       tip             record: the promotion by which another site took the group over
  *       promotion       record: the last promotion, whole, so that it can be finished
+ *       damaged         record: chunks that are known to be damaged
  *       chain           for views (chain.c)
  *       DISK/head.raw, DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
  *
@@ -34,6 +35,7 @@
 #define DIR_FILE_PINS       "pins"
 #define DIR_FILE_PROMOTION  "promotion"
 #define DIR_FILE_TIP        "tip"
+#define DIR_FILE_DAMAGED    "damaged"
 
 #define DIR_HEAD            "head.raw"
 #define DIR_DIGESTS         "digests"
@@ -82,6 +84,17 @@ struct dir_pin {
 };
 VEC_DEFINE(dir_pins, struct dir_pin)
 
+/* A run of chunks that are known to be damaged; as in struct store_damage. */
+struct dir_damage {
+    size_t disk;
+    uint64_t chunk;
+    uint64_t count;
+    uint64_t from;
+    uint64_t to;
+    int64_t since_ms;
+};
+VEC_DEFINE(dir_damages, struct dir_damage)
+
 /* A segment that is coming in. */
 struct dir_receive {
     size_t disk;
@@ -126,6 +139,7 @@ struct store_dir {
     uint64_t intent; /* the point being applied; 0: none */
     struct dir_tip tip;
     struct dir_pins pins;
+    struct dir_damages damages;
     struct dir_receives receives;
 };
 
@@ -195,6 +209,9 @@ bool dir_disk_is_served(const struct dir_disk *disk);
 
 /* --- store_dir_base.c: initial copy ------------------------------------------------------ */
 
+/* The first byte at or after `off` that is no hole; the file's end when there is none, `off`
+ * where the file system cannot tell. */
+uint64_t dir_next_data(int fd, uint64_t off, uint64_t size);
 /* The chunk's digest in the file is right; in state copying only. */
 void dir_digest_known(struct dir_disk *disk, uint64_t chunk, bool known);
 /* The digests of all chunks of all disks are right and durable, and the heads are synced.
@@ -253,8 +270,58 @@ struct dir_change {
 /* The chunks it touches, ascending. */
 int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks, struct err *err)
     MUST_CHECK;
-/* Writes it into head, in offset order. */
-int dir_change_write(const struct dir_change *change, struct err *err) MUST_CHECK;
+/* Writes it into head, in offset order. On the way back a record that cannot be read is no reason to
+ * stop: its chunk stays as it is, and is one of `ret_lost` (ascending). */
+int dir_change_write(const struct dir_change *change, struct chunks *ret_lost, struct err *err)
+    MUST_CHECK;
+
+/* Which of `chunks` (ascending) does it write as a whole, one segment after the other? */
+int dir_change_covers(const struct dir_change *change, const struct chunks *chunks,
+                      bool *ret_covers, struct err *err) MUST_CHECK;
+
+/* --- store_dir_damage.c: what is known to be damaged ------------------------------------- */
+
+int dir_damage_load(struct store_dir *d, struct err *err) MUST_CHECK;
+/* Takes `list` over as what is known, durable first; does nothing when it is that already. */
+int dir_damage_save(struct store_dir *d, struct dir_damages *list, struct err *err) MUST_CHECK;
+void dir_damages_copy(struct dir_damages *to, const struct dir_damages *from);
+void dir_damages_add(struct dir_damages *list, size_t disk, uint64_t chunk, uint64_t from,
+                     uint64_t to, int64_t since_ms);
+/* Takes one chunk of head off the list; false: it is not on it. */
+bool dir_damages_cut_head(struct dir_damages *list, size_t disk, uint64_t chunk,
+                          struct dir_damage *ret_was);
+/* The same of a chunk as `point` has it in its own undo file (count 0 in the list: that file). */
+bool dir_damages_cut_past(struct dir_damages *list, size_t disk, uint64_t chunk, uint64_t point);
+bool dir_damages_has_head(const struct dir_damages *list, size_t disk, uint64_t chunk);
+bool dir_damages_has_past(const struct dir_damages *list, size_t disk, uint64_t chunk,
+                          uint64_t point);
+/* For each of `chunks` (ascending): the first point that has it from head, or, with `before` not 0,
+ * from the undo file of `before`: one more than the newest point with an undo file that has the chunk. */
+int dir_damage_since(struct store_dir *d, const struct dir_disk *disk, const struct chunks *chunks,
+                     uint64_t before, uint64_t *ret_from, struct err *err) MUST_CHECK;
+/* What a point needs and is damaged; 0 as well for points that are not there. */
+uint64_t dir_damage_of(const struct store_dir *d, uint64_t point);
+/* As store_dir_check_point. */
+int dir_damage_check(struct store_dir *d, uint64_t point, struct err *err) MUST_CHECK;
+void dir_damage_info(const struct store_dir *d, struct store_info *info);
+int store_dir_damages(struct store *store, struct store_damages *ret_damages, struct err *err);
+/* The digest that a damaged chunk of head has in the file once its own is not known any more. */
+struct digest dir_digest_of_damaged(void);
+
+/* --- store_dir_heal.c: applies over damaged chunks --------------------------------------- */
+
+/* Chunks of head that are damaged and come whole, as they were, with this change: they are written
+ * before anything is saved for undo, and are off the list. Head is at `d->applied`. */
+int dir_heal(const struct dir_change *change, const struct chunks *touched, struct err *err)
+    MUST_CHECK;
+/* Before the first point there is no undo, in which damage would be noticed: the touched chunks are
+ * compared now, and the damaged ones are on the list. */
+int dir_heal_check_base(const struct dir_change *change, const struct chunks *touched,
+                        struct err *err) MUST_CHECK;
+/* Undo files are there, head is not written yet: the list as it will be when it is, in `list`. The
+ * same again after a cut. */
+int dir_heal_settle(const struct dir_change *change, const struct chunks *touched,
+                    uint64_t to_point, struct dir_damages *list, struct err *err) MUST_CHECK;
 
 /* --- store_dir_own.c: heads that are a machine's own disks ------------------------------- */
 

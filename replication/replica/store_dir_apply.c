@@ -3,7 +3,9 @@
  *
  *   segments, manifest   durable before (the point exists)
  *   intent               "applied" names the point that is coming
+ *   repair               damaged chunks of head that come as they were (store_dir_heal.c)
  *   undo/A of each disk  what the touched chunks hold at the applied point A; durable as a whole
+ *   damaged              what is still damaged then; a chunk without its digest is not saved for undo
  *   chain page           views of A and older look there from now on
  *   head, digests        in place, in offset order; synced
  *   applied              names the new point
@@ -31,6 +33,7 @@ struct apply {
     struct manifest manifest;
     struct changes changes; /* one per disk, in the order of the store's disks */
     struct chunks *chunks;  /* the same */
+    bool damaged;           /* an undo file lacks chunks, or may */
     struct cancel *cancel;
 };
 
@@ -162,6 +165,59 @@ static int plan(struct apply *a, struct err *err)
     return 0;
 }
 
+/* Digests of head before it is written, read in windows. */
+struct digest_window {
+    uint64_t first;
+    uint64_t count;
+    struct digest digests[RUN_CHUNKS];
+};
+
+static int digest_before(struct store_dir *d, const struct dir_disk *disk, uint64_t chunk,
+                         struct digest_window *w, struct digest *ret_digest, struct err *err)
+{
+    uint64_t chunks = chunk_count(disk->size);
+
+    if (chunk < w->first || chunk - w->first >= w->count) {
+        w->first = chunk - chunk % RUN_CHUNKS;
+        w->count = chunks - w->first < RUN_CHUNKS ? chunks - w->first : RUN_CHUNKS;
+        if (digests_file_read(d->fs, disk->digests, w->first, w->count, w->digests, err) < 0) {
+            w->count = 0;
+            return -1;
+        }
+    }
+    *ret_digest = w->digests[chunk - w->first];
+    return 0;
+}
+
+/* What is damaged is not saved as if it were what the disk held. */
+static int save_chunk(struct apply *a, const struct dir_disk *disk, uint64_t chunk,
+                      struct digest_window *window, struct undo_writer *writer, struct err *err)
+{
+    struct store_dir *d = a->d;
+    uint8_t buf[CHUNK_BYTES];
+    struct digest want;
+    struct digest have;
+    size_t len = chunk_len(disk->size, chunk);
+    size_t number = (size_t)(disk - d->disks.at);
+
+    if (cancel_check(a->cancel, err) < 0)
+        return -1;
+    if (dir_damages_has_head(&d->damages, number, chunk)) {
+        a->damaged = true;
+        undo_writer_add_damaged(writer, chunk);
+        return 0;
+    }
+    if (d->fs->pread(d->fs, disk->head, buf, len, chunk * CHUNK_BYTES, err) < 0
+        || digest_before(d, disk, chunk, window, &want, err) < 0)
+        return -1;
+    chunk_digest(d->digester, buf, len, &have);
+    if (memcmp(&want, &have, sizeof(want)) == 0)
+        return undo_writer_add(writer, chunk, buf, len, err);
+    a->damaged = true;
+    undo_writer_add_damaged(writer, chunk);
+    return 0;
+}
+
 static int save_undo(struct apply *a, size_t i, struct err *err)
 {
     struct store_dir *d = a->d;
@@ -169,20 +225,18 @@ static int save_undo(struct apply *a, size_t i, struct err *err)
     CLEANUP(mem_freep) char *path = dir_undo_path(disk, d->applied);
     CLEANUP(undo_writer_freep) struct undo_writer *writer = NULL;
     CLEANUP(undo_freep) struct undo *complete = NULL;
-    uint8_t buf[CHUNK_BYTES];
+    struct digest_window window = {.count = 0};
 
-    if (fs_exists(path)) /* from before a cut; head may be changed already */
+    if (fs_exists(path)) { /* from before a cut; head may be changed already */
+        a->damaged = true;
         return undo_open(path, &complete, err);
+    }
     const struct undo_head head = {disk->name, disk->size, d->applied};
     if (undo_writer_open(d->fs, path, &head, &d->key, &writer, err) < 0)
         return -1;
-    VEC_FOREACH(chunk, &a->chunks[i]) {
-        size_t len = chunk_len(disk->size, *chunk);
-        if (cancel_check(a->cancel, err) < 0
-            || d->fs->pread(d->fs, disk->head, buf, len, *chunk * CHUNK_BYTES, err) < 0
-            || undo_writer_add(writer, *chunk, buf, len, err) < 0)
+    VEC_FOREACH(chunk, &a->chunks[i])
+        if (save_chunk(a, disk, *chunk, &window, writer, err) < 0)
             return -1;
-    }
     return undo_writer_finish(writer, err);
 }
 
@@ -203,6 +257,8 @@ static int write_digests(struct apply *a, size_t i, struct store_digests *ret_di
             if (d->fs->pread(d->fs, disk->head, buf, len, (first + n) * CHUNK_BYTES, err) < 0)
                 return -1;
             chunk_digest(d->digester, buf, len, &run[n]);
+            if (dir_damages_has_head(&d->damages, i, first + n))
+                run[n] = dir_digest_of_damaged();
             if (ret_digests)
                 *store_digests_push(ret_digests) = (struct store_digest){first + n, run[n]};
             n++;
@@ -215,6 +271,19 @@ static int write_digests(struct apply *a, size_t i, struct store_digests *ret_di
     return 0;
 }
 
+/* On the way back to an older point they could not be had: the new point is damaged there. */
+static int note_lost(struct apply *a, size_t i, const struct chunks *lost, struct err *err)
+{
+    struct store_dir *d = a->d;
+    CLEANUP(dir_damages_free) struct dir_damages list = VEC_EMPTY;
+
+    dir_damages_copy(&list, &d->damages);
+    VEC_FOREACH(chunk, lost)
+        if (!dir_damages_has_head(&list, i, *chunk))
+            dir_damages_add(&list, i, *chunk, a->to->point, 0, d->clock->wall_ms(d->clock));
+    return lost->len ? dir_damage_save(d, &list, err) : 0;
+}
+
 static int write_disk(struct apply *a, size_t i, struct store_digests *ret_digests, struct err *err)
 {
     struct store_dir *d = a->d;
@@ -224,7 +293,9 @@ static int write_disk(struct apply *a, size_t i, struct store_digests *ret_diges
         store_digests_clear(ret_digests);
     if (a->chunks[i].len == 0)
         return 0;
-    if (dir_change_write(&a->changes.at[i], err) < 0 || write_digests(a, i, ret_digests, err) < 0)
+    CLEANUP(chunks_free) struct chunks lost = VEC_EMPTY;
+    if (dir_change_write(&a->changes.at[i], &lost, err) < 0 || note_lost(a, i, &lost, err) < 0
+        || write_digests(a, i, ret_digests, err) < 0)
         return -1;
     CRASH_POINT("replica.apply-written");
     if (d->fs->sync(d->fs, disk->head, err) < 0)
@@ -232,20 +303,61 @@ static int write_disk(struct apply *a, size_t i, struct store_digests *ret_diges
     return d->fs->sync(d->fs, disk->digests, err);
 }
 
+/* What is damaged, and comes with this change. Head was not written to for it yet. */
+static int heal(struct apply *a, struct err *err)
+{
+    struct store_dir *d = a->d;
+
+    for (size_t i = 0; d->damages.len > 0 && i < d->disks.len; i++)
+        if (dir_heal(&a->changes.at[i], &a->chunks[i], err) < 0)
+            return err_wrap(err, "repair disk %s", d->disks.at[i].name);
+    return 0;
+}
+
+/* The list as it is to be with the new point, before head is written. */
+static int settle(struct apply *a, struct err *err)
+{
+    struct store_dir *d = a->d;
+    CLEANUP(dir_damages_free) struct dir_damages list = VEC_EMPTY;
+
+    if (!a->damaged && d->damages.len == 0)
+        return 0;
+    dir_damages_copy(&list, &d->damages);
+    for (size_t i = 0; i < d->disks.len; i++)
+        if (dir_heal_settle(&a->changes.at[i], &a->chunks[i], a->to->point, &list, err) < 0)
+            return -1;
+    return dir_damage_save(d, &list, err);
+}
+
+static int begin(struct apply *a, const struct dir_point *from, struct err *err)
+{
+    struct store_dir *d = a->d;
+    bool again = d->intent == a->to->point;
+
+    if (plan(a, err) < 0)
+        return -1;
+    for (size_t i = 0; !again && !from && i < d->disks.len; i++)
+        if (dir_heal_check_base(&a->changes.at[i], &a->chunks[i], err) < 0)
+            return -1;
+    if (!again && dir_applied_save(d, from, a->to->point, err) < 0)
+        return -1;
+    CRASH_POINT("replica.apply-intent");
+    return (from ? !dir_head_touched(d) : !again) ? heal(a, err) : 0;
+}
+
 static int run(struct apply *a, struct store_digests *ret_digests, struct err *err)
 {
     struct store_dir *d = a->d;
     struct dir_point *from = dir_point_find(d, d->applied); /* NULL: the base */
 
-    if (plan(a, err) < 0)
+    if (begin(a, from, err) < 0)
         return -1;
-    if (d->intent != a->to->point && dir_applied_save(d, from, a->to->point, err) < 0)
-        return -1;
-    CRASH_POINT("replica.apply-intent");
     for (size_t i = 0; from && i < d->disks.len; i++)
         if (save_undo(a, i, err) < 0)
             return err_wrap(err, "save what disk %s holds", d->disks.at[i].name);
     CRASH_POINT("replica.apply-undo");
+    if (settle(a, err) < 0)
+        return -1;
     dir_chain_publish(d, 0, d->applied + 1);
     for (size_t i = 0; i < d->disks.len; i++)
         if (write_disk(a, i, ret_digests ? &ret_digests[i] : NULL, err) < 0)

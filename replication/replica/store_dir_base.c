@@ -259,9 +259,7 @@ int store_dir_base_sync(struct store *store, const char *disk, struct err *err)
 
 /* --- End --------------------------------------------------------------------------------- */
 
-/* The first byte at or after `off` that is no hole; the file's end when there is none, `off`
- * where the file system cannot tell. */
-static uint64_t next_data(int fd, uint64_t off, uint64_t size)
+uint64_t dir_next_data(int fd, uint64_t off, uint64_t size)
 {
     off_t at = lseek(fd, (off_t)off, SEEK_DATA);
 
@@ -287,7 +285,7 @@ static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t fi
         if (is_known(disk, first + i))
             continue;
         if (off >= data && !dir_disk_is_served(disk)) /* whose descriptor has no content */
-            data = next_data(disk->head, off, disk->size);
+            data = dir_next_data(disk->head, off, disk->size);
         if (dir_disk_is_served(disk) || data < off + len) {
             if (d->fs->pread(d->fs, disk->head, buf, len, off, err) < 0)
                 return -1;
@@ -337,7 +335,8 @@ int store_dir_base_end(struct store *store, struct err *err)
         return 0;
     if (check_own(d, err) < 0)
         return -1;
-    if (dir_base_settle(d, NULL, NULL, NULL, err) < 0)
+    struct dir_damages none = VEC_EMPTY; /* all of head was read, and has its digests */
+    if (dir_base_settle(d, NULL, NULL, NULL, err) < 0 || dir_damage_save(d, &none, err) < 0)
         return -1;
     if (dir_state_save(d, STORE_COPIED, err) < 0)
         return -1;

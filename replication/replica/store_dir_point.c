@@ -325,6 +325,7 @@ int store_dir_points(struct store *store, struct store_points *ret_points, struc
             .applied = point->point <= d->applied,
             .pinned = pin != NULL,
             .bytes = point->bytes,
+            .damaged_chunks = dir_damage_of(d, point->point),
         };
         if (pin)
             memcpy(to->label, pin->label, sizeof(to->label));

@@ -181,6 +181,8 @@ static int promote(struct store_dir *d, const struct request *request, struct pr
         dir_point_find(d, request->point ? request->point : d->applied);
     if (!chosen)
         return dir_no_point(d, request->point, err);
+    if (dir_damage_check(d, chosen->point, err) < 0)
+        return -1;
     if (make_manifest(d, chosen, request, &p->manifest, err) < 0)
         return -1;
     p->token = mem_strdup(request->token);

@@ -133,22 +133,41 @@ static int write_segment(const struct dir_change *c, const struct manifest_segme
     }
 }
 
+/* One chunk at a time is or is not among those that are lost. */
+static void set_lost(struct chunks *lost, uint64_t chunk, bool is_lost)
+{
+    for (size_t i = 0; i < lost->len; i++)
+        if (lost->at[i] == chunk) {
+            if (!is_lost)
+                lost->at[i] = lost->at[--lost->len];
+            return;
+        }
+    if (is_lost)
+        *chunks_push(lost) = chunk;
+}
+
 static int write_row(const struct dir_change *c, const struct undo *undo, struct frame_coder *coder,
-                     const struct undo_row *row, struct err *err)
+                     const struct undo_row *row, struct chunks *lost, struct err *err)
 {
     struct fs *fs = c->d->fs;
     uint8_t buf[CHUNK_BYTES];
     size_t len = chunk_len(c->disk->size, row->chunk);
     uint64_t off = row->chunk * CHUNK_BYTES;
+    struct err why = ERR_EMPTY;
 
-    if (row->pos == 0)
-        return fs->punch(fs, c->disk->head, off, len, err);
-    if (undo_record_read(undo->fd, undo->path, coder, row, undo->disk_size, buf, err) < 0)
-        return -1;
-    return fs->pwrite(fs, c->disk->head, buf, len, off, err);
+    if (undo_record_read(undo->fd, undo->path, coder, row, undo->disk_size, buf, &why) < 0) {
+        if (why.code != ERR_CORRUPT)
+            return err_set(err, why.code, why.sys, "%s", why.text);
+        set_lost(lost, row->chunk, true);
+        return 0;
+    }
+    set_lost(lost, row->chunk, false);
+    return row->pos == 0 ? fs->punch(fs, c->disk->head, off, len, err)
+                         : fs->pwrite(fs, c->disk->head, buf, len, off, err);
 }
 
-static int write_undo(const struct dir_change *c, uint64_t point, struct err *err)
+static int write_undo(const struct dir_change *c, uint64_t point, struct chunks *lost,
+                      struct err *err)
 {
     CLEANUP(mem_freep) char *path = dir_undo_path(c->disk, point);
     CLEANUP(undo_freep) struct undo *undo = NULL;
@@ -158,20 +177,82 @@ static int write_undo(const struct dir_change *c, uint64_t point, struct err *er
     CLEANUP(frame_coder_freep)
     struct frame_coder *coder = undo_coder_new(&c->d->key, &undo->uuid);
     for (size_t i = 0; i < undo->row_count; i++)
-        if (cancel_check(c->cancel, err) < 0 || write_row(c, undo, coder, &undo->rows[i], err) < 0)
+        if (cancel_check(c->cancel, err) < 0
+            || write_row(c, undo, coder, &undo->rows[i], lost, err) < 0)
             return -1;
     return 0;
 }
 
-int dir_change_write(const struct dir_change *change, struct err *err)
+int dir_change_write(const struct dir_change *change, struct chunks *ret_lost, struct err *err)
 {
+    chunks_clear(ret_lost);
     VEC_FOREACH(segment, &change->part->segments)
         if (write_segment(change, segment, err) < 0)
             return -1;
     /* From the newest to the oldest: the oldest has the last word. */
     const struct dir_points *points = &change->d->points;
     for (size_t i = points->len; change->back_to && i-- > 0;)
-        if (is_between(change, &points->at[i]) && write_undo(change, points->at[i].point, err) < 0)
+        if (is_between(change, &points->at[i])
+            && write_undo(change, points->at[i].point, ret_lost, err) < 0)
             return -1;
+    sort_unique(ret_lost);
+    return 0;
+}
+
+/* --- Which chunks come whole ------------------------------------------------------------- */
+
+#define SECTOR_BYTES 512U
+#define SECTORS      (CHUNK_BYTES / SECTOR_BYTES)
+
+struct cover {
+    uint8_t sectors[SECTORS / 8];
+};
+
+static void cover_extent(const struct chunks *chunks, uint64_t size, const struct extent *extent,
+                         struct cover *covers)
+{
+    uint64_t end = extent->off + extent->len;
+    size_t low = 0;
+    size_t high = chunks->len;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if ((chunks->at[middle] + 1) * CHUNK_BYTES <= extent->off)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < chunks->len && chunks->at[low] * CHUNK_BYTES < end; low++) {
+        uint64_t begin = chunks->at[low] * CHUNK_BYTES;
+        size_t len = chunk_len(size, chunks->at[low]);
+        for (size_t i = 0; i * SECTOR_BYTES < len; i++) {
+            uint64_t at = begin + i * SECTOR_BYTES;
+            if (at >= extent->off && at < end)
+                covers[low].sectors[i / 8] |= (uint8_t)(1U << (i % 8));
+        }
+    }
+}
+
+int dir_change_covers(const struct dir_change *change, const struct chunks *chunks,
+                      bool *ret_covers, struct err *err)
+{
+    CLEANUP(mem_freep) struct cover *covers = mem_new_array(struct cover, chunks->len + 1);
+
+    VEC_FOREACH(segment, &change->part->segments) {
+        CLEANUP(segment_reader_freep) struct segment_reader *reader = NULL;
+        size_t count;
+        if (open_segment(change, segment, &reader, err) < 0)
+            return -1;
+        const struct extent *extents = segment_reader_extents(reader, &count);
+        for (size_t i = 0; i < count; i++)
+            cover_extent(chunks, change->disk->size, &extents[i], covers);
+    }
+    for (size_t k = 0; k < chunks->len; k++) {
+        size_t sectors = chunk_len(change->disk->size, chunks->at[k]) / SECTOR_BYTES;
+        /* On the way back each chunk comes whole, or is found to be lost. */
+        ret_covers[k] = true;
+        for (size_t i = 0; i < sectors && change->back_to == 0; i++)
+            ret_covers[k] &= (covers[k].sectors[i / 8] >> (i % 8) & 1) != 0;
+    }
     return 0;
 }

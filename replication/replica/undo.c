@@ -6,7 +6,8 @@
  *                       252 CRC-32C of the 252 bytes before
  *   records             a sealed frame (frame.c) each, of one extent: the chunk; numbered from 0
  *   table   24 each     chunk | position of its record, 0 for a chunk of zeros | record's bytes (4)
- *                       | record's CRC-32C (4); ascending by chunk
+ *                       | record's CRC-32C (4); ascending by chunk. A chunk that was damaged when it
+ *                       was to be saved has position 256 and no bytes: no record is so short
  *   footer  64 bytes    0 magic "MUSTUNDE" | 8 where the table begins | 16 rows
  *                       24 CRC-32C of the table | 28 zeros | 60 CRC-32C of the 60 bytes before
  *
@@ -122,6 +123,11 @@ int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *byte
     return w->batch_len < BATCH_BYTES ? 0 : flush_batch(w, err);
 }
 
+void undo_writer_add_damaged(struct undo_writer *writer, uint64_t chunk)
+{
+    *undo_rows_push(&writer->rows) = (struct undo_row){.chunk = chunk, .pos = HEADER_BYTES};
+}
+
 static int write_table(struct undo_writer *w, struct err *err)
 {
     size_t table_len = w->rows.len * ROW_BYTES;
@@ -211,6 +217,7 @@ static int read_header(struct undo *u, struct err *err)
     u->point = get_u64(header + 16);
     u->disk_size = get_u64(header + 24);
     memcpy(u->uuid.bytes, header + 32, UUID_BYTES);
+    memcpy(u->disk, header + 48, sizeof(u->disk) - 1);
     return 0;
 }
 
@@ -278,6 +285,38 @@ int undo_open(const char *path, struct undo **ret_undo, struct err *err)
     return 0;
 }
 
+int undo_check_head(const struct undo *undo, const struct undo_head *want, struct err *err)
+{
+    if (str_eq(undo->disk, want->disk) && undo->point == want->point
+        && undo->disk_size == want->disk_size)
+        return 0;
+    return err_set(err, ERR_CORRUPT, 0,
+                   "%s: of point %" PRIu64 " and disk %s of %" PRIu64
+                   " bytes, not of point %" PRIu64 " and disk %s of %" PRIu64,
+                   undo->path, undo->point, undo->disk, undo->disk_size, want->point, want->disk,
+                   want->disk_size);
+}
+
+const struct undo_row *undo_find(const struct undo *undo, uint64_t chunk)
+{
+    size_t low = 0;
+    size_t high = undo->row_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (undo->rows[middle].chunk < chunk)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < undo->row_count && undo->rows[low].chunk == chunk ? &undo->rows[low] : NULL;
+}
+
+bool undo_row_is_damaged(const struct undo_row *row)
+{
+    return row->pos != 0 && row->len == 0;
+}
+
 void undo_free(struct undo *undo)
 {
     if (!undo)
@@ -306,6 +345,11 @@ int undo_record_read(int fd, const char *path, struct frame_coder *coder,
         memset(buf, 0, len);
         return 0;
     }
+    if (undo_row_is_damaged(row))
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s: chunk %" PRIu64 " was damaged before it was saved here; hint: points at"
+                       " and before this one cannot be shown, later ones can",
+                       path, row->chunk);
     if (fs->pread(fs, fd, record, row->len, row->pos, err) < 0)
         return -1;
     /* The record's number stands in it; the tag covers it. */

@@ -7,8 +7,9 @@
 
 #include "base/crypto.h"
 #include "base/fs.h"
-#include "replica/frame.h"
+#include "replica/segment.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct undo_head {
@@ -24,6 +25,9 @@ int undo_writer_open(struct fs *fs, const char *path, const struct undo_head *he
 /* The chunk's bytes as they were, `chunk` ascending; a shorter last chunk as it is. */
 int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *bytes, size_t len,
                     struct err *err) MUST_CHECK;
+/* The chunk's bytes are known to be damaged, and are not saved: whoever reads its record gets
+ * ERR_CORRUPT. */
+void undo_writer_add_damaged(struct undo_writer *writer, uint64_t chunk);
 /* Table, sync, rename to PATH, sync of the folder. */
 int undo_writer_finish(struct undo_writer *writer, struct err *err) MUST_CHECK;
 void undo_writer_free(struct undo_writer *writer); /* removes PATH.tmp when not finished */
@@ -32,13 +36,15 @@ void undo_writer_freep(struct undo_writer **writer);
 struct undo_row {
     uint64_t chunk;
     uint64_t pos; /* of the record in the file; 0: the chunk was all zeros */
-    uint32_t len; /* of the record */
+    uint32_t
+        len; /* of the record; 0 with a position: the chunk was damaged when it was to be saved */
     uint32_t crc; /* of the record */
 };
 
 struct undo {
     char *path;
     int fd;
+    char disk[NAME_MAX_BYTES];
     uint64_t point;
     uint64_t disk_size;
     struct uuid uuid;
@@ -47,6 +53,12 @@ struct undo {
 };
 /* Reads and checks header and table: ERR_CORRUPT names the file. */
 int undo_open(const char *path, struct undo **ret_undo, struct err *err) MUST_CHECK;
+/* ERR_CORRUPT: it is of another disk, point or size. */
+int undo_check_head(const struct undo *undo, const struct undo_head *want, struct err *err)
+    MUST_CHECK;
+/* NULL: the chunk has no row. */
+const struct undo_row *undo_find(const struct undo *undo, uint64_t chunk);
+bool undo_row_is_damaged(const struct undo_row *row);
 void undo_free(struct undo *undo);
 void undo_freep(struct undo **undo);
 

@@ -3,7 +3,7 @@
  *
  *   1. the map is brought up to the chain page's sequence: it covers all undo files listed there
  *   2. a chunk the map has is read from its undo file, which never changes
- *   3. any other chunk is read from head
+ *   3. any other chunk is read from head, and compared with its digest when that is the first time
  *   4. the sequence is looked at again; has it moved, what was read from head may be newer than
  *      the point: start over. The store publishes undo files before it writes head under them, so
  *      the new map has every chunk that head may have lost.
@@ -20,6 +20,7 @@
 #include "replica/chunk.h"
 #include "replica/head.h"
 #include "replica/undo.h"
+#include "replica/view_check.h"
 #include "replica/view_map.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@
 #define CODERS      8U
 #define CHUNKS_KEPT 32U
 #define RUN_CHUNKS  16U /* read from head in one go */
+#define TRIES       3U  /* of a chunk without its digest: a repair may be writing it */
 
 struct view_file {
     uint64_t point;
@@ -68,6 +70,7 @@ struct view {
     uint64_t point;
     struct key key;
     struct chain *chain;
+    struct view_check *check;
 
     pthread_rwlock_t map_lock; /* map, files, seq */
     struct view_map *map;
@@ -119,9 +122,9 @@ static int add_file(struct view *v, uint64_t point, struct err *err)
 
     if (undo_open(path, &undo, err) < 0)
         return -1;
-    if (undo->point != point || undo->disk_size != v->size)
-        return err_set(err, ERR_CORRUPT, 0, "%s: of point %" PRIu64 " and a disk of %" PRIu64, path,
-                       undo->point, undo->disk_size);
+    const struct undo_head want = {strrchr(v->dir, '/') + 1, v->size, point};
+    if (undo_check_head(undo, &want, err) < 0)
+        return -1;
     for (size_t i = 0; i < undo->row_count; i++) {
         const struct undo_row *row = &undo->rows[i];
         const struct view_place place = {file, row->len, row->pos, row->crc};
@@ -278,6 +281,70 @@ static int look_up(struct view *v, uint64_t off, size_t len, struct piece *ret_p
     return 0;
 }
 
+/* A chunk of head that was not read before: all of it, and compared. `ret_right` false: not, or head
+ * has moved on. */
+static int check_chunk(struct view *v, uint64_t chunk, uint64_t seq, uint8_t *buf, bool *ret_right,
+                       struct err *err)
+{
+    size_t len = chunk_len(v->size, chunk);
+
+    *ret_right = false;
+    if (v->heads->pread(v->heads, v->head, buf, len, chunk * CHUNK_BYTES, err) < 0
+        || view_check_run(v->check, chunk, buf, ret_right, err) < 0)
+        return -1;
+    /* Bytes and digest belong together only while nothing was applied. */
+    *ret_right &= chain_seq(v->chain) == seq;
+    if (*ret_right)
+        view_check_note(v->check, chunk);
+    return 0;
+}
+
+static int read_unchecked(struct view *v, uint64_t off, uint8_t *to, size_t len, uint64_t seq,
+                          size_t *ret_done, struct err *err)
+{
+    uint64_t chunk = off / CHUNK_BYTES;
+    uint8_t buf[CHUNK_BYTES];
+    bool right = false;
+
+    for (unsigned i = 0; i < TRIES && !right; i++) {
+        if (check_chunk(v, chunk, seq, buf, &right, err) < 0)
+            return -1;
+        if (!right && chain_seq(v->chain) != seq) {
+            *ret_done = 0;
+            return 0;
+        }
+    }
+    if (!right)
+        return err_set(err, ERR_CORRUPT, 0,
+                       "%s: chunk %" PRIu64 " of head, at %" PRIu64
+                       ", does not have its digest: point %" PRIu64
+                       " cannot be shown there; hint: `muster verify` finds all that is damaged,"
+                       " and while the source lives it is fetched again",
+                       v->dir, chunk, chunk * CHUNK_BYTES, v->point);
+    *ret_done = (size_t)((chunk + 1) * CHUNK_BYTES - off);
+    *ret_done = *ret_done < len ? *ret_done : len;
+    memcpy(to, buf + off % CHUNK_BYTES, *ret_done);
+    return 0;
+}
+
+/* A piece that no undo file has, or its beginning. */
+static int read_head(struct view *v, uint64_t off, uint8_t *buf, const struct piece *piece,
+                     size_t *ret_done, struct err *err)
+{
+    uint64_t chunk = off / CHUNK_BYTES;
+    uint64_t end = off + piece->len;
+
+    if (!view_check_knows(v->check, chunk))
+        return read_unchecked(v, off, buf, piece->len, piece->seq, ret_done, err);
+    while (chunk * CHUNK_BYTES < end && view_check_knows(v->check, chunk))
+        chunk++;
+    end = chunk * CHUNK_BYTES < end ? chunk * CHUNK_BYTES : end;
+    if (v->heads->pread(v->heads, v->head, buf, (size_t)(end - off), off, err) < 0)
+        return -1;
+    *ret_done = chain_seq(v->chain) == piece->seq ? (size_t)(end - off) : 0;
+    return 0;
+}
+
 /* The first part of a range; `ret_done` 0: head moved on meanwhile, try again. */
 static int read_piece(struct view *v, uint64_t off, uint8_t *buf, size_t len, size_t *ret_done,
                       struct err *err)
@@ -286,14 +353,9 @@ static int read_piece(struct view *v, uint64_t off, uint8_t *buf, size_t len, si
 
     if (look_up(v, off, len, &piece, err) < 0)
         return -1;
+    if (!piece.is_old)
+        return read_head(v, off, buf, &piece, ret_done, err);
     *ret_done = piece.len;
-    if (!piece.is_old) {
-        if (v->heads->pread(v->heads, v->head, buf, piece.len, off, err) < 0)
-            return -1;
-        if (chain_seq(v->chain) != piece.seq)
-            *ret_done = 0;
-        return 0;
-    }
     (void)pthread_mutex_lock(&v->record_lock);
     int rc = read_old(v, off, &piece.old, buf, piece.len, err);
     (void)pthread_mutex_unlock(&v->record_lock);
@@ -393,8 +455,9 @@ int view_open(const char *dir, const char *disk, uint64_t point, const struct ke
         v->coders[i].fd = -1;
     (void)pthread_rwlock_init(&v->map_lock, NULL);
     (void)pthread_mutex_init(&v->record_lock, NULL);
-    if (open_head(v, dir, disk, err) < 0 || chain_map(dir, &v->chain, err) < 0
-        || update_map(v, err) < 0)
+    if (open_head(v, dir, disk, err) < 0
+        || view_check_open(v->dir, v->size, group_key, &v->check, err) < 0
+        || chain_map(dir, &v->chain, err) < 0 || update_map(v, err) < 0)
         return -1;
     *ret_view = TAKE(v);
     return 0;
@@ -412,6 +475,7 @@ void view_close(struct view *view)
         (void)view->heads->close(view->heads, view->head);
     fs_nbd_free(view->nbd);
     chain_free(view->chain);
+    view_check_close(view->check);
     view_map_free(view->map);
     view_files_free(&view->files);
     key_wipe(&view->key);
