@@ -11,6 +11,15 @@ static void done(struct store_dir *d)
     free(d->dir);
 }
 
+static int load(struct store_dir *d, struct err *err)
+{
+    if (dir_state_load(d, err) < 0)
+        return -1;
+    if (d->base == STORE_EMPTY)
+        return err_set(err, ERR_NOT_FOUND, 0, "%s: there is no replica", d->dir);
+    return 0;
+}
+
 static const struct dir_disk *find(const struct store_dir *d, const char *disk, struct err *err)
 {
     CLEANUP(str_free) struct str names = STR_EMPTY;
@@ -30,10 +39,8 @@ int head_path(const char *dir, const char *disk, char **ret_path, char **ret_for
 {
     CLEANUP(done) struct store_dir d = {.fs = fs_real(), .dir = mem_strdup(dir)};
 
-    if (dir_state_load(&d, err) < 0)
+    if (load(&d, err) < 0)
         return -1;
-    if (d.base == STORE_EMPTY)
-        return err_set(err, ERR_NOT_FOUND, 0, "%s: there is no replica", dir);
     const struct dir_disk *found = find(&d, disk, err);
     if (!found)
         return -1;
@@ -41,5 +48,15 @@ int head_path(const char *dir, const char *disk, char **ret_path, char **ret_for
     *ret_format = mem_strdup(found->format);
     if (ret_run_dir)
         *ret_run_dir = d.run_dir ? mem_strdup(d.run_dir) : NULL;
+    return 0;
+}
+
+int head_has_digests(const char *dir, bool *ret_has, struct err *err)
+{
+    CLEANUP(done) struct store_dir d = {.fs = fs_real(), .dir = mem_strdup(dir)};
+
+    if (load(&d, err) < 0)
+        return -1;
+    *ret_has = d.base == STORE_COPIED;
     return 0;
 }

@@ -5,7 +5,11 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 /* Malloc'ed; `ret_run_dir` may be NULL: the folder of the private server of a head that is not raw, or
  * NULL. ERR_NOT_FOUND: no such disk (lists those there are), or no replica. */
 int head_path(const char *dir, const char *disk, char **ret_path, char **ret_format,
               char **ret_run_dir, struct err *err) MUST_CHECK;
+/* Are the digests of all its heads made? ERR_NOT_FOUND: there is no replica. */
+int head_has_digests(const char *dir, bool *ret_has, struct err *err) MUST_CHECK;

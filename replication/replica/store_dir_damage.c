@@ -238,6 +238,7 @@ static int rebuild_head(struct store_dir *d, size_t i, int64_t now, struct dir_d
     const struct dir_disk *disk = &d->disks.at[i];
     const struct digest damaged = dir_digest_of_damaged();
     struct digest digests[WINDOW_CHUNKS];
+    CLEANUP(chunks_free) struct chunks found = VEC_EMPTY;
     uint64_t chunks = chunk_count(disk->size);
 
     for (uint64_t first = 0; first < chunks; first += WINDOW_CHUNKS) {
@@ -246,8 +247,13 @@ static int rebuild_head(struct store_dir *d, size_t i, int64_t now, struct dir_d
             return -1;
         for (uint64_t k = 0; k < n; k++)
             if (memcmp(&digests[k], &damaged, sizeof(damaged)) == 0)
-                dir_damages_add(list, i, first + k, 0, 0, now);
+                *chunks_push(&found) = first + k;
     }
+    CLEANUP(mem_freep) uint64_t *from = mem_new_array(uint64_t, found.len + 1);
+    if (dir_damage_since(d, disk, &found, 0, from, err) < 0)
+        return -1;
+    for (size_t k = 0; k < found.len; k++)
+        dir_damages_add(list, i, found.at[k], from[k], 0, now);
     return 0;
 }
 

@@ -70,7 +70,7 @@ struct view {
     uint64_t point;
     struct key key;
     struct chain *chain;
-    struct view_check *check;
+    struct view_check *check; /* NULL: there is nothing to compare with */
 
     pthread_rwlock_t map_lock; /* map, files, seq */
     struct view_map *map;
@@ -327,6 +327,11 @@ static int read_unchecked(struct view *v, uint64_t off, uint8_t *to, size_t len,
     return 0;
 }
 
+static bool is_checked(const struct view *v, uint64_t chunk)
+{
+    return !v->check || view_check_knows(v->check, chunk);
+}
+
 /* A piece that no undo file has, or its beginning. */
 static int read_head(struct view *v, uint64_t off, uint8_t *buf, const struct piece *piece,
                      size_t *ret_done, struct err *err)
@@ -334,9 +339,9 @@ static int read_head(struct view *v, uint64_t off, uint8_t *buf, const struct pi
     uint64_t chunk = off / CHUNK_BYTES;
     uint64_t end = off + piece->len;
 
-    if (!view_check_knows(v->check, chunk))
+    if (!is_checked(v, chunk))
         return read_unchecked(v, off, buf, piece->len, piece->seq, ret_done, err);
-    while (chunk * CHUNK_BYTES < end && view_check_knows(v->check, chunk))
+    while (chunk * CHUNK_BYTES < end && is_checked(v, chunk))
         chunk++;
     end = chunk * CHUNK_BYTES < end ? chunk * CHUNK_BYTES : end;
     if (v->heads->pread(v->heads, v->head, buf, (size_t)(end - off), off, err) < 0)
@@ -385,34 +390,6 @@ uint64_t view_size(const struct view *view)
     return view->size;
 }
 
-static int export_to(struct view *v, int fd, struct err *err)
-{
-    struct fs *fs = fs_real();
-    CLEANUP(mem_freep) uint8_t *buf = mem_alloc(CHUNK_BYTES, 1);
-    uint64_t chunks = chunk_count(v->size);
-
-    if (fs->truncate(fs, fd, v->size, err) < 0)
-        return -1;
-    for (uint64_t chunk = 0; chunk < chunks; chunk++) {
-        size_t len = chunk_len(v->size, chunk);
-        if (view_read(v, chunk * CHUNK_BYTES, buf, len, err) < 0)
-            return -1;
-        if (!bytes_are_zero(buf, len) && fs->pwrite(fs, fd, buf, len, chunk * CHUNK_BYTES, err) < 0)
-            return -1;
-    }
-    return fs->sync(fs, fd, err);
-}
-
-int view_export(struct view *view, const char *path, struct err *err)
-{
-    struct fs *fs = fs_real();
-    CLEANUP(fd_close) int fd = -1;
-
-    if (fs->open(fs, path, O_RDWR | O_CREAT | O_TRUNC, 0600, &fd, err) < 0)
-        return -1;
-    return export_to(view, fd, err);
-}
-
 /* --- Opening ----------------------------------------------------------------------------- */
 
 static int open_head(struct view *v, const char *dir, const char *disk, struct err *err)
@@ -439,6 +416,16 @@ static int open_head(struct view *v, const char *dir, const char *disk, struct e
     return 0;
 }
 
+/* A machine's own disk that is to become a head has no digests yet: they are made of what it holds. */
+static int open_check(struct view *v, const char *dir, struct err *err)
+{
+    bool has;
+
+    if (head_has_digests(dir, &has, err) < 0)
+        return -1;
+    return has ? view_check_open(v->dir, v->size, &v->key, &v->check, err) : 0;
+}
+
 int view_open(const char *dir, const char *disk, uint64_t point, const struct key *group_key,
               struct fs *heads, struct view **ret_view, struct err *err)
 {
@@ -455,8 +442,7 @@ int view_open(const char *dir, const char *disk, uint64_t point, const struct ke
         v->coders[i].fd = -1;
     (void)pthread_rwlock_init(&v->map_lock, NULL);
     (void)pthread_mutex_init(&v->record_lock, NULL);
-    if (open_head(v, dir, disk, err) < 0
-        || view_check_open(v->dir, v->size, group_key, &v->check, err) < 0
+    if (open_head(v, dir, disk, err) < 0 || open_check(v, dir, err) < 0
         || chain_map(dir, &v->chain, err) < 0 || update_map(v, err) < 0)
         return -1;
     *ret_view = TAKE(v);
