@@ -7,7 +7,7 @@
  *   op                   fields                                payload    answer (payload)
  *   store.info                                                            state, generation, durable,
  *                                                                         durable_hash, applied,
- *                                                                         applied_hash
+ *                                                                         applied_hash, damaged
  *   store.disks                                                           disks: [{name, size}]
  *   store.base-begin     disks, need, generation
  *   store.base-frame     disk, uuid, compression, number       the frame
@@ -25,6 +25,8 @@
  *   store.digests        disk, point, first, count                        (count * 16 bytes)
  *   store.block-digests  disk, point                           8 bytes    (16 * 16 bytes for each)
  *                                                              per chunk
+ *   store.damages                                                         damages: [{disk, chunk,
+ *                                                                         count}]
  *   store.prune          keep
  *
  * The answer to store.apply reports the digests of the chunks that changed, each as 8 bytes chunk
@@ -225,13 +227,14 @@ static int op_apply(struct call *call, struct err *err)
 
 static json_t *point_json(const struct store_point *p)
 {
-    return json_pack("{s:I, s:I, s:o, s:I, s:I, s:s, s:b, s:b, s:b, s:I, s:s}", "point",
+    return json_pack("{s:I, s:I, s:o, s:I, s:I, s:s, s:b, s:b, s:b, s:I, s:I, s:s}", "point",
                      (json_int_t)p->point, "generation", (json_int_t)p->generation, "hash",
                      wire_hex(p->hash.bytes, SHA256_BYTES), "cut_ms", (json_int_t)p->cut_wall_ms,
                      "received_ms", (json_int_t)p->received_wall_ms, "consistency",
                      p->consistency == CONSISTENCY_APPLICATION ? "application" : "crash",
                      "promotion", p->promotion, "applied", p->applied, "pinned", p->pinned, "bytes",
-                     (json_int_t)p->bytes, "label", p->label);
+                     (json_int_t)p->bytes, "damaged", (json_int_t)p->damaged_chunks, "label",
+                     p->label);
 }
 
 static int op_points(struct call *call, struct err *err)
@@ -312,6 +315,16 @@ static int op_block_digests(struct call *call, struct err *err)
     return 0;
 }
 
+static int op_damages(struct call *call, struct err *err)
+{
+    CLEANUP(store_damages_free) struct store_damages damages = VEC_EMPTY;
+
+    if (call->store->ops->damages(call->store, &damages, err) < 0)
+        return -1;
+    call->result = json_pack("{s:o}", "damages", wire_damages(&damages));
+    return 0;
+}
+
 static int op_prune(struct call *call, struct err *err)
 {
     uint64_t keep;
@@ -342,6 +355,7 @@ static const struct op {
     {"store.manifest", op_manifest, NULL, false},
     {"store.digests", op_digests, NULL, false},
     {"store.block-digests", op_block_digests, NULL, false},
+    {"store.damages", op_damages, NULL, false},
     {"store.prune", op_prune, "receiver.prune", true},
 };
 

@@ -306,6 +306,16 @@ int remote_block_digests(struct remote *remote, const char *disk, uint64_t point
     return 0;
 }
 
+int remote_damages(struct remote *remote, struct store_damages *ret_damages, struct cancel *cancel,
+                   struct err *err)
+{
+    CLEANUP(link_msg_done) struct link_msg msg = {0};
+
+    if (call(remote, json_pack("{s:s}", "op", "store.damages"), NULL, 0, &msg, cancel, err) < 0)
+        return -1;
+    return wire_need_damages(msg.head, ret_damages, err);
+}
+
 int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
 {
     json_t *head = json_pack("{s:s, s:I}", "op", "store.prune", "keep", (json_int_t)keep);

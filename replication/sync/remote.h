@@ -81,5 +81,8 @@ int remote_digests(struct remote *remote, const char *disk, uint64_t point, uint
 int remote_block_digests(struct remote *remote, const char *disk, uint64_t point,
                          const uint64_t *chunks, size_t count, struct digest *ret_digests,
                          struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Damaged chunks of heads. ERR_UNSUPPORTED: the other side is of an older release. */
+int remote_damages(struct remote *remote, struct store_damages *ret_damages, struct cancel *cancel,
+                   struct err *err) MUST_CHECK;
 int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
     MUST_CHECK;

@@ -7,6 +7,7 @@
  *   session_copy.c    a slice of the initial copy
  *   session_resync.c  a slice of a rescan
  *   session_narrow.c  what it found, narrowed to blocks
+ *   session_repair.c  what is damaged at the replica, read here once more
  *   session_delta.c   the cut, and sealing it into the outbox
  *   session_send.c    from the outbox to the replica's newest applied point
  *   session_branch.c  the last changes of a machine that lost the right to write
@@ -138,6 +139,12 @@ int resync_narrow(struct session *s, size_t disk, struct cancel *cancel, struct 
 /* Makes our copy of the replica's digests at `tip` by asking for all of them. */
 int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struct cancel *cancel,
                          struct err *err) MUST_CHECK;
+
+/* --- session_repair.c ------------------------------------------------------------------------ */
+
+/* In phase delta: chunks that the replica says are damaged become the session's rescan, which the next
+ * cut sends as a segment of its own. Nothing is damaged: there is none. */
+int repair_gather(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* --- session_delta.c ------------------------------------------------------------------------- */
 

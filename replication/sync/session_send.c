@@ -137,9 +137,10 @@ int send_mark_durable(struct session *s, const struct manifest *manifest, struct
     if (session_save(s, err) < 0)
         return -1;
     CRASH_POINT("sync.durable");
-    if (was_resync) {
+    if (was_resync)
         log_info("session", "resynchronized group=%s point=%" PRIu64, s->config.group,
                  manifest->point);
+    if (was_resync || s->rescan) {
         resync_drop(s);
         if (rescan_remove(s->config.dir, err) < 0)
             return -1;

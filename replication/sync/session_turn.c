@@ -399,7 +399,7 @@ static bool found_nothing(const struct session *s)
 
 static int make_point(struct session *s, bool *ret_point, struct cancel *cancel, struct err *err)
 {
-    bool same = s->ck.phase == PHASE_DELTA || found_nothing(s);
+    bool same = s->rescan ? found_nothing(s) : s->ck.phase == PHASE_DELTA;
 
     if (!s->state.running && s->ck.durable_point > 0 && s->ck.tip_point == 0 && same)
         return quiet_turn(s, ret_point, cancel, err);
@@ -429,6 +429,8 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
     case PHASE_DELTA:
         if (lost)
             return resync_begin(s, why_lost(s), cancel, err);
+        if (repair_gather(s, cancel, err) < 0)
+            return -1;
         break;
     }
     *ret_again = false;

@@ -85,18 +85,19 @@ int wire_need_disks(const json_t *obj, struct store_disks *ret_disks, struct err
 
 json_t *wire_info(const struct store_info *info)
 {
-    return json_pack("{s:s, s:I, s:I, s:o, s:I, s:o}", "state", state_names[info->state],
+    return json_pack("{s:s, s:I, s:I, s:o, s:I, s:o, s:I}", "state", state_names[info->state],
                      "generation", (json_int_t)info->generation, "durable",
                      (json_int_t)info->durable_point, "durable_hash",
                      wire_hex(info->durable_hash.bytes, SHA256_BYTES), "applied",
                      (json_int_t)info->applied_point, "applied_hash",
-                     wire_hex(info->applied_hash.bytes, SHA256_BYTES));
+                     wire_hex(info->applied_hash.bytes, SHA256_BYTES), "damaged",
+                     (json_int_t)info->damaged_head);
 }
 
 int wire_need_info(const json_t *obj, struct store_info *ret_info, struct err *err)
 {
     const char *state;
-    struct store_info info;
+    struct store_info info = {0};
     size_t i = 0;
 
     if (json_need_str(obj, "state", "message", &state, err) < 0
@@ -111,7 +112,45 @@ int wire_need_info(const json_t *obj, struct store_info *ret_info, struct err *e
     if (i == ARRAY_LEN(state_names))
         return err_set(err, ERR_PROTOCOL, 0, "unknown state \"%s\" of a replica", state);
     info.state = (enum store_state)i;
+    info.damaged_head = json_get_u64(obj, "damaged", 0); /* an older release knows of none */
     *ret_info = info;
+    return 0;
+}
+
+json_t *wire_damages(const struct store_damages *damages)
+{
+    json_t *array = json_array();
+
+    VEC_FOREACH(run, damages)
+        if (run->to == 0 && json_array_size(array) < WIRE_DAMAGES_MAX)
+            (void)json_array_append_new(array, json_pack("{s:s, s:I, s:I}", "disk", run->disk,
+                                                         "chunk", (json_int_t)run->chunk, "count",
+                                                         (json_int_t)run->count));
+    return array;
+}
+
+int wire_need_damages(const json_t *obj, struct store_damages *ret_damages, struct err *err)
+{
+    json_t *array;
+    json_t *item;
+    size_t i;
+
+    store_damages_clear(ret_damages);
+    if (json_need_array(obj, "damages", "message", &array, err) < 0)
+        return -1;
+    if (json_array_size(array) > WIRE_DAMAGES_MAX)
+        return err_set(err, ERR_LIMIT, 0, "%zu runs of damaged chunks, at most %u",
+                       json_array_size(array), WIRE_DAMAGES_MAX);
+    json_array_foreach(array, i, item) {
+        struct store_damage *run = store_damages_push(ret_damages);
+        const char *disk;
+
+        if (wire_need_name(item, "disk", &disk, err) < 0
+            || json_need_u64(item, "chunk", "damage", &run->chunk, err) < 0
+            || json_need_u64(item, "count", "damage", &run->count, err) < 0)
+            return -1;
+        (void)snprintf(run->disk, sizeof(run->disk), "%s", disk);
+    }
     return 0;
 }
 

@@ -23,6 +23,12 @@ int wire_need_disks(const json_t *obj, struct store_disks *ret_disks, struct err
 json_t *wire_info(const struct store_info *info);
 int wire_need_info(const json_t *obj, struct store_info *ret_info, struct err *err) MUST_CHECK;
 
+/* Damaged chunks of heads, [{"disk", "chunk", "count"}], the first WIRE_DAMAGES_MAX runs. */
+#define WIRE_DAMAGES_MAX 4096u
+json_t *wire_damages(const struct store_damages *damages);
+int wire_need_damages(const json_t *obj, struct store_damages *ret_damages, struct err *err)
+    MUST_CHECK;
+
 /* Numbers of chunks in a request's payload, big endian; at most so many that the digests of their
  * blocks fit an answer. */
 #define WIRE_CHUNK_BYTES 8u
