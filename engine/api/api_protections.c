@@ -240,6 +240,25 @@ static int reprotect(struct api_request *req, json_t **ret_reply, struct err *er
     return 0;
 }
 
+static int verify(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const json_t *in = api_in(req);
+    const struct job_verify spec = {
+        .machine = api_param(req, "name"),
+        .subset = json_get_u64(in, "subset", 0),
+        .of = json_get_u64(in, "of", 0),
+        .point = json_get_u64(in, "point", 0),
+        .who = api_who(req),
+    };
+    int64_t job;
+
+    if (jobs_verify(api_world_of(req)->jobs, &spec, &job, err) < 0
+        || api_audit(req, "protection.verify", spec.machine, NULL, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
+    return 0;
+}
+
 /* --- Turning knobs ------------------------------------------------------------------------- */
 
 /* The session this site sends `name` by; estate_session_put it. NULL with an error. */
@@ -383,6 +402,13 @@ const struct api_route *api_routes_protections(void)
         {"keep", API_NUMBER, false, "how many points the replica keeps, 1 to 10000"},
         {0},
     };
+    static const struct api_field verify_fields[] = {
+        {"subset", API_NUMBER, false,
+         "only every `of`-th chunk, beginning with this one, 1 to `of`"},
+        {"of", API_NUMBER, false, "how many subsets there are, 1 to 1000000"},
+        {"point", API_NUMBER, false, "only what this point needs"},
+        {0},
+    };
     static const struct api_field reprotect_fields[] = {
         {"accept_branch", API_BOOL, false,
          "the other site may have writes of its own: they stay there, as a branch"},
@@ -398,7 +424,9 @@ const struct api_route *api_routes_protections(void)
          "has besides: `session`, `pending_bytes` (-1: held or failed over, nobody counts), `rate_per_s`, `sent_bytes`, `last_bytes`, "
          "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
          "done}]` with `left_ms`, and, after a failure, `error: {code, message, hint}`, "
-         "`error_since_ms`, `retry_at_ms`, `failures`. A `replica` has `store`",
+         "`error_since_ms`, `retry_at_ms`, `failures`. A `replica` has `store`. "
+         "Both have `damaged_head`: chunks of 64 KiB that are damaged at the replica's newest point; "
+         "`damaged_past`: that are damaged at older points only; `damaged_since_ms`",
          NULL},
         {"POST", "/v1/protections", protect,
          "Protects a machine: checks, copies, keeps it current.", "`{job}`", protect_fields},
@@ -412,8 +440,13 @@ const struct api_route *api_routes_protections(void)
         {"GET", "/v1/protections/{name}/points", list_points,
          "Lists the points of a replica, newest first; at the site that sends it, its peer is asked.",
          "`{name, points: [{point, generation, cut_ms, received_ms, age_ms, consistency, applied, "
-         "pinned, promotion, label, bytes, hash}]}`; ages by the clock of the site that keeps them",
+         "pinned, promotion, label, bytes, damaged, hash}]}`; `damaged` chunks of 64 KiB that the "
+         "point needs are known to be damaged: it is not promoted; ages by the clock of the site that keeps them",
          NULL},
+        {"POST", "/v1/protections/{name}/verify", verify,
+         "Reads a replica and compares it with its digests; at the site that sends it, its peer is "
+         "asked.",
+         "`{job}`, which fails with `corrupt` when anything is damaged", verify_fields},
         {"POST", "/v1/protections/{name}/retry", retry, "Tries again now, whatever stopped it.",
          "`{}`", NULL},
         {"POST", "/v1/protections/{name}/pause", pause_protection, "Makes no more points.", "`{}`",

@@ -8,6 +8,7 @@
 #include "sites/estate.h"
 #include "sync/session.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -81,6 +82,9 @@ static void add_session(const struct api_world *world, json_t *entry, struct ses
     set_int(entry, "last_cycle_ms", status.last_cycle_ms);
     set_int(entry, "last_stall_us", status.last_stall_us);
     set_int(entry, "next_cut_ms", status.next_cut_ms);
+    set_int(entry, "damaged_head", (int64_t)status.damaged_head);
+    set_int(entry, "damaged_past", (int64_t)status.damaged_past);
+    set_int(entry, "damaged_since_ms", status.damaged_since_ms);
     (void)json_object_set_new(entry, "note", json_string(status.note));
     set_disks(entry, &status);
     /* What it met when it sent last is over, once the machine is the other site's. */
@@ -96,8 +100,8 @@ static void add_replica(const struct api_world *world, const char *name, json_t 
                         struct cancel *cancel)
 {
     static const char *const fields[] = {
-        "durable_point", "durable_cut_ms", "durable_age_ms",
-        "applied_point", "applied_cut_ms", "applied_age_ms",
+        "durable_point",  "durable_cut_ms", "durable_age_ms", "applied_point",    "applied_cut_ms",
+        "applied_age_ms", "damaged_head",   "damaged_past",   "damaged_since_ms",
     };
     CLEANUP(json_freep) json_t *seen = NULL;
     struct err failure = ERR_EMPTY;
@@ -148,6 +152,37 @@ static uint64_t runs_twice(const struct api_world *world, const json_t *entry,
     return json_get_u64(entry, "generation", 0) + 1;
 }
 
+/* Beside whatever else there is to say. */
+static void add_damaged(const struct api_world *world, const json_t *entry, enum health *health,
+                        char *reason, size_t len)
+{
+    uint64_t head = json_get_u64(entry, "damaged_head", 0);
+    uint64_t past = json_get_u64(entry, "damaged_past", 0);
+    int64_t since = (int64_t)json_get_u64(entry, "damaged_since_ms", 0);
+    int64_t now = world->clock->wall_ms(world->clock);
+    size_t have = strlen(reason);
+    char age[32];
+
+    if (*health == HEALTH_NOT_APPLICABLE || head + past == 0)
+        return;
+    (void)str_duration(now > since ? now - since : 0, age, sizeof(age));
+    if (head > 0) {
+        *health = HEALTH_CRITICAL;
+        (void)snprintf(
+            reason + have, len - have,
+            "%s%" PRIu64 " chunks of the replica's newest point are damaged, for %s now: "
+            "it is not promoted; while the source lives the next point brings them again",
+            have ? "; " : "", head, age);
+        return;
+    }
+    if (*health == HEALTH_HEALTHY)
+        *health = HEALTH_WARNING;
+    (void)snprintf(reason + have, len - have,
+                   "%s%" PRIu64 " chunks of older points of the replica are damaged, for %s now; "
+                   "`muster points %s` shows which are whole",
+                   have ? "; " : "", past, age, json_get_str(entry, "name", ""));
+}
+
 /* For a day: whoever lost a database should hear what came of it. */
 static void add_recreated(const struct api_world *world, const json_t *entry, enum health *health,
                           char *reason, size_t len)
@@ -195,6 +230,7 @@ static void add_health(const struct api_world *world, json_t *entry, struct canc
         health = HEALTH_CRITICAL;
         (void)snprintf(reason, sizeof(reason), "the replica cannot be read");
     }
+    add_damaged(world, entry, &health, reason, sizeof(reason));
     add_recreated(world, entry, &health, reason, sizeof(reason));
     (void)json_object_set_new(entry, "health", json_string(health_name(health)));
     (void)json_object_set_new(entry, "health_reason", json_string(reason));

@@ -7,6 +7,7 @@
 #include "sync/policy.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* The reply has a job's number: watches it, or says how to. */
 static int follow(struct cli *cli, const json_t *reply, struct err *err)
@@ -105,6 +106,42 @@ static int run_reprotect(struct cli *cli, struct err *err)
     return start_job(cli, "POST", "protections", "/reprotect",
                      json_pack("{s:b}", "accept_branch", cli_flag(cli, "accept-branch")),
                      "is protected again, to the other site", err);
+}
+
+/* "2/5" */
+static int take_subset(struct cli *cli, json_t *body, struct err *err)
+{
+    const char *text = cli_option(cli, "subset");
+    CLEANUP(mem_freep) char *first = NULL;
+    const char *slash = text ? strchr(text, '/') : NULL;
+    uint64_t subset = 0;
+    uint64_t of = 0;
+
+    if (!text)
+        return 0;
+    if (slash)
+        first = mem_printf("%.*s", (int)(slash - text), text);
+    if (!slash || !str_to_u64(first, &subset) || !str_to_u64(slash + 1, &of) || subset == 0
+        || subset > of || of > 1000000)
+        return cli_usage(cli, err, "--subset %.40s is none; hint: 1/5 to 5/5 are five fifths",
+                         text);
+    (void)json_object_set_new(body, "subset", json_integer((json_int_t)subset));
+    (void)json_object_set_new(body, "of", json_integer((json_int_t)of));
+    return 0;
+}
+
+static int run_verify(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *body = json_object();
+    uint64_t point = 0;
+
+    if (take_subset(cli, body, err) < 0
+        || cli_number_option(cli, "point", 1, INT64_MAX, &point, err) < 0)
+        return -1;
+    if (point)
+        (void)json_object_set_new(body, "point", json_integer((json_int_t)point));
+    return start_job(cli, "POST", "protections", "/verify", TAKE(body),
+                     "was read: all of it is as it was written", err);
 }
 
 /* POST on one protection, and a line about it. */
@@ -219,6 +256,20 @@ const struct cmd *cmds_protect(void)
                         {"keep-replica", NULL, "the replica stays at the other site, as it is"},
                         {"no-wait", NULL, "do not wait for the job"}},
             .run = run_unprotect,
+        },
+        {
+            .words = "verify",
+            .help = "Reads a machine's replica and compares all of it with its digests.",
+            .about =
+                "Damage is named and noted: points that need it are not promoted, and what the "
+                "newest point lacks is fetched from the\nsource again with the next one. The exit "
+                "code tells whether anything was found. Points come in meanwhile.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"subset", "N/M", "only the N-th of M parts: some today, the rest later"},
+                        {"point", "N", "only what this point needs"},
+                        {"no-wait", NULL, "do not wait for the job"}},
+            .examples = {"verify db1", "verify db1 --subset 1/7", "verify db1 --point 17"},
+            .run = run_verify,
         },
         {
             .words = "retry",

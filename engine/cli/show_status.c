@@ -256,7 +256,7 @@ void show_points(const json_t *points, struct str *out)
         table_add(table, str_bytes((uint64_t)json_get_int(point, "bytes", 0), text, sizeof(text)));
         table_addf(table, "%" PRId64, json_get_int(point, "generation", 0));
         table_add(table, json_get_str(point, "consistency", ""));
-        table_addf(table, "%s%s%s%s",
+        table_addf(table, "%s%s%s%s%s", json_get_int(point, "damaged", 0) ? "damaged, " : "",
                    promotion                                ? "promotion"
                    : json_get_bool(point, "applied", false) ? "ready"
                                                             : "safe, not yet applied",

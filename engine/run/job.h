@@ -129,6 +129,19 @@ int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_j
 int jobs_stream(struct jobs *jobs, const char *machine, const char *who, int64_t *ret_job,
                 struct err *err) MUST_CHECK;
 
+struct job_verify {
+    const char *machine;
+    uint64_t subset; /* 1 to `of`; 0 with of 0: all */
+    uint64_t of;
+    uint64_t point; /* 0: all */
+    const char *who;
+};
+/* Reads the replica, here or at the peer that keeps it, in slices; ends as failed (ERR_CORRUPT) when
+ * anything is damaged. ERR_NOT_FOUND: not protected; ERR_INVALID: no such subset; ERR_STATE: one is
+ * under way (by number). */
+int jobs_verify(struct jobs *jobs, const struct job_verify *spec, int64_t *ret_job, struct err *err)
+    MUST_CHECK;
+
 /* Gives a stored plan to a peer; tries again until the peer is there. */
 int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,
                    int64_t *ret_job, struct err *err) MUST_CHECK;

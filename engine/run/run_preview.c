@@ -107,13 +107,34 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
     for (size_t i = 0; seen && i < ARRAY_LEN(copied); i++)
         if (json_object_get(seen, copied[i]))
             (void)json_object_set(machine, copied[i], json_object_get(seen, copied[i]));
-    uint64_t point =
-        preview->point
-            ? preview->point
-            : json_get_u64(seen, preview->kind == RUN_TEST ? "applied_point" : "durable_point", 0);
+    bool applied = preview->kind == RUN_TEST;
+    uint64_t point = preview->point
+                         ? preview->point
+                         : json_get_u64(seen, applied ? "applied_point" : "durable_point", 0);
+    uint64_t damaged = json_get_u64(seen,
+                                    preview->point ? "asked_damaged"
+                                    : applied      ? "applied_damaged"
+                                                   : "durable_damaged",
+                                    0);
     (void)json_object_set_new(machine, "point", json_integer((json_int_t)point));
+    (void)json_object_set_new(machine, "damaged_chunks", json_integer((json_int_t)damaged));
     (void)json_object_set_new(machine, "loss_bound_ms", json_integer(loss_bound(preview, seen)));
     return machine;
+}
+
+/* A planned failover brings a new point first. */
+static int check_whole(const struct runner_preview *preview, const char *name,
+                       const json_t *machine, struct err *err)
+{
+    uint64_t damaged = json_get_u64(machine, "damaged_chunks", 0);
+
+    if (damaged == 0 || (is_planned(preview->kind) && preview->point == 0))
+        return 0;
+    return err_set(err, ERR_CORRUPT, 0,
+                   "point %" PRIu64 " of %s needs %" PRIu64
+                   " damaged chunks of 64 KiB; hint: `muster points %s` shows which are whole: "
+                   "choose one by --point; while the source lives, the newest is made whole again",
+                   json_get_u64(machine, "point", 0), name, damaged, name);
 }
 
 /* A replica that could not be asked is warned of already. */
@@ -128,7 +149,7 @@ static int check_point(const struct runner_preview *preview, const char *name,
                        "shows how far it is",
                        name);
     if (preview->point == 0 || json_object_get(machine, "asked_age_ms"))
-        return 0;
+        return check_whole(preview, name, machine, err);
     return err_set(err, ERR_NOT_FOUND, 0,
                    "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", name,
                    preview->point, name);

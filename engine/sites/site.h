@@ -64,16 +64,25 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      final_point, retired, durable_point, ...}
  *                                                      replica: {role, state, generation, pinned,
  *                                                      durable_point, durable_cut_ms,
- *                                                      durable_age_ms, and the same for applied
+ *                                                      durable_age_ms, durable_damaged (chunks),
+ *                                                      damaged_head, damaged_past,
+ *                                                      damaged_since_ms, and the same for applied
  *                                                      and asked (`point`)}
  *                                                      `pinned`: {point, cut_ms} of that run
  *  recovery side
  *   "group.points"     * {group, before}            -> {points: [{point, generation, cut_ms,
  *                                                      received_ms, age_ms, consistency, applied,
- *                                                      pinned, promotion, label, bytes, hash}],
+ *                                                      pinned, promotion, label, bytes, damaged,
+ *                                                      hash}],
  *                                                      more}  newest first, those below `before`
  *                                                      (0: all), some 1000 at a time
- *   "group.pin"          {group, point, run}        -> {point, cut_ms}   0: the newest
+ *   "group.verify"     * {group, subset, of, at, cursor} -> {done, cursor, done_bytes, total_bytes,
+ *                                                      damaged_head, damaged_past, healed, faults,
+ *                                                      texts}  some 64 MiB of a scrub (store.h),
+ *                                                      which goes on with that cursor; null: it
+ *                                                      begins. `at`: only that point
+ *   "group.pin"          {group, point, run, whole} -> {point, cut_ms}   0: the newest; `whole`:
+ *                                                      refused when it is known to be damaged
  *   "group.unpin"        {group, run}               -> {}
  *   "group.promote"      {group, point, run, expected, yield} -> {generation, point}  `yield`: for
  *                                                      the other side, which gets it back

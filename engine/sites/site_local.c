@@ -23,6 +23,7 @@ static const struct site_ask_row table[] = {
     {"group.branches", ask_group_branches, true},
     {"group.observe", ask_group_observe, true},
     {"group.points", ask_group_points, true},
+    {"group.verify", ask_group_verify, true},
     {"group.return", ask_group_return, true},
     {"group.reprotect", ask_group_reprotect, false},
     {"group.pin", ask_group_pin, false},

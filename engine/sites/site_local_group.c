@@ -48,6 +48,8 @@ static void add_point(json_t *result, const char *which, const struct store_poin
         (void)json_object_set_new(result, key, json_integer(point->cut_wall_ms));
         (void)snprintf(key, sizeof(key), "%s_age_ms", which);
         (void)json_object_set_new(result, key, json_integer(age_ms(point, now_ms)));
+        (void)snprintf(key, sizeof(key), "%s_damaged", which);
+        (void)json_object_set_new(result, key, json_integer((json_int_t)point->damaged_chunks));
     }
 }
 
@@ -76,9 +78,11 @@ static int replica_json(struct estate *estate, struct store *store, const json_t
     if (store->ops->info(store, &info, err) < 0 || store->ops->points(store, &points, err) < 0)
         return -1;
     int64_t now = clock->wall_ms(clock);
-    json_t *result =
-        json_pack("{s:s, s:s, s:I, s:o}", "role", "replica", "state", store_state_name(info.state),
-                  "generation", (json_int_t)info.generation, "pinned", pin_json(&points, run));
+    json_t *result = json_pack(
+        "{s:s, s:s, s:I, s:o, s:I, s:I, s:I}", "role", "replica", "state",
+        store_state_name(info.state), "generation", (json_int_t)info.generation, "pinned",
+        pin_json(&points, run), "damaged_head", (json_int_t)info.damaged_head, "damaged_past",
+        (json_int_t)info.damaged_past, "damaged_since_ms", (json_int_t)info.damaged_since_ms);
     add_point(result, "durable", &points, info.durable_point, now);
     add_point(result, "applied", &points, info.applied_point, now);
     add_point(result, "asked", &points, json_get_u64(args, "point", 0), now);
@@ -147,13 +151,14 @@ static json_t *whole_point_json(const struct store_point *point, int64_t now_ms)
     char hash[65];
 
     str_hex(&point->hash, sizeof(point->hash), hash);
-    return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:s}", "point",
-        (json_int_t)point->point, "generation", (json_int_t)point->generation, "cut_ms",
-        (json_int_t)point->cut_wall_ms, "received_ms", (json_int_t)point->received_wall_ms,
-        "age_ms", (json_int_t)age_ms(point, now_ms), "consistency", names[point->consistency],
-        "applied", point->applied, "pinned", point->pinned, "promotion", point->promotion, "label",
-        point->label, "bytes", (json_int_t)point->bytes, "hash", hash);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:I, s:s}", "point",
+                     (json_int_t)point->point, "generation", (json_int_t)point->generation,
+                     "cut_ms", (json_int_t)point->cut_wall_ms, "received_ms",
+                     (json_int_t)point->received_wall_ms, "age_ms",
+                     (json_int_t)age_ms(point, now_ms), "consistency", names[point->consistency],
+                     "applied", point->applied, "pinned", point->pinned, "promotion",
+                     point->promotion, "label", point->label, "bytes", (json_int_t)point->bytes,
+                     "damaged", (json_int_t)point->damaged_chunks, "hash", hash);
 }
 
 /* A page of them: all that may be kept would not fit a message. */
@@ -193,12 +198,14 @@ int ask_group_points(struct estate *estate, const json_t *args, json_t **ret_res
     return rc;
 }
 
-static int pin(struct store *store, uint64_t wanted, const char *run, json_t **ret_result,
-               struct err *err)
+static int pin(struct store *store, uint64_t wanted, const char *run, bool whole,
+               json_t **ret_result, struct err *err)
 {
     CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
     uint64_t number;
 
+    if (whole && store_dir_check_point(store, wanted, err) < 0)
+        return -1;
     if (store->ops->pin(store, wanted, run, &number, err) < 0
         || store->ops->points(store, &points, err) < 0)
         return -1;
@@ -222,7 +229,8 @@ int ask_group_pin(struct estate *estate, const json_t *args, json_t **ret_result
         || json_need_str(args, "run", "ask", &run, err) < 0
         || estate_store_get(estate, group, &store, err) < 0)
         return -1;
-    int rc = pin(store, json_get_u64(args, "point", 0), run, ret_result, err);
+    int rc = pin(store, json_get_u64(args, "point", 0), run, json_get_bool(args, "whole", false),
+                 ret_result, err);
     estate_store_put(estate, group, store, rc < 0 && must_reopen(err));
     return rc;
 }

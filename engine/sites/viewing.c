@@ -72,6 +72,8 @@ static int pin(struct store *store, const char *group, const char *disk, const s
     if (choose_disk(store, group, disk, viewing, err) < 0 || save(viewing, group, id, err) < 0)
         return -1;
     CRASH_POINT("view.noted");
+    if (store_dir_check_point(store, viewing->point, err) < 0)
+        return -1;
     return store->ops->pin(store, viewing->point, viewing->name, &point, err);
 }
 

@@ -13,8 +13,9 @@ static json_t *pin_args(const struct verb_call *call)
 {
     const char *machine = verb_text(call, "group");
 
-    return json_pack("{s:s, s:s, s:I}", "group", verb_group_of(call, machine), "run",
-                     verb_run_of(call, machine), "point", (json_int_t)verb_point_of(call, machine));
+    return json_pack("{s:s, s:s, s:I, s:b}", "group", verb_group_of(call, machine), "run",
+                     verb_run_of(call, machine), "point", (json_int_t)verb_point_of(call, machine),
+                     "whole", 1);
 }
 
 static json_t *pinned(const struct verb_call *call, const json_t *reply)

@@ -275,12 +275,12 @@ struct store_scrub {
     uint64_t faults;       /* in other files */
     size_t text_count;
     char texts[STORE_SCRUB_TEXTS][320]; /* the first things found */
-    /* Where it is; not for the caller. */
+    /* Where it is: not for the caller, who may carry it from one process to another. */
     unsigned stage;
     char disk[NAME_MAX_BYTES];
     uint64_t at;
     uint64_t row;
-    uint8_t *old; /* of `disk`, with a point: chunks it has in undo files */
+    uint8_t *old; /* of `disk`, with a point: chunks it has in undo files; NULL: made anew */
 };
 /* ERR_STATE: no complete copy is there yet, or a machine has its disks back; ERR_INVALID: no such
  * subset; ERR_NOT_FOUND: no such point. */

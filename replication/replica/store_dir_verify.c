@@ -436,20 +436,44 @@ int store_dir_scrub_begin(struct store *store, const struct store_scrub_ask *ask
     return 0;
 }
 
+/* What was seen of the undo files before this slice. */
+static int look_back(struct slice *s, struct err *err)
+{
+    struct store_scrub *scrub = s->scrub;
+    bool undo_done = scrub->stage == STAGE_HEAD;
+
+    scrub->old = mem_try_alloc((size_t)(chunk_count(s->disk->size) / 8 + 1), "map of a scrub", err);
+    if (!scrub->old)
+        return -1;
+    VEC_FOREACH(point, &s->d->points) {
+        CLEANUP(mem_freep) char *path = dir_undo_path(s->disk, point->point);
+        CLEANUP(undo_freep) struct undo *undo = NULL;
+        struct err why = ERR_EMPTY;
+        if (point->point < scrub->ask.point || point->point >= s->d->applied
+            || (!undo_done && point->point > scrub->at))
+            continue;
+        if (undo_open(path, &undo, &why) < 0)
+            continue; /* on the list already */
+        size_t rows = undo_done || point->point < scrub->at ? undo->row_count : scrub->row;
+        for (size_t i = 0; i < rows && i < undo->row_count; i++)
+            (void)is_needed(scrub, undo->rows[i].chunk);
+    }
+    return 0;
+}
+
 static int do_some(struct slice *s, struct err *err)
 {
     struct store_scrub *scrub = s->scrub;
 
+    if (scrub->stage != STAGE_RECORDS && scrub->ask.point && !scrub->old && look_back(s, err) < 0)
+        return -1;
     switch ((enum stage)scrub->stage) {
     case STAGE_RECORDS:
         if (check_records(s, err) < 0 || check_manifests(s, err) < 0)
             return -1;
         scrub->stage = STAGE_UNDO;
         return 0;
-    case STAGE_UNDO:
-        if (scrub->ask.point && !scrub->old)
-            scrub->old = mem_try_alloc(chunk_count(s->disk->size) / 8 + 1, "map of a scrub", err);
-        return scrub->ask.point && !scrub->old ? -1 : check_past(s, err);
+    case STAGE_UNDO: return check_past(s, err);
     case STAGE_HEAD: return check_head(s, err);
     }
     return 0;
@@ -485,6 +509,8 @@ int store_dir_scrub_slice(struct store *store, struct store_scrub *scrub, uint64
         return err_set(err, ERR_STATE, 0,
                        "%s: point %" PRIu64 " is being applied; hint: let that end first", d->group,
                        d->intent);
+    if (scrub->stage > STAGE_HEAD)
+        return err_set(err, ERR_INVALID, 0, "%s: a scrub has no stage %u", d->group, scrub->stage);
     dir_damages_copy(&s.list, &d->damages);
     while (s.left > 0 && !scrub->done) {
         s.disk = dir_disk_find(d, scrub->disk, err);

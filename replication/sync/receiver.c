@@ -7,7 +7,9 @@
  *   op                   fields                                payload    answer (payload)
  *   store.info                                                            state, generation, durable,
  *                                                                         durable_hash, applied,
- *                                                                         applied_hash, damaged
+ *                                                                         applied_hash, damaged,
+ *                                                                         damaged_past,
+ *                                                                         damaged_since_ms
  *   store.disks                                                           disks: [{name, size}]
  *   store.base-begin     disks, need, generation
  *   store.base-frame     disk, uuid, compression, number       the frame

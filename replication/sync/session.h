@@ -59,9 +59,12 @@ struct session_status {
     uint64_t last_bytes;    /* sent for the last point */
     int64_t last_cycle_ms;  /* cut to durable */
     int64_t last_stall_us;
-    uint64_t rate_per_s; /* bytes sent per second, over the last turns */
-    uint64_t sent_bytes; /* since the session was opened */
-    char note[160];      /* what a person should know: scope and reason of a rescan */
+    uint64_t rate_per_s;   /* bytes sent per second, over the last turns */
+    uint64_t sent_bytes;   /* since the session was opened */
+    uint64_t damaged_head; /* chunks at the replica, as last heard: its newest point lacks them */
+    uint64_t damaged_past; /* which only older points of it lack */
+    int64_t damaged_since_ms; /* the replica's clock; 0: none is */
+    char note[160];           /* what a person should know: scope and reason of a rescan */
     size_t disk_count;
     struct session_disk_progress disks[SESSION_DISKS_MAX];
 };

@@ -49,6 +49,11 @@ static int need_replica(struct session *s, struct cancel *cancel, struct err *er
     }
     if (remote_info(&s->remote, &s->info, cancel, err) < 0)
         return session_blame_peer(s);
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.damaged_head = s->info.damaged_head;
+    s->status.damaged_past = s->info.damaged_past;
+    s->status.damaged_since_ms = s->info.damaged_since_ms;
+    (void)pthread_mutex_unlock(&s->lock);
     return 0;
 }
 
