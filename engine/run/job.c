@@ -236,6 +236,11 @@ static void on_again(void *ctx)
         job->ready = true;
 }
 
+void job_keep(struct job *job)
+{
+    put_row(job, "running", NULL);
+}
+
 int job_wait(struct job *job, int64_t ms, struct err *err)
 {
     (void)snprintf(job->progress.note, sizeof(job->progress.note), "waits: %.480s", err->text);

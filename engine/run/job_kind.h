@@ -95,6 +95,8 @@ void job_show_progress(struct job *job);
 void job_task_state(struct job *job, const char *state, const char *error);
 
 const struct jobs_world *job_world(const struct job *job);
+/* On the loop, between two works: its args as they are now are in its row. */
+void job_keep(struct job *job);
 /* A work() that failed with `err` waits and tries again: says for what, clears `err`, JOB_AGAIN. */
 int job_wait(struct job *job, int64_t ms, struct err *err) MUST_CHECK;
 /* The same when the peer may only be away, for a while or for days; else, or cancelled, -1. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* verify: a replica is read and compared, slice by slice, here or at the peer that keeps it. Points are
- * taken in between: after each slice the job waits for as long as that took. Where it is stands in the
- * job's row, so that a restart of the daemon is no new beginning. */
+ * taken in between: after each slice the job waits for as long as that took. Where it is stands in
+ * job->data, {cursor, texts, kept_ms}, and every now and then in the job's row as "kept", so that a
+ * restart of the daemon is no new beginning. */
 #include "base/mem.h"
 #include "run/job_kind.h"
 
@@ -12,6 +13,7 @@
 #define PAUSE_MAX_MS 2000
 #define WAIT_MS      5000
 #define TEXTS_MAX    4
+#define KEEP_MS      5000
 
 /* "" for a replica that is here. */
 static int find_peer(const struct jobs_world *world, const char *group, char ret_peer[64],
@@ -33,12 +35,30 @@ static int begin(struct job *job, struct err *err)
     if (find_peer(job_world(job), job->object, peer, err) < 0)
         return -1;
     (void)json_object_set_new(job->args, "peer", json_string(peer));
+    json_decref(job->data);
+    const json_t *kept = json_object_get(job->args, "kept");
+    job->data = kept ? json_deep_copy(kept) : json_pack("{s:[]}", "texts");
+    return 0;
+}
+
+/* On the loop, between two slices. */
+static int keep(struct job *job, struct err *err)
+{
+    int64_t now = job_world(job)->clock->now_ms(job_world(job)->clock);
+    json_t *data = job->data;
+
+    (void)err;
+    if (now - (int64_t)json_get_u64(data, "kept_ms", 0) < KEEP_MS)
+        return 0;
+    (void)json_object_set_new(data, "kept_ms", json_integer(now));
+    (void)json_object_set_new(job->args, "kept", json_deep_copy(data));
+    job_keep(job);
     return 0;
 }
 
 static json_t *ask_args(const struct job *job)
 {
-    const json_t *cursor = json_object_get(job->args, "cursor");
+    const json_t *cursor = json_object_get(job->data, "cursor");
     json_t *args = json_pack("{s:s, s:I, s:I, s:I}", "group", job->object, "subset",
                              (json_int_t)json_get_u64(job->args, "subset", 0), "of",
                              (json_int_t)json_get_u64(job->args, "of", 0), "at",
@@ -52,14 +72,14 @@ static json_t *ask_args(const struct job *job)
 static void take_slice(struct job *job, const json_t *seen, int64_t took_ms)
 {
     struct job_progress *p = &job->progress;
-    json_t *texts = json_object_get(job->args, "texts");
-    const json_t *text;
+    json_t *texts = json_object_get(job->data, "texts");
+    json_t *text;
     size_t i;
 
     json_array_foreach(json_object_get(seen, "texts"), i, text)
         if (json_array_size(texts) < TEXTS_MAX)
-            (void)json_array_append(texts, (json_t *)(uintptr_t)text);
-    (void)json_object_set(job->args, "cursor", json_object_get(seen, "cursor"));
+            (void)json_array_append(texts, text);
+    (void)json_object_set(job->data, "cursor", json_object_get(seen, "cursor"));
     uint64_t before = p->done;
     p->unit = "bytes";
     p->done = json_get_u64(seen, "done_bytes", p->done);
@@ -80,7 +100,7 @@ static void take_slice(struct job *job, const json_t *seen, int64_t took_ms)
 /* Named, as far as there is room for it. */
 static int judge(struct job *job, const json_t *seen, struct err *err)
 {
-    const json_t *texts = json_object_get(job->args, "texts");
+    const json_t *texts = json_object_get(job->data, "texts");
     uint64_t head = json_get_u64(seen, "damaged_head", 0);
     uint64_t past = json_get_u64(seen, "damaged_past", 0);
     uint64_t faults = json_get_u64(seen, "faults", 0);
@@ -118,7 +138,7 @@ static int verify_work(struct job *job, struct err *err)
     int64_t began = world->clock->now_ms(world->clock);
 
     if (site_ask(site, "group.verify", ask_args(job), &seen, job->base.cancel, err) < 0) {
-        if (err->code == ERR_STATE && json_object_get(job->args, "cursor"))
+        if (err->code == ERR_STATE && json_object_get(job->data, "cursor"))
             return job_wait(job, WAIT_MS, err); /* an apply was cut, and ends first */
         return *peer ? job_wait_for_peer(job, WAIT_MS, err) : -1;
     }
@@ -130,15 +150,21 @@ static int verify_work(struct job *job, struct err *err)
     return JOB_AGAIN;
 }
 
+static void data_free(void *data)
+{
+    json_decref(data);
+}
+
 const struct job_kind *job_kind_verify(void)
 {
     static const struct job_task tasks[] = {
-        {"read and compare", begin, verify_work, NULL, NULL},
+        {"read and compare", begin, verify_work, NULL, keep},
     };
     static const struct job_kind kind = {
         .name = "verify",
         .tasks = tasks,
         .task_count = ARRAY_LEN(tasks),
+        .data_free = data_free,
     };
 
     return &kind;
@@ -162,7 +188,7 @@ int jobs_verify(struct jobs *jobs, const struct job_verify *spec, int64_t *ret_j
                        " %" PRId64 "`",
                        open->id, spec->machine, open->id);
     json_t *args =
-        json_pack("{s:s, s:I, s:I, s:I, s:[]}", "peer", peer, "subset", (json_int_t)spec->subset,
-                  "of", (json_int_t)spec->of, "point", (json_int_t)spec->point, "texts");
+        json_pack("{s:s, s:I, s:I, s:I}", "peer", peer, "subset", (json_int_t)spec->subset, "of",
+                  (json_int_t)spec->of, "point", (json_int_t)spec->point);
     return job_start(jobs, job_kind_verify(), spec->machine, args, spec->who, ret_job, err);
 }
