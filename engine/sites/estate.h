@@ -158,6 +158,9 @@ struct estate_replica *estate_replica_list(struct estate *estate, size_t *ret_co
 int estate_store_get(struct estate *estate, const char *group, struct store **ret_store,
                      struct err *err) MUST_CHECK;
 void estate_store_put(struct estate *estate, const char *group, struct store *store, bool failed);
+/* The same for a scrub: also a store over own disks that somebody wrote to. */
+int estate_store_get_to_scrub(struct estate *estate, const char *group, struct store **ret_store,
+                              struct err *err) MUST_CHECK;
 /* For receiver_serve: the same stores. */
 const struct receiver_host *estate_receiver_host(struct estate *estate);
 /* "DIR/replicas/GROUP" and "DIR/keys/GROUP.key" (32 bytes, 0600). Free with free(). */

@@ -82,7 +82,7 @@ struct estate_replica *estate_replica_list(struct estate *estate, size_t *ret_co
     return replicas;
 }
 
-static int open_store(struct estate *estate, const struct estate_replica *replica,
+static int open_store(struct estate *estate, const struct estate_replica *replica, bool to_scrub,
                       struct store **ret_store, struct err *err)
 {
     CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, replica->group);
@@ -93,6 +93,7 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
         .dir = dir,
         .group = replica->group,
         .run_dir = run_dir,
+        .to_scrub = to_scrub,
     };
 
     uint64_t generation = 0;
@@ -135,8 +136,8 @@ static void leave(struct estate *estate, struct estate_holder *holder)
     estate_unlock(estate);
 }
 
-int estate_store_get(struct estate *estate, const char *group, struct store **ret_store,
-                     struct err *err)
+static int get_store(struct estate *estate, const char *group, bool to_scrub,
+                     struct store **ret_store, struct err *err)
 {
     estate_lock(estate);
     struct estate_holder *holder = estate_find_holder(estate, group);
@@ -157,7 +158,7 @@ int estate_store_get(struct estate *estate, const char *group, struct store **re
         store_close(store);
         store = NULL;
     }
-    int rc = store ? 0 : open_store(estate, &replica, &store, err);
+    int rc = store ? 0 : open_store(estate, &replica, to_scrub, &store, err);
     set_store(estate, holder, rc < 0 ? NULL : store);
     if (rc < 0) {
         (void)pthread_mutex_unlock(&holder->use);
@@ -166,6 +167,19 @@ int estate_store_get(struct estate *estate, const char *group, struct store **re
     }
     *ret_store = store;
     return 0;
+}
+
+int estate_store_get(struct estate *estate, const char *group, struct store **ret_store,
+                     struct err *err)
+{
+    return get_store(estate, group, false, ret_store, err);
+}
+
+/* Closed again after the scrub's slice: nobody else is to get one that was opened so. */
+int estate_store_get_to_scrub(struct estate *estate, const char *group, struct store **ret_store,
+                              struct err *err)
+{
+    return get_store(estate, group, true, ret_store, err);
 }
 
 void estate_store_put(struct estate *estate, const char *group, struct store *store, bool failed)

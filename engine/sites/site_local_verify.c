@@ -22,6 +22,7 @@ static const struct {
     {"damaged_past", offsetof(struct store_scrub, damaged_past)},
     {"healed", offsetof(struct store_scrub, healed)},
     {"faults", offsetof(struct store_scrub, faults)},
+    {"stamps", offsetof(struct store_scrub, stamps)},
 };
 
 static uint64_t *counter(struct store_scrub *scrub, size_t i)
@@ -93,11 +94,14 @@ int ask_group_verify(struct estate *estate, const json_t *args, json_t **ret_res
     struct store *store;
 
     if (json_need_str(args, "group", "ask", &group, err) < 0
-        || estate_store_get(estate, group, &store, err) < 0)
+        || estate_store_get_to_scrub(estate, group, &store, err) < 0)
         return -1;
     int rc = slice(store, args, &scrub, cancel, err);
+    /* One that was opened for the scrub alone is nobody else's. */
+    struct err doubt = ERR_EMPTY;
+    bool own = store_dir_check_own(store, &doubt) < 0;
     estate_store_put(estate, group, store,
-                     rc < 0 && (err->code == ERR_IO || err->code == ERR_SPACE));
+                     own || (rc < 0 && (err->code == ERR_IO || err->code == ERR_SPACE)));
     if (rc == 0)
         *ret_result = result_of(&scrub);
     return rc;

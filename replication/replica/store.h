@@ -192,11 +192,14 @@ struct store_dir_config {
     /* Where the private servers of heads in other formats than raw have sockets and pid files; not
      * inside of `dir`; a short path. NULL: such heads are ERR_UNSUPPORTED. */
     const char *run_dir;
+    /* Own disks that somebody wrote to are no reason to refuse: to scrub it, which takes them over as
+     * they are, with what differs as damage. Applies are refused until then. */
+    bool to_scrub;
 };
 
 /* A head that is a machine's own disk must be there, of its size, and untouched since the last apply
  * (a file's inode, size and times; of a block device nothing is known): else ERR_CORRUPT, and the
- * way out is store_dir_remove, which leaves own disks alone, and store_dir_adopt anew.
+ * way out is a whole scrub (`to_scrub`), or store_dir_remove, which leaves own disks alone, and store_dir_adopt anew.
  * ERR_BUSY names the process that has the directory; ERR_CORRUPT says which file and what to
  * do: a file that is not ours, or damaged, is never removed or overwritten. */
 int store_dir_open(const struct store_dir_config *config, struct store **ret_store, struct err *err)
@@ -275,9 +278,11 @@ struct store_scrub {
     uint64_t faults;       /* in other files */
     size_t text_count;
     char texts[STORE_SCRUB_TEXTS][320]; /* the first things found */
+    bool taken_over; /* own disks that others wrote to: what they hold is compared, and known */
     /* Where it is: not for the caller, who may carry it from one process to another. */
     unsigned stage;
     char disk[NAME_MAX_BYTES];
+    uint64_t stamps; /* of own disks, when others had written to them at its beginning; 0: not */
     uint64_t at;
     uint64_t row;
     uint8_t *old; /* of `disk`, with a point: chunks it has in undo files; NULL: made anew */

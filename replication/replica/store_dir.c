@@ -280,7 +280,12 @@ static int load_applied(struct store_dir *d, struct err *err)
     /* A repair that was cut wrote to them, too: before it, damage was noted. */
     CLEANUP(mem_freep) char *damaged = dir_path(d, DIR_FILE_DAMAGED);
     bool repairing = d->intent && fs_exists(damaged);
-    return d->released || repairing || dir_head_touched(d) ? 0 : dir_own_check(d, err);
+    if (d->released || repairing || dir_head_touched(d) || dir_own_check(d, err) == 0)
+        return 0;
+    if (!d->to_scrub || !err || err->code != ERR_CORRUPT)
+        return -1;
+    err_clear(err);
+    return 0;
 }
 
 static int load(struct store_dir *d, struct err *err)
@@ -346,6 +351,7 @@ int store_dir_open(const struct store_dir_config *config, struct store **ret_sto
     d->fs = &d->guard.fs;
     d->clock = config->clock;
     d->dir = mem_strdup(config->dir);
+    d->to_scrub = config->to_scrub;
     if (config->run_dir && (config->run_dir[0] != '/' || strchr(config->run_dir, '\n')))
         return err_set(err, ERR_INVALID, 0, "%s: not an absolute path", config->run_dir);
     d->run_dir = config->run_dir ? mem_strdup(config->run_dir) : NULL;

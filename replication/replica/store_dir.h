@@ -129,6 +129,7 @@ struct store_dir {
 
     enum store_state base; /* empty, copying or copied; ready follows from the points */
     bool released;         /* a machine has its disks back, which are the heads */
+    bool to_scrub;         /* as in the config */
     uint64_t generation;
     struct dir_disks disks;
     struct dir_points points; /* ascending */
@@ -329,6 +330,10 @@ int dir_heal_settle(const struct dir_change *change, const struct chunks *touche
 int dir_own_stamp(struct store_dir *d, struct err *err) MUST_CHECK;
 /* Own disks are as the last apply left them. */
 int dir_own_check(const struct store_dir *d, struct err *err) MUST_CHECK;
+/* What tells whether somebody writes to them now; 0: nothing can. Only to be compared. */
+int dir_own_now(const struct store_dir *d, uint64_t *ret_stamps, struct err *err) MUST_CHECK;
+/* As they are they have been compared: so they stay, until the next apply. */
+int dir_own_take_over(struct store_dir *d, struct err *err) MUST_CHECK;
 /* Their private servers may start: at adoption, after an earlier store released them. */
 int dir_own_admit(const struct store_dir *d, struct err *err) MUST_CHECK;
 /* ERR_STATE once they were released. */

@@ -30,19 +30,45 @@ int dir_own_check(const struct store_dir *d, struct err *err)
             return -1;
         if (!now.known || fs_stamp_equal(&now, &disk->stamp))
             continue;
-        return err_set(err, ERR_CORRUPT, 0,
-                       "%s: disk %s of %s was written to, or replaced, since point %" PRIu64
-                       " was applied to it (%s); hint: %s works on where it is, and what was"
-                       " written here stays; this replica takes no more points, and there is no"
-                       " repair of it yet: where it works, `muster unprotect` says how it gets"
-                       " another",
-                       disk->elsewhere, disk->name, d->group, d->applied,
-                       now.inode != disk->stamp.inode ? "another file"
-                       : now.size != disk->stamp.size ? "another size"
-                                                      : "newer times",
-                       d->group);
+        return err_set(
+            err, ERR_CORRUPT, 0,
+            "%s: disk %s of %s was written to, or replaced, since point %" PRIu64
+            " was applied to it (%s); hint: %s works on where it is, and what was"
+            " written here stays until `muster verify %s` has compared all of it: what"
+            " differs is then fetched again, and points come in again after `muster retry"
+            " %s` where it works",
+            disk->elsewhere, disk->name, d->group, d->applied,
+            now.inode != disk->stamp.inode ? "another file"
+            : now.size != disk->stamp.size ? "another size"
+                                           : "newer times",
+            d->group, d->group, d->group);
     }
     return 0;
+}
+
+int dir_own_now(const struct store_dir *d, uint64_t *ret_stamps, struct err *err)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    VEC_FOREACH(disk, &d->disks) {
+        struct fs_stamp now;
+        if (!disk->elsewhere)
+            continue;
+        if (fs_stamp(d->fs, disk->elsewhere, &now, err) < 0)
+            return -1;
+        if (now.known)
+            str_addf(&text, "%" PRIu64 " %" PRIu64 " %" PRIi64 " %" PRIi64 "\n", now.inode,
+                     now.size, now.mtime_ns, now.ctime_ns);
+    }
+    *ret_stamps = text.len ? UINT64_C(1) << 32 | crc32c(0, text.ptr, text.len) : 0;
+    return 0;
+}
+
+int dir_own_take_over(struct store_dir *d, struct err *err)
+{
+    if (dir_own_stamp(d, err) < 0)
+        return -1;
+    return dir_applied_save(d, dir_point_find(d, d->applied), d->intent, err);
 }
 
 int store_dir_check_own(struct store *store, struct err *err)

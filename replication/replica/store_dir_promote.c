@@ -175,7 +175,8 @@ static int check_request(const struct store_dir *d, const struct request *reques
 static int promote(struct store_dir *d, const struct request *request, struct promotion *p,
                    struct err *err)
 {
-    if (dir_own_held(d, err) < 0 || check_request(d, request, err) < 0 || apply_all(d, err) < 0)
+    if (dir_own_held(d, err) < 0 || dir_own_check(d, err) < 0 || check_request(d, request, err) < 0
+        || apply_all(d, err) < 0)
         return -1;
     const struct dir_point *chosen =
         dir_point_find(d, request->point ? request->point : d->applied);

@@ -362,7 +362,29 @@ static int check_window(struct slice *s, uint64_t first, uint64_t count, struct 
     return 0;
 }
 
-static void next_disk(struct slice *s)
+/* All was read: own disks that others had written to are known again, unless somebody still does. */
+static int take_over(struct slice *s, struct err *err)
+{
+    struct store_scrub *scrub = s->scrub;
+    uint64_t now;
+
+    if (scrub->stamps == 0 || scrub->ask.of > 1 || scrub->ask.point)
+        return 0;
+    if (dir_own_now(s->d, &now, err) < 0)
+        return -1;
+    if (now != scrub->stamps) {
+        scrub->faults++;
+        say(s, "a machine's own disk was written to while it was compared; hint: end whatever "
+               "writes to it, and verify again");
+        return 0;
+    }
+    scrub->taken_over = true;
+    if (dir_damage_save(s->d, &s->list, err) < 0)
+        return -1;
+    return dir_own_take_over(s->d, err);
+}
+
+static int next_disk(struct slice *s, struct err *err)
 {
     struct store_scrub *scrub = s->scrub;
 
@@ -373,6 +395,7 @@ static void next_disk(struct slice *s)
         memcpy(scrub->disk, s->d->disks.at[s->number + 1].name, sizeof(scrub->disk));
     else
         scrub->done = true;
+    return scrub->done ? take_over(s, err) : 0;
 }
 
 static int check_head(struct slice *s, struct err *err)
@@ -388,9 +411,7 @@ static int check_head(struct slice *s, struct err *err)
     }
     if (note_found(s, 0, err) < 0)
         return -1;
-    if (s->scrub->at == chunks)
-        next_disk(s);
-    return 0;
+    return s->scrub->at == chunks ? next_disk(s, err) : 0;
 }
 
 /* --- Slices ------------------------------------------------------------------------------ */
@@ -433,7 +454,12 @@ int store_dir_scrub_begin(struct store *store, const struct store_scrub_ask *ask
         return dir_no_point(d, ask->point, err);
     *ret_scrub = (struct store_scrub){.ask = *ask, .total_bytes = bytes_to_read(d)};
     memcpy(ret_scrub->disk, d->disks.at[0].name, sizeof(ret_scrub->disk));
-    return 0;
+    struct err why = ERR_EMPTY;
+    if (dir_own_check(d, &why) == 0)
+        return 0;
+    if (why.code != ERR_CORRUPT)
+        return err_set(err, why.code, why.sys, "%s", why.text);
+    return dir_own_now(d, &ret_scrub->stamps, err);
 }
 
 /* What was seen of the undo files before this slice. */

@@ -102,6 +102,7 @@ struct store_dir_config kit_config(struct kit *kit, struct fs *fs)
         .group = "web",
         .group_key = kit->key,
         .run_dir = kit->run_dir,
+        .to_scrub = kit->to_scrub,
     };
     memcpy(config.writer_key, kit->public_key, SIGN_KEY_BYTES);
     return config;

@@ -33,6 +33,7 @@ struct kit {
     struct kit_disk disks[KIT_DISKS];
     const char
         *own[KIT_DISKS]; /* the heads' paths, of a store over a machine's own disks; or NULL */
+    bool to_scrub;       /* the store is opened so */
     struct fs *heads;    /* views open heads by this; NULL: as the store does */
     char *run_dir;       /* ROOT/run; given to the store */
     uint64_t generation;

@@ -236,6 +236,40 @@ static void a_disk_written_to_by_others_is_refused(void **state)
     EXPECT_OK(store_dir_verify(f->store, NULL, &err));
 }
 
+static void a_scrub_takes_a_disk_over_that_others_wrote_to_and_it_is_repaired(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(own_done) struct own own;
+    CLEANUP(store_damages_free) struct store_damages list = VEC_EMPTY;
+    uint64_t generation;
+    uint64_t chosen;
+
+    (void)own_at_2(&own, f, OWN_RAW);
+    EXPECT_OK(own_adopt(&own, f->store, &err));
+    go_on(f);
+    store_closep(&f->store);
+    scribble_by_hand(own.paths[1]);
+    f->kit.to_scrub = true;
+    EXPECT_OK(open_again(f));
+    kit_scribble(&f->kit, 3);
+    EXPECT_OK(kit_point(&f->kit, f->store, &err));
+    EXPECT_ERR(ERR_CORRUPT, OPS->point_apply(f->store, &chosen, NULL, NULL, &err));
+    EXPECT_ERR(ERR_CORRUPT, OPS->promote(f->store, 2, 0, "run/9", "paris", f->kit.sign, 1,
+                                         &generation, &chosen, &err));
+    EXPECT_ERR(ERR_CORRUPT, store_dir_verify(f->store, NULL, &err));
+    EXPECT_TEXT("damaged are 1 chunks of head");
+    f->kit.to_scrub = false;
+    EXPECT_OK(open_again(f)); /* it is known again */
+    EXPECT_OK(OPS->damages(f->store, &list, &err));
+    assert_int_equal(list.len, 1);
+    assert_int_equal(list.at[0].chunk, 0);
+    EXPECT_OK(OPS->point_apply(f->store, &chosen, NULL, NULL, &err));
+    kit_write(&f->kit, 1, 0, kit_image(&f->kit, f->kit.point)->bytes[1], 65536);
+    EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
+    assert_int_equal(fixture_info(f).damaged_head, 0);
+    EXPECT_OK(kit_check_head(&f->kit, f->kit.point, &err));
+}
+
 static void a_disk_that_was_put_back_from_a_copy_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -383,6 +417,7 @@ int main(void)
         STORE_TEST(disks_of_another_history_are_not_adopted),
         STORE_TEST(an_adoption_cut_anywhere_is_done_at_the_next_try),
         STORE_TEST(a_disk_written_to_by_others_is_refused),
+        STORE_TEST(a_scrub_takes_a_disk_over_that_others_wrote_to_and_it_is_repaired),
         STORE_TEST(a_disk_that_was_put_back_from_a_copy_is_refused),
         STORE_TEST(a_disk_that_is_gone_or_has_another_size_is_named),
         STORE_TEST(a_cut_apply_is_rolled_forward_before_a_machine_may_start),
