@@ -22,6 +22,8 @@
 #include <unistd.h>
 
 #define SOURCE_WAIT_MIN_MS 1000
+#define SINCE_BYTES        32
+#define FAILING            "failing"
 #define SOURCE_SOON_MS     60000 /* at the interval for so long; then by the schedule */
 
 static const char *const state_names[SESSION_STATE_COUNT] = {
@@ -92,6 +94,7 @@ void session_status(struct session *session, struct session_status *ret_status)
 {
     (void)pthread_mutex_lock(&session->lock);
     *ret_status = session->status;
+    ret_status->paused = session->paused;
     (void)pthread_mutex_unlock(&session->lock);
 }
 
@@ -152,6 +155,56 @@ int session_save(struct session *s, struct err *err)
     return checkpoint_save(s->config.dir, &s->ck, err);
 }
 
+/* --- Since when -------------------------------------------------------------------------------- */
+
+/* A file of a time: what began before a restart did not begin with it. 0: not there, or of a release
+ * that wrote no time. */
+static int64_t since_read(const struct session *s, const char *name)
+{
+    CLEANUP(mem_freep) char *path = path_join(s->config.dir, name);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct err none = ERR_EMPTY;
+    uint64_t ms = 0;
+
+    if (fs_read_file(fs_real(), path, SINCE_BYTES, &text, &none) < 0
+        || !str_to_u64(str_text(&text), &ms))
+        return 0;
+    return (int64_t)ms;
+}
+
+int session_since_write(const char *path, int64_t ms, struct err *err)
+{
+    char text[SINCE_BYTES];
+    int len = snprintf(text, sizeof(text), "%lld\n", (long long)ms);
+
+    return fs_replace_file(fs_real(), path, text, (size_t)len, 0600, err);
+}
+
+/* The first failure of a row is noted. Without its file only the time is lost, at a restart. */
+static void note_failing(struct session *s)
+{
+    CLEANUP(mem_freep) char *path = path_join(s->config.dir, FAILING);
+    struct err none = ERR_EMPTY;
+    int64_t since = s->failing_since_ms ? s->failing_since_ms : wall_now(s);
+
+    if (s->failing_since_ms == 0 && session_since_write(path, since, &none) < 0)
+        log_warn("session", "time not kept group=%s text=\"%s\"", s->config.group, none.text);
+    s->failing_since_ms = since;
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.error_since_ms = since;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void note_working(struct session *s)
+{
+    CLEANUP(mem_freep) char *path = path_join(s->config.dir, FAILING);
+    struct err none = ERR_EMPTY;
+
+    if (s->failing_since_ms)
+        (void)fs_real()->unlink(fs_real(), path, &none);
+    s->failing_since_ms = 0;
+}
+
 /* --- Open and close -------------------------------------------------------------------------- */
 
 char *session_paused_path(const struct session *s)
@@ -169,6 +222,8 @@ static int load(struct session *s, struct err *err)
     if (checkpoint_load(s->config.dir, &s->ck, &why) < 0 && why.code != ERR_NOT_FOUND)
         return err_set(err, why.code, why.sys, "%s", why.text);
     s->paused = fs_exists(path);
+    s->status.paused_since_ms = s->paused ? since_read(s, "paused") : 0;
+    s->failing_since_ms = since_read(s, FAILING);
     s->status.state = s->paused ? SESSION_PAUSED : working_state(s);
     session_set_note(s, s->ck.note);
     session_show_points(s);
@@ -283,6 +338,7 @@ static void succeed(struct session *s, bool again)
     s->due_ms = session_now(s);
     int64_t wait = due(s) - session_now(s);
 
+    note_working(s);
     (void)pthread_mutex_lock(&s->lock);
     s->status.state = s->paused ? SESSION_PAUSED : working_state(s);
     err_clear(&s->status.error);
@@ -316,9 +372,8 @@ static void stop(struct session *s, enum session_state state, const struct err *
         (void)snprintf(shown.text + len, sizeof(shown.text) - len, "; hint: %s", advice(err->code));
     s->waits_interval = false;
     s->due_ms = CANCEL_NEVER;
+    note_failing(s);
     (void)pthread_mutex_lock(&s->lock);
-    if (s->status.error_since_ms == 0)
-        s->status.error_since_ms = wall_now(s);
     s->status.state = state;
     s->status.error = shown;
     s->status.retry_at_ms = 0;
@@ -335,9 +390,8 @@ static void back_off(struct session *s, const struct err *err, int64_t at_ms)
 
     s->waits_interval = false;
     s->due_ms = at_ms;
+    note_failing(s);
     (void)pthread_mutex_lock(&s->lock);
-    if (s->status.error_since_ms == 0)
-        s->status.error_since_ms = wall_now(s);
     s->status.state = s->paused ? SESSION_PAUSED : SESSION_BACKING_OFF;
     s->status.error = *err;
     s->status.retry_at_ms = wall_now(s) + wait;

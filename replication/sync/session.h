@@ -49,6 +49,8 @@ struct session_status {
     int64_t error_since_ms;
     int64_t retry_at_ms;
     uint32_t failures; /* in a row */
+    bool paused;       /* by a person or for a failover, whatever else there is to say */
+    int64_t paused_since_ms;
     uint64_t generation;
     uint64_t durable_point; /* newest point the replica said is durable */
     int64_t durable_cut_ms; /* when that point was cut: RPO = now - this */

@@ -67,6 +67,7 @@ struct session {
     enum blame blame;
     uint32_t source_failures; /* in a row */
     bool instant_used;        /* the one retry at once for a link that was working */
+    int64_t failing_since_ms; /* wall clock, of the first failure of a row; 0: none */
     int64_t started_ms;       /* of the latest turn, monotonic */
     int64_t due_ms;           /* of the next turn, unless it is the interval's */
     bool waits_interval;      /* the next turn is due an interval after the latest began */
@@ -94,6 +95,8 @@ int session_blame_peer(struct session *s);
 int session_save(struct session *s, struct err *err) MUST_CHECK;
 /* The file that is there while the session is paused; free with free(). */
 char *session_paused_path(const struct session *s);
+/* Writes the file of a time that it is. */
+int session_since_write(const char *path, int64_t ms, struct err *err) MUST_CHECK;
 /* Waits until nobody is in a turn, and enters one. */
 int session_take(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 void session_give(struct session *s);

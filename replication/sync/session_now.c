@@ -56,8 +56,10 @@ void session_pause(struct session *session, bool paused)
         /* A turn under way still makes its point; it says "paused" when it has ended. */
         if (turn_is_free(session))
             session->status.state = SESSION_PAUSED;
-        rc = fs_replace_file(fs, path, "", 0, 0600, &err);
+        session->status.paused_since_ms = session->config.clock->wall_ms(session->config.clock);
+        rc = session_since_write(path, session->status.paused_since_ms, &err);
     } else if (changed) {
+        session->status.paused_since_ms = 0;
         rc = fs->unlink(fs, path, &err);
         if (rc == 0)
             rc = fs->sync_dir(fs, session->config.dir, &err);
