@@ -42,6 +42,7 @@ make_disks() {
     mkdir -p "$work/disks" "$work/storage" "$work/machines"
     head -c 1048576 /dev/urandom > "$work/mib"
     for name in $(names); do
+        mkdir -p "$work/storage/$name"
         cp "$work/mib" "$work/disks/$name.raw"
         truncate -s 16M "$work/disks/$name.raw"
         printf 'return { name = "%s", memory = "64MiB", cpus = 1, disks = {{ name = "d", path = "%s", format = "raw" }} }\n' \
@@ -58,7 +59,7 @@ start_storages() {
             name=$(printf 'n%04d' "$i")
             set -- "$@" --blockdev "driver=raw,node-name=$name,file.driver=file,file.filename=$work/disks/$name.raw" \
                 --export "type=nbd,id=x$name,node-name=$name,name=$name,writable=on" \
-                --chardev "socket,id=c$name,path=$work/storage/$name.qmp,server=on,wait=off" --monitor "chardev=c$name"
+                --chardev "socket,id=c$name,path=$work/storage/$name/qmp,server=on,wait=off" --monitor "chardev=c$name"
         done
         qemu-storage-daemon "$@" > "$work/storage/$n.log" 2>&1 &
         storages="$storages $!"
@@ -66,7 +67,7 @@ start_storages() {
     done
     for name in $(names); do
         for _ in $(seq 300); do
-            [ -S "$work/storage/$name.qmp" ] && break
+            [ -S "$work/storage/$name/qmp" ] && break
             sleep 0.1
         done
     done

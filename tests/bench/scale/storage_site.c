@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The program, with a provider whose machines are block nodes of storage daemons: node NAME is
- * machine NAME's only disk, and $MUSTER_STORAGE/NAME.qmp a monitor of the qemu-storage-daemon that
+ * machine NAME's only disk, and $MUSTER_STORAGE/NAME/qmp a monitor of the qemu-storage-daemon that
  * has it. So one host can have a thousand disks whose changes QEMU tracks. For tests/bench/scale.sh. */
 #include "base/command.h"
 #include "base/fs.h"
@@ -17,7 +17,7 @@ static char *monitor(const char *name)
 {
     const char *dir = getenv("MUSTER_STORAGE");
 
-    return mem_printf("%s/%s.qmp", dir ? dir : ".", name);
+    return mem_printf("%s/%s/qmp", dir ? dir : ".", name);
 }
 
 static int storage_check(struct provider *provider, const struct machine *machine,
