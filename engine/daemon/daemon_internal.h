@@ -32,6 +32,7 @@ struct daemon {
     struct peers *peers;    /* any thread */
     struct scheduler *scheduler;
     struct provider *provider;
+    bool provider_lent; /* it is the caller's */
     struct estate *estate;
     struct site *here;
     struct runner *runner;

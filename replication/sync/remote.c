@@ -18,6 +18,7 @@ void remote_init(struct remote *remote, struct link *link, const char *group, ui
     remote->link = link;
     remote->group = group;
     remote->generation = generation;
+    remote->proven = link_is_proven(link);
 }
 
 /* The other side's cancel is not ours: to us it went away for a while. */

@@ -120,9 +120,21 @@ static uint64_t sent_total(const struct session *s)
 void session_drop_link(struct session *s)
 {
     s->sent_before = sent_total(s);
+    if (s->link && link_is_broken(s->link) && s->config.lost_link)
+        s->config.lost_link(s->config.ctx);
     link_close(s->link);
     s->link = NULL;
     copy_drop(s); /* what was on the way is not known to be there */
+}
+
+/* Between two turns a link serves others: so there are as many as data threads, not as groups. */
+static void give_link(struct session *s)
+{
+    if (!s->link || !s->config.give_link || s->remote.waiting > 0 || link_is_broken(s->link))
+        return;
+    s->sent_before = sent_total(s);
+    s->config.give_link(s->config.ctx, s->link);
+    s->link = NULL;
 }
 
 void session_drop_source(struct session *s)
@@ -294,6 +306,7 @@ void session_give(struct session *s)
 {
     uint64_t one = 1;
 
+    give_link(s);
     (void)pthread_mutex_lock(&s->lock);
     if (s->paused && s->status.error.code == ERR_NONE)
         s->status.state = SESSION_PAUSED;

@@ -101,6 +101,11 @@ struct session_config {
     int (*open_source)(void *ctx, struct source **ret_source, struct cancel *cancel,
                        struct err *err);
     int (*open_link)(void *ctx, struct link **ret_link, struct cancel *cancel, struct err *err);
+    /* Takes a link that works, and over which nothing is on the way, when a turn has ended: another
+     * session's may use it meanwhile. NULL: it is held until it breaks. */
+    void (*give_link)(void *ctx, struct link *link);
+    /* A link broke: others to that peer that are idle may be as dead. May be NULL. */
+    void (*lost_link)(void *ctx);
     /* Definitions that travel with each manifest (a new reference). */
     json_t *(*machines)(void *ctx);
 };

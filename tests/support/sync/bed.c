@@ -156,6 +156,10 @@ static int open_link(void *ctx, struct link **ret_link, struct cancel *cancel, s
     (void)cancel;
     if (bed->unreachable)
         return err_set(err, ERR_NET, 0, "lyon: not reachable");
+    if (bed->idle) {
+        *ret_link = TAKE(bed->idle);
+        return 0;
+    }
     stop_serving(bed);
     transport_pair(WINDOW, &ours, &theirs);
     if (bed->cut_next) {
@@ -170,6 +174,28 @@ static int open_link(void *ctx, struct link **ret_link, struct cancel *cancel, s
     bed->links++;
     *ret_link = link_new(&c->transport, "lyon");
     return 0;
+}
+
+static void give_link(void *ctx, struct link *link)
+{
+    struct bed *bed = ctx;
+
+    BED_CHECK(!bed->idle && !link_is_broken(link));
+    bed->idle = link;
+}
+
+static void lost_link(void *ctx)
+{
+    struct bed *bed = ctx;
+
+    bed->lost_links++;
+    link_close(TAKE(bed->idle));
+}
+
+void bed_share_links(struct bed *bed)
+{
+    bed->config.give_link = give_link;
+    bed->config.lost_link = lost_link;
 }
 
 /* --- The session's side ---------------------------------------------------------------------- */
@@ -246,6 +272,7 @@ void bed_restart_replica(struct bed *bed)
 void bed_done(struct bed *bed)
 {
     session_close(bed->session);
+    link_close(bed->idle);
     stop_serving(bed);
     store_close(bed->store);
     (void)pthread_mutex_destroy(&bed->store_lock);

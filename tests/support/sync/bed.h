@@ -35,7 +35,9 @@ struct bed {
     bool unreachable;
     bool first_release; /* the replica's side does not know store.block-digests */
     bool no_machine;    /* open_source says so */
-    unsigned links;
+    unsigned links;     /* made */
+    struct link *idle;  /* bed_share_links: what the session gave back */
+    unsigned lost_links;
     _Atomic uint64_t sent;     /* bytes from us to the replica */
     _Atomic unsigned messages; /* served */
 };
@@ -43,6 +45,8 @@ struct bed {
 /* `machine` stays the caller's. */
 void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine);
 void bed_done(struct bed *bed);
+/* Before it is opened: the session gives its link back after each turn. */
+void bed_share_links(struct bed *bed);
 void bed_open_session(struct bed *bed);
 /* As a killed daemon leaves it: the object goes, nothing is tidied up. */
 void bed_drop_session(struct bed *bed);
