@@ -186,6 +186,15 @@ static int open_source(void *ctx, struct source **ret_source, struct cancel *can
     return 0;
 }
 
+static int free_bytes(void *ctx, uint64_t *ret_bytes, struct err *err)
+{
+    const struct bed *bed = ctx;
+
+    (void)err;
+    *ret_bytes = bed->room ? bed->room : UINT64_MAX / 2;
+    return 0;
+}
+
 static json_t *machines(void *ctx)
 {
     (void)ctx;
@@ -211,10 +220,12 @@ void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine)
         .ctx = bed,
         .open_source = open_source,
         .open_link = open_link,
+        .free_bytes = free_bytes,
         .machines = machines,
     };
     policy_init(&bed->config.policy);
     bed->config.policy.interval_ms = BED_INTERVAL_MS;
+    bed->config.policy.log_limit_percent = 100; /* small disks, written to at length */
     bed->config.policy.retention = (struct retention){.keep = 3};
     memset(bed->config.group_key.bytes, 0x42, KEY_BYTES);
     sign_key_new(bed->config.sign_key, public_key);

@@ -35,6 +35,7 @@ struct bed {
     bool unreachable;
     bool first_release; /* the replica's side does not know store.block-digests */
     bool no_machine;    /* open_source says so */
+    uint64_t room;      /* free bytes at the session's side; 0: plenty */
     unsigned links;
     _Atomic uint64_t sent;     /* bytes from us to the replica */
     _Atomic unsigned messages; /* served */
