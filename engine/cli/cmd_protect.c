@@ -256,7 +256,7 @@ const struct cmd *cmds_protect(void)
         },
         {
             .words = "resync",
-            .help = "Compares all of a machine's disks with its replica, and sends what differs.",
+            .help = "Compares a machine's disks with its replica, sends what differs.",
             .about = "It reads the disks and this site's copy of the replica's digests. What "
                      "differs travels as one point: the replica stays at its last one until "
                      "then, and can be tested and failed over to. It begins in the policy's "

@@ -43,6 +43,8 @@ static int store_get(void *ctx, const char *peer, const char *group, struct stor
     (void)peer;
     if (strcmp(group, BED_GROUP) != 0)
         return err_set(err, ERR_NOT_FOUND, 0, "no replica of %s", group);
+    if (bed->store_fails != ERR_NONE)
+        return err_set(err, bed->store_fails, 0, "lyon says no");
     (void)pthread_mutex_lock(&bed->store_lock);
     if (store_open(bed, err) < 0) {
         (void)pthread_mutex_unlock(&bed->store_lock);
@@ -127,6 +129,8 @@ static int counting_write(struct transport *transport, const void *bytes, size_t
     if (atomic_exchange(&c->bed->break_link, false))
         return err_set(err, ERR_NET, 0, "connection broke");
     atomic_fetch_add(&c->bed->sent, len);
+    if (c->bed->link_per_s)
+        clock_fake_advance(&c->bed->clock, (int64_t)(len * 1000 / c->bed->link_per_s));
     return c->inner->write(c->inner, bytes, len, cancel, err);
 }
 
