@@ -103,8 +103,8 @@ int store_dir_verify(struct store *store, struct cancel *cancel, struct err *err
     VEC_FOREACH(disk, &d->disks) {
         if (verify_head(d, disk, cancel, err) < 0)
             return -1;
-        VEC_FOREACH(point, &d->points)
-            if (point->point < d->applied && verify_undo(d, disk, point->point, cancel, err) < 0)
+        VEC_FOREACH(file, &d->files)
+            if (verify_undo(d, disk, file->point, cancel, err) < 0)
                 return -1;
     }
     return 0;

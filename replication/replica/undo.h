@@ -24,7 +24,9 @@ int undo_writer_open(struct fs *fs, const char *path, const struct undo_head *he
 /* The chunk's bytes as they were, `chunk` ascending; a shorter last chunk as it is. */
 int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *bytes, size_t len,
                     struct err *err) MUST_CHECK;
-/* Table, sync, rename to PATH, sync of the folder. */
+/* Table and sync: all that takes long. */
+int undo_writer_seal(struct undo_writer *writer, struct err *err) MUST_CHECK;
+/* The same, if that was not done; rename to PATH, which may be there already; sync of the folder. */
 int undo_writer_finish(struct undo_writer *writer, struct err *err) MUST_CHECK;
 void undo_writer_free(struct undo_writer *writer); /* removes PATH.tmp when not finished */
 void undo_writer_freep(struct undo_writer **writer);

@@ -307,9 +307,13 @@ int remote_block_digests(struct remote *remote, const char *disk, uint64_t point
     return 0;
 }
 
-int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
+int remote_prune(struct remote *remote, const struct retention *retention, struct cancel *cancel,
+                 struct err *err)
 {
-    json_t *head = json_pack("{s:s, s:I}", "op", "store.prune", "keep", (json_int_t)keep);
+    char tiers[RETENTION_TEXT_BYTES];
+    json_t *head =
+        json_pack("{s:s, s:I, s:s}", "op", "store.prune", "keep", (json_int_t)retention->keep,
+                  "tiers", retention_text(retention, tiers, sizeof(tiers)));
 
     return call(remote, head, NULL, 0, NULL, cancel, err);
 }

@@ -81,5 +81,5 @@ int remote_digests(struct remote *remote, const char *disk, uint64_t point, uint
 int remote_block_digests(struct remote *remote, const char *disk, uint64_t point,
                          const uint64_t *chunks, size_t count, struct digest *ret_digests,
                          struct cancel *cancel, struct err *err) MUST_CHECK;
-int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
-    MUST_CHECK;
+int remote_prune(struct remote *remote, const struct retention *retention, struct cancel *cancel,
+                 struct err *err) MUST_CHECK;

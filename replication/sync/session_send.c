@@ -238,7 +238,7 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
 
     struct policy policy;
     session_policy(s, &policy);
-    if (remote_prune(&s->remote, policy.retention.keep, cancel, err) < 0)
+    if (remote_prune(&s->remote, &policy.retention, cancel, err) < 0)
         return session_blame_peer(s);
     CRASH_POINT("sync.prune");
     return outbox_clear(s->config.dir, err);
