@@ -28,6 +28,7 @@ struct api {
     bool woken; /* a connection was resumed and MHD has not run since */
     uint64_t change;
     struct api_users users;
+    json_t *memory;               /* api_memory */
     struct api_request *requests; /* all that are alive */
 };
 

@@ -25,6 +25,44 @@ static int row_entry(const struct state_protection *row, json_t **ret_entry, str
                            (json_int_t)row->since_ms, "generation", (json_int_t)row->generation,
                            "recreated_ms", (json_int_t)settings.recreated_ms);
     policy_put(&settings.policy, *ret_entry);
+    (void)json_object_set_new(*ret_entry, "rpo_target_ms",
+                              json_integer((json_int_t)policy_rpo_ms(&settings.policy)));
+    return 0;
+}
+
+/* When the run of that name ("lyon-7") was declared; 0: its row is not here. */
+static int64_t run_since(const struct api_world *world, const char *run)
+{
+    CLEANUP(state_run_done) struct state_run row = {0};
+    const char *dash = strrchr(run, '-');
+    struct err none = ERR_EMPTY;
+    uint64_t id = 0;
+
+    if (!dash || !str_to_u64(dash + 1, &id)
+        || state_run_get(world->state, (int64_t)id, &row, &none) < 0)
+        return 0;
+    return row.declared_ms;
+}
+
+/* The test runs that have machines of these groups up here. */
+static int add_tests(const struct api_world *world, json_t *list, struct err *err)
+{
+    CLEANUP(state_instances_done) struct state_instances instances = VEC_EMPTY;
+    json_t *entry;
+    size_t i;
+
+    if (state_instance_list(world->state, &instances, err) < 0)
+        return -1;
+    json_array_foreach(list, i, entry) {
+        json_t *tests = json_array();
+
+        VEC_FOREACH(instance, &instances)
+            if (instance->test && str_eq(instance->group, json_get_str(entry, "name", "")))
+                (void)json_array_append_new(
+                    tests, json_pack("{s:s, s:I}", "run", instance->run, "since_ms",
+                                     (json_int_t)run_since(world, instance->run)));
+        (void)json_object_set_new(entry, "tests", tests);
+    }
     return 0;
 }
 
@@ -48,7 +86,7 @@ static int entries(const struct api_world *world, const char *name, json_t **ret
             (void)json_array_append_new(list, entry);
     }
     state_protections_done(&rows);
-    if (rc < 0) {
+    if (rc < 0 || add_tests(world, list, err) < 0) {
         json_decref(list);
         return -1;
     }
@@ -63,17 +101,7 @@ static int list_protections(struct api_request *req, json_t **ret_reply, struct 
     (void)ret_reply;
     if (entries(api_world_of(req), NULL, &in, err) < 0)
         return -1;
-    return api_defer(req, in, OBSERVE_MS, api_status_work, NULL);
-}
-
-static int show_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
-                       struct err *err)
-{
-    (void)req;
-    (void)in;
-    (void)err;
-    *ret_reply = json_incref(json_array_get(json_object_get(out, "protections"), 0));
-    return 0;
+    return api_defer(req, in, OBSERVE_MS, api_status_work, api_status_finish);
 }
 
 /* ERR_NOT_FOUND names the nearest protection. */
@@ -113,7 +141,7 @@ static int show_protection(struct api_request *req, json_t **ret_reply, struct e
     if (need_protection(world, api_param(req, "name"), &row, err) < 0
         || entries(world, row.group, &in, err) < 0)
         return -1;
-    return api_defer(req, in, OBSERVE_MS, api_status_work, show_finish);
+    return api_defer(req, in, OBSERVE_MS, api_status_work, api_status_finish_one);
 }
 
 /* --- Points -------------------------------------------------------------------------------- */
@@ -303,6 +331,28 @@ static int retry(struct api_request *req, json_t **ret_reply, struct err *err)
     return api_audit(req, "protection.retry", name, NULL, err);
 }
 
+static int resync(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    bool now = json_get_bool(api_in(req), "now", false);
+    struct session *session = need_session(req, name, &row, err);
+    struct session_status status;
+    int64_t at = 0;
+
+    if (!session)
+        return -1;
+    int rc = session_resync(session, now, &at, err);
+    session_status(session, &status);
+    done_with(req, name, session);
+    if (rc < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I, s:b, s:b}", "at_ms", (json_int_t)at, "now",
+                           at <= api_world_of(req)->clock->wall_ms(api_world_of(req)->clock),
+                           "paused", status.paused);
+    return api_audit(req, "protection.resync", name, now ? "now" : NULL, err);
+}
+
 /* A failover's hold is not ours to lift. */
 static int check_not_held(const struct api_request *req, const char *name, struct err *err)
 {
@@ -409,6 +459,10 @@ const struct api_route *api_routes_protections(void)
         {"point", API_NUMBER, false, "only what this point needs"},
         {0},
     };
+    static const struct api_field resync_fields[] = {
+        {"now", API_BOOL, false, "at once, not in the policy's window"},
+        {0},
+    };
     static const struct api_field reprotect_fields[] = {
         {"accept_branch", API_BOOL, false,
          "the other site may have writes of its own: they stay there, as a branch"},
@@ -417,13 +471,18 @@ const struct api_route *api_routes_protections(void)
     static const struct api_route routes[] = {
         {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
          "`{protections: [{name, role, peer, state, since_ms, generation, interval_ms, keep, "
-         "compression, recreated_ms, health, health_reason, durable_point, durable_cut_ms, durable_age_ms, "
+         "compression, recreated_ms, rpo_target_ms, tests: [{run, since_ms}], health, health_reasons: [{level, code, reason, since_ms, hint}], durable_point, durable_cut_ms, durable_age_ms, "
          "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
          "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). `recreated_ms` is "
-         "when its rows were made again, their database being lost. A `source` "
+         "when its rows were made again, their database being lost. `health_reasons` lists every cause there is, worst first: `level` is "
+         "`critical`, `warning` or `note` (no fault), `code` is for programs, `hint` may be \"\"; `health` is the worst of them. `tests` are "
+         "test runs whose machines are up here. A `source` "
          "has besides: `session`, `pending_bytes` (-1: held or failed over, nobody counts), `rate_per_s`, `sent_bytes`, `last_bytes`, "
          "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
-         "done}]` with `left_ms`, and, after a failure, `error: {code, message, hint}`, "
+         "done, pending_bytes}]` with `left_ms`, while a comparison is required or under way `resync: "
+         "{cause: \"tracking-lost\"|\"log-too-large\"|\"asked\", now, waits, since_ms, next_ms, why}` "
+         "(`next_ms` 0: by hand), when changes come faster than they are sent `not_converging: "
+         "{since_ms, changed_per_s, sent_per_s, advice}`, and, after a failure, `error: {code, message, hint}`, "
          "`error_since_ms`, `retry_at_ms`, `failures`. A `replica` has `store`. "
          "Both have `damaged_head`: chunks of 64 KiB that are damaged at the replica's newest point; "
          "`damaged_past`: that are damaged at older points only; `damaged_since_ms`",
@@ -449,6 +508,10 @@ const struct api_route *api_routes_protections(void)
          "`{job}`, which fails with `corrupt` when anything is damaged", verify_fields},
         {"POST", "/v1/protections/{name}/retry", retry, "Tries again now, whatever stopped it.",
          "`{}`", NULL},
+        {"POST", "/v1/protections/{name}/resync", resync,
+         "Compares all of the disks with the replica, and sends what differs as one point.",
+         "`{at_ms, now, paused}`: when it begins, or goes on; `paused`: not before `resume`",
+         resync_fields},
         {"POST", "/v1/protections/{name}/pause", pause_protection, "Makes no more points.", "`{}`",
          NULL},
         {"POST", "/v1/protections/{name}/resume", resume_protection, "Makes points again.", "`{}`",

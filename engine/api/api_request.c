@@ -279,6 +279,17 @@ void api_requests_changed(struct api *api)
             end_hold(req);
 }
 
+json_t *api_memory(const struct api_request *req, const char *key)
+{
+    struct api *api = req->api;
+
+    if (!api->memory)
+        api->memory = json_object();
+    if (!json_object_get(api->memory, key))
+        (void)json_object_set_new(api->memory, key, json_object());
+    return json_object_get(api->memory, key);
+}
+
 uint64_t api_change_number(const struct api_request *req)
 {
     return req->api->change;

@@ -226,6 +226,7 @@ void api_stop(struct api *api)
         (void)close(api->listen_fd);
     if (api->socket_path)
         (void)unlink(api->socket_path);
+    json_decref(api->memory);
     free(api->socket_path);
     api_users_free(&api->users);
     free(api);

@@ -62,6 +62,9 @@ const struct api_world *api_world_of(const struct api_request *req);
 const char *api_who(const struct api_request *req); /* the caller's user name */
 const char *api_param(const struct api_request *req, const char *name);
 uint64_t api_param_u64(const struct api_request *req, const char *name);
+/* What handlers remember under `key` as long as the API lives: an object, borrowed, empty at first. On
+ * the loop's thread. */
+json_t *api_memory(const struct api_request *req, const char *key);
 /* The body or the query as one object, checked against the route's fields. Borrowed. */
 const json_t *api_in(const struct api_request *req);
 

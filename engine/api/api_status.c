@@ -12,8 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOOK_MS      3000
-#define RECREATED_MS (24 * 3600 * 1000)
+#define LOOK_MS 3000
 
 /* --- Status -------------------------------------------------------------------------------- */
 
@@ -42,6 +41,14 @@ static void set_error(json_t *entry, const struct err *failure)
     json_decref(json);
 }
 
+/* What was learned of one group, besides its entry. */
+struct learned {
+    struct session_status status;
+    bool sent;      /* by a session: `status` is its */
+    json_t *seen;   /* group.observe of its replica; NULL */
+    struct err err; /* why that could not be asked */
+};
+
 static void set_disks(json_t *entry, const struct session_status *status)
 {
     json_t *disks = json_array();
@@ -51,77 +58,91 @@ static void set_disks(json_t *entry, const struct session_status *status)
         const struct session_disk_progress *disk = &status->disks[i];
 
         left += disk->total_bytes > disk->done_bytes ? disk->total_bytes - disk->done_bytes : 0;
-        (void)json_array_append_new(disks, json_pack("{s:s, s:I, s:I, s:I}", "name", disk->name,
-                                                     "size", (json_int_t)disk->size, "total",
-                                                     (json_int_t)disk->total_bytes, "done",
-                                                     (json_int_t)disk->done_bytes));
+        (void)json_array_append_new(disks, json_pack("{s:s, s:I, s:I, s:I, s:I}", "name",
+                                                     disk->name, "size", (json_int_t)disk->size,
+                                                     "total", (json_int_t)disk->total_bytes, "done",
+                                                     (json_int_t)disk->done_bytes, "pending_bytes",
+                                                     (json_int_t)disk->pending_bytes));
     }
     (void)json_object_set_new(entry, "disks", disks);
     set_int(entry, "left_ms",
             status->rate_per_s ? (int64_t)(left * 1000 / status->rate_per_s) : -1);
 }
 
-static void add_session(const struct api_world *world, json_t *entry, struct session *session)
+static json_t *resync_json(const struct session_resync *resync)
 {
-    struct session_status status;
-    int64_t now = world->clock->wall_ms(world->clock);
+    return json_pack("{s:s, s:b, s:b, s:I, s:I, s:s}", "cause", resync_cause_name(resync->cause),
+                     "now", resync->now, "waits", resync->waits, "since_ms",
+                     (json_int_t)resync->since_ms, "next_ms", (json_int_t)resync->next_ms, "why",
+                     resync->why);
+}
 
-    session_status(session, &status);
-    (void)json_object_set_new(entry, "session", json_string(session_state_name(status.state)));
-    set_point(entry, "durable", status.durable_point, status.durable_cut_ms,
-              now > status.durable_cut_ms ? now - status.durable_cut_ms : 0);
-    set_point(entry, "applied", status.applied_point, status.applied_cut_ms,
-              now > status.applied_cut_ms ? now - status.applied_cut_ms : 0);
+static json_t *lag_json(const struct session_lag *lag)
+{
+    return json_pack("{s:I, s:I, s:I, s:s}", "since_ms", (json_int_t)lag->since_ms, "changed_per_s",
+                     (json_int_t)lag->changed_per_s, "sent_per_s", (json_int_t)lag->sent_per_s,
+                     "advice", lag->advice);
+}
+
+static void add_session(json_t *entry, const struct session_status *status)
+{
+    (void)json_object_set_new(entry, "session", json_string(session_state_name(status->state)));
+    set_point(entry, "durable", status->durable_point, status->durable_cut_ms,
+              status->durable_age_ms);
+    set_point(entry, "applied", status->applied_point, status->applied_cut_ms,
+              status->applied_age_ms);
     /* Nobody counts any more once the machine is held or has moved. */
     set_int(entry, "pending_bytes",
             str_starts(json_get_str(entry, "state", ""), "fail") ? -1
-                                                                 : (int64_t)status.pending_bytes);
-    set_int(entry, "rate_per_s", (int64_t)status.rate_per_s);
-    set_int(entry, "sent_bytes", (int64_t)status.sent_bytes);
-    set_int(entry, "last_bytes", (int64_t)status.last_bytes);
-    set_int(entry, "last_cycle_ms", status.last_cycle_ms);
-    set_int(entry, "last_stall_us", status.last_stall_us);
-    set_int(entry, "next_cut_ms", status.next_cut_ms);
-    set_int(entry, "damaged_head", (int64_t)status.damaged_head);
-    set_int(entry, "damaged_past", (int64_t)status.damaged_past);
-    set_int(entry, "damaged_since_ms", status.damaged_since_ms);
-    (void)json_object_set_new(entry, "note", json_string(status.note));
-    set_disks(entry, &status);
+                                                                 : (int64_t)status->pending_bytes);
+    set_int(entry, "rate_per_s", (int64_t)status->rate_per_s);
+    set_int(entry, "sent_bytes", (int64_t)status->sent_bytes);
+    set_int(entry, "last_bytes", (int64_t)status->last_bytes);
+    set_int(entry, "last_cycle_ms", status->last_cycle_ms);
+    set_int(entry, "last_stall_us", status->last_stall_us);
+    set_int(entry, "next_cut_ms", status->next_cut_ms);
+    set_int(entry, "damaged_head", (int64_t)status->damaged_head);
+    set_int(entry, "damaged_past", (int64_t)status->damaged_past);
+    set_int(entry, "damaged_since_ms", status->damaged_since_ms);
+    (void)json_object_set_new(entry, "note", json_string(status->note));
+    set_disks(entry, status);
+    if (status->resync.cause != RESYNC_NONE)
+        (void)json_object_set_new(entry, "resync", resync_json(&status->resync));
+    if (status->lag.since_ms)
+        (void)json_object_set_new(entry, "not_converging", lag_json(&status->lag));
     /* What it met when it sent last is over, once the machine is the other site's. */
-    if (status.error.code == ERR_NONE || str_eq(json_get_str(entry, "state", ""), "failed-over"))
+    if (status->error.code == ERR_NONE || str_eq(json_get_str(entry, "state", ""), "failed-over"))
         return;
-    set_error(entry, &status.error);
-    set_int(entry, "error_since_ms", status.error_since_ms);
-    set_int(entry, "retry_at_ms", status.retry_at_ms);
-    set_int(entry, "failures", status.failures);
+    set_error(entry, &status->error);
+    set_int(entry, "error_since_ms", status->error_since_ms);
+    set_int(entry, "retry_at_ms", status->retry_at_ms);
+    set_int(entry, "failures", status->failures);
 }
 
 static void add_replica(const struct api_world *world, const char *name, json_t *entry,
-                        struct cancel *cancel)
+                        struct learned *learned, struct cancel *cancel)
 {
     static const char *const fields[] = {
         "durable_point",  "durable_cut_ms", "durable_age_ms", "applied_point",    "applied_cut_ms",
         "applied_age_ms", "damaged_head",   "damaged_past",   "damaged_since_ms",
     };
-    CLEANUP(json_freep) json_t *seen = NULL;
-    struct err failure = ERR_EMPTY;
-
     if (api_ask_here(world, "group.observe", json_pack("{s:s, s:s}", "group", name, "run", ""),
-                     &seen, cancel, &failure)
+                     &learned->seen, cancel, &learned->err)
         < 0) {
-        set_error(entry, &failure);
+        set_error(entry, &learned->err);
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        json_t *value = json_object_get(seen, fields[i]);
+        json_t *value = json_object_get(learned->seen, fields[i]);
 
         if (value)
             (void)json_object_set(entry, fields[i], value);
     }
-    (void)json_object_set_new(entry, "store", json_string(json_get_str(seen, "state", "")));
-    if (json_get_u64(seen, "durable_point", 0) == 0)
+    (void)json_object_set_new(entry, "store",
+                              json_string(json_get_str(learned->seen, "state", "")));
+    if (json_get_u64(learned->seen, "durable_point", 0) == 0)
         set_int(entry, "durable_age_ms", -1);
-    if (json_get_u64(seen, "applied_point", 0) == 0)
+    if (json_get_u64(learned->seen, "applied_point", 0) == 0)
         set_int(entry, "applied_age_ms", -1);
 }
 
@@ -152,57 +173,10 @@ static uint64_t runs_twice(const struct api_world *world, const json_t *entry,
     return json_get_u64(entry, "generation", 0) + 1;
 }
 
-/* Beside whatever else there is to say. */
-static void add_damaged(const struct api_world *world, const json_t *entry, enum health *health,
-                        char *reason, size_t len)
+static void add_health(const struct api_world *world, json_t *entry, const struct learned *learned,
+                       struct cancel *cancel)
 {
-    uint64_t head = json_get_u64(entry, "damaged_head", 0);
-    uint64_t past = json_get_u64(entry, "damaged_past", 0);
-    int64_t since = (int64_t)json_get_u64(entry, "damaged_since_ms", 0);
-    int64_t now = world->clock->wall_ms(world->clock);
-    size_t have = strlen(reason);
-    char age[32];
-
-    if (*health == HEALTH_NOT_APPLICABLE || head + past == 0)
-        return;
-    (void)str_duration(now > since ? now - since : 0, age, sizeof(age));
-    if (head > 0) {
-        *health = HEALTH_CRITICAL;
-        (void)snprintf(
-            reason + have, len - have,
-            "%s%" PRIu64 " chunks of the replica's newest point are damaged, for %s now: "
-            "it is not promoted; while the source lives the next point brings them again",
-            have ? "; " : "", head, age);
-        return;
-    }
-    if (*health == HEALTH_HEALTHY)
-        *health = HEALTH_WARNING;
-    (void)snprintf(reason + have, len - have,
-                   "%s%" PRIu64 " chunks of older points of the replica are damaged, for %s now; "
-                   "`muster points %s` shows which are whole",
-                   have ? "; " : "", past, age, json_get_str(entry, "name", ""));
-}
-
-/* For a day: whoever lost a database should hear what came of it. */
-static void add_recreated(const struct api_world *world, const json_t *entry, enum health *health,
-                          char *reason, size_t len)
-{
-    int64_t at = (int64_t)json_get_u64(entry, "recreated_ms", 0);
-    size_t have = strlen(reason);
-
-    if (at == 0 || world->clock->wall_ms(world->clock) - at > RECREATED_MS)
-        return;
-    if (*health == HEALTH_HEALTHY)
-        *health = HEALTH_WARNING;
-    (void)snprintf(reason + have, len - have,
-                   "%sits rows were missing from state.db and were made again; runs, plans and the "
-                   "audit log of before are not there",
-                   have ? "; " : "");
-}
-
-static void add_health(const struct api_world *world, json_t *entry, struct cancel *cancel)
-{
-    char reason[1024];
+    CLEANUP(health_reasons_free) struct health_reasons reasons = VEC_EMPTY;
     struct estate_fence fence = {.problem = ""};
     struct err unknown = ERR_EMPTY;
     bool replica = str_eq(json_get_str(entry, "role", ""), "replica");
@@ -214,26 +188,47 @@ static void add_health(const struct api_world *world, json_t *entry, struct canc
         .name = json_get_str(entry, "name", ""),
         .peer = json_get_str(entry, "peer", ""),
         .recovers_at = replica ? "this site" : json_get_str(entry, "peer", ""),
+        .machine_state = json_get_str(entry, "state", ""),
+        .state_since_ms = (int64_t)json_get_u64(entry, "since_ms", 0),
+        .now_ms = world->clock->wall_ms(world->clock),
+        .rpo_ms = (int64_t)json_get_u64(entry, "rpo_target_ms", 0),
+        .durable_age_ms = json_integer_value(json_object_get(entry, "durable_age_ms")),
+        .recreated_ms = (int64_t)json_get_u64(entry, "recreated_ms", 0),
+        .fence_problem = fence.problem,
+        .marked_ms = fence.mark.since_ms,
+        .promoted = promoted,
         .recovered = replica,
         .runs_twice = promoted != 0,
-        .promoted = promoted,
-        .fence_problem = fence.problem,
-        .machine_state = json_get_str(entry, "state", ""),
-        .session = json_get_str(entry, "session", ""),
-        .interval_ms = (int64_t)json_get_u64(entry, "interval_ms", 0),
-        .durable_age_ms = json_integer_value(json_object_get(entry, "durable_age_ms")),
+        .status = learned->sent ? &learned->status : NULL,
+        .unread = learned->err.code != ERR_NONE ? &learned->err : NULL,
+        .seen = learned->seen,
+        .tests = json_object_get(entry, "tests"),
     };
-    enum health health = health_tell(&of, reason, sizeof(reason));
+    enum health health = health_tell(&of, &reasons);
 
-    /* A store that cannot be read is no replica to rely on. */
-    if (replica && json_object_get(entry, "error") && health != HEALTH_NOT_APPLICABLE) {
-        health = HEALTH_CRITICAL;
-        (void)snprintf(reason, sizeof(reason), "the replica cannot be read");
-    }
-    add_damaged(world, entry, &health, reason, sizeof(reason));
-    add_recreated(world, entry, &health, reason, sizeof(reason));
     (void)json_object_set_new(entry, "health", json_string(health_name(health)));
-    (void)json_object_set_new(entry, "health_reason", json_string(reason));
+    (void)json_object_set_new(entry, "health_reasons", health_reasons_json(&reasons));
+}
+
+static void learn(const struct api_world *world, json_t *entry, struct cancel *cancel)
+{
+    const char *name = json_get_str(entry, "name", "");
+    struct learned *learned = mem_new(struct learned);
+    struct session *session = NULL;
+
+    set_point(entry, "durable", 0, 0, -1);
+    set_point(entry, "applied", 0, 0, -1);
+    if (str_eq(json_get_str(entry, "role", ""), "replica")) {
+        add_replica(world, name, entry, learned, cancel);
+    } else if ((session = estate_session_get(world->estate, name))) {
+        session_status(session, &learned->status);
+        learned->sent = true;
+        add_session(entry, &learned->status);
+        estate_session_put(world->estate, name);
+    }
+    add_health(world, entry, learned, cancel);
+    json_decref(learned->seen);
+    free(learned);
 }
 
 int api_status_work(const struct api_world *world, const json_t *in, json_t **ret_out,
@@ -244,20 +239,67 @@ int api_status_work(const struct api_world *world, const json_t *in, json_t **re
     size_t i;
 
     (void)err;
+    json_array_foreach(json_object_get(out, "protections"), i, entry)
+        learn(world, entry, cancel);
+    *ret_out = out;
+    return 0;
+}
+
+/* --- Since when ---------------------------------------------------------------------------- */
+
+/* `known`: code -> time, of this group before; a new reference to what is known now. */
+static json_t *date_reasons(json_t *entry, const json_t *known, int64_t now)
+{
+    json_t *dated = json_object();
+    json_t *reason;
+    size_t i;
+
+    json_array_foreach(json_object_get(entry, "health_reasons"), i, reason) {
+        const char *code = json_get_str(reason, "code", "");
+        int64_t since = (int64_t)json_get_u64(known, code, (uint64_t)now);
+
+        if (json_get_u64(reason, "since_ms", 0) != 0)
+            continue;
+        set_int(dated, code, since);
+        set_int(reason, "since_ms", since);
+    }
+    return dated;
+}
+
+static void date_all(const struct api_request *req, const json_t *out)
+{
+    const struct api_world *world = api_world_of(req);
+    json_t *seen = api_memory(req, "health");
+    json_t *entry;
+    size_t i;
+
     json_array_foreach(json_object_get(out, "protections"), i, entry) {
         const char *name = json_get_str(entry, "name", "");
-        struct session *session = NULL;
+        json_t *dated =
+            date_reasons(entry, json_object_get(seen, name), world->clock->wall_ms(world->clock));
 
-        set_point(entry, "durable", 0, 0, -1);
-        set_point(entry, "applied", 0, 0, -1);
-        if (str_eq(json_get_str(entry, "role", ""), "replica")) {
-            add_replica(world, name, entry, cancel);
-        } else if ((session = estate_session_get(world->estate, name))) {
-            add_session(world, entry, session);
-            estate_session_put(world->estate, name);
-        }
-        add_health(world, entry, cancel);
+        (void)json_object_set_new(seen, name, dated);
+        if (json_object_size(dated) == 0)
+            (void)json_object_del(seen, name);
     }
-    *ret_out = out;
+}
+
+int api_status_finish(struct api_request *req, const json_t *in, json_t *out, json_t **ret_reply,
+                      struct err *err)
+{
+    (void)in;
+    (void)err;
+    date_all(req, out);
+    *ret_reply = json_incref(out);
+    return 0;
+}
+
+int api_status_finish_one(struct api_request *req, const json_t *in, json_t *out,
+                          json_t **ret_reply, struct err *err)
+{
+    (void)in;
+    (void)err;
+    date_all(req, out);
+    *ret_reply = json_incref(json_array_get(json_object_get(out, "protections"), 0));
     return 0;
 }

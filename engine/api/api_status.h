@@ -10,3 +10,8 @@
  * with points, ages, progress, errors and health in each entry. */
 int api_status_work(const struct api_world *world, const json_t *in, json_t **ret_out,
                     struct cancel *cancel, struct err *err);
+/* An api_finish_fn for it: reasons of health that nobody knows the age of get the time they were first
+ * seen by this daemon. */
+api_finish_fn api_status_finish;
+/* The same for `in` of one entry: the answer is that entry. */
+api_finish_fn api_status_finish_one;

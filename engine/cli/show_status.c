@@ -40,6 +40,15 @@ static void add_age(struct table *table, const json_t *protection, const char *k
     table_add(table, none ? "-" : text_age(json_get_int(protection, key, -1), text, sizeof(text)));
 }
 
+static void add_target(struct table *table, const json_t *protection)
+{
+    bool none = str_eq(json_get_str(protection, "health", ""), "not-applicable");
+    int64_t target = json_get_int(protection, "rpo_target_ms", 0);
+    char text[32];
+
+    table_add(table, none || target == 0 ? "-" : str_duration(target, text, sizeof(text)));
+}
+
 static void add_line(struct table *table, const json_t *protection)
 {
     bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
@@ -51,6 +60,7 @@ static void add_line(struct table *table, const json_t *protection)
     table_add(table, state_of(protection));
     table_add(table, json_get_str(protection, "health", ""));
     add_age(table, protection, "durable_age_ms");
+    add_target(table, protection);
     add_age(table, protection, "applied_age_ms");
     table_add(table, str_duration(json_get_int(protection, "interval_ms", 0), text, sizeof(text)));
     if (point)
@@ -80,7 +90,8 @@ static void copy_lines(const json_t *protection, struct str *out)
     char text[32];
     size_t i;
 
-    if (!str_eq(session, "copying") && !str_eq(session, "resyncing"))
+    if (!str_eq(session, "copying") && !str_eq(session, "resyncing")
+        && !str_eq(session, "resync-required"))
         return;
     json_array_foreach(json_object_get(protection, "disks"), i, disk) {
         str_addf(out, "  %s: %s of %s: ", json_get_str(protection, "name", ""),
@@ -94,6 +105,18 @@ static void copy_lines(const json_t *protection, struct str *out)
                  str_duration(left_ms, text, sizeof(text)));
 }
 
+/* A reason of health that tells of the error already. */
+static bool is_told(const json_t *protection, const char *message)
+{
+    const json_t *reason;
+    size_t i;
+
+    json_array_foreach(json_object_get(protection, "health_reasons"), i, reason)
+        if (strstr(json_get_str(reason, "reason", ""), message))
+            return true;
+    return false;
+}
+
 static void error_lines(const json_t *protection, struct str *out)
 {
     const json_t *error = json_object_get(protection, "error");
@@ -105,8 +128,10 @@ static void error_lines(const json_t *protection, struct str *out)
 
     if (!error)
         return;
-    str_addf(out, "  %s: %s\n", name, json_get_str(error, "message", ""));
-    if (hint)
+    bool told = is_told(protection, json_get_str(error, "message", ""));
+    if (!told)
+        str_addf(out, "  %s: %s\n", name, json_get_str(error, "message", ""));
+    if (hint && !told)
         str_addf(out, "  %s: hint: %s\n", name, hint);
     if (since)
         str_addf(out, "  %s: since %s, %" PRId64 " failures in a row", name,
@@ -120,14 +145,32 @@ static void error_lines(const json_t *protection, struct str *out)
         str_add(out, "\n");
 }
 
+/* "  db1: critical since 12:00:00: the newest point is ..." */
+static void reason_lines(const json_t *protection, struct str *out)
+{
+    const char *name = json_get_str(protection, "name", "");
+    const json_t *reason;
+    char text[32];
+    size_t i;
+
+    json_array_foreach(json_object_get(protection, "health_reasons"), i, reason) {
+        int64_t since = json_get_int(reason, "since_ms", 0);
+        const char *hint = json_get_str(reason, "hint", "");
+
+        str_addf(out, "  %s: %s%s%s: %s\n", name, json_get_str(reason, "level", ""),
+                 since ? " since " : "", since ? text_when(since, text, sizeof(text)) : "",
+                 json_get_str(reason, "reason", ""));
+        if (*hint)
+            str_addf(out, "  %s: hint: %s\n", name, hint);
+    }
+}
+
 static void notes(const json_t *protection, struct str *out)
 {
     const char *name = json_get_str(protection, "name", "");
-    const char *reason = json_get_str(protection, "health_reason", "");
     const char *note = json_get_str(protection, "note", "");
 
-    if (*reason)
-        str_addf(out, "  %s: %s\n", name, reason);
+    reason_lines(protection, out);
     if (*note)
         str_addf(out, "  %s: %s\n", name, note);
     copy_lines(protection, out);
@@ -153,9 +196,9 @@ static void colour_word(struct str *out, size_t from, const char *word, const ch
 
 void show_status(const json_t *protections, const struct look *look, struct str *out)
 {
-    static const char *const columns[] = {"NAME",     "SITE",   "STATE",  "HEALTH",
-                                          ">RPO NOW", ">READY", ">EVERY", "POINT",
-                                          ">PENDING", ">RATE",  NULL};
+    static const char *const columns[] = {"NAME",     "SITE",     "STATE",  "HEALTH",
+                                          ">RPO NOW", ">TARGET",  ">READY", ">EVERY",
+                                          "POINT",    ">PENDING", ">RATE",  NULL};
     CLEANUP(table_freep) struct table *table = table_new(columns);
     const json_t *protection;
     size_t i, from = out->len;
@@ -192,6 +235,58 @@ static void point_line(const json_t *protection, const char *which, const char *
         str_addf(out, "%snone yet\n", label);
 }
 
+static void rate_lines(const json_t *protection, struct str *out)
+{
+    const json_t *lag = json_object_get(protection, "not_converging");
+    char a[32], b[32], c[32];
+
+    if (lag)
+        str_addf(out, "too slow     since %s: %s/s change, %s/s are sent; %s\n",
+                 text_when(json_get_int(lag, "since_ms", 0), a, sizeof(a)),
+                 str_bytes((uint64_t)json_get_int(lag, "changed_per_s", 0), b, sizeof(b)),
+                 str_bytes((uint64_t)json_get_int(lag, "sent_per_s", 0), c, sizeof(c)),
+                 json_get_str(lag, "advice", ""));
+}
+
+static void resync_lines(const json_t *protection, struct str *out)
+{
+    const json_t *resync = json_object_get(protection, "resync");
+    int64_t next = json_get_int(resync, "next_ms", 0);
+    char text[32];
+
+    if (!resync)
+        return;
+    str_addf(out, "resync       %s, since %s: %s\n", json_get_str(resync, "cause", ""),
+             text_when(json_get_int(resync, "since_ms", 0), text, sizeof(text)),
+             json_get_str(resync, "why", ""));
+    if (next)
+        str_addf(out, "             goes on at %s, or by `muster resync %s --now`\n",
+                 text_when(next, text, sizeof(text)), json_get_str(protection, "name", ""));
+    else if (json_get_bool(resync, "waits", false))
+        str_addf(out, "             begins by `muster resync %s`\n",
+                 json_get_str(protection, "name", ""));
+}
+
+/* By disk, where there are several, or one is near its limit. */
+static void pending_lines(const json_t *protection, struct str *out)
+{
+    const json_t *disks = json_object_get(protection, "disks");
+    const json_t *disk;
+    char a[32], b[32];
+    size_t i;
+
+    json_array_foreach(disks, i, disk) {
+        int64_t pending = json_get_int(disk, "pending_bytes", 0);
+        int64_t size = json_get_int(disk, "size", 0);
+
+        if (pending > 0 && size > 0)
+            str_addf(out, "             %s: %s of %s (%d %%)\n", json_get_str(disk, "name", ""),
+                     str_bytes((uint64_t)pending, a, sizeof(a)),
+                     str_bytes((uint64_t)size, b, sizeof(b)),
+                     (int)((double)pending * 100.0 / (double)size));
+    }
+}
+
 static void sending_lines(const json_t *protection, struct str *out)
 {
     int64_t pending = json_get_int(protection, "pending_bytes", 0);
@@ -200,9 +295,12 @@ static void sending_lines(const json_t *protection, struct str *out)
     if (!json_object_get(protection, "session"))
         return;
     str_addf(out, "session      %s\n", json_get_str(protection, "session", ""));
+    rate_lines(protection, out);
+    resync_lines(protection, out);
     str_addf(out, "pending      %s, sent at %s/s\n",
              pending < 0 ? "-" : str_bytes((uint64_t)pending, a, sizeof(a)),
              str_bytes((uint64_t)json_get_int(protection, "rate_per_s", 0), b, sizeof(b)));
+    pending_lines(protection, out);
     str_addf(out, "last cycle   %s in %s, the machine stood still for %" PRId64 " us\n",
              str_bytes((uint64_t)json_get_int(protection, "last_bytes", 0), a, sizeof(a)),
              str_duration(json_get_int(protection, "last_cycle_ms", 0), c, sizeof(c)),
@@ -212,7 +310,6 @@ static void sending_lines(const json_t *protection, struct str *out)
 void show_protection(const json_t *protection, struct str *out)
 {
     bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
-    const char *reason = json_get_str(protection, "health_reason", "");
     char text[32];
 
     str_addf(out, "machine      %s\n", json_get_str(protection, "name", ""));
@@ -220,8 +317,8 @@ void show_protection(const json_t *protection, struct str *out)
              json_get_str(protection, "peer", ""));
     str_addf(out, "state        %s, since %s\n", state_of(protection),
              text_when(json_get_int(protection, "since_ms", 0), text, sizeof(text)));
-    str_addf(out, "health       %s%s%s\n", json_get_str(protection, "health", ""),
-             *reason ? ": " : "", reason);
+    str_addf(out, "health       %s\n", json_get_str(protection, "health", ""));
+    reason_lines(protection, out);
     point_line(protection, "durable", "newest point ", out);
     point_line(protection, "applied", "ready to use ", out);
     str_addf(out, "settings     a point every %s, %" PRId64 " kept, compression %s\n",

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,6 +55,7 @@ void daemon_peers_changed(void *ctx)
 
     if (peers_load(daemon->peers, &err) < 0)
         log_error("daemon", "peers not loaded error=\"%s\"", err.text);
+    estate_links_drop(daemon->estate, NULL);
 }
 
 /* --- What the rooms ask of us ------------------------------------------------------------- */
@@ -279,7 +281,8 @@ static void make_estate(struct daemon *daemon)
     };
 
     daemon->scheduler = scheduler_new(daemon->clock, daemon->config.data_threads);
-    daemon->provider = provider_qemu_new(&provider);
+    if (!daemon->provider)
+        daemon->provider = provider_qemu_new(&provider);
     estate.scheduler = daemon->scheduler;
     estate.provider = daemon->provider;
     memcpy(estate.sign_key, daemon->sign_private, sizeof(estate.sign_key));
@@ -441,12 +444,13 @@ static void daemon_done(struct daemon *daemon)
     if (daemon->scheduler)
         scheduler_free(daemon->scheduler);
     peers_free(daemon->peers); /* the sessions' turns connected by it until now */
-    if (daemon->provider)
+    if (daemon->provider && !daemon->provider_lent)
         provider_free(daemon->provider);
     if (daemon->state)
         state_close(daemon->state);
     json_decref(daemon->looks);
     json_decref(daemon->described);
+    json_decref(daemon->undescribed);
     json_decref(daemon->seen);
     cancel_free(daemon->stop);
     loop_free(daemon->loop);
@@ -468,16 +472,37 @@ static void keep_memory(void)
     (void)mallopt(M_TRIM_THRESHOLD, 64 << 20);
 }
 
+/* Each group has some files open; what a shell allows by default is for programs that poll by select. */
+static void allow_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        log_warn("daemon", "open files stay limited error=\"%s\"", strerror(errno));
+}
+
 int daemon_serve(const char *config_path, int ready_fd, struct err *err)
+{
+    return daemon_serve_machines(NULL, config_path, ready_fd, err);
+}
+
+int daemon_serve_machines(struct provider *provider, const char *config_path, int ready_fd,
+                          struct err *err)
 {
     struct daemon daemon = {
         .clock = clock_real(),
+        .provider = provider,
+        .provider_lent = provider != NULL,
         .lock_fd = -1,
         .listen_fd = -1,
         .signal_fd = -1,
     };
 
     keep_memory();
+    allow_files();
     daemon.host.clock = daemon.clock;
     host_limits_default(&daemon.host.limits);
     if (daemon_config_load(&daemon.host, config_path, &daemon.config, err) < 0)

@@ -10,3 +10,7 @@
  * answer, one line is written to `ready_fd` (-1: none), which is closed. ERR_BUSY: another daemon has
  * the site's directory (with its pid). */
 int daemon_serve(const char *config_path, int ready_fd, struct err *err) MUST_CHECK;
+/* The same over machines that another provider runs; it is borrowed. */
+struct provider;
+int daemon_serve_machines(struct provider *provider, const char *config_path, int ready_fd,
+                          struct err *err) MUST_CHECK;

@@ -72,6 +72,8 @@ void estate_free(struct estate *estate)
         (void)pthread_mutex_destroy(&(*name)->mutex);
         free(*name);
     }
+    estate_links_drop(estate, NULL);
+    estate_links_free(&estate->links);
     estate_senders_free(&estate->senders);
     estate_holders_free(&estate->holders);
     estate_machines_free(&estate->machines);

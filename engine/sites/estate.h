@@ -137,6 +137,8 @@ int estate_retiring_ask(struct estate *estate, const struct estate_retiring *ret
                         bool *ret_asked, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* It said yes, or nobody needs it any more. */
 void estate_retiring_over(struct estate *estate, const char *group);
+/* Closes idle links to that peer (NULL: to all): it may be another by now, or gone. */
+void estate_links_drop(struct estate *estate, const char *peer);
 /* Those there are; free with free(). */
 struct estate_group *estate_group_list(struct estate *estate, size_t *ret_count);
 /* Borrowed until estate_session_put; NULL when this site does not send that group. */

@@ -42,6 +42,7 @@ struct estate_holder {
 };
 VEC_DEFINE(estate_holders, struct estate_holder *)
 VEC_DEFINE(estate_retirings, struct estate_retiring)
+VEC_DEFINE(estate_links, struct link *)
 
 struct estate {
     struct estate_config config;
@@ -53,6 +54,7 @@ struct estate {
     struct estate_name_locks name_locks;
     struct estate_senders senders;
     struct estate_holders holders;
+    struct estate_links links;         /* of sessions, idle; estate_links.c */
     struct estate_retirings retirings; /* as their files say */
     struct receiver_host receiver_host;
     pthread_mutex_t boot_lock; /* what follows, and its file */
@@ -70,6 +72,13 @@ struct estate_sender *estate_find_sender(struct estate *estate, const char *grou
 struct estate_holder *estate_find_holder(struct estate *estate, const char *group);
 void estate_sender_free(struct estate_sender *sender);
 void estate_holder_free(struct estate_holder *holder);
+
+/* --- estate_links.c: idle links of sessions --------------------------------------------------- */
+
+/* One to that peer, or NULL: then it is to be made. */
+struct link *estate_links_take(struct estate *estate, const char *peer);
+/* Takes the link. Each takes the one that was given last: those that are not needed grow old. */
+void estate_links_give(struct estate *estate, struct link *link);
 
 /* Writes the mark; one that says nothing is removed. */
 int estate_mark_write(struct estate *estate, const char *group, const struct estate_mark *mark,

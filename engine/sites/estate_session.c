@@ -66,8 +66,26 @@ static int open_link(void *ctx, struct link **ret_link, struct cancel *cancel, s
 {
     const struct estate_sender *sender = ctx;
     const struct estate_config *config = &sender->estate->config;
+    struct link *idle = estate_links_take(sender->estate, sender->group.peer);
 
-    return config->open_link(config->ctx, sender->group.peer, ret_link, cancel, err);
+    if (!idle)
+        return config->open_link(config->ctx, sender->group.peer, ret_link, cancel, err);
+    *ret_link = idle;
+    return 0;
+}
+
+static void give_link(void *ctx, struct link *link)
+{
+    const struct estate_sender *sender = ctx;
+
+    estate_links_give(sender->estate, link);
+}
+
+static void lost_link(void *ctx)
+{
+    const struct estate_sender *sender = ctx;
+
+    estate_links_drop(sender->estate, sender->group.peer);
 }
 
 static json_t *machines(void *ctx)
@@ -95,6 +113,8 @@ static int open_session(struct estate *estate, struct estate_sender *sender, str
         .ctx = sender,
         .open_source = open_source,
         .open_link = open_link,
+        .give_link = give_link,
+        .lost_link = lost_link,
         .machines = machines,
     };
     struct estate_mark mark;

@@ -34,6 +34,7 @@ struct link {
     uint8_t *payload;
     size_t payload_cap;
     bool broken;
+    bool proven;
 };
 
 void link_msg_done(struct link_msg *msg)
@@ -76,6 +77,11 @@ const char *link_peer(const struct link *link)
 bool link_is_broken(const struct link *link)
 {
     return link->broken;
+}
+
+bool link_is_proven(const struct link *link)
+{
+    return link->proven;
 }
 
 void link_set_limits(struct link *link, size_t head_max, size_t payload_max)
@@ -264,6 +270,7 @@ int link_reply(struct link *link, struct link_msg *ret_reply, struct cancel *can
     if (link_recv(link, &msg, cancel, err) < 0)
         return -1;
     const json_t *error = json_object_get(msg.head, "error");
+    link->proven = link->proven || error;
     if (error)
         return peer_error(link, error, err);
     json_t *result = json_object_get(msg.head, "ok");
@@ -272,6 +279,7 @@ int link_reply(struct link *link, struct link_msg *ret_reply, struct cancel *can
         return err_set(err, ERR_PROTOCOL, 0, "%s: neither a result nor an error in the answer",
                        link->peer);
     }
+    link->proven = true;
     if (ret_reply) {
         ret_reply->head = json_incref(result);
         ret_reply->payload = msg.payload;

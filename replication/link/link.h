@@ -29,6 +29,8 @@ const char *link_peer(const struct link *link);
 /* True once a send or receive failed, or was ended half-way by its cancel: the two sides no
  * longer agree where a message begins, every later call is ERR_NET. */
 bool link_is_broken(const struct link *link);
+/* Something was answered over it: the other side is, or was, really there. */
+bool link_is_proven(const struct link *link);
 /* Lower bounds for what is received (a peer that has proven nothing yet). */
 void link_set_limits(struct link *link, size_t head_max, size_t payload_max);
 

@@ -8,22 +8,27 @@
  *   135184  slot 1: the same
  *
  * The list of sequence s stands in slot s & 1; the writer fills the other slot and then raises
- * the sequence. A writer that is killed in between leaves the old list as it was, so there is
+ * the sequence. The top bit of a point (CHAIN_GONE) says that only its file is there. A writer that is killed in between leaves the old list as it was, so there is
  * no moment in which readers would wait for it. A reader that was overtaken twice sees another
- * sequence than it began with, and starts over. */
+ * sequence than it began with, and starts over.
+ *
+ * Who views a point holds a shared lock on the byte of the file that has the point's number (an OFD
+ * lock: the kernel ends it with the process); who moves undo files up to one takes that range for
+ * itself first, and leaves it when somebody is there. */
 #include "replica/chain.h"
 
 #include "base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #define MAGIC      UINT64_C(0x314e494843545355)
-#define VERSION    1U
+#define VERSION    2U
 #define BOOT_BYTES 40U
 
 struct slot {
@@ -46,6 +51,7 @@ _Static_assert(offsetof(struct page, slots) == 4096, "the slots begin on the sec
 
 struct chain {
     struct page *page;
+    int fd; /* for locks */
 };
 
 static int boot_id(char ret_id[BOOT_BYTES], struct err *err)
@@ -59,19 +65,20 @@ static int boot_id(char ret_id[BOOT_BYTES], struct err *err)
     return 0;
 }
 
-static int map(int fd, const char *path, int prot, struct chain **ret_chain, struct err *err)
+/* Takes the descriptor over. */
+static int map(int *fd, const char *path, int prot, struct chain **ret_chain, struct err *err)
 {
-    void *page = mmap(NULL, sizeof(struct page), prot, MAP_SHARED, fd, 0);
+    void *page = mmap(NULL, sizeof(struct page), prot, MAP_SHARED, *fd, 0);
 
     if (page == MAP_FAILED)
         return err_set(err, ERR_IO, errno, "%s: map", path);
     *ret_chain = mem_new(struct chain);
     (*ret_chain)->page = page;
+    (*ret_chain)->fd = fd_take(fd);
     return 0;
 }
 
-static int map_for_writing(struct fs *fs, int fd, const char *path, struct chain **ret_chain,
-                           struct err *err)
+static int make_room(struct fs *fs, int fd, const char *path, struct err *err)
 {
     struct stat st;
 
@@ -84,21 +91,23 @@ static int map_for_writing(struct fs *fs, int fd, const char *path, struct chain
      * so it is no operation of the seam. */
     if (fallocate(fd, 0, 0, (off_t)sizeof(struct page)) < 0 && errno != EOPNOTSUPP)
         return err_set(err, ERR_IO, errno, "%s: reserve %zu bytes", path, sizeof(struct page));
-    return map(fd, path, PROT_READ | PROT_WRITE, ret_chain, err);
+    return 0;
 }
 
 int chain_open(struct fs *fs, const char *dir, struct chain **ret_chain, struct err *err)
 {
     CLEANUP(mem_freep) char *path = path_join(dir, CHAIN_FILE);
+    CLEANUP(fd_close) int locks = -1; /* a description of its own, which outlives the seam's */
     struct chain *chain;
     char boot[BOOT_BYTES];
     int fd;
 
     if (boot_id(boot, err) < 0 || fs->open(fs, path, O_RDWR | O_CREAT, 0600, &fd, err) < 0)
         return -1;
-    int rc = map_for_writing(fs, fd, path, &chain, err);
+    int rc = make_room(fs, fd, path, err);
     (void)fs->close(fs, fd);
-    if (rc < 0)
+    if (rc < 0 || fs_real()->open(fs_real(), path, O_RDWR, 0, &locks, err) < 0
+        || map(&locks, path, PROT_READ | PROT_WRITE, &chain, err) < 0)
         return -1;
     struct page *page = chain->page;
     if (page->magic != MAGIC || page->version != VERSION) {
@@ -144,7 +153,7 @@ int chain_map(const char *dir, struct chain **ret_chain, struct err *err)
         return -1;
     if (fstat(fd, &st) < 0 || st.st_size != (off_t)sizeof(struct page))
         return err_set(err, ERR_STATE, 0, "%s: not a chain page; hint: open the store first", path);
-    if (map(fd, path, PROT_READ, &chain, err) < 0)
+    if (map(&fd, path, PROT_READ, &chain, err) < 0)
         return -1;
     if (chain->page->magic != MAGIC || chain->page->version != VERSION
         || memcmp(chain->page->boot, boot, BOOT_BYTES) != 0)
@@ -155,6 +164,45 @@ int chain_map(const char *dir, struct chain **ret_chain, struct err *err)
     *ret_chain = TAKE(chain);
     return 0;
 }
+
+/* --- Locks ------------------------------------------------------------------------------- */
+
+static struct flock range_lock(short type, uint64_t first, uint64_t count)
+{
+    return (struct flock){
+        .l_type = type,
+        .l_whence = SEEK_SET,
+        .l_start = (off_t)first,
+        .l_len = (off_t)count,
+    };
+}
+
+bool chain_lock(struct chain *chain, uint64_t last)
+{
+    struct flock lock = range_lock(F_WRLCK, 0, last + 1);
+
+    return fcntl(chain->fd, F_OFD_SETLK, &lock) == 0;
+}
+
+void chain_unlock(struct chain *chain, uint64_t last)
+{
+    struct flock lock = range_lock(F_UNLCK, 0, last + 1);
+
+    (void)fcntl(chain->fd, F_OFD_SETLK, &lock);
+}
+
+int chain_hold(struct chain *chain, uint64_t point, struct err *err)
+{
+    struct flock lock = range_lock(F_RDLCK, point, 1);
+    int rc;
+
+    do
+        rc = fcntl(chain->fd, F_OFD_SETLKW, &lock);
+    while (rc < 0 && errno == EINTR);
+    return rc < 0 ? err_set(err, ERR_IO, errno, "hold the files of point %" PRIu64, point) : 0;
+}
+
+/* --- Reading ----------------------------------------------------------------------------- */
 
 uint64_t chain_seq(const struct chain *chain)
 {
@@ -187,6 +235,7 @@ void chain_free(struct chain *chain)
     if (!chain)
         return;
     (void)munmap(chain->page, sizeof(struct page));
+    fd_close(&chain->fd);
     free(chain);
 }
 

@@ -11,10 +11,12 @@
 #include "base/fs.h"
 #include "base/vec.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define CHAIN_FILE       "chain"
 #define CHAIN_POINTS_MAX 16384U
+#define CHAIN_GONE       (UINT64_C(1) << 63) /* an undo file whose point is not kept any more */
 
 VEC_DEFINE(chain_points, uint64_t)
 
@@ -22,13 +24,22 @@ struct chain;
 /* For the store; made when missing. */
 int chain_open(struct fs *fs, const char *dir, struct chain **ret_chain, struct err *err)
     MUST_CHECK;
-/* `head`: the point head holds, 0 while it is between points. At most CHAIN_POINTS_MAX. What is
+/* `head`: the point head holds, 0 while it is between points. At most CHAIN_POINTS_MAX, those that
+ * only have a file left with CHAIN_GONE. What is
  * written to head after the call, no reader takes for what was there before. */
 void chain_publish(struct chain *chain, uint64_t head, const struct chain_points *points);
+
+/* No view of a point up to `last` is open, and none is opened until chain_unlock: what their files
+ * hold may be moved. False: there is one. */
+bool chain_lock(struct chain *chain, uint64_t last);
+void chain_unlock(struct chain *chain, uint64_t last);
 
 /* For views. ERR_NOT_FOUND: no such file; ERR_STATE: nobody opened the store since this system
  * started, so the page may be older than head. */
 int chain_map(const char *dir, struct chain **ret_chain, struct err *err) MUST_CHECK;
+/* Files at `point` and after it stay as they are from now on, until the page is freed. Waits while a
+ * store moves some, which takes moments. */
+int chain_hold(struct chain *chain, uint64_t point, struct err *err) MUST_CHECK;
 /* The sequence now; all that was read before the call happened before it. */
 uint64_t chain_seq(const struct chain *chain);
 /* One consistent list and its sequence. */

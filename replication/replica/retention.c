@@ -116,3 +116,57 @@ bool retention_equal(const struct retention *a, const struct retention *b)
             return false;
     return true;
 }
+
+/* --- Choosing ---------------------------------------------------------------------------- */
+
+const char *retention_why_name(enum retention_why why)
+{
+    switch (why) {
+    case RETENTION_HELD: return "held";
+    case RETENTION_NEWEST: return "newest";
+    case RETENTION_TIER: return "tier";
+    case RETENTION_GOES: return "goes";
+    }
+    return "?";
+}
+
+static int64_t slot_of(int64_t ms, int64_t every_ms)
+{
+    return ms / every_ms - (ms % every_ms < 0);
+}
+
+/* Points between the beginnings of two slots may have been removed: the point before is then an
+ * earlier one of the same slot, so the answer stays the same. */
+static bool begins_slot(const struct retention_point *points, size_t i, int64_t every_ms)
+{
+    return i == 0
+           || slot_of(points[i].received_ms, every_ms)
+                  != slot_of(points[i - 1].received_ms, every_ms);
+}
+
+static int64_t sparsest_tier(const struct retention *retention,
+                             const struct retention_point *points, size_t i, int64_t now_ms)
+{
+    for (size_t t = retention->tier_count; t-- > 0;) {
+        const struct retention_tier *tier = &retention->tiers[t];
+        if (points[i].received_ms >= now_ms - tier->for_ms
+            && begins_slot(points, i, tier->every_ms))
+            return tier->every_ms;
+    }
+    return 0;
+}
+
+void retention_choose(const struct retention *retention, struct retention_point *points,
+                      size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct retention_point *point = &points[i];
+        point->every_ms = sparsest_tier(retention, points, i, points[count - 1].received_ms);
+        if (point->held)
+            point->why = RETENTION_HELD;
+        else if (count - i <= retention->keep)
+            point->why = RETENTION_NEWEST;
+        else
+            point->why = point->every_ms ? RETENTION_TIER : RETENTION_GOES;
+    }
+}

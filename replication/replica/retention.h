@@ -31,3 +31,27 @@ struct retention {
 int retention_parse(const char *text, struct retention *retention, struct err *err) MUST_CHECK;
 const char *retention_text(const struct retention *retention, char *buf, size_t len);
 bool retention_equal(const struct retention *a, const struct retention *b);
+
+/* Why a point stays; the first of these that holds. */
+enum retention_why {
+    RETENTION_HELD,   /* a pin, or what is under way, needs it */
+    RETENTION_NEWEST, /* one of the newest `keep` */
+    RETENTION_TIER,
+    RETENTION_GOES, /* nothing keeps it */
+};
+const char *retention_why_name(enum retention_why why); /* "held", "newest", "tier", "goes" */
+
+struct retention_point {
+    int64_t received_ms; /* by the clock of who keeps it */
+    bool held;
+    enum retention_why why; /* written by retention_choose */
+    int64_t every_ms;       /* of the sparsest tier that keeps it; 0: none does */
+};
+/* Says of each of a history's points, from the oldest to the newest, whether it stays. Ages are
+ * counted back from the newest point, so that a history of which nothing new comes does not melt
+ * away, and one that a clock set back received in the future is young. A tier keeps the points that
+ * begin one of its slots (whole multiples of every_ms since 1970): those whose slot is not the one
+ * of the point before. A point is chosen, or not, when it comes: what was left out is never missed
+ * by a sparser tier later, however often points were removed by an earlier call. */
+void retention_choose(const struct retention *retention, struct retention_point *points,
+                      size_t count);

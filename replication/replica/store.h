@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "replica/chunk.h"
 #include "replica/manifest.h"
+#include "replica/retention.h"
 
 enum store_state { STORE_EMPTY, STORE_COPYING, STORE_COPIED, STORE_READY };
 
@@ -35,9 +36,12 @@ struct store_point {
     bool promotion;
     bool applied;
     bool pinned;
-    uint64_t bytes;             /* segments as received */
-    uint64_t damaged_chunks;    /* which it needs, and which are known to be damaged */
-    char label[NAME_MAX_BYTES]; /* of the pin */
+    uint64_t bytes;          /* segments as received */
+    uint64_t undo_bytes;     /* what it costs now: undo files that only it and older points need */
+    uint64_t damaged_chunks; /* which it needs, and which are known to be damaged */
+    enum retention_why why;  /* by the retention that was told last */
+    int64_t every_ms;        /* of the sparsest tier that keeps it; 0: none does */
+    char label[NAME_MAX_BYTES]; /* of the pin, of one of them when there are more */
 };
 VEC_DEFINE(store_points, struct store_point)
 
@@ -153,13 +157,17 @@ struct store_ops {
     int (*follow)(struct store *store, const char *text, size_t len,
                   const struct store_proof *proof, struct err *err);
 
-    /* Pins. pin with point 0 takes the newest applied one; ret_point names it. A pinned point
-     * and all after it stay. Labels are unique; pinning the same again succeeds. */
+    /* Pins. pin with point 0 takes the newest applied one; ret_point names it. ERR_BUSY: head is
+     * just leaving a point that is not kept. A pinned point stays. Labels are unique; pinning the same again succeeds. */
     int (*pin)(struct store *store, uint64_t point, const char *label, uint64_t *ret_point,
                struct err *err);
     int (*unpin)(struct store *store, const char *label, struct err *err);
-    /* Keeps the newest `keep` applied points (at least 1), pinned ones and those after them. */
-    int (*prune)(struct store *store, uint64_t keep, struct err *err);
+    /* Says which points are kept, from now on (durably): applies do not save what head leaves when
+     * that is not to be kept, and those that are there and not to be kept are removed, in the middle
+     * too. Never removed are pinned points, the newest applied one, those not applied yet, and, until
+     * another comes, the point that a promotion chose and those after it. The undo files of removed points are merged into older ones, a part
+     * with each call, never those at or after the point of an open view. ERR_INVALID: keep 0. */
+    int (*prune)(struct store *store, const struct retention *retention, struct err *err);
 
     /* What is known to be damaged, ascending by disk, then chunk. Found by store_dir_scrub, and by
      * applies; gone when a point brings the chunk whole, or no kept point needs it any more. */
@@ -252,6 +260,16 @@ int store_dir_settle(struct store *store, struct cancel *cancel, struct err *err
  * point or show one is ERR_STATE: what its own points held, the branch among them, can be seen no
  * longer, so export before what is to be kept. ERR_STATE: the heads are not own disks. */
 int store_dir_release(struct store *store, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Prunes once, by a retention of a person's own; the one that was told last stays in force. Only for
+ * stores of store_dir_open. */
+int store_dir_prune_once(struct store *store, const struct retention *retention, struct err *err)
+    MUST_CHECK;
+/* The points as they are, with `why` as that retention would have it: RETENTION_GOES is what
+ * store_dir_prune_once would remove. NULL: the one that was told last. */
+int store_dir_plan(struct store *store, const struct retention *retention,
+                   struct store_points *ret_points, struct err *err) MUST_CHECK;
+/* The one that was told last; false: none was, all is kept. */
+bool store_dir_retention(struct store *store, struct retention *ret_retention);
 /* Is all there that the point needs, as far as is known without reading it? ERR_CORRUPT names the disk,
  * how many chunks are damaged, and which points are whole; ERR_NOT_FOUND: no such point. `point` 0: the
  * newest one. Only for stores of store_dir_open. */

@@ -20,6 +20,7 @@ static void close_dir(struct store *store)
 
     if (!d)
         return;
+    dir_merge_stop(d);
     dir_receives_close(d);
     dir_disks_close(d);
     chain_free(d->chain);
@@ -27,6 +28,10 @@ static void close_dir(struct store *store)
     dir_points_free(&d->points);
     dir_pins_free(&d->pins);
     dir_damages_free(&d->damages);
+    dir_gones_free(&d->gones);
+    dir_numbers_free(&d->listed);
+    dir_files_free(&d->files);
+    dir_numbers_free(&d->hurt);
     fd_close(&d->lock);
     key_wipe(&d->key);
     fs_nbd_free(d->nbd);
@@ -210,7 +215,7 @@ static int check_empty(const struct store_dir *d, struct err *err)
 {
     static const char *const later[] = {DIR_FILE_MANIFESTS, DIR_FILE_PRUNED,    DIR_FILE_APPLIED,
                                         DIR_FILE_PINS,      DIR_FILE_PROMOTION, DIR_FILE_TIP,
-                                        DIR_FILE_DAMAGED};
+                                        DIR_FILE_DAMAGED,   DIR_FILE_RETENTION};
 
     if (d->base != STORE_EMPTY)
         return 0;
@@ -242,7 +247,7 @@ static int check_records(const struct store_dir *d, struct err *err)
                        " is being applied, but there is no such manifest",
                        d->dir, d->intent);
     VEC_FOREACH(pin, &d->pins)
-        if (!dir_point_find(d, pin->point))
+        if (!dir_is_kept(d, pin->point))
             return err_set(err, ERR_CORRUPT, 0,
                            "%s/" DIR_FILE_PINS ": pin \"%s\" holds point %" PRIu64
                            ", which is not there",
@@ -300,9 +305,12 @@ static int load(struct store_dir *d, struct err *err)
         return 0;
     if (d->run_moved && dir_state_save(d, d->base, err) < 0)
         return -1;
-    if (load_applied(d, err) < 0 || dir_disks_open(d, err) < 0 || dir_pruned_load(d, err) < 0
+    if (dir_pruned_load(d, err) < 0 || load_applied(d, err) < 0 || dir_disks_open(d, err) < 0
         || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0 || dir_tip_load(d, err) < 0
-        || dir_damage_load(d, err) < 0)
+        || dir_retention_load(d, err) < 0)
+        return -1;
+    dir_files_load(d);
+    if (dir_damage_load(d, err) < 0)
         return -1;
     return check_records(d, err);
 }

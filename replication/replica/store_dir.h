@@ -6,7 +6,8 @@
  *       replica         record: group, copying | copied, disks, their sizes and own heads
  *       generation      record: who may write
  *       manifests/N     record: manifest of point N, and when it came
- *       pruned          record: number and hash of what stands before the oldest manifest
+ *       pruned          record: what was removed, before the oldest manifest and in between
+ *       retention       record: which points are to be kept
  *       applied         record: the point head holds, and the one being applied to it
  *       pins            record: labels and their points
  *       tip             record: the promotion by which another site took the group over
@@ -36,6 +37,7 @@
 #define DIR_FILE_PROMOTION  "promotion"
 #define DIR_FILE_TIP        "tip"
 #define DIR_FILE_DAMAGED    "damaged"
+#define DIR_FILE_RETENTION  "retention"
 
 #define DIR_HEAD            "head.raw"
 #define DIR_DIGESTS         "digests"
@@ -61,6 +63,31 @@ struct dir_point {
 };
 VEC_DEFINE(dir_points, struct dir_point)
 
+/* Points that were removed between two that are kept. */
+struct dir_gone {
+    uint64_t first;
+    uint64_t last;
+    struct sha256 hash; /* of the last: what comes next must continue it */
+};
+VEC_DEFINE(dir_gones, struct dir_gone)
+VEC_DEFINE(dir_numbers, uint64_t)
+
+/* The record "pruned". */
+struct dir_note {
+    uint64_t before; /* number and hash of what stands before the oldest kept point */
+    struct sha256 before_hash;
+    struct dir_gones gones;
+    struct dir_numbers listed; /* removed points whose undo files are there */
+};
+
+/* The undo files of one point, of all disks. */
+struct dir_file {
+    uint64_t point;
+    uint64_t bytes;
+};
+VEC_DEFINE(dir_files, struct dir_file)
+struct dir_merge;
+
 struct dir_disk {
     char name[NAME_MAX_BYTES];
     uint64_t size;
@@ -75,6 +102,7 @@ struct dir_disk {
     uint8_t *known;
     struct uuid coder_uuid;
     struct frame_coder *coder;
+    uint8_t *saved; /* chunks saved since the store's `saved_since`, one bit each; or NULL */
 };
 VEC_DEFINE(dir_disks, struct dir_disk)
 
@@ -132,10 +160,18 @@ struct store_dir {
     bool to_scrub;         /* as in the config */
     uint64_t generation;
     struct dir_disks disks;
-    struct dir_points points; /* ascending */
-    uint64_t before;          /* number and hash of what stands before the oldest of them */
+    struct dir_points points; /* ascending; the one that head holds among them, kept or not */
+    uint64_t before;          /* the record "pruned" */
     struct sha256 before_hash;
-    uint64_t applied; /* 0: the base */
+    struct dir_gones gones;
+    struct dir_numbers listed;
+    struct dir_files files; /* ascending; those of points before the applied one */
+    bool retains;           /* `retention` is known; else all is kept */
+    struct retention retention;
+    uint64_t saved_since;    /* the newest kept point when that was noted; 0: not noted */
+    struct dir_merge *merge; /* under way; or NULL */
+    struct dir_numbers hurt; /* merges that began with these files failed: one is damaged */
+    uint64_t applied;        /* 0: the base */
     struct sha256 applied_hash;
     uint64_t intent; /* the point being applied; 0: none */
     struct dir_tip tip;
@@ -171,7 +207,14 @@ int dir_applied_load(struct store_dir *d, struct err *err) MUST_CHECK;
 int dir_applied_save(struct store_dir *d, const struct dir_point *point, uint64_t intent,
                      struct err *err) MUST_CHECK;
 int dir_pruned_load(struct store_dir *d, struct err *err) MUST_CHECK;
+/* Where the first point will stand: nothing else is gone. */
 int dir_pruned_save(struct store_dir *d, uint64_t point, const struct sha256 *hash, struct err *err)
+    MUST_CHECK;
+/* Takes the note over when it is durable. */
+int dir_note_save(struct store_dir *d, struct dir_note *note, struct err *err) MUST_CHECK;
+void dir_note_done(struct dir_note *note);
+int dir_retention_load(struct store_dir *d, struct err *err) MUST_CHECK;
+int dir_retention_save(struct store_dir *d, const struct retention *retention, struct err *err)
     MUST_CHECK;
 int dir_pins_load(struct store_dir *d, struct err *err) MUST_CHECK;
 int dir_pins_save(struct store_dir *d, const struct dir_pins *pins, struct err *err) MUST_CHECK;
@@ -250,8 +293,7 @@ void dir_receives_close(struct store_dir *d);
 int store_dir_point_apply(struct store *store, uint64_t *ret_point,
                           struct store_digests *ret_digests, struct cancel *cancel,
                           struct err *err);
-/* Tells the views: `head` as in chain_publish; the points with undo files are those from the
- * oldest kept one up to, not including, `end`. */
+/* Tells the views: `head` as in chain_publish; the undo files are those up to, not including, `end`. */
 void dir_chain_publish(struct store_dir *d, uint64_t head, uint64_t end);
 /* An apply was cut, and may have written to head. */
 bool dir_head_touched(const struct store_dir *d);
@@ -315,10 +357,10 @@ struct digest dir_digest_of_damaged(void);
  * before anything is saved for undo, and are off the list. Head is at `d->applied`. */
 int dir_heal(const struct dir_change *change, const struct chunks *touched, struct err *err)
     MUST_CHECK;
-/* Before the first point there is no undo, in which damage would be noticed: the touched chunks are
- * compared now, and the damaged ones are on the list. */
-int dir_heal_check_base(const struct dir_change *change, const struct chunks *touched,
-                        struct err *err) MUST_CHECK;
+/* Chunks that the change touches, and that no undo file takes in: those that it does not write as a
+ * whole are compared, and the damaged ones are on the list. */
+int dir_heal_check(const struct dir_change *change, const struct chunks *unsaved, struct err *err)
+    MUST_CHECK;
 /* Undo files are there, head is not written yet: the list as it will be when it is, in `list`. The
  * same again after a cut. */
 int dir_heal_settle(const struct dir_change *change, const struct chunks *touched,
@@ -363,14 +405,52 @@ int dir_tip_check(const struct store_dir *d, const struct manifest *tip,
 int dir_tip_take(struct store_dir *d, const struct manifest *tip, const char *text, struct err *err)
     MUST_CHECK;
 
+/* --- store_dir_gone.c: points that are not kept any more --------------------------------- */
+
+/* The point that head holds is not kept: head leaves it with the next apply. */
+bool dir_leaving(const struct store_dir *d);
+/* The next apply saves what head holds now in undo files of the applied point. */
+bool dir_saves(const struct store_dir *d);
+bool dir_is_kept(const struct store_dir *d, uint64_t point);
+/* The newest kept point before the applied one; 0: none. */
+uint64_t dir_newest_behind(const struct store_dir *d);
+/* Where the chain of hashes stands before `point`, as far as the points loaded so far and the note
+ * tell; `ret_end`: the note has the hash of `point` itself. */
+void dir_before(const struct store_dir *d, uint64_t point, uint64_t *ret_number,
+                struct sha256 *ret_hash, bool *ret_end);
+bool dir_is_gone(const struct store_dir *d, uint64_t point);
+/* The note as it will be without the points for which `goes` (one per point) says so. */
+void dir_note_plan(const struct store_dir *d, const bool *goes, struct dir_note *ret_note);
+void dir_files_load(struct store_dir *d);
+void dir_file_add(struct store_dir *d, uint64_t point);
+/* Drops from `points` and `files` what the note says is gone. */
+void dir_gone_drop(struct store_dir *d);
+/* Removes the files of what the note says is gone. */
+int dir_prune_finish(struct store_dir *d, struct err *err) MUST_CHECK;
+
+/* --- store_dir_merge.c ------------------------------------------------------------------- */
+
+/* Goes on merging undo files of removed points, about `budget` bytes of chunks. What cannot be
+ * merged now (a view, no room, a damaged file) is left as it is: that is no error. `closed` says of
+ * a kept point that it will stay when newer ones come. */
+int dir_merge_some(struct store_dir *d, const struct dir_numbers *closed, uint64_t budget,
+                   struct err *err) MUST_CHECK;
+void dir_merge_stop(struct store_dir *d);
+
 /* --- store_dir_keep.c, _promote.c -------------------------------------------------------- */
 
 int store_dir_pin(struct store *store, uint64_t point, const char *label, uint64_t *ret_point,
                   struct err *err);
 int store_dir_unpin(struct store *store, const char *label, struct err *err);
-int store_dir_prune(struct store *store, uint64_t keep, struct err *err);
-/* Removes what the durable note says is pruned. */
-int dir_prune_finish(struct store_dir *d, struct err *err) MUST_CHECK;
+int store_dir_prune(struct store *store, const struct retention *retention, struct err *err);
+VEC_DEFINE(dir_fates, struct retention_point)
+/* What becomes of the points up to `last`: one each, in the order of `points`. */
+void dir_fates_of(const struct store_dir *d, const struct retention *retention, uint64_t last,
+                  struct dir_fates *ret_fates);
+/* Does the applied point stay when `next` is head? If not, that is noted. */
+int dir_decide(struct store_dir *d, uint64_t next, struct err *err) MUST_CHECK;
+/* After ERR_SPACE: removes what need not be kept. True when there may be more room now. */
+bool dir_make_room(struct store_dir *d);
 
 int store_dir_promote(struct store *store, uint64_t expected, uint64_t point, const char *token,
                       const char *site, const uint8_t sign[SIGN_KEY_BYTES], int64_t wall_ms,

@@ -12,7 +12,11 @@
  *
  * Until the undo files of all disks are durable, head was not touched, and a cut apply begins
  * anew; an undo file that is complete is never written again. After that the same segments are
- * written once more from the start: redo is idempotent. */
+ * written once more from the start: redo is idempotent.
+ *
+ * Whether the applied point A is kept is decided first, and noted (store_dir_gone.c). When it is
+ * not, only those chunks are saved that no file since the newest kept point has; without an older
+ * kept point, nothing is. */
 #include "replica/store_dir.h"
 
 #include "base/fault.h"
@@ -33,6 +37,9 @@ struct apply {
     struct manifest manifest;
     struct changes changes; /* one per disk, in the order of the store's disks */
     struct chunks *chunks;  /* the same */
+    uint64_t from;          /* the point that head leaves; 0: the base */
+    bool leaving;           /* it is not kept */
+    bool saves;             /* its chunks, or those not saved yet, are saved */
     bool damaged;           /* an undo file lacks chunks, or may */
     struct cancel *cancel;
 };
@@ -52,9 +59,12 @@ void dir_chain_publish(struct store_dir *d, uint64_t head, uint64_t end)
 {
     CLEANUP(chain_points_free) struct chain_points points = VEC_EMPTY;
 
-    VEC_FOREACH(point, &d->points)
-        if (point->point < end)
-            *chain_points_push(&points) = point->point;
+    VEC_FOREACH(file, &d->files)
+        if (file->point < end)
+            *chain_points_push(&points) =
+                file->point | (dir_is_kept(d, file->point) ? 0 : CHAIN_GONE);
+    if (end > d->applied && dir_saves(d))
+        *chain_points_push(&points) = d->applied | (dir_leaving(d) ? CHAIN_GONE : 0);
     chain_publish(d->chain, head, &points);
 }
 
@@ -71,12 +81,12 @@ static int check_undo(const struct store_dir *d, const struct dir_disk *disk, st
     CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
     uint64_t number;
 
-    VEC_FOREACH(point, &d->points)
-        if (point->point < d->applied && !has_undo(disk, point->point))
+    VEC_FOREACH(file, &d->files)
+        if (!has_undo(disk, file->point))
             return err_set(err, ERR_CORRUPT, 0,
                            "%s: undo file of point %" PRIu64 " is missing; hint: restore it from a"
                            " backup, or remove the replica and protect again",
-                           folder, point->point);
+                           folder, file->point);
     if (fs_list(folder, &names, err) < 0)
         return -1;
     for (size_t i = 0; i < names.len; i++)
@@ -94,7 +104,7 @@ bool dir_head_touched(const struct store_dir *d)
     bool touched = d->intent != 0;
 
     VEC_FOREACH(disk, &d->disks)
-        touched = touched && (d->applied == 0 || has_undo(disk, d->applied));
+        touched = touched && (!dir_saves(d) || has_undo(disk, d->applied));
     return touched;
 }
 
@@ -111,6 +121,87 @@ int dir_chain_restore(struct store_dir *d, struct err *err)
     else
         dir_chain_publish(d, d->applied, d->applied);
     return 0;
+}
+
+/* --- What is saved already --------------------------------------------------------------- */
+
+static bool is_saved(const struct dir_disk *disk, uint64_t chunk)
+{
+    return disk->saved[chunk / 8] & 1U << chunk % 8;
+}
+
+static void set_saved(struct dir_disk *disk, uint64_t chunk)
+{
+    disk->saved[chunk / 8] |= (uint8_t)(1U << chunk % 8);
+}
+
+static int clear_saved(struct dir_disk *disk, struct err *err)
+{
+    size_t len = (size_t)(chunk_count(disk->size) + 7) / 8;
+
+    if (!disk->saved)
+        disk->saved = mem_try_alloc(len, "map of saved chunks", err);
+    if (!disk->saved)
+        return -1;
+    memset(disk->saved, 0, len);
+    return 0;
+}
+
+static int load_saved_file(struct dir_disk *disk, uint64_t point, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_undo_path(disk, point);
+    CLEANUP(undo_freep) struct undo *undo = NULL;
+
+    if (undo_open(path, &undo, err) < 0)
+        return -1;
+    for (size_t i = 0; i < undo->row_count; i++)
+        if (undo->rows[i].chunk < chunk_count(disk->size))
+            set_saved(disk, undo->rows[i].chunk);
+    return 0;
+}
+
+/* The map of what undo files since the newest kept point have: it lives on from apply to apply. */
+static int load_saved(struct store_dir *d, struct err *err)
+{
+    uint64_t since = dir_newest_behind(d);
+
+    if (d->saved_since == since)
+        return 0;
+    d->saved_since = 0;
+    VEC_FOREACH(disk, &d->disks) {
+        if (clear_saved(disk, err) < 0)
+            return -1;
+        VEC_FOREACH(file, &d->files) {
+            struct err why = ERR_EMPTY;
+            if (file->point < since || load_saved_file(disk, file->point, &why) == 0)
+                continue;
+            /* What a damaged file has is saved once more: it stands in nobody's way here. */
+            if (why.code == ERR_CORRUPT)
+                continue;
+            if (err)
+                *err = why;
+            return -1;
+        }
+    }
+    d->saved_since = since;
+    return 0;
+}
+
+/* Head left a point, and what it held is saved. */
+static void note_saved(struct apply *a)
+{
+    struct store_dir *d = a->d;
+
+    for (size_t i = 0; i < d->disks.len; i++) {
+        if (!a->leaving && clear_saved(&d->disks.at[i], NULL) < 0) {
+            d->saved_since = 0;
+            return;
+        }
+        VEC_FOREACH(chunk, &a->chunks[i])
+            set_saved(&d->disks.at[i], *chunk);
+    }
+    if (!a->leaving)
+        d->saved_since = a->from;
 }
 
 /* --- The steps --------------------------------------------------------------------------- */
@@ -234,9 +325,12 @@ static int save_undo(struct apply *a, size_t i, struct err *err)
     const struct undo_head head = {disk->name, disk->size, d->applied};
     if (undo_writer_open(d->fs, path, &head, &d->key, &writer, err) < 0)
         return -1;
-    VEC_FOREACH(chunk, &a->chunks[i])
+    VEC_FOREACH(chunk, &a->chunks[i]) {
+        if (a->leaving && is_saved(disk, *chunk))
+            continue;
         if (save_chunk(a, disk, *chunk, &window, writer, err) < 0)
             return -1;
+    }
     return undo_writer_finish(writer, err);
 }
 
@@ -303,6 +397,23 @@ static int write_disk(struct apply *a, size_t i, struct store_digests *ret_diges
     return d->fs->sync(d->fs, disk->digests, err);
 }
 
+/* --- All of it --------------------------------------------------------------------------- */
+
+/* Chunks that are not saved are compared now, while head is as it was: no undo file could tell later
+ * that they were damaged. */
+static int check_unsaved(struct apply *a, struct err *err)
+{
+    for (size_t i = 0; i < a->d->disks.len; i++) {
+        CLEANUP(chunks_free) struct chunks unsaved = VEC_EMPTY;
+        VEC_FOREACH(chunk, &a->chunks[i])
+            if (!a->saves || (a->leaving && is_saved(&a->d->disks.at[i], *chunk)))
+                *chunks_push(&unsaved) = *chunk;
+        if (unsaved.len > 0 && dir_heal_check(&a->changes.at[i], &unsaved, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* What is damaged, and comes with this change. Head was not written to for it yet. */
 static int heal(struct apply *a, struct err *err)
 {
@@ -329,70 +440,127 @@ static int settle(struct apply *a, struct err *err)
     return dir_damage_save(d, &list, err);
 }
 
-static int begin(struct apply *a, const struct dir_point *from, struct err *err)
+/* Decision and intent are durable. */
+static int begin(struct apply *a, struct err *err)
 {
     struct store_dir *d = a->d;
+    struct dir_point *from = dir_point_find(d, d->applied); /* NULL: the base */
     bool again = d->intent == a->to->point;
 
-    if (plan(a, err) < 0)
+    if (!again && dir_decide(d, a->to->point, err) < 0)
         return -1;
-    for (size_t i = 0; !again && !from && i < d->disks.len; i++)
-        if (dir_heal_check_base(&a->changes.at[i], &a->chunks[i], err) < 0)
-            return -1;
-    if (!again && dir_applied_save(d, from, a->to->point, err) < 0)
+    CRASH_POINT("replica.apply-decided");
+    a->from = d->applied;
+    a->leaving = dir_leaving(d);
+    a->saves = dir_saves(d);
+    if (a->saves && a->leaving && load_saved(d, err) < 0)
+        return -1;
+    if (!again && (check_unsaved(a, err) < 0 || dir_applied_save(d, from, a->to->point, err) < 0))
         return -1;
     CRASH_POINT("replica.apply-intent");
-    return (from ? !dir_head_touched(d) : !again) ? heal(a, err) : 0;
+    return 0;
+}
+
+static int save(struct apply *a, bool again, struct err *err)
+{
+    struct store_dir *d = a->d;
+    bool untouched = !again || (a->saves && !dir_head_touched(d));
+
+    if (untouched && heal(a, err) < 0)
+        return -1;
+    for (size_t i = 0; a->saves && i < d->disks.len; i++)
+        if (save_undo(a, i, err) < 0)
+            return err_wrap(err, "save what disk %s holds", d->disks.at[i].name);
+    CRASH_POINT("replica.apply-undo");
+    return settle(a, err);
+}
+
+/* Head is at the new point. */
+static int arrive(struct apply *a, struct err *err)
+{
+    struct store_dir *d = a->d;
+    CLEANUP(mem_freep) char *path = dir_manifest_path(d, a->from);
+
+    if (a->saves) {
+        dir_file_add(d, a->from);
+        note_saved(a);
+    }
+    if (a->leaving)
+        dir_gone_drop(d);
+    dir_chain_publish(d, d->applied, d->applied);
+    CRASH_POINT("replica.apply-done");
+    return a->leaving && fs_exists(path) ? d->fs->unlink(d->fs, path, err) : 0;
 }
 
 static int run(struct apply *a, struct store_digests *ret_digests, struct err *err)
 {
     struct store_dir *d = a->d;
-    struct dir_point *from = dir_point_find(d, d->applied); /* NULL: the base */
 
-    if (begin(a, from, err) < 0)
-        return -1;
-    for (size_t i = 0; from && i < d->disks.len; i++)
-        if (save_undo(a, i, err) < 0)
-            return err_wrap(err, "save what disk %s holds", d->disks.at[i].name);
-    CRASH_POINT("replica.apply-undo");
-    if (settle(a, err) < 0)
+    bool again = d->intent == a->to->point;
+
+    if (plan(a, err) < 0 || begin(a, err) < 0 || save(a, again, err) < 0)
         return -1;
     dir_chain_publish(d, 0, d->applied + 1);
     for (size_t i = 0; i < d->disks.len; i++)
         if (write_disk(a, i, ret_digests ? &ret_digests[i] : NULL, err) < 0)
             return err_wrap(err, "write disk %s", d->disks.at[i].name);
     CRASH_POINT("replica.apply-head");
-    if (dir_own_stamp(d, err) < 0 || dir_applied_save(d, a->to, 0, err) < 0)
+    if (dir_own_stamp(d, err) < 0 || dir_applied_save(d, a->to, 0, err) < 0 || arrive(a, err) < 0)
         return -1;
-    dir_chain_publish(d, d->applied, d->applied);
-    CRASH_POINT("replica.apply-done");
     return dir_segments_clean(d, false, err);
+}
+
+static struct dir_point *next_point(struct store_dir *d)
+{
+    struct dir_point *next = NULL;
+
+    for (size_t i = d->points.len; i > 0 && d->points.at[i - 1].point > d->applied; i--)
+        next = &d->points.at[i - 1];
+    return next;
+}
+
+static int apply_next(struct store_dir *d, struct store_digests *ret_digests, struct cancel *cancel,
+                      struct err *err)
+{
+    CLEANUP(apply_done) struct apply apply = {.d = d, .to = next_point(d), .cancel = cancel};
+
+    manifest_init(&apply.manifest);
+    return run(&apply, ret_digests, err);
 }
 
 int store_dir_point_apply(struct store *store, uint64_t *ret_point,
                           struct store_digests *ret_digests, struct cancel *cancel, struct err *err)
 {
     struct store_dir *d = store_dir_of(store);
-    struct dir_point *next = NULL;
+    const struct dir_point *next = next_point(d);
+    struct err why = ERR_EMPTY;
 
     if (guard_fs_check(&d->guard, err) < 0)
         return -1;
-    for (size_t i = d->points.len; i > 0 && d->points.at[i - 1].point > d->applied; i--)
-        next = &d->points.at[i - 1];
     if (!next) {
         *ret_point = 0;
         return 0;
     }
-    if (d->points.len > CHAIN_POINTS_MAX)
-        return err_set(err, ERR_LIMIT, 0, "%s keeps %zu points, at most %u; hint: prune some",
-                       d->group, d->points.len, CHAIN_POINTS_MAX);
+    if (d->files.len >= CHAIN_POINTS_MAX)
+        return err_set(
+            err, ERR_LIMIT, 0,
+            "%s has %zu undo files, at most %u; hint: prune some points, and end views of"
+            " old ones, so that files can be merged",
+            d->group, d->files.len, CHAIN_POINTS_MAX);
     if (dir_own_held(d, err) < 0 || (!d->intent && dir_own_check(d, err) < 0))
         return -1;
-    CLEANUP(apply_done) struct apply apply = {.d = d, .to = next, .cancel = cancel};
-    manifest_init(&apply.manifest);
-    if (run(&apply, ret_digests, err) < 0)
-        return err_wrap(err, "apply point %" PRIu64 " of %s", next->point, d->group);
-    *ret_point = next->point;
+    uint64_t number = next->point;
+    int rc = apply_next(d, ret_digests, cancel, &why);
+    /* A full disk: what is not to be kept any more makes room before anybody is refused. */
+    if (rc < 0 && why.code == ERR_SPACE && d->applied != number && dir_make_room(d)) {
+        err_clear(&why);
+        rc = apply_next(d, ret_digests, cancel, &why);
+    }
+    if (rc < 0) {
+        if (err)
+            *err = why;
+        return err_wrap(err, "apply point %" PRIu64 " of %s", number, d->group);
+    }
+    *ret_point = number;
     return 0;
 }

@@ -151,10 +151,20 @@ static int by_place(const void *a, const void *b)
     return 0;
 }
 
+static bool hits(const struct dir_damage *run, uint64_t point)
+{
+    return point >= run->from && (run->to == 0 || point <= run->to);
+}
+
 /* Does any kept point, or one to come, need it? */
 static bool matters(const struct store_dir *d, const struct dir_damage *run)
 {
-    return run->to == 0 || d->points.len == 0 || run->to >= d->points.at[0].point;
+    if (run->to == 0)
+        return true;
+    VEC_FOREACH(point, &d->points)
+        if (hits(run, point->point) && dir_is_kept(d, point->point))
+            return true;
+    return false;
 }
 
 /* Sorted, joined, without what retention dropped. */
@@ -207,10 +217,10 @@ static int rebuild_past(struct store_dir *d, size_t i, int64_t now, struct dir_d
 {
     const struct dir_disk *disk = &d->disks.at[i];
 
-    VEC_FOREACH(point, &d->points) {
+    VEC_FOREACH(point, &d->files) {
         CLEANUP(mem_freep) char *path = dir_undo_path(disk, point->point);
         CLEANUP(undo_freep) struct undo *undo = NULL;
-        if (point->point > d->applied || !fs_exists(path))
+        if (!fs_exists(path))
             continue;
         struct err why = ERR_EMPTY;
         if (undo_open(path, &undo, &why) < 0) {
@@ -322,15 +332,13 @@ int dir_damage_save(struct store_dir *d, struct dir_damages *list, struct err *e
 /* --- Asking ------------------------------------------------------------------------------ */
 
 /* Those of `chunks` that are not settled yet, and that the file of `point` has. */
-static int since_file(struct store_dir *d, const struct dir_disk *disk, uint64_t point,
-                      const struct chunks *chunks, bool *settled, uint64_t *ret_from,
-                      struct err *err)
+static int since_file(const struct dir_disk *disk, uint64_t point, const struct chunks *chunks,
+                      bool *settled, uint64_t *ret_from, struct err *err)
 {
     CLEANUP(mem_freep) char *path = dir_undo_path(disk, point);
     CLEANUP(undo_freep) struct undo *undo = NULL;
     struct err why = ERR_EMPTY;
 
-    (void)d;
     if (!fs_exists(path))
         return 0;
     /* What is before a file that cannot be read is damaged anyway. */
@@ -352,9 +360,9 @@ int dir_damage_since(struct store_dir *d, const struct dir_disk *disk, const str
     uint64_t end = before ? before : d->applied;
 
     memset(ret_from, 0, chunks->len * sizeof(*ret_from));
-    for (size_t i = d->points.len; i-- > 0;)
-        if (d->points.at[i].point < end
-            && since_file(d, disk, d->points.at[i].point, chunks, settled, ret_from, err) < 0)
+    for (size_t i = d->files.len; i-- > 0;)
+        if (d->files.at[i].point < end
+            && since_file(disk, d->files.at[i].point, chunks, settled, ret_from, err) < 0)
             return -1;
     return 0;
 }
@@ -362,11 +370,6 @@ int dir_damage_since(struct store_dir *d, const struct dir_disk *disk, const str
 static uint64_t chunks_of(const struct store_dir *d, const struct dir_damage *run)
 {
     return run->count ? run->count : chunk_count(d->disks.at[run->disk].size);
-}
-
-static bool hits(const struct dir_damage *run, uint64_t point)
-{
-    return point >= run->from && (run->to == 0 || point <= run->to);
 }
 
 uint64_t dir_damage_of(const struct store_dir *d, uint64_t point)
@@ -404,8 +407,8 @@ static void name_whole(const struct store_dir *d, uint64_t point, struct str *re
             at + away < d->points.len ? &d->points.at[at + away] : NULL,
         };
         for (size_t i = 0; i < ARRAY_LEN(near); i++)
-            if (near[i] && near[i]->point <= d->applied && dir_damage_of(d, near[i]->point) == 0
-                && named++ < NAMED_POINTS)
+            if (near[i] && near[i]->point <= d->applied && dir_is_kept(d, near[i]->point)
+                && dir_damage_of(d, near[i]->point) == 0 && named++ < NAMED_POINTS)
                 str_addf(ret_text, "%s%" PRIu64, ret_text->len ? ", " : "", near[i]->point);
     }
 }
@@ -418,12 +421,12 @@ static int check_files(struct store_dir *d, uint64_t point, struct err *err)
 
     dir_damages_copy(&list, &d->damages);
     for (size_t i = 0; i < d->disks.len; i++)
-        VEC_FOREACH(at, &d->points) {
+        VEC_FOREACH(at, &d->files) {
             CLEANUP(mem_freep) char *path = dir_undo_path(&d->disks.at[i], at->point);
             CLEANUP(undo_freep) struct undo *undo = NULL;
             const struct undo_head want = {d->disks.at[i].name, d->disks.at[i].size, at->point};
             struct err why = ERR_EMPTY;
-            if (at->point < point || at->point >= d->applied)
+            if (at->point < point)
                 continue;
             if ((undo_open(path, &undo, &why) < 0 || undo_check_head(undo, &want, &why) < 0)
                 && !dir_damages_has_past(&list, i, UINT64_MAX, at->point)) {
@@ -464,7 +467,7 @@ int store_dir_check_point(struct store *store, uint64_t point, struct err *err)
     struct store_dir *d = store_dir_of(store);
 
     point = point ? point : d->applied;
-    if (!dir_point_find(d, point))
+    if (point != d->applied && !dir_is_kept(d, point))
         return dir_no_point(d, point, err);
     return dir_damage_check(d, point, err);
 }

@@ -180,6 +180,7 @@ void dir_disks_close(struct store_dir *d)
             (void)d->fs->close(d->fs, disk->digests);
         frame_coder_free(disk->coder);
         free(disk->known);
+        free(disk->saved);
         free(disk->dir);
         free(disk->elsewhere);
     }

@@ -90,6 +90,8 @@ static void collect_known(const struct store_dir *d, const struct dir_origin *or
     add_known(known, &origin->parent);
     add_known(known, &d->before_hash);
     add_known(known, &d->tip.hash);
+    VEC_FOREACH(gone, &d->gones)
+        add_known(known, &gone->hash);
     VEC_FOREACH(point, &d->points) {
         add_known(known, &point->hash);
         add_known(known, &point->parent);
@@ -158,6 +160,10 @@ static int check_history(const struct store_dir *d, const struct manifest *tip,
     VEC_FOREACH(hash, &known)
         if (leads_to(&all, hash, &parent))
             return 0;
+    /* Between the point it chose and the newest one there, points may be removed. Whoever signed it
+     * says that it went back from that one, its base. */
+    if (tip->base_point && leads_to(&all, &tip->base, &known))
+        return 0;
     return err_set(err, ERR_CORRUPT, 0,
                    "%s: what site %s calls point %" PRIu64
                    " does not continue the history that is known here, up to point %" PRIu64

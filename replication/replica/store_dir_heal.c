@@ -173,57 +173,113 @@ int dir_heal(const struct dir_change *change, const struct chunks *touched, stru
     return dir_damage_save(d, &h->list, err);
 }
 
-/* --- Before the first point -------------------------------------------------------------- */
+/* --- What nobody saves ------------------------------------------------------------------- */
 
-int dir_heal_check_base(const struct dir_change *change, const struct chunks *touched,
-                        struct err *err)
+static int is_right(const struct dir_change *c, uint64_t chunk, bool *ret_right, struct err *err)
+{
+    struct store_dir *d = c->d;
+    size_t len = chunk_len(c->disk->size, chunk);
+    uint8_t buf[CHUNK_BYTES];
+    struct digest want;
+    struct digest have;
+
+    if (d->fs->pread(d->fs, c->disk->head, buf, len, chunk * CHUNK_BYTES, err) < 0
+        || digests_file_read(d->fs, c->disk->digests, chunk, 1, &want, err) < 0)
+        return -1;
+    chunk_digest(d->digester, buf, len, &have);
+    *ret_right = memcmp(&want, &have, sizeof(want)) == 0;
+    return 0;
+}
+
+int dir_heal_check(const struct dir_change *change, const struct chunks *unsaved, struct err *err)
 {
     CLEANUP(dir_damages_free) struct dir_damages list = VEC_EMPTY;
+    CLEANUP(chunks_free) struct chunks found = VEC_EMPTY;
+    CLEANUP(mem_freep) bool *covered = mem_new_array(bool, unsaved->len + 1);
     struct store_dir *d = change->d;
     size_t disk = (size_t)(change->disk - d->disks.at);
-    uint8_t buf[CHUNK_BYTES];
 
-    dir_damages_copy(&list, &d->damages);
-    VEC_FOREACH(chunk, touched) {
-        size_t len = chunk_len(change->disk->size, *chunk);
-        struct digest want;
-        struct digest have;
-        if (cancel_check(change->cancel, err) < 0
-            || d->fs->pread(d->fs, change->disk->head, buf, len, *chunk * CHUNK_BYTES, err) < 0
-            || digests_file_read(d->fs, change->disk->digests, *chunk, 1, &want, err) < 0)
+    if (dir_change_covers(change, unsaved, covered, err) < 0)
+        return -1;
+    for (size_t i = 0; i < unsaved->len; i++) {
+        uint64_t chunk = unsaved->at[i];
+        bool right = true;
+        if (cancel_check(change->cancel, err) < 0)
             return -1;
-        chunk_digest(d->digester, buf, len, &have);
-        if (memcmp(&want, &have, sizeof(want)) != 0 && !dir_damages_has_head(&list, disk, *chunk))
-            dir_damages_add(&list, disk, *chunk, 0, 0, d->clock->wall_ms(d->clock));
+        if (!covered[i] && !dir_damages_has_head(&d->damages, disk, chunk)
+            && is_right(change, chunk, &right, err) < 0)
+            return -1;
+        if (!right)
+            *chunks_push(&found) = chunk;
     }
+    if (found.len == 0)
+        return 0;
+    CLEANUP(mem_freep) uint64_t *from = mem_new_array(uint64_t, found.len);
+    if (dir_damage_since(d, change->disk, &found, 0, from, err) < 0)
+        return -1;
+    dir_damages_copy(&list, &d->damages);
+    for (size_t i = 0; i < found.len; i++)
+        dir_damages_add(&list, disk, found.at[i], from[i], 0, d->clock->wall_ms(d->clock));
     return dir_damage_save(d, &list, err);
 }
 
 /* --- What becomes of the others ---------------------------------------------------------- */
 
-/* The touched chunks that are damaged where head was: of them the undo file has no bytes. */
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* The touched chunks that are damaged where head was: of some the undo file says so, others it does not
+ * have. `ret_saved`: those it has. */
 static int damaged_before(const struct dir_change *c, const struct chunks *touched,
-                          struct chunks *ret_chunks, struct err *err)
+                          struct chunks *ret_chunks, struct chunks *ret_saved, struct err *err)
 {
     CLEANUP(mem_freep) char *path = dir_undo_path(c->disk, c->d->applied);
     CLEANUP(undo_freep) struct undo *undo = NULL;
 
-    if (c->d->applied == 0) {
-        listed(c, touched, ret_chunks);
+    listed(c, touched, ret_chunks);
+    if (!dir_saves(c->d))
         return 0;
-    }
     if (undo_open(path, &undo, err) < 0)
         return -1;
-    chunks_clear(ret_chunks);
+    size_t kept = 0;
+    for (size_t i = 0; i < ret_chunks->len; i++)
+        if (!undo_find(undo, ret_chunks->at[i]))
+            ret_chunks->at[kept++] = ret_chunks->at[i];
+    ret_chunks->len = kept;
     for (size_t i = 0; i < undo->row_count; i++)
-        if (undo_row_is_damaged(&undo->rows[i]))
+        if (undo_row_is_damaged(&undo->rows[i])) {
             *chunks_push(ret_chunks) = undo->rows[i].chunk;
+            *chunks_push(ret_saved) = undo->rows[i].chunk;
+        }
+    if (ret_chunks->len > 1)
+        qsort(ret_chunks->at, ret_chunks->len, sizeof(*ret_chunks->at), by_number);
     return 0;
 }
 
-static void settle_chunk(const struct dir_change *c, uint64_t chunk, uint64_t from, bool covered,
-                         uint64_t to_point, struct dir_damages *list)
+static bool has_chunk(const struct chunks *chunks, uint64_t chunk)
 {
+    return chunks->len > 0
+           && bsearch(&chunk, chunks->at, chunks->len, sizeof(chunk), by_number) != NULL;
+}
+
+/* `saved`: its row in the undo file of the applied point says that it is damaged. */
+struct settled {
+    uint64_t chunk;
+    uint64_t from;
+    bool covered;
+    bool saved;
+};
+
+static void settle_chunk(const struct dir_change *c, const struct settled *what, uint64_t to_point,
+                         struct dir_damages *list)
+{
+    uint64_t chunk = what->chunk;
+    uint64_t from = what->from;
     size_t disk = (size_t)(c->disk - c->d->disks.at);
     uint64_t applied = c->d->applied;
     int64_t since = c->d->clock->wall_ms(c->d->clock);
@@ -234,9 +290,9 @@ static void settle_chunk(const struct dir_change *c, uint64_t chunk, uint64_t fr
         if (was.from <= applied)
             from = was.from;
     }
-    if (applied > 0 && !dir_damages_has_past(list, disk, chunk, applied))
+    if (what->saved && !dir_damages_has_past(list, disk, chunk, applied))
         dir_damages_add(list, disk, chunk, from, applied, since);
-    if (!covered)
+    if (!what->covered)
         dir_damages_add(list, disk, chunk, to_point, 0, since);
 }
 
@@ -244,8 +300,9 @@ int dir_heal_settle(const struct dir_change *change, const struct chunks *touche
                     uint64_t to_point, struct dir_damages *list, struct err *err)
 {
     CLEANUP(chunks_free) struct chunks damaged = VEC_EMPTY;
+    CLEANUP(chunks_free) struct chunks saved = VEC_EMPTY;
 
-    if (damaged_before(change, touched, &damaged, err) < 0)
+    if (damaged_before(change, touched, &damaged, &saved, err) < 0)
         return -1;
     if (damaged.len == 0)
         return 0;
@@ -254,7 +311,10 @@ int dir_heal_settle(const struct dir_change *change, const struct chunks *touche
     if (dir_damage_since(change->d, change->disk, &damaged, 0, from, err) < 0
         || dir_change_covers(change, &damaged, covered, err) < 0)
         return -1;
-    for (size_t i = 0; i < damaged.len; i++)
-        settle_chunk(change, damaged.at[i], from[i], covered[i], to_point, list);
+    for (size_t i = 0; i < damaged.len; i++) {
+        const struct settled what = {damaged.at[i], from[i], covered[i],
+                                     has_chunk(&saved, damaged.at[i])};
+        settle_chunk(change, &what, to_point, list);
+    }
     return 0;
 }

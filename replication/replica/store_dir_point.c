@@ -13,10 +13,16 @@
 
 struct dir_point *dir_point_find(const struct store_dir *d, uint64_t point)
 {
-    VEC_FOREACH(at, &d->points)
-        if (at->point == point)
-            return at;
-    return NULL;
+    size_t low = 0;
+
+    for (size_t high = d->points.len; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        if (d->points.at[middle].point < point)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < d->points.len && d->points.at[low].point == point ? &d->points.at[low] : NULL;
 }
 
 struct dir_point *dir_point_newest(const struct store_dir *d)
@@ -24,16 +30,31 @@ struct dir_point *dir_point_newest(const struct store_dir *d)
     return d->points.len ? &d->points.at[d->points.len - 1] : NULL;
 }
 
+/* "4, 6 to 9, 12"; numbers that never were part no run. */
+static void add_kept(const struct store_dir *d, struct str *text)
+{
+    for (size_t i = 0; i < d->points.len;) {
+        uint64_t first = d->points.at[i].point;
+        uint64_t last = first;
+        for (i++; i < d->points.len && d->points.at[i].point == last + 1; i++)
+            last++;
+        str_addf(text, "%s%" PRIu64, text->len ? ", " : "", first);
+        if (last != first)
+            str_addf(text, " to %" PRIu64, last);
+    }
+}
+
 int dir_no_point(const struct store_dir *d, uint64_t point, struct err *err)
 {
     const struct dir_point *newest = dir_point_newest(d);
+    CLEANUP(str_free) struct str kept = STR_EMPTY;
 
     if (!newest)
         return err_set(err, ERR_NOT_FOUND, 0, "%s has no point %" PRIu64 ", nor any other yet",
                        d->group, point);
-    return err_set(err, ERR_NOT_FOUND, 0,
-                   "%s has no point %" PRIu64 "; kept are %" PRIu64 " to %" PRIu64, d->group, point,
-                   d->points.at[0].point, newest->point);
+    add_kept(d, &kept);
+    return err_set(err, ERR_NOT_FOUND, 0, "%s has no point %" PRIu64 "; kept are %.300s", d->group,
+                   point, kept.ptr);
 }
 
 static struct dir_point point_of(const struct manifest *m, int64_t received_wall_ms)
@@ -104,14 +125,17 @@ static bool same_hash(const struct sha256 *a, const struct sha256 *b)
  * any more; it was made by the first release.) */
 static int check_link(const struct store_dir *d, const struct dir_point *point, struct err *err)
 {
-    const struct dir_point *last = dir_point_newest(d);
-    uint64_t before = last ? last->point : d->before;
-    const struct sha256 *before_hash = last ? &last->hash : &d->before_hash;
-
     static const struct sha256 none;
     bool has_base = !same_hash(&point->base, &none);
-    bool next = has_base ? same_hash(&point->base, before_hash)
-                         : point->promotion || same_hash(&point->parent, before_hash);
+    uint64_t before;
+    struct sha256 hash;
+    bool is_end;
+
+    dir_before(d, point->point, &before, &hash, &is_end);
+    if (is_end && same_hash(&point->hash, &hash)) /* head's, about to be left */
+        return 0;
+    bool next = has_base ? same_hash(&point->base, &hash)
+                         : point->promotion || same_hash(&point->parent, &hash);
     if (point->point <= before || (point->point != before + 1 && !(has_base && next)))
         return err_set(err, ERR_CORRUPT, 0,
                        "%s: manifests: point %" PRIu64 " is missing (there are %" PRIu64
@@ -152,7 +176,7 @@ int dir_points_load(struct store_dir *d, struct err *err)
     if (fs_list(path, &names, err) < 0)
         return -1;
     for (size_t i = 0; i < names.len; i++)
-        if (dir_number_of(names.at[i], &number) && number > d->before
+        if (dir_number_of(names.at[i], &number) && (number == d->applied || !dir_is_gone(d, number))
             && load_point(d, number, err) < 0)
             return -1;
     return 0;
@@ -305,13 +329,37 @@ static const struct dir_pin *pin_of(const struct store_dir *d, uint64_t point)
     return NULL;
 }
 
-int store_dir_points(struct store *store, struct store_points *ret_points, struct err *err)
+/* Its own file, and those of removed points up to the next kept one. */
+static uint64_t undo_bytes(const struct store_dir *d, uint64_t point)
 {
+    uint64_t bytes = 0;
+
+    VEC_FOREACH(file, &d->files) {
+        if (file->point > point && dir_is_kept(d, file->point))
+            break;
+        if (file->point >= point)
+            bytes += file->bytes;
+    }
+    return bytes;
+}
+
+int store_dir_plan(struct store *store, const struct retention *retention,
+                   struct store_points *ret_points, struct err *err)
+{
+    static const struct retention all = {.keep = UINT64_MAX};
     const struct store_dir *d = store_dir_of(store);
+    CLEANUP(dir_fates_free) struct dir_fates fates = VEC_EMPTY;
 
     (void)err;
+    if (!retention)
+        retention = d->retains ? &d->retention : &all;
+    /* Those that are not applied yet are the newest. */
+    dir_fates_of(d, retention, d->intent ? d->intent : d->applied, &fates);
+    while (fates.len < d->points.len)
+        dir_fates_push(&fates)->why = RETENTION_NEWEST;
     store_points_clear(ret_points);
     VEC_FOREACH(point, &d->points) {
+        const struct retention_point *fate = &fates.at[point - d->points.at];
         struct store_point *to = store_points_push(ret_points);
         const struct dir_pin *pin = pin_of(d, point->point);
         *to = (struct store_point){
@@ -326,11 +374,19 @@ int store_dir_points(struct store *store, struct store_points *ret_points, struc
             .pinned = pin != NULL,
             .bytes = point->bytes,
             .damaged_chunks = dir_damage_of(d, point->point),
+            .undo_bytes = undo_bytes(d, point->point),
+            .why = fate->why,
+            .every_ms = fate->every_ms,
         };
         if (pin)
             memcpy(to->label, pin->label, sizeof(to->label));
     }
     return 0;
+}
+
+int store_dir_points(struct store *store, struct store_points *ret_points, struct err *err)
+{
+    return store_dir_plan(store, NULL, ret_points, err);
 }
 
 int store_dir_point_manifest(struct store *store, uint64_t point, char **ret_text, struct err *err)

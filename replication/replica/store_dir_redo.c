@@ -75,10 +75,10 @@ static int chunks_of_undo(const struct dir_change *c, uint64_t point, struct chu
     return 0;
 }
 
-/* Has it an undo file on the way back? */
-static bool is_between(const struct dir_change *c, const struct dir_point *point)
+/* Is it on the way back? */
+static bool is_between(const struct dir_change *c, const struct dir_file *file)
 {
-    return point->point >= c->back_to && point->point < c->d->applied;
+    return file->point >= c->back_to && file->point < c->d->applied;
 }
 
 int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks, struct err *err)
@@ -88,9 +88,9 @@ int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks
         if (chunks_of_segment(change, segment, ret_chunks, err) < 0)
             return -1;
     if (change->back_to)
-        VEC_FOREACH(point, &change->d->points)
-            if (is_between(change, point)
-                && chunks_of_undo(change, point->point, ret_chunks, err) < 0)
+        VEC_FOREACH(file, &change->d->files)
+            if (is_between(change, file)
+                && chunks_of_undo(change, file->point, ret_chunks, err) < 0)
                 return -1;
     sort_unique(ret_chunks);
     return 0;
@@ -190,10 +190,10 @@ int dir_change_write(const struct dir_change *change, struct chunks *ret_lost, s
         if (write_segment(change, segment, err) < 0)
             return -1;
     /* From the newest to the oldest: the oldest has the last word. */
-    const struct dir_points *points = &change->d->points;
-    for (size_t i = points->len; change->back_to && i-- > 0;)
-        if (is_between(change, &points->at[i])
-            && write_undo(change, points->at[i].point, ret_lost, err) < 0)
+    const struct dir_files *files = &change->d->files;
+    for (size_t i = files->len; change->back_to && i-- > 0;)
+        if (is_between(change, &files->at[i])
+            && write_undo(change, files->at[i].point, ret_lost, err) < 0)
             return -1;
     sort_unique(ret_lost);
     return 0;

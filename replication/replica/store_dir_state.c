@@ -6,7 +6,10 @@
  *               such heads have their servers, if any; "released", when the machine has them back
  *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0), and
  *               "stamp INODE SIZE MTIME CTIME NAME" (ns) of each own disk that can be told
- *   pruned      "pruned N HASH"
+ *   pruned      "pruned N HASH", what stands before the oldest manifest; then, ascending,
+ *               "gone FIRST LAST HASH" where points between kept ones were removed: HASH is that of
+ *               LAST; and "file N" for each undo file of a removed point that older points need
+ *   retention   "keep N", "tiers TEXT" (retention.h)
  *   pins        "pin N LABEL" ...
  */
 #include "replica/store_dir.h"
@@ -250,6 +253,31 @@ int dir_applied_save(struct store_dir *d, const struct dir_point *point, uint64_
 
 /* --- pruned ------------------------------------------------------------------------------ */
 
+static bool get_gone(struct store_dir *d, char *line)
+{
+    struct dir_gone gone;
+    const char *rest;
+
+    if (!split(line, "gone", &gone.first, &rest))
+        return false;
+    CLEANUP(mem_freep) char *last = mem_printf("last %s", rest);
+    if (!split(last, "last", &gone.last, &rest) || !get_hash(rest, &gone.hash)
+        || gone.last < gone.first)
+        return false;
+    *dir_gones_push(&d->gones) = gone;
+    return true;
+}
+
+static bool get_file(struct store_dir *d, char *line)
+{
+    uint64_t number;
+
+    if (!split(line, "file", &number, NULL))
+        return false;
+    *dir_numbers_push(&d->listed) = number;
+    return true;
+}
+
 int dir_pruned_load(struct store_dir *d, struct err *err)
 {
     CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_PRUNED);
@@ -264,20 +292,88 @@ int dir_pruned_load(struct store_dir *d, struct err *err)
     char *line = next_line(&at);
     if (!line || !split(line, "pruned", &d->before, &hash) || !get_hash(hash, &d->before_hash))
         return wrong_line(path, line ? line : "", err);
+    while ((line = next_line(&at)) != NULL)
+        if (!get_gone(d, line) && !get_file(d, line))
+            return wrong_line(path, line, err);
+    return 0;
+}
+
+int dir_note_save(struct store_dir *d, struct dir_note *note, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_PRUNED);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    char hex[HEX_BYTES];
+
+    str_hex(note->before_hash.bytes, SHA256_BYTES, hex);
+    str_addf(&text, "pruned %" PRIu64 " %s\n", note->before, hex);
+    VEC_FOREACH(gone, &note->gones) {
+        str_hex(gone->hash.bytes, SHA256_BYTES, hex);
+        str_addf(&text, "gone %" PRIu64 " %" PRIu64 " %s\n", gone->first, gone->last, hex);
+    }
+    VEC_FOREACH(number, &note->listed)
+        str_addf(&text, "file %" PRIu64 "\n", *number);
+    if (record_write(d->fs, path, text.ptr, err) < 0)
+        return -1;
+    dir_gones_free(&d->gones);
+    dir_numbers_free(&d->listed);
+    d->before = note->before;
+    d->before_hash = note->before_hash;
+    d->gones = note->gones;
+    d->listed = note->listed;
+    *note = (struct dir_note){0};
     return 0;
 }
 
 int dir_pruned_save(struct store_dir *d, uint64_t point, const struct sha256 *hash, struct err *err)
 {
-    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_PRUNED);
-    char hex[HEX_BYTES];
+    CLEANUP(dir_note_done) struct dir_note note = {.before = point, .before_hash = *hash};
 
-    str_hex(hash->bytes, SHA256_BYTES, hex);
-    CLEANUP(mem_freep) char *text = mem_printf("pruned %" PRIu64 " %s\n", point, hex);
+    return dir_note_save(d, &note, err);
+}
+
+void dir_note_done(struct dir_note *note)
+{
+    dir_gones_free(&note->gones);
+    dir_numbers_free(&note->listed);
+}
+
+/* --- retention --------------------------------------------------------------------------- */
+
+int dir_retention_load(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_RETENTION);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct retention retention = {0};
+
+    if (!fs_exists(path)) /* nobody said yet: all is kept */
+        return 0;
+    if (record_read(d->fs, path, &text, err) < 0)
+        return -1;
+    char *at = text.ptr;
+    char *line = next_line(&at);
+    if (!line || !split(line, "keep", &retention.keep, NULL) || retention.keep == 0)
+        return wrong_line(path, line ? line : "", err);
+    line = next_line(&at);
+    if (!line || !str_starts(line, "tiers ")
+        || retention_parse(line + strlen("tiers "), &retention, err) < 0)
+        return wrong_line(path, line ? line : "", err);
+    d->retention = retention;
+    d->retains = true;
+    return 0;
+}
+
+int dir_retention_save(struct store_dir *d, const struct retention *retention, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_RETENTION);
+    char tiers[RETENTION_TEXT_BYTES];
+
+    CLEANUP(mem_freep)
+    char *text = mem_printf("keep %" PRIu64 "\ntiers %s\n", retention->keep,
+                            retention_text(retention, tiers, sizeof(tiers)));
     if (record_write(d->fs, path, text, err) < 0)
         return -1;
-    d->before = point;
-    d->before_hash = *hash;
+    d->retention = *retention;
+    d->retains = true;
     return 0;
 }
 

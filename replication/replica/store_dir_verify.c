@@ -111,8 +111,9 @@ static int check_records(struct slice *s, struct err *err)
         const char *name;
         bool is_known;
     } records[] = {
-        {DIR_FILE_REPLICA, true}, {DIR_FILE_APPLIED, true},    {DIR_FILE_PRUNED, true},
-        {DIR_FILE_PINS, true},    {DIR_FILE_PROMOTION, false}, {DIR_FILE_TIP, false},
+        {DIR_FILE_REPLICA, true},    {DIR_FILE_APPLIED, true},    {DIR_FILE_PRUNED, true},
+        {DIR_FILE_PINS, true},       {DIR_FILE_PROMOTION, false}, {DIR_FILE_TIP, false},
+        {DIR_FILE_RETENTION, false},
     };
     struct err why = ERR_EMPTY;
     uint64_t generation;
@@ -280,12 +281,11 @@ static int check_past(struct slice *s, struct err *err)
     struct store_scrub *scrub = s->scrub;
 
     while (s->left > 0) {
-        const struct dir_point *next = NULL;
-        for (size_t i = s->d->points.len; i-- > 0;) {
-            const struct dir_point *point = &s->d->points.at[i];
-            if (point->point >= scrub->at && point->point >= scrub->ask.point
-                && point->point < s->d->applied)
-                next = point;
+        const struct dir_file *next = NULL;
+        for (size_t i = s->d->files.len; i-- > 0;) {
+            const struct dir_file *file = &s->d->files.at[i];
+            if (file->point >= scrub->at && file->point >= scrub->ask.point)
+                next = file;
         }
         if (!next) {
             scrub->stage = STAGE_HEAD;
@@ -427,15 +427,10 @@ static uint64_t bytes_to_read(const struct store_dir *d)
 {
     uint64_t bytes = 0;
 
-    VEC_FOREACH(disk, &d->disks) {
+    VEC_FOREACH(disk, &d->disks)
         bytes += disk->size;
-        VEC_FOREACH(point, &d->points) {
-            CLEANUP(mem_freep) char *path = dir_undo_path(disk, point->point);
-            struct stat st;
-            if (stat(path, &st) == 0)
-                bytes += (uint64_t)st.st_size;
-        }
-    }
+    VEC_FOREACH(file, &d->files)
+        bytes += file->bytes;
     return bytes;
 }
 
@@ -450,7 +445,7 @@ int store_dir_scrub_begin(struct store *store, const struct store_scrub_ask *ask
         return err_set(err, ERR_INVALID, 0,
                        "%s: subset %" PRIu64 " of %" PRIu64 "; hint: 1/5 to 5/5 are five fifths",
                        d->group, ask->subset, ask->of);
-    if (ask->point && !dir_point_find(d, ask->point))
+    if (ask->point && !dir_is_kept(d, ask->point))
         return dir_no_point(d, ask->point, err);
     *ret_scrub = (struct store_scrub){.ask = *ask, .total_bytes = bytes_to_read(d)};
     memcpy(ret_scrub->disk, d->disks.at[0].name, sizeof(ret_scrub->disk));
@@ -471,16 +466,15 @@ static int look_back(struct slice *s, struct err *err)
     scrub->old = mem_try_alloc((size_t)(chunk_count(s->disk->size) / 8 + 1), "map of a scrub", err);
     if (!scrub->old)
         return -1;
-    VEC_FOREACH(point, &s->d->points) {
-        CLEANUP(mem_freep) char *path = dir_undo_path(s->disk, point->point);
+    VEC_FOREACH(file, &s->d->files) {
+        CLEANUP(mem_freep) char *path = dir_undo_path(s->disk, file->point);
         CLEANUP(undo_freep) struct undo *undo = NULL;
         struct err why = ERR_EMPTY;
-        if (point->point < scrub->ask.point || point->point >= s->d->applied
-            || (!undo_done && point->point > scrub->at))
+        if (file->point < scrub->ask.point || (!undo_done && file->point > scrub->at))
             continue;
         if (undo_open(path, &undo, &why) < 0)
             continue; /* on the list already */
-        size_t rows = undo_done || point->point < scrub->at ? undo->row_count : scrub->row;
+        size_t rows = undo_done || file->point < scrub->at ? undo->row_count : scrub->row;
         for (size_t i = 0; i < rows && i < undo->row_count; i++)
             (void)is_needed(scrub, undo->rows[i].chunk);
     }

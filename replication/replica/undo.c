@@ -42,6 +42,7 @@ struct undo_writer {
     char *path;
     char *tmp;
     int fd;
+    bool sealed;
     bool finished;
     struct frame_coder *coder;
     uint64_t written;
@@ -153,6 +154,15 @@ static int write_table(struct undo_writer *w, struct err *err)
     return w->fs->pwrite(w->fs, w->fd, bytes, len, w->written, err);
 }
 
+int undo_writer_seal(struct undo_writer *writer, struct err *err)
+{
+    if (!writer->sealed
+        && (write_table(writer, err) < 0 || writer->fs->sync(writer->fs, writer->fd, err) < 0))
+        return -1;
+    writer->sealed = true;
+    return 0;
+}
+
 int undo_writer_finish(struct undo_writer *writer, struct err *err)
 {
     struct undo_writer *w = writer;
@@ -160,8 +170,7 @@ int undo_writer_finish(struct undo_writer *writer, struct err *err)
     CLEANUP(mem_freep)
     char *dir = slash ? mem_printf("%.*s", (int)(slash - w->path), w->path) : mem_strdup(".");
 
-    if (write_table(w, err) < 0 || w->fs->sync(w->fs, w->fd, err) < 0
-        || w->fs->rename(w->fs, w->tmp, w->path, err) < 0)
+    if (undo_writer_seal(w, err) < 0 || w->fs->rename(w->fs, w->tmp, w->path, err) < 0)
         return -1;
     w->finished = true;
     return w->fs->sync_dir(w->fs, dir, err);

@@ -28,7 +28,9 @@ int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *byte
 /* The chunk's bytes are known to be damaged, and are not saved: whoever reads its record gets
  * ERR_CORRUPT. */
 void undo_writer_add_damaged(struct undo_writer *writer, uint64_t chunk);
-/* Table, sync, rename to PATH, sync of the folder. */
+/* Table and sync: all that takes long. */
+int undo_writer_seal(struct undo_writer *writer, struct err *err) MUST_CHECK;
+/* The same, if that was not done; rename to PATH, which may be there already; sync of the folder. */
 int undo_writer_finish(struct undo_writer *writer, struct err *err) MUST_CHECK;
 void undo_writer_free(struct undo_writer *writer); /* removes PATH.tmp when not finished */
 void undo_writer_freep(struct undo_writer **writer);

@@ -96,7 +96,8 @@ static int no_point(const struct view *v, uint64_t head, const struct chain_poin
     CLEANUP(str_free) struct str kept = STR_EMPTY;
 
     VEC_FOREACH(point, points)
-        str_addf(&kept, " %" PRIu64, *point);
+        if (!(*point & CHAIN_GONE))
+            str_addf(&kept, " %" PRIu64, *point);
     if (head)
         str_addf(&kept, " %" PRIu64, head);
     return err_set(err, ERR_NOT_FOUND, 0, "%s: point %" PRIu64 " is not kept (there are:%.400s)",
@@ -146,9 +147,11 @@ static int update_map(struct view *v, struct err *err)
     if (check_point(v, head, &points, err) < 0)
         return -1;
     uint64_t last = v->files.len ? v->files.at[v->files.len - 1].point : 0;
-    VEC_FOREACH(point, &points)
-        if (*point >= v->point && *point > last && add_file(v, *point, err) < 0)
+    VEC_FOREACH(point, &points) {
+        uint64_t file = *point & ~CHAIN_GONE;
+        if (file >= v->point && file > last && add_file(v, file, err) < 0)
             return -1;
+    }
     v->seq = seq;
     return 0;
 }
@@ -443,7 +446,8 @@ int view_open(const char *dir, const char *disk, uint64_t point, const struct ke
     (void)pthread_rwlock_init(&v->map_lock, NULL);
     (void)pthread_mutex_init(&v->record_lock, NULL);
     if (open_head(v, dir, disk, err) < 0 || open_check(v, dir, err) < 0
-        || chain_map(dir, &v->chain, err) < 0 || update_map(v, err) < 0)
+        || chain_map(dir, &v->chain, err) < 0 || chain_hold(v->chain, point, err) < 0
+        || update_map(v, err) < 0)
         return -1;
     *ret_view = TAKE(v);
     return 0;

@@ -29,7 +29,7 @@
  *                                                              per chunk
  *   store.damages                                                         damages: [{disk, chunk,
  *                                                                         count}]
- *   store.prune          keep
+ *   store.prune          keep, tiers (retention.h's text)
  *
  * The answer to store.apply reports the digests of the chunks that changed, each as 8 bytes chunk
  * number (big endian) and 16 bytes digest, unless they are more than a message holds: then
@@ -329,11 +329,13 @@ static int op_damages(struct call *call, struct err *err)
 
 static int op_prune(struct call *call, struct err *err)
 {
-    uint64_t keep;
+    const char *tiers = json_get_str(call->msg->head, "tiers", "none");
+    struct retention retention = {0};
 
-    if (json_need_u64(call->msg->head, "keep", "message", &keep, err) < 0)
+    if (json_need_u64(call->msg->head, "keep", "message", &retention.keep, err) < 0
+        || retention_parse(tiers, &retention, err) < 0)
         return -1;
-    return call->store->ops->prune(call->store, keep, err);
+    return call->store->ops->prune(call->store, &retention, err);
 }
 
 static const struct op {

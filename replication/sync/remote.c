@@ -18,6 +18,7 @@ void remote_init(struct remote *remote, struct link *link, const char *group, ui
     remote->link = link;
     remote->group = group;
     remote->generation = generation;
+    remote->proven = link_is_proven(link);
 }
 
 /* The other side's cancel is not ours: to us it went away for a while. */
@@ -316,9 +317,13 @@ int remote_damages(struct remote *remote, struct store_damages *ret_damages, str
     return wire_need_damages(msg.head, ret_damages, err);
 }
 
-int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
+int remote_prune(struct remote *remote, const struct retention *retention, struct cancel *cancel,
+                 struct err *err)
 {
-    json_t *head = json_pack("{s:s, s:I}", "op", "store.prune", "keep", (json_int_t)keep);
+    char tiers[RETENTION_TEXT_BYTES];
+    json_t *head =
+        json_pack("{s:s, s:I, s:s}", "op", "store.prune", "keep", (json_int_t)retention->keep,
+                  "tiers", retention_text(retention, tiers, sizeof(tiers)));
 
     return call(remote, head, NULL, 0, NULL, cancel, err);
 }

@@ -84,5 +84,5 @@ int remote_block_digests(struct remote *remote, const char *disk, uint64_t point
 /* Damaged chunks of heads. ERR_UNSUPPORTED: the other side is of an older release. */
 int remote_damages(struct remote *remote, struct store_damages *ret_damages, struct cancel *cancel,
                    struct err *err) MUST_CHECK;
-int remote_prune(struct remote *remote, uint64_t keep, struct cancel *cancel, struct err *err)
-    MUST_CHECK;
+int remote_prune(struct remote *remote, const struct retention *retention, struct cancel *cancel,
+                 struct err *err) MUST_CHECK;

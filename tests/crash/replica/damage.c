@@ -128,7 +128,7 @@ static void live(struct history *h)
     rot(h, 4);
     write_part(h, 4); /* nobody has seen it */
     point(h);
-    EXPECT_OK(h->store->ops->prune(h->store, 4, &err));
+    EXPECT_OK(kit_prune(h->store, 4, &err));
     write_whole(h, 4, false);
     point(h);
     rot_file(h, "digests", 4096 + 5 * 16);
@@ -140,7 +140,7 @@ static void live(struct history *h)
     EXPECT_OK(h->store->ops->info(h->store, &info, &err));
     kit_promoted(&h->kit, info.durable_point, &info.durable_hash, chosen, generation);
     EXPECT_OK(h->store->ops->point_apply(h->store, &chosen, NULL, NULL, &err));
-    EXPECT_OK(h->store->ops->prune(h->store, 2, &err));
+    EXPECT_OK(kit_prune(h->store, 2, &err));
     verify(h);
     store_closep(&h->store);
 }
@@ -232,7 +232,7 @@ static void go_on(const struct history *h, const char *root, bool whole)
     EXPECT_OK(kit_check_view(&kit, kit.point, &err));
     EXPECT_OK(store->ops->info(store, &info, &err));
     assert_int_equal(info.damaged_head, 0);
-    EXPECT_OK(store->ops->prune(store, 1, &err));
+    EXPECT_OK(kit_prune(store, 1, &err));
     EXPECT_OK(store_dir_verify(store, NULL, &err));
     kit_done(&kit);
     kit_done(&from);

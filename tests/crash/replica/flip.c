@@ -63,7 +63,7 @@ static void live(struct original *o)
         EXPECT_OK(kit_point_applied(&o->kit, store, &err));
     }
     EXPECT_OK(store->ops->pin(store, 2, "drill", &chosen, &err));
-    EXPECT_OK(store->ops->prune(store, 2, &err));
+    EXPECT_OK(kit_prune(store, 2, &err));
     EXPECT_OK(store->ops->promote(store, 1, 0, "run-1/promote", "lyon", o->kit.sign, 1700000100000,
                                   &generation, &chosen, &err));
     EXPECT_OK(store->ops->info(store, &info, &err));

@@ -104,7 +104,7 @@ static void live(struct history *h)
         mark(h, "durable", h->kit.point);
     }
     EXPECT_OK(apply_all(store, &err)); /* back to the chosen point, and on */
-    EXPECT_OK(store->ops->prune(store, 4, &err));
+    EXPECT_OK(kit_prune(store, 4, &err));
     EXPECT_OK(store_dir_verify(store, NULL, &err));
     store_close(store);
 }

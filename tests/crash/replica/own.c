@@ -92,7 +92,7 @@ static void live(struct history *h)
     store_closep(&h->store);
     EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
     EXPECT_OK(h->store->ops->point_apply(h->store, &point, NULL, NULL, &err));
-    EXPECT_OK(h->store->ops->prune(h->store, 1, &err)); /* the pin holds them all */
+    EXPECT_OK(kit_prune(h->store, 1, &err)); /* the pin holds them all */
     reverse_point(h, true);
     assert_int_equal(h->kit.point, LAST);
     EXPECT_OK(h->store->ops->promote(h->store, 2, 0, TOKEN, "paris", h->kit.sign, 1700000100000,

@@ -93,7 +93,7 @@ static void points(struct history *h, size_t count)
 static void prune(struct history *h, uint64_t keep, uint64_t oldest)
 {
     mark(h, "oldest", oldest);
-    EXPECT_OK(h->store->ops->prune(h->store, keep, &err));
+    EXPECT_OK(kit_prune(h->store, keep, &err));
 }
 
 static void promote(struct history *h, uint64_t point, const char *token)
@@ -109,6 +109,30 @@ static void promote(struct history *h, uint64_t point, const char *token)
     kit_promoted(&h->kit, info.durable_point, &info.durable_hash, chosen, generation);
     mark(h, "durable", info.durable_point);
     mark(h, "generation", generation);
+}
+
+/* Points between pinned ones go, their undo files are merged; then head leaves points that are not
+ * kept, first over an older one, then over none. */
+static void thin_out(struct history *h)
+{
+    uint64_t pinned;
+
+    points(h, 1);
+    EXPECT_OK(h->store->ops->pin(h->store, 0, "old", &pinned, &err));
+    mark(h, "pinned", pinned);
+    points(h, 3);
+    EXPECT_OK(h->store->ops->pin(h->store, 0, "young", &pinned, &err));
+    points(h, 2);
+    prune(h, 1, h->kit.point);
+    points(h, 9);
+    prune(h, 1, h->kit.point);
+    mark(h, "pinned", 0);
+    EXPECT_OK(h->store->ops->unpin(h->store, "old", &err));
+    prune(h, 1, h->kit.point);
+    EXPECT_OK(h->store->ops->unpin(h->store, "young", &err));
+    prune(h, 1, h->kit.point);
+    mark(h, "oldest", UINT64_MAX); /* of each that comes, only the newest stays */
+    points(h, 2);
 }
 
 static void live(struct history *h)
@@ -141,6 +165,7 @@ static void live(struct history *h)
     apply(h); /* rolls head back */
     points(h, 1);
     prune(h, 4, 14);
+    thin_out(h);
     EXPECT_OK(store_dir_verify(h->store, NULL, &err));
     store_closep(&h->store);
 }
@@ -245,6 +270,7 @@ static void go_on(const struct history *h, const char *root, const struct promis
     if (info.state == STORE_EMPTY || info.state == STORE_COPYING)
         EXPECT_OK(kit_copy(&kit, store, &err));
     kit_scribble(&kit, 10);
+    EXPECT_OK(kit_prune(store, 100, &err));
     EXPECT_OK(kit_point_applied(&kit, store, &err));
     EXPECT_OK(kit_check_head(&kit, kit.point, &err));
     if (info.durable_point > 0)

@@ -191,6 +191,13 @@ int kit_copy_frames(struct kit *kit, struct store *store, struct err *err)
     return 0;
 }
 
+int kit_prune(struct store *store, uint64_t keep, struct err *err)
+{
+    const struct retention retention = {.keep = keep};
+
+    return store->ops->prune(store, &retention, err);
+}
+
 void kit_keep_image(struct kit *kit, uint64_t point, const struct sha256 *hash)
 {
     struct kit_image *image = kit_images_push(&kit->images);

@@ -79,6 +79,9 @@ int kit_commit(struct kit *kit, struct store *store, struct err *err);
 int kit_point(struct kit *kit, struct store *store, struct err *err);
 int kit_point_applied(struct kit *kit, struct store *store, struct err *err);
 
+/* Retention by number alone. */
+int kit_prune(struct store *store, uint64_t keep, struct err *err);
+
 /* Keeps what the disks hold now as what they hold at a point, the last one. */
 void kit_keep_image(struct kit *kit, uint64_t point, const struct sha256 *hash);
 const struct kit_image *kit_image(const struct kit *kit, uint64_t point);

@@ -43,6 +43,8 @@ static int store_get(void *ctx, const char *peer, const char *group, struct stor
     (void)peer;
     if (strcmp(group, BED_GROUP) != 0)
         return err_set(err, ERR_NOT_FOUND, 0, "no replica of %s", group);
+    if (bed->store_fails != ERR_NONE)
+        return err_set(err, bed->store_fails, 0, "lyon says no");
     (void)pthread_mutex_lock(&bed->store_lock);
     if (store_open(bed, err) < 0) {
         (void)pthread_mutex_unlock(&bed->store_lock);
@@ -127,6 +129,8 @@ static int counting_write(struct transport *transport, const void *bytes, size_t
     if (atomic_exchange(&c->bed->break_link, false))
         return err_set(err, ERR_NET, 0, "connection broke");
     atomic_fetch_add(&c->bed->sent, len);
+    if (c->bed->link_per_s)
+        clock_fake_advance(&c->bed->clock, (int64_t)(len * 1000 / c->bed->link_per_s));
     return c->inner->write(c->inner, bytes, len, cancel, err);
 }
 
@@ -156,6 +160,10 @@ static int open_link(void *ctx, struct link **ret_link, struct cancel *cancel, s
     (void)cancel;
     if (bed->unreachable)
         return err_set(err, ERR_NET, 0, "lyon: not reachable");
+    if (bed->idle) {
+        *ret_link = TAKE(bed->idle);
+        return 0;
+    }
     stop_serving(bed);
     transport_pair(WINDOW, &ours, &theirs);
     if (bed->cut_next) {
@@ -172,6 +180,28 @@ static int open_link(void *ctx, struct link **ret_link, struct cancel *cancel, s
     return 0;
 }
 
+static void give_link(void *ctx, struct link *link)
+{
+    struct bed *bed = ctx;
+
+    BED_CHECK(!bed->idle && !link_is_broken(link));
+    bed->idle = link;
+}
+
+static void lost_link(void *ctx)
+{
+    struct bed *bed = ctx;
+
+    bed->lost_links++;
+    link_close(TAKE(bed->idle));
+}
+
+void bed_share_links(struct bed *bed)
+{
+    bed->config.give_link = give_link;
+    bed->config.lost_link = lost_link;
+}
+
 /* --- The session's side ---------------------------------------------------------------------- */
 
 static int open_source(void *ctx, struct source **ret_source, struct cancel *cancel,
@@ -183,6 +213,15 @@ static int open_source(void *ctx, struct source **ret_source, struct cancel *can
     if (bed->no_machine)
         return err_set(err, ERR_NOT_FOUND, 0, "no machine shop");
     *ret_source = fake_source_new(bed->machine);
+    return 0;
+}
+
+static int free_bytes(void *ctx, uint64_t *ret_bytes, struct err *err)
+{
+    const struct bed *bed = ctx;
+
+    (void)err;
+    *ret_bytes = bed->room ? bed->room : UINT64_MAX / 2;
     return 0;
 }
 
@@ -211,10 +250,12 @@ void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine)
         .ctx = bed,
         .open_source = open_source,
         .open_link = open_link,
+        .free_bytes = free_bytes,
         .machines = machines,
     };
     policy_init(&bed->config.policy);
     bed->config.policy.interval_ms = BED_INTERVAL_MS;
+    bed->config.policy.log_limit_percent = 100; /* small disks, written to at length */
     bed->config.policy.retention = (struct retention){.keep = 3};
     memset(bed->config.group_key.bytes, 0x42, KEY_BYTES);
     sign_key_new(bed->config.sign_key, public_key);
@@ -246,6 +287,7 @@ void bed_restart_replica(struct bed *bed)
 void bed_done(struct bed *bed)
 {
     session_close(bed->session);
+    link_close(bed->idle);
     stop_serving(bed);
     store_close(bed->store);
     (void)pthread_mutex_destroy(&bed->store_lock);

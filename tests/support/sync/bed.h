@@ -33,9 +33,14 @@ struct bed {
     uint64_t cut_next;       /* the next link breaks after so many bytes from us; 0: none */
     _Atomic bool break_link; /* at our next write */
     bool unreachable;
-    bool first_release; /* the replica's side does not know store.block-digests */
-    bool no_machine;    /* open_source says so */
-    unsigned links;
+    bool first_release;        /* the replica's side does not know store.block-digests */
+    bool no_machine;           /* open_source says so */
+    enum err_code store_fails; /* ERR_NONE: it does not */
+    uint64_t link_per_s;       /* the clock moves on as bytes are sent; 0: not */
+    uint64_t room;             /* free bytes at the session's side; 0: plenty */
+    unsigned links;            /* made */
+    struct link *idle;         /* bed_share_links: what the session gave back */
+    unsigned lost_links;
     _Atomic uint64_t sent;     /* bytes from us to the replica */
     _Atomic unsigned messages; /* served */
 };
@@ -43,6 +48,8 @@ struct bed {
 /* `machine` stays the caller's. */
 void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine);
 void bed_done(struct bed *bed);
+/* Before it is opened: the session gives its link back after each turn. */
+void bed_share_links(struct bed *bed);
 void bed_open_session(struct bed *bed);
 /* As a killed daemon leaves it: the object goes, nothing is tidied up. */
 void bed_drop_session(struct bed *bed);

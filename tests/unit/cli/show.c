@@ -75,16 +75,16 @@ static void a_healthy_machine_takes_one_line_at_either_side(void **state)
     expect_status(
         "[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
         "\"session\":\"sending\",\"health\":\"healthy\",\"durable_age_ms\":1234,"
-        "\"applied_age_ms\":2345,\"interval_ms\":1000,\"durable_point\":42,"
+        "\"applied_age_ms\":2345,\"rpo_target_ms\":7000,\"interval_ms\":1000,\"durable_point\":42,"
         "\"durable_cut_ms\":1772366398766,\"pending_bytes\":1048576,\"rate_per_s\":2097152},"
         "{\"name\":\"web1\",\"role\":\"replica\",\"peer\":\"lyon\",\"state\":\"protected\","
         "\"health\":\"healthy\",\"durable_age_ms\":300,\"applied_age_ms\":300,"
-        "\"interval_ms\":5000,\"durable_point\":7,\"durable_cut_ms\":1772366399700}]",
-        "NAME  SITE       STATE      HEALTH   RPO NOW   READY  EVERY  POINT           PENDING       "
-        "RATE\n"
-        "db1   to lyon    protected  healthy    1.3 s   2.4 s  1.0 s  42 of 11:59:58  1.0 MiB  2.0 "
+        "\"interval_ms\":5000,\"rpo_target_ms\":60000,\"durable_point\":7,\"durable_cut_ms\":1772366399700}]",
+        "NAME  SITE       STATE      HEALTH   RPO NOW  TARGET   READY  EVERY  POINT           PENDING"
+        "       RATE\n"
+        "db1   to lyon    protected  healthy    1.3 s   7.0 s   2.4 s  1.0 s  42 of 11:59:58  1.0 MiB  2.0 "
         "MiB/s\n"
-        "web1  from lyon  protected  healthy   300 ms  300 ms  5.0 s  7 of 11:59:59         -       "
+        "web1  from lyon  protected  healthy   300 ms     1 m  300 ms  5.0 s  7 of 11:59:59         -       "
         "   -\n");
 }
 
@@ -93,22 +93,28 @@ static void an_error_says_since_when_and_when_next(void **state)
     CLEANUP(str_free) struct str out = STR_EMPTY;
 
     (void)state;
-    status_of("[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
-              "\"session\":\"backing-off\",\"health\":\"critical\",\"health_reason\":\"the newest "
-              "point is 5 m old, more than 1 m 10 s\",\"durable_age_ms\":300000,"
-              "\"applied_age_ms\":300000,\"interval_ms\":1000,\"durable_point\":42,"
-              "\"durable_cut_ms\":1772366100000,\"pending_bytes\":0,\"rate_per_s\":0,"
-              "\"error\":{\"code\":\"net\",\"message\":\"lyon: connect 127.0.0.2:7700: refused\","
-              "\"hint\":\"is its daemon up?\"},\"error_since_ms\":1772366101000,"
-              "\"retry_at_ms\":1772366520000,\"failures\":3}]",
-              &out);
+    status_of(
+        "[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
+        "\"session\":\"backing-off\",\"health\":\"critical\",\"health_reasons\":[{"
+        "\"level\":\"critical\",\"since_ms\":1772366107000,\"reason\":\"the newest point is 5 m "
+        "old, the RPO target is 7.0 s\",\"hint\":\"\"},{\"level\":\"warning\",\"since_ms\":"
+        "1772366101000,\"reason\":\"replication failed and is tried again: lyon: connect "
+        "127.0.0.2:7700: refused\",\"hint\":\"is its daemon up?\"}],\"durable_age_ms\":300000,"
+        "\"applied_age_ms\":300000,\"interval_ms\":1000,\"durable_point\":42,"
+        "\"durable_cut_ms\":1772366100000,\"pending_bytes\":0,\"rate_per_s\":0,"
+        "\"error\":{\"code\":\"net\",\"message\":\"lyon: connect 127.0.0.2:7700: refused\","
+        "\"hint\":\"is its daemon up?\"},\"error_since_ms\":1772366101000,"
+        "\"retry_at_ms\":1772366520000,\"failures\":3}]",
+        &out);
     assert_non_null(strstr(str_text(&out), "db1   to lyon  backing-off  critical"));
-    assert_non_null(strstr(str_text(&out),
-                           "  db1: the newest point is 5 m old, more than 1 m 10 s\n"
-                           "  db1: lyon: connect 127.0.0.2:7700: refused\n"
-                           "  db1: hint: is its daemon up?\n"
-                           "  db1: since 2026-03-01 11:55:01, 3 failures in a row; "
-                           "tried again at 12:02:00, or now by `muster retry db1`\n"));
+    assert_non_null(strstr(
+        str_text(&out), "  db1: critical since 2026-03-01 11:55:07: the newest point is 5 m old, "
+                        "the RPO target is 7.0 s\n"
+                        "  db1: warning since 2026-03-01 11:55:01: replication failed and is tried "
+                        "again: lyon: connect 127.0.0.2:7700: refused\n"
+                        "  db1: hint: is its daemon up?\n"
+                        "  db1: since 2026-03-01 11:55:01, 3 failures in a row; "
+                        "tried again at 12:02:00, or now by `muster retry db1`\n"));
 }
 
 static void a_critical_error_says_that_nobody_tries_again(void **state)
@@ -116,12 +122,11 @@ static void a_critical_error_says_that_nobody_tries_again(void **state)
     CLEANUP(str_free) struct str out = STR_EMPTY;
 
     (void)state;
-    status_of(
-        "[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
-        "\"session\":\"critical\",\"health\":\"critical\",\"health_reason\":\"needs a person\","
-        "\"error\":{\"code\":\"corrupt\",\"message\":\"the chain is broken\"},"
-        "\"error_since_ms\":1772366101000,\"retry_at_ms\":0,\"failures\":1}]",
-        &out);
+    status_of("[{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"state\":\"protected\","
+              "\"session\":\"critical\",\"health\":\"critical\","
+              "\"error\":{\"code\":\"corrupt\",\"message\":\"the chain is broken\"},"
+              "\"error_since_ms\":1772366101000,\"retry_at_ms\":0,\"failures\":1}]",
+              &out);
     assert_non_null(strstr(str_text(&out), "not tried again by itself: `muster retry db1`"));
 }
 
@@ -146,8 +151,9 @@ static void an_initial_copy_shows_each_disk_and_the_time_left(void **state)
 
 static void every_state_and_health_is_shown_by_its_own_word(void **state)
 {
-    static const char *const sessions[] = {"copying",     "protected", "sending", "resyncing",
-                                           "backing-off", "critical",  "fenced",  "paused"};
+    static const char *const sessions[] = {"copying",   "protected",   "sending",
+                                           "resyncing", "backing-off", "critical",
+                                           "fenced",    "paused",      "resync-required"};
     static const char *const healths[] = {"healthy", "warning", "critical", "not-applicable"};
 
     (void)state;
@@ -179,7 +185,8 @@ static void a_machine_that_was_failed_over_has_no_rpo(void **state)
         "\"health\":\"not-applicable\",\"durable_age_ms\":99000,\"applied_age_ms\":99000,"
         "\"interval_ms\":1000,\"durable_point\":9,\"durable_cut_ms\":1772366400000}]",
         &out);
-    assert_non_null(strstr(str_text(&out), "not-applicable        -      -  1.0 s  9 of 12:00:00"));
+    assert_non_null(
+        strstr(str_text(&out), "not-applicable        -       -      -  1.0 s  9 of 12:00:00"));
 }
 
 static void colours_are_not_counted_as_width(void **state)

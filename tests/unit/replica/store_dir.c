@@ -30,7 +30,7 @@ static void fill(struct fixture *f)
     fixture_copy(f);
     fixture_points(f, 4);
     EXPECT_OK(f->store->ops->pin(f->store, 3, "drill", &point, &err));
-    EXPECT_OK(f->store->ops->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     EXPECT_OK(f->store->ops->promote(f->store, 1, 0, "token", "lyon", f->kit.sign, 1, &generation,
                                      &point, &err));
 }
@@ -248,7 +248,7 @@ static void after_a_failed_sync_nothing_goes_on_until_it_is_opened_again(void **
     fault_clear();
     EXPECT_ERR(ERR_IO, f->store->ops->point_apply(f->store, &point, NULL, NULL, &err));
     EXPECT_TEXT("open it again");
-    EXPECT_ERR(ERR_IO, f->store->ops->prune(f->store, 1, &err));
+    EXPECT_ERR(ERR_IO, kit_prune(f->store, 1, &err));
     EXPECT_OK(kit_check_view(&f->kit, 2, &err));
     fixture_reopen(f); /* rolls forward */
     assert_int_equal(fixture_info(f).applied_point, 3);

@@ -262,7 +262,7 @@ static void a_chunk_that_comes_changed_makes_the_new_point_whole_and_no_older_on
     EXPECT_ERR(ERR_CORRUPT, verify(f));
     EXPECT_ERR(ERR_CORRUPT, promote(f, 3));
     /* Until retention drops it. */
-    EXPECT_OK(f->store->ops->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     assert_int_equal(fixture_info(f).damaged_past, 0);
     EXPECT_OK(verify(f));
     EXPECT_OK(promote(f, 4));
@@ -401,7 +401,7 @@ static void points_that_come_between_two_slices_do_not_disturb_a_scrub(void **st
         if (i % 3 == 0)
             fixture_points(f, 1);
         if (i % 7 == 0)
-            EXPECT_OK(f->store->ops->prune(f->store, 2, &err));
+            EXPECT_OK(kit_prune(f->store, 2, &err));
     }
     assert_int_equal(s.text_count, 0);
 }

@@ -75,14 +75,14 @@ static void retention_counts_points_not_numbers(void **state)
     CLEANUP(mem_freep) char *tip = kit_taken_over(&f->kit, 70, 2);
     EXPECT_OK(follow(f, tip));
     go_on(f);
-    EXPECT_OK(OPS->prune(f->store, 3, &err));
+    EXPECT_OK(kit_prune(f->store, 3, &err));
     fixture_reopen(f);
     EXPECT_OK(OPS->points(f->store, &points, &err));
     assert_int_equal(points.len, 3);
     assert_int_equal(points.at[0].point, 2);
     assert_int_equal(points.at[2].point, 71);
     EXPECT_OK(kit_check_view(&f->kit, 2, &err));
-    EXPECT_OK(OPS->prune(f->store, 1, &err)); /* the oldest is one that skipped numbers */
+    EXPECT_OK(kit_prune(f->store, 1, &err)); /* the oldest is one that skipped numbers */
     fixture_reopen(f);
     go_on(f);
     EXPECT_OK(store_dir_verify(f->store, NULL, &err));
@@ -239,7 +239,7 @@ static void manifests_lead_from_a_point_here_back_to_the_chosen_one(void **state
     for (uint64_t i = 0; i < 3; i++)
         EXPECT_OK(OPS->point_manifest(f->store, i + 2, &texts[i], &err));
     const struct sha256 chosen = kit_image(&f->kit, 1)->hash;
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     CLEANUP(mem_freep) char *tip = tip_of(f, 6, &chosen);
     EXPECT_ERR(ERR_CORRUPT, follow_by(f, tip, NULL));
     const struct store_proof proof = {
@@ -315,7 +315,7 @@ static void hours(struct fixture *f, unsigned count, uint64_t keep)
         clock_fake_advance(&f->kit.clock, HOUR_MS);
         kit_scribble(&f->kit, 6);
         EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
-        EXPECT_OK(OPS->prune(f->store, keep, &err));
+        EXPECT_OK(kit_prune(f->store, keep, &err));
     }
 }
 
@@ -343,7 +343,7 @@ static void points_from_before_the_failover_verify_a_day_after_the_commit(void *
     point_verifies(f, 10, tenth);
     EXPECT_OK(store_dir_verify(f->store, NULL, &err));
     EXPECT_OK(OPS->unpin(f->store, "audit", &err));
-    EXPECT_OK(OPS->prune(f->store, 28, &err)); /* 24 of there, 4 of here */
+    EXPECT_OK(kit_prune(f->store, 28, &err)); /* 24 of there, 4 of here */
     fixture_reopen(f);
     point_verifies(f, 10, tenth);
     EXPECT_OK(OPS->points(f->store, &points, &err));

@@ -5,6 +5,7 @@
 #include "support/replica/fixture.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define OPS (f->store->ops)
@@ -30,6 +31,20 @@ static void kept_are(struct fixture *f, uint64_t first, uint64_t last)
     assert_int_equal(fixture_count(f, "manifests"), last - first + 1);
 }
 
+/* "2 6": each reads as it was; so many manifests there are, and no more. */
+static void only_these_are_kept(struct fixture *f, const char *want)
+{
+    CLEANUP(store_points_free) struct store_points points = points_of(f);
+    CLEANUP(str_free) struct str have = STR_EMPTY;
+
+    VEC_FOREACH(point, &points) {
+        str_addf(&have, "%s%" PRIu64, have.len ? " " : "", point->point);
+        EXPECT_OK(kit_check_view(&f->kit, point->point, &err));
+    }
+    assert_string_equal(str_text(&have), want);
+    assert_int_equal(fixture_count(f, "manifests"), points.len);
+}
+
 static uint64_t pin(struct fixture *f, uint64_t point, const char *label)
 {
     uint64_t pinned = 0;
@@ -44,23 +59,23 @@ static void the_newest_are_kept_and_their_history_verifies(void **state)
 
     fixture_copy(f);
     fixture_points(f, 6);
-    EXPECT_OK(OPS->prune(f->store, 9, &err));
+    EXPECT_OK(kit_prune(f->store, 9, &err));
     kept_are(f, 1, 6);
-    EXPECT_OK(OPS->prune(f->store, 3, &err));
+    EXPECT_OK(kit_prune(f->store, 3, &err));
     kept_are(f, 4, 6);
     fixture_reopen(f);
     kept_are(f, 4, 6);
     EXPECT_OK(store_dir_verify(f->store, NULL, &err));
     fixture_points(f, 1);
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     kept_are(f, 7, 7);
     fixture_reopen(f);
     fixture_points(f, 1);
-    kept_are(f, 7, 8);
-    EXPECT_ERR(ERR_INVALID, OPS->prune(f->store, 0, &err));
+    kept_are(f, 8, 8); /* head left 7, which was not to be kept */
+    EXPECT_ERR(ERR_INVALID, kit_prune(f->store, 0, &err));
 }
 
-static void a_pinned_point_and_those_after_it_stay(void **state)
+static void a_pinned_point_stays_and_those_after_it_go(void **state)
 {
     struct fixture *f = *state;
 
@@ -68,18 +83,21 @@ static void a_pinned_point_and_those_after_it_stay(void **state)
     fixture_points(f, 2);
     assert_int_equal(pin(f, 0, "drill"), 2);
     fixture_points(f, 4);
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
-    kept_are(f, 2, 6);
+    EXPECT_OK(kit_prune(f->store, 1, &err));
+    only_these_are_kept(f, "2 6");
     fixture_reopen(f);
+    only_these_are_kept(f, "2 6");
     CLEANUP(store_points_free) struct store_points points = points_of(f);
     assert_true(points.at[0].pinned);
     assert_string_equal(points.at[0].label, "drill");
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
-    kept_are(f, 2, 6);
+    assert_int_equal(points.at[0].why, RETENTION_HELD);
+    fixture_points(f, 3);
+    only_these_are_kept(f, "2 9");
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
     EXPECT_OK(OPS->unpin(f->store, "drill", &err));
     EXPECT_OK(OPS->unpin(f->store, "drill", &err));
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
-    kept_are(f, 6, 6);
+    EXPECT_OK(kit_prune(f->store, 1, &err));
+    kept_are(f, 9, 9);
 }
 
 static void pinning_again_gives_the_same_point(void **state)
@@ -121,10 +139,10 @@ static void points_that_are_not_applied_are_never_pruned(void **state)
     struct fixture *f = *state;
 
     fixture_copy(f);
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     for (size_t i = 0; i < 3; i++)
         EXPECT_OK(kit_point(&f->kit, f->store, &err));
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     assert_int_equal(fixture_count(f, "manifests"), 3);
 }
 
@@ -135,7 +153,7 @@ static void a_prune_that_was_cut_is_finished_at_the_next_opening(void **state)
     fixture_copy(f);
     fixture_points(f, 5);
     fault_arm("fs.unlink", 1, EIO);
-    EXPECT_ERR(ERR_IO, OPS->prune(f->store, 2, &err));
+    EXPECT_ERR(ERR_IO, kit_prune(f->store, 2, &err));
     fault_clear();
     fixture_reopen(f);
     kept_are(f, 4, 5);
@@ -145,7 +163,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(the_newest_are_kept_and_their_history_verifies),
-        STORE_TEST(a_pinned_point_and_those_after_it_stay),
+        STORE_TEST(a_pinned_point_stays_and_those_after_it_go),
         STORE_TEST(pinning_again_gives_the_same_point),
         STORE_TEST(a_pin_that_could_not_be_written_is_not_there),
         STORE_TEST(points_that_are_not_applied_are_never_pruned),

@@ -390,7 +390,7 @@ static void after_release_the_disks_are_the_machines(void **state)
     EXPECT_ERR(ERR_STATE, kit_commit(&f->kit, f->store, &err));
     EXPECT_ERR(ERR_STATE, OPS->pin(f->store, 0, "drill", &point, &err));
     EXPECT_ERR(ERR_STATE, store_dir_verify(f->store, NULL, &err));
-    EXPECT_OK(OPS->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     EXPECT_OK(store_dir_settle(f->store, NULL, &err));
     fixture_reopen(f);
 }

@@ -100,7 +100,7 @@ static void apply_for_ever(struct fixture *f)
     for (;;) {
         kit_scribble(&f->kit, 40);
         if (kit_point_applied(&f->kit, f->store, &failed) < 0
-            || f->store->ops->prune(f->store, 3, &failed) < 0) {
+            || kit_prune(f->store, 3, &failed) < 0) {
             (void)fprintf(stderr, "%s\n", failed.text);
             _exit(1);
         }
@@ -161,7 +161,7 @@ static void stamp_for_ever(struct fixture *f)
     for (;;) {
         stamp(f, 60);
         if (kit_point_applied(&f->kit, f->store, &failed) < 0
-            || f->store->ops->prune(f->store, 200, &failed) < 0) {
+            || kit_prune(f->store, 200, &failed) < 0) {
             (void)fprintf(stderr, "%s\n", failed.text);
             _exit(1);
         }
@@ -322,7 +322,7 @@ static void a_pruned_point_is_refused_not_made_up(void **state)
     fixture_copy(f);
     fixture_points(f, 3);
     EXPECT_OK(open_view(f, 1, &view)); /* not pinned */
-    EXPECT_OK(f->store->ops->prune(f->store, 1, &err));
+    EXPECT_OK(kit_prune(f->store, 1, &err));
     EXPECT_ERR(ERR_NOT_FOUND, view_read(view, 0, bytes, sizeof(bytes), &err));
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "sites/estate_internal.h"
 #include "support/expect.h"
 #include "support/sites/estates.h"
 
@@ -184,6 +185,42 @@ static void what_one_site_sends_and_holds_is_listed(void **state)
     assert_null(estate_session_get(e->paris, "db1"));
 }
 
+static struct link *link_to(const char *peer, struct link **ret_other)
+{
+    struct transport *a;
+    struct transport *b;
+
+    transport_pair(4096, &a, &b);
+    *ret_other = link_new(b, "paris");
+    return link_new(a, peer);
+}
+
+static void idle_links_serve_the_peer_they_are_to(void **state)
+{
+    struct estates *e = *state;
+    struct link *ends[3];
+    struct link *first = link_to("lyon", &ends[0]);
+    struct link *second = link_to("lyon", &ends[1]);
+    struct link *other = link_to("tours", &ends[2]);
+
+    assert_null(estate_links_take(e->paris, "lyon"));
+    estate_links_give(e->paris, first);
+    estate_links_give(e->paris, second);
+    estate_links_give(e->paris, other);
+    assert_ptr_equal(estate_links_take(e->paris, "lyon"), second);
+    estate_links_give(e->paris, second);
+    estate_links_drop(e->paris, "lyon");
+    assert_null(estate_links_take(e->paris, "lyon"));
+    /* Their other ends hear that they are closed. */
+    struct link_msg msg = {0};
+    EXPECT_ERR(ERR_NET, link_recv(ends[0], &msg, NULL, &err));
+    EXPECT_ERR(ERR_NET, link_recv(ends[1], &msg, NULL, &err));
+    assert_ptr_equal(estate_links_take(e->paris, "tours"), other);
+    estate_links_give(e->paris, other); /* closed with the estate */
+    for (size_t i = 0; i < 3; i++)
+        link_close(ends[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +229,7 @@ int main(void)
         ESTATES_TEST(a_key_others_can_read_is_refused),
         ESTATES_TEST(a_key_of_the_wrong_length_is_no_key),
         ESTATES_TEST(a_replica_nobody_knows_is_not_found),
+        ESTATES_TEST(idle_links_serve_the_peer_they_are_to),
         ESTATES_TEST(a_store_that_failed_is_opened_anew),
         ESTATES_TEST(a_replica_is_served_to_its_own_peer_alone),
         ESTATES_TEST(a_replica_that_was_removed_is_gone),

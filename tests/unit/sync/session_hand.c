@@ -261,9 +261,59 @@ static void a_cancelled_turn_is_no_failure(void **state)
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
+static void since_when_it_is_paused_survives_a_restart(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct clock *clock = &f.bed.clock.clock;
+
+    start_protected(&f, *state);
+    int64_t since = clock->wall_ms(clock);
+    session_pause(f.bed.session, true);
+    clock_fake_advance(&f.bed.clock, 60000);
+    bed_drop_session(&f.bed);
+    bed_open_session(&f.bed);
+    assert_true(bed_status(&f.bed).paused);
+    assert_int_equal(bed_status(&f.bed).paused_since_ms, since);
+    session_pause(f.bed.session, false);
+    assert_false(bed_status(&f.bed).paused);
+    assert_int_equal(bed_status(&f.bed).paused_since_ms, 0);
+}
+
+static void since_when_it_fails_survives_a_restart_and_ends_with_the_failure(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct clock *clock = &f.bed.clock.clock;
+    int64_t next;
+
+    start_protected(&f, *state);
+    f.bed.unreachable = true;
+    f.bed.break_link = true;
+    int64_t since = clock->wall_ms(clock);
+    session_turn(f.bed.session, NULL, &next);
+    clock_fake_advance(&f.bed.clock, 60000);
+    bed_drop_session(&f.bed);
+    bed_open_session(&f.bed);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).error_since_ms, since);
+    f.bed.unreachable = false;
+    session_retry(f.bed.session);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
+    assert_int_equal(bed_status(&f.bed).error_since_ms, 0);
+    bed_drop_session(&f.bed);
+    clock_fake_advance(&f.bed.clock, 60000);
+    bed_open_session(&f.bed);
+    f.bed.unreachable = true;
+    int64_t again = clock->wall_ms(clock);
+    session_turn(f.bed.session, NULL, &next);
+    assert_int_equal(bed_status(&f.bed).error_since_ms, again);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TMPDIR_TEST(since_when_it_is_paused_survives_a_restart),
+        TMPDIR_TEST(since_when_it_fails_survives_a_restart_and_ends_with_the_failure),
         TMPDIR_TEST(a_promoted_replica_fences_the_session),
         TMPDIR_TEST(a_replica_that_lost_its_points_is_not_written_to),
         TMPDIR_TEST(a_replica_removed_in_mid_copy_is_copied_from_the_beginning),
