@@ -49,18 +49,34 @@ void jobs_turn_committed(struct jobs *jobs);
 /* At the daemon's start: open rows go on; one this program cannot go on with ends as failed. */
 int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
 
-/* What a protection's row keeps as JSON, at both sides:
- *   {the policy's fields (sync/policy.h), machines: [name]}
- * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. */
+/* What a protection's row keeps as JSON, at both sites:
+ *   {policy: its name, the policy's fields as they hold (sync/policy.h), overrides: [keys that are
+ *    set for this one alone], machines: [name]}
+ * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. The site that sends knows
+ * the policy; at the other one its name says where the fields come from. */
 struct job_settings {
     struct policy policy;
+    char policy_name[NAME_MAX_BYTES];
+    uint32_t overrides;   /* bit i: policy_keys[i] */
     int64_t recreated_ms; /* when the row was made again, its database being lost; 0: never */
 };
+/* A row of before there were policies: of "default", with all that differs as its own. */
 int job_settings_parse(const char *json, struct job_settings *ret_settings, struct err *err)
     MUST_CHECK;
-/* The JSON of a row with another policy; what else it holds stays. `*settings` is
- * owned by the row and is replaced. */
-int job_settings_change(char **settings, const struct policy *policy, struct err *err) MUST_CHECK;
+/* Takes over what `in` says of a policy, its name and overrides; what it does not say stays. */
+int job_settings_take(const json_t *in, struct job_settings *settings, struct err *err) MUST_CHECK;
+/* Sets the same in an object that may hold more. */
+void job_settings_put(const struct job_settings *settings, json_t *into);
+/* Copies them as they are, those that are there. */
+void job_settings_copy(const json_t *from, json_t *into);
+bool job_settings_equal(const struct job_settings *a, const struct job_settings *b);
+/* [key], and the other way: ERR_INVALID names a key that is none. */
+json_t *job_overrides_json(uint32_t overrides);
+int job_overrides_parse(const json_t *keys, uint32_t *ret_overrides, struct err *err) MUST_CHECK;
+/* The JSON of a row with other settings; what else it holds stays. `*text` is owned by the row and
+ * is replaced. */
+int job_settings_change(char **text, const struct job_settings *settings, struct err *err)
+    MUST_CHECK;
 /* The fields of a policy that `in` has are in their ranges. ERR_INVALID says the range. */
 int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 
@@ -68,7 +84,7 @@ int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 struct job_protect {
     const char *machine;
     const char *peer;
-    struct policy policy;
+    struct job_settings settings; /* policy_name "": "default" */
     const char *who;
 };
 /* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is
@@ -116,7 +132,7 @@ struct job_follow {
     const char *first;
     const json_t *proof; /* borrowed; may be NULL */
     uint64_t generation;
-    struct policy policy;
+    struct job_settings settings;
     const char *who;
 };
 /* `ret_job` 0: it follows already. ERR_DENIED: not shared with that peer; ERR_FENCED: older than what

@@ -3,8 +3,8 @@
  * are made up. */
 #include "base/fs.h"
 #include "base/mem.h"
-#include "run/job.h"
 #include "run/job_kind.h"
+#include "run/policies.h"
 #include "support/expect.h"
 #include "support/run/jobs_desk.h"
 #include "support/tmpdir.h"
@@ -114,7 +114,7 @@ static int protect(struct fixture *f, const char *peer, int64_t *ret_id)
 {
     struct job_protect spec = {.machine = "db1", .peer = peer, .who = "ann"};
 
-    policy_init(&spec.policy);
+    policy_init(&spec.settings.policy);
     err_clear(&err);
     return jobs_protect(f->desk.jobs, &spec, ret_id, &err);
 }
@@ -306,7 +306,7 @@ static void settings_changed_during_the_copy_stay(void **dir)
     EXPECT_OK(job_settings_parse(row.settings, &settings, &err));
     settings.policy.interval_ms = 60000;
     settings.policy.retention.keep = 7;
-    EXPECT_OK(job_settings_change(&row.settings, &settings.policy, &err));
+    EXPECT_OK(job_settings_change(&row.settings, &settings, &err));
     EXPECT_OK(state_protection_put(f.desk.state, &row, &err));
     state_protection_done(&row);
     EXPECT_OK(jobs_take_up(f.desk.jobs, &err)); /* with the copy, as after a crash */
@@ -314,6 +314,34 @@ static void settings_changed_during_the_copy_stay(void **dir)
     EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
     assert_string_equal(row.state, "initial-copy");
     EXPECT_OK(job_settings_parse(row.settings, &settings, &err));
+    assert_int_equal(settings.policy.interval_ms, 60000);
+    assert_int_equal(settings.policy.retention.keep, 7);
+    state_protection_done(&row);
+    tear_down(&f);
+}
+
+static void a_policy_that_changes_while_the_job_waits_holds_when_it_goes_on(void **dir)
+{
+    struct fixture f;
+    struct state_protection row;
+    struct job_settings settings;
+    struct job_protect spec = {.machine = "db1", .peer = "lyon", .who = "ann"};
+    CLEANUP(json_freep) json_t *own = json_pack("{s:i}", "keep", 7);
+    CLEANUP(json_freep) json_t *gold = json_pack("{s:i}", "interval_ms", 5000);
+    CLEANUP(json_freep) json_t *later = json_pack("{s:i, s:i}", "interval_ms", 60000, "keep", 9);
+    CLEANUP(policies_changes_free) struct policies_changes changes = VEC_EMPTY;
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    EXPECT_OK(policies_add(f.desk.state, "gold", gold, 1, &err));
+    EXPECT_OK(policies_settings(f.desk.state, "gold", own, &spec.settings, &err));
+    EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
+    EXPECT_OK(policies_change(f.desk.state, "gold", later, 2, &changes, &err));
+    settle(&f);
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
+    EXPECT_OK(job_settings_parse(row.settings, &settings, &err));
+    assert_string_equal(settings.policy_name, "gold");
     assert_int_equal(settings.policy.interval_ms, 60000);
     assert_int_equal(settings.policy.retention.keep, 7);
     state_protection_done(&row);
@@ -470,6 +498,7 @@ int main(void)
         TMPDIR_TEST(a_peer_that_leaves_after_the_check_is_waited_for),
         TMPDIR_TEST(a_key_is_kept_private_and_survives_a_second_try),
         TMPDIR_TEST(settings_changed_during_the_copy_stay),
+        TMPDIR_TEST(a_policy_that_changes_while_the_job_waits_holds_when_it_goes_on),
         TMPDIR_TEST(a_peer_that_refuses_leaves_nothing_here),
         TMPDIR_TEST(unprotecting_what_is_not_protected_is_refused),
         TMPDIR_TEST(a_replica_is_unprotected_where_it_is_sent_from),
