@@ -12,6 +12,7 @@
 #include <inttypes.h>
 
 #define OBSERVE_MS 10000
+#define CHECK_MS   60000
 
 /* --- Listing ------------------------------------------------------------------------------- */
 
@@ -214,24 +215,54 @@ static int list_points(struct api_request *req, json_t **ret_reply, struct err *
 
 /* --- Protecting ---------------------------------------------------------------------------- */
 
-static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
+static int protect_spec(const struct api_request *req, struct job_protect *ret_spec,
+                        struct err *err)
 {
     const json_t *in = api_in(req);
-    struct job_protect spec = {
+
+    *ret_spec = (struct job_protect){
         .machine = json_get_str(in, "machine", ""),
         .peer = json_get_str(in, "peer", ""),
+        .force = json_get_bool(in, "force", false),
         .who = api_who(req),
     };
+    return policies_settings(api_world_of(req)->state, json_get_str(in, "policy", ""), in,
+                             &ret_spec->settings, err);
+}
+
+static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    struct job_protect spec;
     int64_t job;
 
-    if (policies_settings(api_world_of(req)->state, json_get_str(in, "policy", ""), in,
-                          &spec.settings, err)
-            < 0
+    if (protect_spec(req, &spec, err) < 0
         || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0
         || api_audit(req, "protection.add", spec.machine, spec.peer, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
     return 0;
+}
+
+static void free_check(void *check)
+{
+    jobs_check_free(check);
+}
+
+static int check_work(void *check, json_t **ret_out, struct cancel *cancel, struct err *err)
+{
+    return jobs_check_run(check, ret_out, cancel, err);
+}
+
+static int check_protect(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    struct job_protect spec;
+    struct jobs_check *check;
+
+    (void)ret_reply;
+    if (protect_spec(req, &spec, err) < 0
+        || jobs_check_new(api_world_of(req)->jobs, &spec, &check, err) < 0)
+        return -1;
+    return api_defer_over(req, check, free_check, CHECK_MS, check_work);
 }
 
 static int unprotect(struct api_request *req, json_t **ret_reply, struct err *err)
@@ -450,6 +481,7 @@ const struct api_route *api_routes_protections(void)
         {"machine", API_NAME, true, "a machine of this site"},
         {"peer", API_NAME, true, "the paired site that is to keep its replica"},
         {"policy", API_NAME, false, "what is not said here comes from it; `default`"},
+        {"force", API_BOOL, false, "also when it could not be recovered there now"},
         POLICY_FIELDS(API_POLICY_FIELD){0},
     };
     static const struct api_field unprotect_fields[] = {
@@ -491,6 +523,11 @@ const struct api_route *api_routes_protections(void)
          NULL},
         {"POST", "/v1/protections", protect,
          "Protects a machine: checks, copies, keeps it current.", "`{job}`", protect_fields},
+        {"POST", "/v1/protections/check", check_protect,
+         "Looks at what protecting a machine takes, at both sites, and changes nothing.",
+         "`{machine, peer, policy, failed, warnings, checks: [{what, site, state, needed, found, text, "
+         "hint}]}`; `state` is `ok`, `warning` or `failed`",
+         protect_fields},
         {"GET", "/v1/protections/{name}", show_protection, "Shows one protection.",
          "as an entry of the list", NULL},
         {"DELETE", "/v1/protections/{name}", unprotect, "Ends a protection.", "`{job}`",

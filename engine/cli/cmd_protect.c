@@ -22,6 +22,27 @@ static int follow(struct cli *cli, const json_t *reply, struct err *err)
     return 0;
 }
 
+/* Exit code 4 when something is not met: scripts can ask. Takes `body`. */
+static int check_only(struct cli *cli, json_t *body, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    if (client_call(cli, "POST", "/v1/protections/check", body, &reply, err) < 0)
+        return -1;
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        show_checks(json_object_get(reply, "checks"), "", &out);
+    (void)fputs(str_text(&out), cli->out);
+    uint64_t failed = json_get_u64(reply, "failed", 0);
+    if (failed)
+        return err_set(err, ERR_STATE, 0, "%" PRIu64 " prerequisite%s of protecting %s %s not met",
+                       failed, failed == 1 ? "" : "s", json_get_str(reply, "machine", ""),
+                       failed == 1 ? "is" : "are");
+    return 0;
+}
+
 static int run_protect(struct cli *cli, struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
@@ -41,6 +62,10 @@ static int run_protect(struct cli *cli, struct err *err)
     (void)json_object_set_new(body, "peer", json_string(peer));
     if (policy)
         (void)json_object_set_new(body, "policy", json_string(policy));
+    if (cli_flag(cli, "force"))
+        (void)json_object_set_new(body, "force", json_true());
+    if (cli_flag(cli, "dry-run"))
+        return check_only(cli, TAKE(body), err);
     if (client_call(cli, "POST", "/v1/protections", TAKE(body), &reply, err) < 0
         || follow(cli, reply, err) < 0)
         return -1;
@@ -197,8 +222,11 @@ const struct cmd *cmds_protect(void)
             .args = {{"NAME", false, "the machine"}},
             .options = {{"to", "SITE", "the paired site that keeps the replica"},
                         {"policy", "POLICY", "what is not said here comes from it; default"},
-                        POLICY_FIELDS(SETTING_OPTION){"no-wait", NULL, "do not wait for the job"}},
-            .examples = {"protect db1 --to lyon",
+                        {"dry-run", NULL, "look at what it takes, and change nothing"},
+                        {"force", NULL, "also when it could not be recovered there now"},
+                        {"no-wait", NULL, "do not wait for the job"},
+                        POLICY_FIELDS(SETTING_OPTION)},
+            .examples = {"protect db1 --to lyon", "protect db1 --to lyon --dry-run",
                          "protect db1 --to lyon --policy gold --interval 5s"},
             .run = run_protect,
         },

@@ -2,7 +2,9 @@
 /* What a peer may ask of the daemon itself, for groups shared with it:
  *
  *   ping            {}                        -> {site, version, wall_ms, free_bytes}
- *   replica.check   {group}                   -> the same and {replica: "absent"|"ours"|"other", why}
+ *   replica.check   {group, machine: definition}  -> the same and {replica: "absent"|"ours"|"other",
+ *                    why, networks: [{there, here}], problems: [text], host: {memory_bytes,
+ *                    memory_available_bytes, cpus}}   the last three with `machine`: peer_check.c
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
  *                    generation, and as replica.settings} -> {}   repeating it is fine
  *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
@@ -121,7 +123,7 @@ static int replica_check(struct ask *ask, struct err *err)
     const char *replica = rc < 0 ? "other" : ask->row_state ? "ours" : "absent";
     (void)json_object_set_new(ask->answer, "replica", json_string(replica));
     (void)json_object_set_new(ask->answer, "why", json_string(why.text));
-    return 0;
+    return peer_check(ask, err);
 }
 
 /* --- Create ------------------------------------------------------------------------------ */

@@ -85,6 +85,7 @@ struct job_protect {
     const char *machine;
     const char *peer;
     struct job_settings settings; /* policy_name "": "default" */
+    bool force;                   /* also when the peer could not start it now */
     const char *who;
 };
 /* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is
@@ -92,6 +93,15 @@ struct job_protect {
  * works on it, by number). A protection that failed half-way goes on where it stood. */
 int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
                  struct err *err) MUST_CHECK;
+
+/* The same checks alone: nothing is changed. ERR_NOT_FOUND: no such machine. */
+struct jobs_check;
+int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct jobs_check **ret_check,
+                   struct err *err) MUST_CHECK;
+void jobs_check_free(struct jobs_check *check);
+/* Not on the loop's thread; blocks. {machine, peer, policy, failed, warnings, checks: [...]}. */
+int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *cancel,
+                   struct err *err) MUST_CHECK;
 
 struct job_unprotect {
     const char *machine;
@@ -161,7 +171,8 @@ int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err)
  *   {id, kind, object, state, error, error_code, who, started_ms, ended_ms,
  *    tasks: [{name, state: "waiting"|"running"|"done"|"failed"|"cancelled", done, total, unit,
  *             started_ms, ended_ms, error, note, rate_per_s, left_ms,
- *             disks: [{name, size, done, total}]}]}
+ *             disks: [{name, size, done, total}], checks: [...] of the task that looks at
+             prerequisites (run/prerequisites.h)}]}
  * `error_code` as err_code_name, "" without an error. Times are milliseconds since 1970, 0: not yet. `done` of `total` `unit`s ("bytes"), 0 of 0 when
  * a task has no measure; left_ms -1: cannot be told. */
 int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err) MUST_CHECK;

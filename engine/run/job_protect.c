@@ -141,7 +141,7 @@ static int check_work(struct job *job, struct err *err)
 {
     const struct protect *protect = job->data;
 
-    return job_check_prerequisites(job, &protect->machine, err);
+    return job_check_prerequisites(job, &protect->machine, &protect->group.policy, err);
 }
 
 /* --- Create the relationship ------------------------------------------------------------- */
@@ -477,7 +477,7 @@ int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret
         return -1;
     if (str_eq(spec->peer, world->site))
         return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);
-    json_t *args = json_pack("{s:s}", "peer", spec->peer);
+    json_t *args = json_pack("{s:s, s:b}", "peer", spec->peer, "force", spec->force);
     job_settings_put(&spec->settings, args);
     return job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err);
 }

@@ -125,6 +125,22 @@ static void a_protection_wants_a_policy_that_is_there(void **state)
                "no policy \\\"gold\\\"");
 }
 
+static void protecting_can_be_looked_at_first_and_changes_nothing(void **state)
+{
+    api_expect(*state, "POST", "/v1/machines",
+               "{\"definition\":{\"name\":\"db1\",\"memory\":\"64MiB\",\"disks\":[{\"path\":"
+               "\"/nowhere/db1.raw\",\"format\":\"raw\"}]}}",
+               200, "");
+    api_expect(*state, "POST", "/v1/protections/check", "{\"machine\":\"db1\",\"peer\":\"lyon\"}",
+               200, "\"failed\":3");
+    api_expect(*state, "POST", "/v1/protections/check", "{\"machine\":\"db1\",\"peer\":\"lyon\"}",
+               200, "\"what\":\"room for staging\"");
+    api_expect(*state, "GET", "/v1/jobs", NULL, 200, "{\"jobs\":[]}");
+    api_expect(*state, "GET", "/v1/protections", NULL, 200, "{\"protections\":[]}");
+    api_expect(*state, "POST", "/v1/protections/check", "{\"machine\":\"db2\",\"peer\":\"lyon\"}",
+               404, "db2");
+}
+
 /* --- The rows' own --------------------------------------------------------------------------- */
 
 static void resettle(struct api_site *site, const char *policy, const char *fields,
@@ -219,6 +235,7 @@ int main(void)
         API_TEST(a_change_that_one_user_cannot_take_changes_nothing),
         API_TEST(a_used_policy_is_not_removed),
         API_TEST(a_protection_wants_a_policy_that_is_there),
+        API_TEST(protecting_can_be_looked_at_first_and_changes_nothing),
         API_TEST(a_setting_is_a_machines_own_until_it_is_given_back),
         API_TEST(what_is_no_setting_cannot_be_given_back),
         API_TEST(encryption_stays_as_it_was_when_it_was_protected),

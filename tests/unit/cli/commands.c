@@ -275,6 +275,19 @@ static void settings_without_an_option_shows_them_and_changes_nothing(void **sta
     assert_non_null(strstr(str_text(&result.out), "keep                     24     policy gold\n"));
 }
 
+static void a_dry_run_shows_what_is_not_met_and_ends_as_refused(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/protections/check", "{\"force\":true,\"machine\":\"db1\",\"peer\":\"lyon\"}", 0,
+         "{\"machine\":\"db1\",\"failed\":1,\"checks\":[{\"what\":\"peer\",\"site\":\"lyon\","
+         "\"state\":\"failed\",\"text\":\"it is away\"}]}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "protect db1 --to lyon --dry-run --force", NULL, 4,
+               "failed: it is away\n", "muster: 1 prerequisite of protecting db1 is not met\n");
+}
+
 static void settings_can_be_given_back_to_the_policy(void **state)
 {
     static const struct canned canned[] = {
@@ -592,6 +605,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(protect_waits_for_its_job_and_prints_a_line_per_change),
         TMPDIR_TEST(every_setting_is_sent_under_its_own_key),
         TMPDIR_TEST(settings_without_an_option_shows_them_and_changes_nothing),
+        TMPDIR_TEST(a_dry_run_shows_what_is_not_met_and_ends_as_refused),
         TMPDIR_TEST(settings_can_be_given_back_to_the_policy),
         TMPDIR_TEST(a_failed_job_is_a_failed_command),
         TMPDIR_TEST(a_failed_job_ends_by_its_code_as_an_answer_would),
