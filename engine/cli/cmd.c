@@ -19,6 +19,7 @@ void cmd_families(struct cmd_family out[CMD_FAMILIES_MAX])
         {"Sites", cmds_site()},
         {"Machines", cmds_machine()},
         {"Protection", cmds_protect()},
+        {"Policies", cmds_policy()},
         {"What is going on", cmds_status()},
         {"Branches and older points", cmds_branches()},
         {"Images", cmds_export()},

@@ -19,3 +19,5 @@ struct ask {
 
 /* peer_follow.c */
 int peer_follow(struct ask *ask, struct err *err);
+/* peer_check.c: adds to the answer. */
+int peer_check(struct ask *ask, struct err *err);

@@ -68,6 +68,10 @@ struct provider {
     /* Everything that would stop a start, one line each, added to `ret_problems` ("" when fine). */
     int (*check)(struct provider *provider, const struct machine *machine, struct str *ret_problems,
                  struct err *err);
+    /* Has the machine's process all that tracking its changes takes? ERR_UNSUPPORTED names what is
+     * missing. `ret_running` false: there is no process, and whoever starts it has it. May be NULL. */
+    int (*can_track)(struct provider *provider, const struct provider_instance *instance,
+                     bool *ret_running, struct cancel *cancel, struct err *err);
     /* Starts the machine (paused when asked: tracking is armed before its first instruction).
      * For served disks it starts their nbdkit first. ERR_BUSY: its disk is in use elsewhere. */
     int (*start)(struct provider *provider, const struct provider_instance *instance, bool paused,

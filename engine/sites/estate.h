@@ -205,6 +205,9 @@ void estate_machine_lock(struct estate *estate, const char *name);
 void estate_machine_unlock(struct estate *estate, const char *name);
 
 struct provider *estate_provider(struct estate *estate);
+/* A machine of the peer's, recovered here, gets this site's networks (config: networks = { there =
+ * "here" }); one that is not listed keeps its name. */
+void estate_map_networks(const struct estate *estate, struct machine *machine);
 struct clock *estate_clock(struct estate *estate);
 
 /* Recovered machines (instances/): serves disks again whose server died, and continues machines

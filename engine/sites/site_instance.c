@@ -173,8 +173,7 @@ static int read_definition(struct estate *estate, const struct site_instance *in
     return 0;
 }
 
-/* The real machine gets this site's networks (config: networks = { there = "here" }). */
-static void map_networks(const struct estate *estate, struct machine *machine)
+void estate_map_networks(const struct estate *estate, struct machine *machine)
 {
     VEC_FOREACH(nic, &machine->nics) {
         const char *here = json_get_str(estate->config.networks, nic->network, NULL);
@@ -209,7 +208,7 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
         < 0)
         return -1;
     if (!instance->test && !instance->own)
-        map_networks(estate, &instance->machine);
+        estate_map_networks(estate, &instance->machine);
     return site_instance_save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
 }
 
