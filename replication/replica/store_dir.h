@@ -13,7 +13,7 @@
  *       tip             record: the promotion by which another site took the group over
  *       promotion       record: the last promotion, whole, so that it can be finished
  *       chain           for views (chain.c)
- *       DISK/head.raw, DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
+ *       DISK/head.raw (or head.luks), DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
  *
  * (No DISK/head.raw where the disk of a machine is the head: "replica" says where that is.)
  *
@@ -38,6 +38,7 @@
 #define DIR_FILE_RETENTION  "retention"
 
 #define DIR_HEAD            "head.raw"
+#define DIR_HEAD_LUKS       "head.luks"
 #define DIR_DIGESTS         "digests"
 #define DIR_SEGMENTS        "segments"
 #define DIR_UNDO            "undo"
@@ -93,11 +94,14 @@ struct dir_disk {
     char *elsewhere;               /* the head's path when it is a machine's own disk; else NULL */
     char format[DIR_FORMAT_BYTES]; /* of that */
     struct fs_stamp stamp;         /* of that, when it was written to last */
+    bool luks;                     /* the replica's own head is the LUKS container of this UUID */
+    struct uuid luks_uuid;
     int head;
     int digests;
     /* Initial copy only: the chunks whose digest is already right in the file, one bit each; and
      * the coder of the frames that come in. */
     uint8_t *known;
+    uint64_t settled; /* chunks before it are as the copy's end needs them */
     struct uuid coder_uuid;
     struct frame_coder *coder;
     uint8_t *saved; /* chunks saved since the store's `saved_since`, one bit each; or NULL */
@@ -129,12 +133,15 @@ struct dir_tip {
 struct store_dir {
     struct store store;
     struct guard_fs guard;
-    struct fs *fs;  /* the guard's */
-    struct fs *nbd; /* below it, where there is a run folder: heads in other formats */
+    struct fs *fs;   /* the guard's */
+    struct fs *nbd;  /* below it, where there is a run folder: heads in other formats */
+    struct fs *luks; /* below it, where there is a key: heads that are containers */
     struct clock *clock;
     char *dir;
     char *run_dir;  /* may be NULL */
     bool run_moved; /* the record names another */
+    char *luks_key; /* may be NULL */
+    bool at_rest;
     char group[NAME_MAX_BYTES];
     struct key key;
     uint8_t writer_key[SIGN_KEY_BYTES];
@@ -172,6 +179,8 @@ struct store_dir *store_dir_of(struct store *store);
 /* Malloc'ed. */
 char *dir_path(const struct store_dir *d, const char *name);
 char *dir_manifest_path(const struct store_dir *d, uint64_t point);
+/* Of the file, or block device, that is the head. */
+char *dir_head_path(const struct dir_disk *disk);
 char *dir_undo_path(const struct dir_disk *disk, uint64_t point);
 char *dir_segment_path(const struct dir_disk *disk, const struct uuid *uuid, bool complete);
 bool dir_number_of(const char *name, uint64_t *ret_number); /* 20 digits */
@@ -235,6 +244,8 @@ void dir_disks_close(struct store_dir *d);
 void dir_heads_close(struct store_dir *d);
 /* A machine's own disk in a format that a private server shows. */
 bool dir_disk_is_served(const struct dir_disk *disk);
+/* What is in the head's descriptor is the disk: it may be asked for its holes. */
+bool dir_disk_is_plain(const struct dir_disk *disk);
 
 /* --- store_dir_base.c: initial copy ------------------------------------------------------ */
 

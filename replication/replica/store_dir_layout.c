@@ -15,7 +15,8 @@ static const char *const files[] = {
     DIR_FILE_PRUNED, DIR_FILE_APPLIED, DIR_FILE_PINS,       DIR_FILE_PROMOTION,
     DIR_FILE_TIP,    CHAIN_FILE,       DIR_FILE_RETENTION,
 };
-static const char *const disk_files[] = {DIR_HEAD, DIR_DIGESTS, DIR_SEGMENTS, DIR_UNDO};
+static const char *const disk_files[] = {DIR_HEAD, DIR_HEAD_LUKS, DIR_DIGESTS, DIR_SEGMENTS,
+                                         DIR_UNDO};
 
 char *dir_path(const struct store_dir *d, const char *name)
 {
@@ -25,6 +26,13 @@ char *dir_path(const struct store_dir *d, const char *name)
 char *dir_manifest_path(const struct store_dir *d, uint64_t point)
 {
     return mem_printf("%s/" DIR_FILE_MANIFESTS "/%020" PRIu64, d->dir, point);
+}
+
+char *dir_head_path(const struct dir_disk *disk)
+{
+    if (disk->elsewhere)
+        return mem_strdup(disk->elsewhere);
+    return path_join(disk->dir, disk->luks ? DIR_HEAD_LUKS : DIR_HEAD);
 }
 
 char *dir_undo_path(const struct dir_disk *disk, uint64_t point)
