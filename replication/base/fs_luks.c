@@ -109,7 +109,9 @@ static int unlock(struct fs_luks *self, struct luks_file *file, const struct con
 
     if (luks_secret_read(container->key_path, &secret, err) < 0) {
         if (err && err->code == ERR_NOT_FOUND) /* the container is there */
-            err->code = ERR_AUTH;
+            return err_set(err, ERR_AUTH, 0,
+                           "the key of %s is gone: %s; hint: restore it from a backup of the site",
+                           file->path, container->key_path);
         return err_wrap(err, "the key of %s", file->path);
     }
     if (self->below->pread(self->below, file->below, begin, sizeof(begin), 0, err) < 0
