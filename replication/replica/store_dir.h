@@ -10,6 +10,7 @@
  *       retention       record: which points are to be kept
  *       applied         record: the point head holds, and the one being applied to it
  *       pins            record: labels and their points
+ *       protection      record: whose it is and how it is kept, by whoever adopts it (inspect.h)
  *       tip             record: the promotion by which another site took the group over
  *       promotion       record: the last promotion, whole, so that it can be finished
  *       chain           for views (chain.c)
@@ -36,6 +37,7 @@
 #define DIR_FILE_PROMOTION  "promotion"
 #define DIR_FILE_TIP        "tip"
 #define DIR_FILE_RETENTION  "retention"
+#define DIR_FILE_PROTECTION "protection"
 
 #define DIR_HEAD            "head.raw"
 #define DIR_HEAD_LUKS       "head.luks"
@@ -221,6 +223,12 @@ struct dir_point *dir_point_find(const struct store_dir *d, uint64_t point);
 struct dir_point *dir_point_newest(const struct store_dir *d);
 int dir_manifest_read(struct store_dir *d, uint64_t point, struct manifest *ret_manifest,
                       char **ret_text, struct err *err) MUST_CHECK;
+/* The same, and what is kept of it in memory. */
+int dir_point_read(struct store_dir *d, uint64_t number, struct manifest *ret_manifest,
+                   struct dir_point *ret_point, struct err *err) MUST_CHECK;
+/* Does it follow the newest of the points? */
+int dir_point_check(const struct store_dir *d, const struct dir_point *point, struct err *err)
+    MUST_CHECK;
 /* Makes a checked manifest durable and one of the points. */
 int dir_manifest_add(struct store_dir *d, const struct manifest *manifest, const char *text,
                      struct err *err) MUST_CHECK;
@@ -288,6 +296,9 @@ int store_dir_point_apply(struct store *store, uint64_t *ret_point,
                           struct err *err);
 /* Tells the views: `head` as in chain_publish; the undo files are those up to, not including, `end`. */
 void dir_chain_publish(struct store_dir *d, uint64_t head, uint64_t end);
+/* The undo files of a disk are there, and no others. */
+int dir_undo_check(const struct store_dir *d, const struct dir_disk *disk, struct err *err)
+    MUST_CHECK;
 /* An apply was cut, and may have written to head. */
 bool dir_head_touched(const struct store_dir *d);
 /* The page as it must be when nothing is under way, or an apply was cut. */

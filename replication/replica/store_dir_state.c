@@ -138,9 +138,12 @@ static int get_group(struct store_dir *d, const char *path, const char *line, st
 {
     if (!line || !str_starts(line, "group "))
         return wrong_line(path, line ? line : "", err);
-    if (d->group[0] && !str_eq(line + strlen("group "), d->group))
+    const char *group = line + strlen("group ");
+    if (!d->group[0] && str_is_name(group))
+        memcpy(d->group, group, strlen(group) + 1);
+    if (!str_eq(group, d->group))
         return err_set(err, ERR_STATE, 0, "%s: the replica of group \"%s\", not of \"%s\"", path,
-                       line + strlen("group "), d->group);
+                       group, d->group);
     return 0;
 }
 
