@@ -175,6 +175,8 @@ int estate_luks_need(struct estate *estate, const char *group, struct err *err) 
 int estate_keys_remove(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 int estate_key_read(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
     MUST_CHECK;
+/* From any file. ERR_DENIED: others can read it; ERR_CORRUPT: it is of another length. */
+int estate_key_load(const char *path, struct key *ret_key, struct err *err) MUST_CHECK;
 int estate_key_write(struct estate *estate, const char *group, const struct key *key,
                      struct err *err) MUST_CHECK;
 

@@ -29,14 +29,13 @@ static void str_wipe(struct str *text)
     str_free(text);
 }
 
-int estate_key_read(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
+int estate_key_load(const char *path, struct key *ret_key, struct err *err)
 {
-    CLEANUP(mem_freep) char *path = estate_key_path(estate, group);
     CLEANUP(str_wipe) struct str bytes = STR_EMPTY;
     struct stat st;
 
     if (fs_read_file(fs_real(), path, KEY_BYTES + 1, &bytes, err) < 0)
-        return err_wrap(err, "key of %s", group);
+        return -1;
     if (bytes.len != KEY_BYTES)
         return err_set(err, ERR_CORRUPT, 0, "%s: %zu bytes, a key has %d", path, bytes.len,
                        KEY_BYTES);
@@ -47,6 +46,15 @@ int estate_key_read(struct estate *estate, const char *group, struct key *ret_ke
                        path, (unsigned)st.st_mode & 07777U);
     memcpy(ret_key->bytes, bytes.ptr, KEY_BYTES);
     return 0;
+}
+
+int estate_key_read(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = estate_key_path(estate, group);
+
+    if (estate_key_load(path, ret_key, err) == 0)
+        return 0;
+    return err && err->code == ERR_NOT_FOUND ? err_wrap(err, "key of %s", group) : -1;
 }
 
 int estate_key_write(struct estate *estate, const char *group, const struct key *key,

@@ -17,7 +17,7 @@
  *                   machine's own disk; path: where it is; held: bytes its file takes
  *   points          [{point, generation, cut_ms, received_ms, consistency, bytes, promotion, applied,
  *                   pinned, label, hash}], oldest first
- *   followed        {site, point, generation}: another site's promotion that is followed; or null
+ *   followed        {point, generation}: another site's promotion that is followed; or null
  *   site, writer_key  of the newest point that was received
  *   machines        {name: definition}, of the newest point
  *   protection      what replica_describe was given; or null
