@@ -179,8 +179,9 @@ static int do_finish(struct api_request *req, const json_t *in, json_t *out, jso
     if (api_machine_check_new(world, group, err) < 0 || put_row(world, in, report, err) < 0
         || api_audit(req, "replica.adopt", group, json_get_str(in, "dir", ""), err) < 0)
         return -1;
-    *ret_reply = json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:b}", "name", group, "peer",
-                           peer, "paired", json_get_bool(out, "paired", false), "generation",
+    *ret_reply = json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:b}", "name", group,
+                           "site", estate_site(world->estate), "peer", peer, "paired",
+                           json_get_bool(out, "paired", false), "generation",
                            (json_int_t)json_get_u64(report, "generation", 0), "points",
                            (json_int_t)json_array_size(points), "newest_point",
                            (json_int_t)json_get_u64(newest, "point", 0), "newest_cut_ms",
@@ -227,7 +228,7 @@ const struct api_route *api_routes_replicas(void)
         {"POST", "/v1/replicas", adopt_replica,
          "Takes a replica's folder that this site does not know: its database, or a whole site, was "
          "lost. The folder says what it is.",
-         "`{name, peer, paired, generation, points, newest_point, newest_cut_ms, encryption, "
+         "`{name, site, peer, paired, generation, points, newest_point, newest_cut_ms, encryption, "
          "described}`: `paired`, whether the site that sends it can go on by itself; `described`, "
          "whether the settings of its protection came with it (else they are the defaults)",
          fields},

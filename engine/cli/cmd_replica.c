@@ -67,9 +67,10 @@ static void say_adopted(const struct cli *cli, const json_t *reply)
                   name);
     if (!json_get_bool(reply, "paired", true))
         (void)fprintf(cli->out,
-                      "%s is not paired with this site: new points come once it is, `muster site "
-                      "pair issue` here and `muster site pair join TOKEN` there\n",
-                      peer);
+                      "%s is not paired with this site: new points come once it is. Was this site "
+                      "set up anew,\nsay `muster site pair remove %s --force` there first; then "
+                      "`muster site pair issue` here and\n`muster site pair join TOKEN` there\n",
+                      peer, json_get_str(reply, "site", "THIS-SITE"));
 }
 
 static int run_adopt(struct cli *cli, struct err *err)

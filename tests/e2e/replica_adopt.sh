@@ -71,9 +71,11 @@ check "a test starts the machine, its records whole: $line" whole "$line"
 q lyon cleanup db1 > /dev/null
 
 # The source goes on once they are paired.
-q paris site pair remove lyon > /dev/null 2>&1 || true
+says "\`muster site pair remove lyon --force\` there first" "$work/adopted"
+refused 4 "db1 is protected between this site and lyon" paris site pair remove lyon
+q paris site pair remove lyon --force > /dev/null
 q paris site pair join "$(q lyon site pair issue)" > "$work/paired" 2>&1 || no "pairing: $(cat "$work/paired")"
-q paris retry db1 > /dev/null 2>&1 || true
+q paris retry db1 > /dev/null
 wait_points lyon db1 $((newest + 2))
 ok "points come again, $(newest_point lyon db1)"
 q lyon show db1 > "$work/shown"
@@ -89,7 +91,7 @@ refused 3 "db1" lyon points db1
 q lyon replica adopt "$work/lyon/replicas/db1" > "$work/adopted"
 check "a site without its database needs no key named" grep -q "is this site's again" "$work/adopted"
 first=$(newest_point lyon db1)
-q paris retry db1 > /dev/null 2>&1 || true
+q paris retry db1 > /dev/null
 wait_points lyon db1 $((first + 2))
 ok "and points go on, $(newest_point lyon db1)"
 
