@@ -3,6 +3,7 @@
 #include "cli/client.h"
 #include "cli/cmd.h"
 #include "cli/settings.h"
+#include "cli/table.h"
 #include "cli/watch.h"
 
 #include <inttypes.h>

@@ -191,8 +191,8 @@ static void a_peer_that_does_not_say_that_it_encrypts_gets_no_copy(void **dir)
 
     set_up(&f, *dir);
     put_machine(&f, f.disk, "raw");
-    policy_init(&spec.policy);
-    spec.policy.encryption = POLICY_ENCRYPTION_AT_REST;
+    policy_init(&spec.settings.policy);
+    spec.settings.policy.encryption = POLICY_ENCRYPTION_AT_REST;
     EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
     settle(&f);
     expect_job(&f, id, "failed", "lyon does not encrypt replicas at rest; hint: run the same");
