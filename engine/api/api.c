@@ -27,6 +27,7 @@ void api_tables_fill(struct api_table out[API_TABLES_MAX])
         {"Branches and views",
          "What an old machine wrote that no point holds, and disks as they were, read-only.",
          api_routes_branches()},
+        {"Replicas", "Folders of replicas that this site does not know.", api_routes_replicas()},
         {"Plans", "Recovery plans, as Lua text and as what was made of it.", api_routes_plans()},
         {"Runs", "Executions of plans. A run executes at the site that is to own the machines.",
          api_routes_runs()},

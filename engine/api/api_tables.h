@@ -12,6 +12,7 @@ const struct api_route *api_routes_allowed(void);
 const struct api_route *api_routes_protections(void);
 const struct api_route *api_routes_policies(void);
 const struct api_route *api_routes_branches(void);
+const struct api_route *api_routes_replicas(void);
 const struct api_route *api_routes_plans(void);
 const struct api_route *api_routes_runs(void);
 const struct api_route *api_routes_jobs(void);

@@ -23,6 +23,7 @@ void cmd_families(struct cmd_family out[CMD_FAMILIES_MAX])
         {"What is going on", cmds_status()},
         {"Branches and older points", cmds_branches()},
         {"Images", cmds_export()},
+        {"Replicas as folders", cmds_replica()},
         {"Plans", cmds_plan()},
         {"Runs", cmds_run()},
         {"One machine, no plan", cmds_failover()},

@@ -56,6 +56,7 @@ const struct cmd *cmds_policy(void);
 const struct cmd *cmds_status(void);
 const struct cmd *cmds_branches(void);
 const struct cmd *cmds_export(void);
+const struct cmd *cmds_replica(void);
 const struct cmd *cmds_plan(void);
 const struct cmd *cmds_run(void);
 const struct cmd *cmds_failover(void);

@@ -6,7 +6,7 @@
  *                    why, networks: [{there, here}], problems: [text], host: {memory_bytes,
  *                    memory_available_bytes, cpus}}   the last three with `machine`: peer_check.c
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
- *                    generation, and as replica.settings} -> {}   repeating it is fine
+ *                    generation, and as replica.settings} -> {encryption}   repeating it is fine
  *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
  *   replica.settings {group, the policy's fields, policy, overrides}  -> {}   policy: its name at
  *                                                      the site that sends
@@ -224,8 +224,11 @@ static int replica_create(struct ask *ask, struct err *err)
                        KEY_BYTES);
     (void)snprintf(replica.group, sizeof(replica.group), "%s", ask->group);
     (void)snprintf(replica.peer, sizeof(replica.peer), "%s", ask->peer);
-    if (daemon_on_loop(ask->daemon, create_row, ask, err) < 0 || settle_key(ask, &key, err) < 0)
+    if (peer_at_rest(ask, &replica.at_rest, err) < 0
+        || daemon_on_loop(ask->daemon, create_row, ask, err) < 0 || settle_key(ask, &key, err) < 0
+        || peer_settle_heads(ask, replica.at_rest, err) < 0)
         return -1;
+    ask->answer = json_pack("{s:s}", "encryption", replica.at_rest ? "at-rest" : "none");
     return estate_replica_add(ask->daemon->estate, &replica, err);
 }
 
@@ -291,6 +294,7 @@ static int settings_row(struct daemon *daemon, void *ctx, struct err *err)
     struct job_settings told = have;
     if (job_settings_take(ask->head, &told, err) < 0)
         return -1;
+    told.policy.encryption = have.policy.encryption; /* the replica's, as it was made */
     if (job_settings_equal(&told, &have))
         return 0;
     if (job_settings_change(&row.settings, &told, err) < 0

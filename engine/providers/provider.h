@@ -25,6 +25,7 @@ struct provider_served_disk {
     char overlay[MACHINE_PATH_BYTES];     /* made when missing; never remade */
     char replica_dir[MACHINE_PATH_BYTES]; /* replicas/GROUP */
     char key_path[MACHINE_PATH_BYTES];
+    char luks_path[MACHINE_PATH_BYTES]; /* the key of a replica encrypted at rest; "": it is none */
     uint64_t point;
     bool own; /* all of it is in the overlay (streamed): no point and no server any more */
 };

@@ -133,8 +133,6 @@ int job_forget_source(struct job *job, const char *group, struct err *err) MUST_
  * the replica that was begun with this key, and an earlier one stays. Pool. */
 int job_remove_replica(struct job *job, const char *peer, const char *group, bool keep,
                        const struct key *begun_with, struct err *err) MUST_CHECK;
-/* Removes the key file; gone already is fine. Pool. */
-int job_remove_key(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 /* The group's row gets another state, or goes; it is gone already: fine. Loop. */
 int job_protection_state(struct job *job, const char *group, const char *state, struct err *err)
     MUST_CHECK;

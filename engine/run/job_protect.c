@@ -203,14 +203,28 @@ static int create_ask(struct job *job, const struct key *key, json_t **ret_ask, 
     return 0;
 }
 
-static int call_peer(struct job *job, const char *peer, const json_t *ask, struct err *err)
+/* `ret_reply` may be NULL. */
+static int call_peer(struct job *job, const char *peer, const json_t *ask, json_t **ret_reply,
+                     struct err *err)
 {
     const struct jobs_world *world = job_world(job);
     struct cancel *cancel = cancel_new(world->clock, job->base.cancel, PEER_MS);
-    int rc = link_ask(world->open_link, world->ctx, peer, ask, NULL, world->clock, cancel, err);
+    int rc =
+        link_ask(world->open_link, world->ctx, peer, ask, ret_reply, world->clock, cancel, err);
 
     cancel_free(cancel);
     return rc;
+}
+
+/* An older release does not know of it, says nothing, and would keep the disks in the clear. */
+static int check_encryption(const struct protect *protect, const json_t *reply, struct err *err)
+{
+    if (protect->group.policy.encryption == POLICY_ENCRYPTION_NONE
+        || str_eq(json_get_str(reply, "encryption", ""), "at-rest"))
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED, 0,
+                   "%s does not encrypt replicas at rest; hint: run the same release at both sites",
+                   protect->group.peer);
 }
 
 static int create_work(struct job *job, struct err *err)
@@ -218,12 +232,13 @@ static int create_work(struct job *job, struct err *err)
     const struct protect *protect = job->data;
     CLEANUP(key_wipe) struct key key = {{0}};
     CLEANUP(json_freep) json_t *ask = NULL;
+    CLEANUP(json_freep) json_t *reply = NULL;
 
     if (group_key(job_world(job)->estate, job->object, &key, err) < 0
         || create_ask(job, &key, &ask, err) < 0)
         return -1;
-    if (call_peer(job, protect->group.peer, ask, err) == 0)
-        return 0;
+    if (call_peer(job, protect->group.peer, ask, &reply, err) == 0)
+        return check_encryption(protect, reply, err);
     /* It answered the check a moment ago: away it is waited for, what it says is its answer. */
     bool away = err->code == ERR_NET || err->code == ERR_TIMEOUT || err->code == ERR_BUSY;
     return away ? job_wait_for_peer(job, WAIT_MS, err) : -1;
@@ -328,8 +343,9 @@ static int tell_peer(struct job *job, struct err *err)
     json_t *ask = json_pack("{s:s, s:s, s:s}", "op", "replica.state", "group", job->object, "state",
                             "protected");
 
-    return call_peer(job, protect->group.peer, ask, err) < 0 ? job_wait_for_peer(job, WAIT_MS, err)
-                                                             : 0;
+    return call_peer(job, protect->group.peer, ask, NULL, err) < 0
+               ? job_wait_for_peer(job, WAIT_MS, err)
+               : 0;
 }
 
 static int finalize_work(struct job *job, struct err *err)
@@ -374,7 +390,7 @@ static int undo(struct job *job, struct err *err)
         *err = missing;
         return -1;
     }
-    return job_remove_key(estate, job->object, err);
+    return estate_keys_remove(estate, job->object, err);
 }
 
 static int settle_row(struct job *job, const struct err *failure, struct err *err)

@@ -82,6 +82,20 @@ int digests_file_open(struct fs *fs, const char *path, uint64_t size, int *ret_f
     return 0;
 }
 
+int digests_file_look(struct fs *fs, const char *path, uint64_t size, int *ret_fd, struct err *err)
+{
+    int fd;
+
+    if (fs->open(fs, path, O_RDONLY, 0, &fd, err) < 0)
+        return -1;
+    if (check(fs, fd, path, size, err) < 0) {
+        (void)fs->close(fs, fd);
+        return -1;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
 int digests_file_read(struct fs *fs, int fd, uint64_t first, uint64_t count,
                       struct digest *ret_digests, struct err *err)
 {

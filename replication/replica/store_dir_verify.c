@@ -20,12 +20,13 @@ static int verify_chunk(struct store_dir *d, const struct dir_disk *disk, uint64
     if (d->fs->pread(d->fs, disk->head, buf, len, chunk * CHUNK_BYTES, err) < 0)
         return -1;
     chunk_digest(d->digester, buf, len, &digest);
-    if (memcmp(&digest, want, sizeof(digest)) != 0)
+    if (memcmp(&digest, want, sizeof(digest)) != 0) {
+        CLEANUP(mem_freep) char *path = dir_head_path(disk);
         return err_set(err, ERR_CORRUPT, 0,
-                       "%s%s: the %zu bytes at %" PRIu64 " (chunk %" PRIu64
+                       "%s: the %zu bytes at %" PRIu64 " (chunk %" PRIu64
                        ") do not have their digest; hint: resynchronize the replica",
-                       disk->elsewhere ? disk->elsewhere : disk->dir,
-                       disk->elsewhere ? "" : "/" DIR_HEAD, len, chunk * CHUNK_BYTES, chunk);
+                       path, len, chunk * CHUNK_BYTES, chunk);
+    }
     return 0;
 }
 

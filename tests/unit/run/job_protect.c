@@ -182,6 +182,24 @@ static void a_peer_that_refuses_leaves_nothing_here(void **dir)
     tear_down(&f);
 }
 
+static void a_peer_that_does_not_say_that_it_encrypts_gets_no_copy(void **dir)
+{
+    struct fixture f;
+    struct state_protection row;
+    struct job_protect spec = {.machine = "db1", .peer = "lyon", .who = "ann"};
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    policy_init(&spec.settings.policy);
+    spec.settings.policy.encryption = POLICY_ENCRYPTION_AT_REST;
+    EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
+    settle(&f);
+    expect_job(&f, id, "failed", "lyon does not encrypt replicas at rest; hint: run the same");
+    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.desk.state, "db1", &row, &err));
+    tear_down(&f);
+}
+
 static void unprotecting_what_is_not_protected_is_refused(void **dir)
 {
     struct fixture f;
@@ -308,6 +326,7 @@ int main(void)
         TMPDIR_TEST(settings_changed_during_the_copy_stay),
         TMPDIR_TEST(a_policy_that_changes_while_the_job_waits_holds_when_it_goes_on),
         TMPDIR_TEST(a_peer_that_refuses_leaves_nothing_here),
+        TMPDIR_TEST(a_peer_that_does_not_say_that_it_encrypts_gets_no_copy),
         TMPDIR_TEST(unprotecting_what_is_not_protected_is_refused),
         TMPDIR_TEST(a_replica_is_unprotected_where_it_is_sent_from),
         TMPDIR_TEST(a_replica_that_a_machine_runs_from_is_kept_even_when_forced),
