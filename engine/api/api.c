@@ -19,10 +19,15 @@ void api_tables_fill(struct api_table out[API_TABLES_MAX])
          "Machines whose disks are kept at another site: those this site sends (role `source`) and "
          "those it keeps (role `replica`).",
          api_routes_protections()},
+        {"Policies",
+         "Named settings of protections. Durations are milliseconds here, 0 for none. `default` is "
+         "always there.",
+         api_routes_policies()},
         {"Operations", "What may be done with a machine now.", api_routes_allowed()},
         {"Branches and views",
          "What an old machine wrote that no point holds, and disks as they were, read-only.",
          api_routes_branches()},
+        {"Replicas", "Folders of replicas that this site does not know.", api_routes_replicas()},
         {"Plans", "Recovery plans, as Lua text and as what was made of it.", api_routes_plans()},
         {"Runs", "Executions of plans. A run executes at the site that is to own the machines.",
          api_routes_runs()},

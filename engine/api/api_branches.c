@@ -77,9 +77,14 @@ static json_t *point_command(const struct api_world *world, const struct viewing
     CLEANUP(mem_freep) char *point = mem_printf("point=%" PRIu64, viewing->point);
     CLEANUP(mem_freep) char *key = mem_printf("keyfile=%s", viewing->key_path);
 
-    return json_pack("[s, s, s, s, s, s, s, s, s, s, s, s, s]", "nbdkit", "--foreground",
-                     "--readonly", "--unix", socket, "--pidfile", pid_path, world->config->plugin,
-                     "mode=view", dir, disk, point, key);
+    json_t *command = json_pack("[s, s, s, s, s, s, s, s, s, s, s, s, s]", "nbdkit", "--foreground",
+                                "--readonly", "--unix", socket, "--pidfile", pid_path,
+                                world->config->plugin, "mode=view", dir, disk, point, key);
+    if (viewing->luks_path) {
+        CLEANUP(mem_freep) char *luks = mem_printf("luks=%s", viewing->luks_path);
+        (void)json_array_append_new(command, json_string(luks));
+    }
+    return command;
 }
 
 static json_t *disk_command(const struct viewing *viewing, const char *socket, const char *pid_path)

@@ -2,15 +2,17 @@
 #include "api/api_status.h"
 #include "api/api_tables.h"
 #include "base/mem.h"
-#include "run/job.h"
+#include "run/policies.h"
 #include "sites/estate.h"
 #include "state/state.h"
+#include "sync/policy_fields.h"
 #include "sync/scheduler.h"
 #include "sync/session.h"
 
 #include <inttypes.h>
 
 #define OBSERVE_MS 10000
+#define CHECK_MS   60000
 
 /* --- Listing ------------------------------------------------------------------------------- */
 
@@ -24,7 +26,7 @@ static int row_entry(const struct state_protection *row, json_t **ret_entry, str
                            row->role, "peer", row->peer, "state", row->state, "since_ms",
                            (json_int_t)row->since_ms, "generation", (json_int_t)row->generation,
                            "recreated_ms", (json_int_t)settings.recreated_ms);
-    policy_put(&settings.policy, *ret_entry);
+    job_settings_put(&settings, *ret_entry);
     (void)json_object_set_new(*ret_entry, "rpo_target_ms",
                               json_integer((json_int_t)policy_rpo_ms(&settings.policy)));
     return 0;
@@ -213,23 +215,54 @@ static int list_points(struct api_request *req, json_t **ret_reply, struct err *
 
 /* --- Protecting ---------------------------------------------------------------------------- */
 
-static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
+static int protect_spec(const struct api_request *req, struct job_protect *ret_spec,
+                        struct err *err)
 {
     const json_t *in = api_in(req);
-    struct job_protect spec = {
+
+    *ret_spec = (struct job_protect){
         .machine = json_get_str(in, "machine", ""),
         .peer = json_get_str(in, "peer", ""),
+        .force = json_get_bool(in, "force", false),
         .who = api_who(req),
     };
+    return policies_settings(api_world_of(req)->state, json_get_str(in, "policy", ""), in,
+                             &ret_spec->settings, err);
+}
+
+static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    struct job_protect spec;
     int64_t job;
 
-    policy_init(&spec.policy);
-    if (policy_from_json(in, &spec.policy, err) < 0
+    if (protect_spec(req, &spec, err) < 0
         || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0
         || api_audit(req, "protection.add", spec.machine, spec.peer, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
     return 0;
+}
+
+static void free_check(void *check)
+{
+    jobs_check_free(check);
+}
+
+static int check_work(void *check, json_t **ret_out, struct cancel *cancel, struct err *err)
+{
+    return jobs_check_run(check, ret_out, cancel, err);
+}
+
+static int check_protect(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    struct job_protect spec;
+    struct jobs_check *check;
+
+    (void)ret_reply;
+    if (protect_spec(req, &spec, err) < 0
+        || jobs_check_new(api_world_of(req)->jobs, &spec, &check, err) < 0)
+        return -1;
+    return api_defer_over(req, check, free_check, CHECK_MS, check_work);
 }
 
 static int unprotect(struct api_request *req, json_t **ret_reply, struct err *err)
@@ -399,6 +432,29 @@ static int resume_protection(struct api_request *req, json_t **ret_reply, struct
     return set_paused(req, false, err);
 }
 
+/* Those of a policy, of a request that has more. */
+static json_t *fields_of(const json_t *in)
+{
+    json_t *fields = json_object();
+
+    for (size_t i = 0; policy_keys[i]; i++)
+        if (json_object_get(in, policy_keys[i]))
+            (void)json_object_set(fields, policy_keys[i], json_object_get(in, policy_keys[i]));
+    return fields;
+}
+
+/* "interval, rpo" as a list. */
+static json_t *words_of(const char *text)
+{
+    CLEANUP(mem_freep) char *copy = mem_strdup(text);
+    json_t *words = json_array();
+    char *save = NULL;
+
+    for (char *word = strtok_r(copy, ", ", &save); word; word = strtok_r(NULL, ", ", &save))
+        (void)json_array_append_new(words, json_string(word));
+    return words;
+}
+
 static int change_settings(struct api_request *req, json_t **ret_reply, struct err *err)
 {
     const char *name = api_param(req, "name");
@@ -408,16 +464,21 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
     int64_t job = 0;
     int rc;
 
-    if (job_settings_check(api_in(req), err) < 0)
+    const char *policy = json_get_str(api_in(req), "policy", NULL);
+    CLEANUP(json_freep) json_t *fields = fields_of(api_in(req));
+    CLEANUP(json_freep) json_t *reset = words_of(json_get_str(api_in(req), "reset", ""));
+
+    if (job_settings_check(fields, err) < 0)
         return -1;
     session = need_session(req, name, &row, err);
     if (!session)
         return -1;
     rc = job_settings_parse(row.settings, &settings, err);
     if (rc == 0)
-        rc = policy_from_json(api_in(req), &settings.policy, err);
+        rc = policies_resettle(api_world_of(req)->state, name, policy, fields, reset, &settings,
+                               err);
     if (rc == 0)
-        rc = job_settings_change(&row.settings, &settings.policy, err);
+        rc = job_settings_change(&row.settings, &settings, err);
     if (rc == 0)
         rc = state_protection_put(api_world_of(req)->state, &row, err);
     if (rc == 0)
@@ -427,7 +488,8 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
     done_with(req, name, session);
     if (rc < 0 || api_audit(req, "protection.change", name, row.settings, err) < 0)
         return -1;
-    *ret_reply = policy_to_json(&settings.policy);
+    *ret_reply = json_object();
+    job_settings_put(&settings, *ret_reply);
     (void)json_object_set_new(*ret_reply, "job", json_integer((json_int_t)job));
     return 0;
 }
@@ -437,10 +499,9 @@ const struct api_route *api_routes_protections(void)
     static const struct api_field protect_fields[] = {
         {"machine", API_NAME, true, "a machine of this site"},
         {"peer", API_NAME, true, "the paired site that is to keep its replica"},
-        {"interval_ms", API_NUMBER, false, "from point to point, 1000 to 86400000; 15000"},
-        {"keep", API_NUMBER, false, "how many points the replica keeps, 1 to 10000; 24"},
-        {"compression", API_TEXT, false, "`none`, `zstd` or `lz4`; `zstd`"},
-        {0},
+        {"policy", API_NAME, false, "what is not said here comes from it; `default`"},
+        {"force", API_BOOL, false, "also when it could not be recovered there now"},
+        POLICY_FIELDS(API_POLICY_FIELD){0},
     };
     static const struct api_field unprotect_fields[] = {
         {"force", API_BOOL, false, "go on when the other site does not answer"},
@@ -448,9 +509,10 @@ const struct api_route *api_routes_protections(void)
         {0},
     };
     static const struct api_field settings_fields[] = {
-        {"interval_ms", API_NUMBER, false, "from point to point, 1000 to 86400000"},
-        {"keep", API_NUMBER, false, "how many points the replica keeps, 1 to 10000"},
-        {0},
+        {"policy", API_NAME, false, "another policy; what is the machine's own stays"},
+        {"reset", API_TEXT, false,
+         "fields that are to be the policy's again, with commas between; or `all`"},
+        POLICY_FIELDS(API_POLICY_FIELD){0},
     };
     static const struct api_field verify_fields[] = {
         {"subset", API_NUMBER, false,
@@ -470,8 +532,8 @@ const struct api_route *api_routes_protections(void)
     };
     static const struct api_route routes[] = {
         {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
-         "`{protections: [{name, role, peer, state, since_ms, generation, interval_ms, keep, "
-         "compression, recreated_ms, rpo_target_ms, tests: [{run, since_ms}], health, health_reasons: [{level, code, reason, since_ms, hint}], durable_point, durable_cut_ms, durable_age_ms, "
+         "`{protections: [{name, role, peer, state, since_ms, generation, policy, "
+         "overrides: [key], the policy's fields, recreated_ms, rpo_target_ms, tests: [{run, since_ms}], health, health_reasons: [{level, code, reason, since_ms, hint}], durable_point, durable_cut_ms, durable_age_ms, "
          "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
          "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). `recreated_ms` is "
          "when its rows were made again, their database being lost. `health_reasons` lists every cause there is, worst first: `level` is "
@@ -489,6 +551,11 @@ const struct api_route *api_routes_protections(void)
          NULL},
         {"POST", "/v1/protections", protect,
          "Protects a machine: checks, copies, keeps it current.", "`{job}`", protect_fields},
+        {"POST", "/v1/protections/check", check_protect,
+         "Looks at what protecting a machine takes, at both sites, and changes nothing.",
+         "`{machine, peer, policy, failed, warnings, checks: [{what, site, state, needed, found, text, "
+         "hint}]}`; `state` is `ok`, `warning` or `failed`",
+         protect_fields},
         {"GET", "/v1/protections/{name}", show_protection, "Shows one protection.",
          "as an entry of the list", NULL},
         {"DELETE", "/v1/protections/{name}", unprotect, "Ends a protection.", "`{job}`",
@@ -517,8 +584,9 @@ const struct api_route *api_routes_protections(void)
         {"POST", "/v1/protections/{name}/resume", resume_protection, "Makes points again.", "`{}`",
          NULL},
         {"PUT", "/v1/protections/{name}/settings", change_settings,
-         "Changes how often points are made and how many are kept.",
-         "`{interval_ms, keep, job}`; that job tells the peer, as soon as it answers",
+         "Changes the settings of one protection, while it runs. A field becomes its own.",
+         "`{policy, overrides: [key], the policy's fields, job}`; that job tells the peer, as soon as "
+         "it answers",
          settings_fields},
         {0},
     };

@@ -213,11 +213,12 @@ static int remove_peer(struct api_request *req, json_t **ret_reply, struct err *
     if (state_protection_list(api_world_of(req)->state, &protections, err) < 0)
         return -1;
     VEC_FOREACH(protection, &protections)
-        if (rc == 0 && str_eq(protection->peer, name))
+        if (rc == 0 && !json_get_bool(api_in(req), "force", false)
+            && str_eq(protection->peer, name))
             rc = err_set(err, ERR_STATE, 0,
                          "%s is protected between this site and %s; hint: `muster unprotect %s` "
-                         "first",
-                         protection->group, name, protection->group);
+                         "first; when %s was set up anew and adopted its replicas, --force",
+                         protection->group, name, protection->group, name);
     state_protections_done(&protections);
     if (rc < 0)
         return -1;
@@ -230,6 +231,11 @@ const struct api_route *api_routes_peers(void)
         {"token", API_TEXT, true, "what the other site's `muster site pair issue` printed"},
         {0},
     };
+    static const struct api_field remove_fields[] = {
+        {"force", API_BOOL, false,
+         "protections over it stay, and go on once the two are paired again: it was set up anew"},
+        {0},
+    };
     static const struct api_route routes[] = {
         {"GET", "/v1/peers", get_peers, "Lists the sites this one is paired with.",
          "`{peers: [{name, address}]}`", NULL},
@@ -239,7 +245,7 @@ const struct api_route *api_routes_peers(void)
         {"POST", "/v1/peers", join_peer, "Pairs with the site that issued the token.",
          "`{name, address}` of that site", join_fields},
         {"DELETE", "/v1/peers/{name}", remove_peer,
-         "Ends a pairing; refused while machines are protected over it.", "`{}`", NULL},
+         "Ends a pairing; refused while machines are protected over it.", "`{}`", remove_fields},
         {0},
     };
 

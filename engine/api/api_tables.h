@@ -10,11 +10,17 @@ const struct api_route *api_routes_peers(void);
 const struct api_route *api_routes_machines(void);
 const struct api_route *api_routes_allowed(void);
 const struct api_route *api_routes_protections(void);
+const struct api_route *api_routes_policies(void);
 const struct api_route *api_routes_branches(void);
+const struct api_route *api_routes_replicas(void);
 const struct api_route *api_routes_plans(void);
 const struct api_route *api_routes_runs(void);
 const struct api_route *api_routes_jobs(void);
 const struct api_route *api_routes_audit(void);
+
+/* A row of sync/policy_fields.h as an api_field. */
+#define API_POLICY_FIELD(option, key, value, form, help, fallback) \
+    {key, (form) == POLICY_TEXT ? API_TEXT : API_NUMBER, false, help},
 
 /* All of them, in the order of docs/api.md; ends with routes NULL. `out` of API_TABLES_MAX. */
 void api_tables_fill(struct api_table out[API_TABLES_MAX]);

@@ -26,7 +26,7 @@ struct cmd_option {
     const char *help;
 };
 #define CMD_ARGS_MAX    3
-#define CMD_OPTIONS_MAX 8
+#define CMD_OPTIONS_MAX 20
 struct cmd {
     const char *words; /* "machine add" */
     const char *help;  /* one sentence */
@@ -52,9 +52,11 @@ const struct cmd *cmds_site(void);
 const struct cmd *cmds_serve(void);
 const struct cmd *cmds_machine(void);
 const struct cmd *cmds_protect(void);
+const struct cmd *cmds_policy(void);
 const struct cmd *cmds_status(void);
 const struct cmd *cmds_branches(void);
 const struct cmd *cmds_export(void);
+const struct cmd *cmds_replica(void);
 const struct cmd *cmds_plan(void);
 const struct cmd *cmds_run(void);
 const struct cmd *cmds_failover(void);

@@ -2,9 +2,9 @@
 #include "base/mem.h"
 #include "cli/client.h"
 #include "cli/cmd.h"
+#include "cli/settings.h"
 #include "cli/table.h"
 #include "cli/watch.h"
-#include "sync/policy.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -24,42 +24,50 @@ static int follow(struct cli *cli, const json_t *reply, struct err *err)
     return 0;
 }
 
-static int take_settings(struct cli *cli, int64_t *ret_interval_ms, uint64_t *ret_keep,
-                         struct err *err)
+/* Exit code 4 when something is not met: scripts can ask. Takes `body`. */
+static int check_only(struct cli *cli, json_t *body, struct err *err)
 {
-    if (cli_duration_option(cli, "interval", POLICY_INTERVAL_MIN_MS, POLICY_INTERVAL_MAX_MS,
-                            ret_interval_ms, err)
-        < 0)
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    if (client_call(cli, "POST", "/v1/protections/check", body, &reply, err) < 0)
         return -1;
-    return cli_number_option(cli, "keep", 1, RETENTION_KEEP_MAX, ret_keep, err);
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        show_checks(json_object_get(reply, "checks"), "", &out);
+    (void)fputs(str_text(&out), cli->out);
+    uint64_t failed = json_get_u64(reply, "failed", 0);
+    if (failed)
+        return err_set(err, ERR_STATE, 0, "%" PRIu64 " prerequisite%s of protecting %s %s not met",
+                       failed, failed == 1 ? "" : "s", json_get_str(reply, "machine", ""),
+                       failed == 1 ? "is" : "are");
+    return 0;
 }
 
 static int run_protect(struct cli *cli, struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
     CLEANUP(json_freep) json_t *body = json_object();
-    static const char *const compressions[] = {"none", "zstd", "lz4", NULL};
     const char *peer = NULL;
-    const char *compression = NULL;
-    int64_t interval_ms = 0;
-    uint64_t keep = 0;
+    const char *policy = NULL;
     const char *name;
+    size_t count;
 
-    if (cli_name_arg(cli, "NAME", &name, err) < 0
-        || take_settings(cli, &interval_ms, &keep, err) < 0
-        || cli_name_option(cli, "to", &peer, err) < 0
-        || cli_word_option(cli, "compression", compressions, &compression, err) < 0)
+    if (cli_name_arg(cli, "NAME", &name, err) < 0 || cli_name_option(cli, "to", &peer, err) < 0
+        || cli_name_option(cli, "policy", &policy, err) < 0
+        || cli_settings(cli, body, &count, err) < 0)
         return -1;
     if (!peer)
         return cli_usage(cli, err, "--to SITE is missing; hint: muster protect %s --to SITE", name);
     (void)json_object_set_new(body, "machine", json_string(name));
     (void)json_object_set_new(body, "peer", json_string(peer));
-    if (cli_flag(cli, "interval"))
-        (void)json_object_set_new(body, "interval_ms", json_integer((json_int_t)interval_ms));
-    if (cli_flag(cli, "keep"))
-        (void)json_object_set_new(body, "keep", json_integer((json_int_t)keep));
-    if (compression)
-        (void)json_object_set_new(body, "compression", json_string(compression));
+    if (policy)
+        (void)json_object_set_new(body, "policy", json_string(policy));
+    if (cli_flag(cli, "force"))
+        (void)json_object_set_new(body, "force", json_true());
+    if (cli_flag(cli, "dry-run"))
+        return check_only(cli, TAKE(body), err);
     if (client_call(cli, "POST", "/v1/protections", TAKE(body), &reply, err) < 0
         || follow(cli, reply, err) < 0)
         return -1;
@@ -211,27 +219,30 @@ static int run_settings(struct cli *cli, struct err *err)
     CLEANUP(json_freep) json_t *reply = NULL;
     CLEANUP(json_freep) json_t *body = json_object();
     CLEANUP(mem_freep) char *path = NULL;
-    int64_t interval_ms = 0;
-    uint64_t keep = 0;
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+    const char *policy = NULL;
     const char *name;
-    char text[32];
+    size_t count;
 
     if (cli_name_arg(cli, "NAME", &name, err) < 0
-        || take_settings(cli, &interval_ms, &keep, err) < 0)
+        || cli_name_option(cli, "policy", &policy, err) < 0
+        || cli_settings(cli, body, &count, err) < 0)
         return -1;
-    if (cli_flag(cli, "interval"))
-        (void)json_object_set_new(body, "interval_ms", json_integer((json_int_t)interval_ms));
-    if (cli_flag(cli, "keep"))
-        (void)json_object_set_new(body, "keep", json_integer((json_int_t)keep));
-    path = mem_printf("/v1/protections/%s/settings", name);
-    if (client_call(cli, "PUT", path, TAKE(body), &reply, err) < 0)
+    if (policy)
+        (void)json_object_set_new(body, "policy", json_string(policy));
+    if (cli_flag(cli, "reset"))
+        (void)json_object_set_new(body, "reset", json_string(cli_option(cli, "reset")));
+    path = mem_printf("/v1/protections/%s%s", name, json_object_size(body) ? "/settings" : "");
+    bool change = json_object_size(body) > 0;
+    if (client_call(cli, change ? "PUT" : "GET", path, change ? TAKE(body) : NULL, &reply, err) < 0)
         return -1;
-    if (cli->json)
+    if (cli->json) {
         cli_print_json(cli, reply);
-    else
-        (void)fprintf(cli->out, "%s: a point every %s, %" PRId64 " kept\n", name,
-                      str_duration(json_get_int(reply, "interval_ms", 0), text, sizeof(text)),
-                      json_get_int(reply, "keep", 0));
+        return 0;
+    }
+    show_settings(reply, json_object_get(reply, "overrides"), json_get_str(reply, "policy", ""),
+                  &out);
+    (void)fputs(str_text(&out), cli->out);
     return 0;
 }
 
@@ -241,16 +252,20 @@ const struct cmd *cmds_protect(void)
         {
             .words = "protect",
             .help = "Keeps a machine's disks current at another site.",
-            .about = "Checks what is needed and names each thing that is missing, copies the disks "
-                     "while the machine works, then\nmakes a point every interval. Waits for the "
-                     "first point and shows the progress.",
+            .about =
+                "Checks what is needed and names each thing that is missing, copies the disks "
+                "while the machine works, then\nmakes a point every interval. Waits for the "
+                "first point and shows the progress.\nSettings come from the policy; those that are given "
+                "here are this machine's own.",
             .args = {{"NAME", false, "the machine"}},
             .options = {{"to", "SITE", "the paired site that keeps the replica"},
-                        {"interval", "DURATION", "from point to point, 1s to 24h; 15s"},
-                        {"keep", "N", "how many points the replica keeps, 1 to 10000; 24"},
-                        {"compression", "HOW", "none, zstd or lz4; zstd"},
-                        {"no-wait", NULL, "do not wait for the job"}},
-            .examples = {"protect db1 --to lyon --interval 5s"},
+                        {"policy", "POLICY", "what is not said here comes from it; default"},
+                        {"dry-run", NULL, "look at what it takes, and change nothing"},
+                        {"force", NULL, "also when it could not be recovered there now"},
+                        {"no-wait", NULL, "do not wait for the job"},
+                        POLICY_FIELDS(SETTING_OPTION)},
+            .examples = {"protect db1 --to lyon", "protect db1 --to lyon --dry-run",
+                         "protect db1 --to lyon --policy gold --interval 5s"},
             .run = run_protect,
         },
         {
@@ -332,11 +347,18 @@ const struct cmd *cmds_protect(void)
         },
         {
             .words = "settings",
-            .help = "Changes how often points are made, and how many are kept.",
+            .help = "Shows or changes the settings of a protected machine, while it runs.",
+            .about =
+                "What is given becomes the machine's own; --reset makes it the policy's again. "
+                "The other site hears of it as soon as it answers.",
             .args = {{"NAME", false, "the machine"}},
-            .options = {{"interval", "DURATION", "from point to point, 1s to 24h"},
-                        {"keep", "N", "how many points the replica keeps, 1 to 10000"}},
-            .examples = {"settings db1 --interval 1s"},
+            .options = {{"policy", "POLICY", "another policy; what is the machine's own stays"},
+                        {"reset", "SETTING",
+                         "a setting that is to be the policy's again, or several with commas, or "
+                         "all"},
+                        POLICY_FIELDS(SETTING_OPTION)},
+            .examples = {"settings db1", "settings db1 --interval 1s",
+                         "settings db1 --policy gold --reset interval"},
             .run = run_settings,
         },
         {0},

@@ -242,12 +242,15 @@ static int run_join(struct cli *cli, struct err *err)
 static int run_unpair(struct cli *cli, struct err *err)
 {
     CLEANUP(mem_freep) char *path = NULL;
+    json_t *body = NULL;
     const char *name;
 
     if (cli_name_arg(cli, "SITE", &name, err) < 0)
         return -1;
     path = mem_printf("/v1/peers/%s", name);
-    if (client_call(cli, "DELETE", path, NULL, NULL, err) < 0)
+    if (cli_flag(cli, "force"))
+        body = json_pack("{s:b}", "force", true);
+    if (client_call(cli, "DELETE", path, body, NULL, err) < 0)
         return -1;
     if (!cli->json)
         (void)fprintf(cli->out, "No longer paired with %s\n", name);
@@ -297,6 +300,9 @@ const struct cmd *cmds_site(void)
             .words = "site pair remove",
             .help = "Ends a pairing that protects no machine.",
             .args = {{"SITE", false, "the paired site"}},
+            .options = {{"force", NULL,
+                         "protections stay, and go on after the next pairing: the site was set up "
+                         "anew"}},
             .run = run_unpair,
         },
         {0},

@@ -22,6 +22,8 @@ void show_protection(const json_t *protection, struct str *out);
 /* What may be done with a machine now, and what not, with why. */
 void show_operations(const json_t *reply, struct str *out);
 void show_points(const json_t *points, struct str *out);
+/* What a replica's folder says of itself (replica/inspect.h). */
+void show_replica(const json_t *report, int64_t now_ms, struct str *out);
 
 void show_plans(const json_t *plans, struct str *out);
 /* A runbook ({kind, tasks, ...} of plan_show_json) as Markdown. */
@@ -37,6 +39,8 @@ void show_run_changes(const json_t *before, const json_t *run, int64_t now_ms, s
 /* The end of a run: state, times against the goals, what failed, what is left. */
 void show_run_end(const json_t *run, struct str *out);
 
+/* What protecting takes, a line each and what is to be done below; each line behind `indent`. */
+void show_checks(const json_t *checks, const char *indent, struct str *out);
 void show_jobs(const json_t *jobs, struct str *out);
 void show_job(const json_t *job, int64_t now_ms, const struct look *look, struct str *out);
 /* Lines for tasks in another state than in `before`, and for each further tenth of their work. */

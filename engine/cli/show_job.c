@@ -88,10 +88,16 @@ static void add_task(const json_t *task, int64_t now_ms, const struct look *look
     size_t i;
 
     str_addf(out, "  %s %-24s", task_mark(state, look), json_get_str(task, "name", ""));
-    if (took >= 0)
+    if (took >= 0) {
         str_addf(out, "%8s  ", str_duration(took, text, sizeof(text)));
-    if (running)
+        str_addf(out, "%s", text_when(json_get_int(task, "started_ms", 0), text, sizeof(text)));
+    }
+    if (took >= 0 && !running)
+        str_addf(out, " to %s", text_clock(json_get_int(task, "ended_ms", 0), text, sizeof(text)));
+    if (running) {
+        str_add(out, "  ");
         progress(task, out);
+    }
     while (out->len && out->ptr[out->len - 1] == ' ')
         out->ptr[--out->len] = '\0';
     str_add(out, "\n");
@@ -106,7 +112,10 @@ static void add_task(const json_t *task, int64_t now_ms, const struct look *look
     }
     if (running)
         error_line(out, "      ", json_get_str(task, "note", ""));
-    error_line(out, "      ", json_get_str(task, "error", ""));
+    if (json_object_get(task, "checks")) /* they say what the error says, and what to do */
+        show_checks(json_object_get(task, "checks"), "      ", out);
+    else
+        error_line(out, "      ", json_get_str(task, "error", ""));
 }
 
 void show_job(const json_t *job, int64_t now_ms, const struct look *look, struct str *out)
@@ -142,7 +151,8 @@ void show_job_changes(const json_t *before, const json_t *job, int64_t now_ms, s
         const char *note = json_get_str(task, "note", "");
         bool new_state = !str_eq(state, json_get_str(was, "state", "waiting"));
         bool running = str_eq(state, "running");
-        bool new_note = running && *note && !str_eq(note, json_get_str(was, "note", ""));
+        bool new_note = (running || str_starts(note, "warning")) && *note
+                        && !str_eq(note, json_get_str(was, "note", ""));
 
         if (!new_state && !new_note && !(running && tenths(task) > tenths(was)))
             continue;

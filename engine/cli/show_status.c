@@ -2,6 +2,7 @@
 #include "cli/show.h"
 
 #include "base/mem.h"
+#include "cli/settings.h"
 #include "cli/table.h"
 
 #include <inttypes.h>
@@ -321,9 +322,13 @@ void show_protection(const json_t *protection, struct str *out)
     reason_lines(protection, out);
     point_line(protection, "durable", "newest point ", out);
     point_line(protection, "applied", "ready to use ", out);
-    str_addf(out, "settings     a point every %s, %" PRId64 " kept, compression %s\n",
+    str_add(out, "policy       ");
+    show_policy_of(protection, out);
+    str_addf(out, "\nsettings     a point every %s, %" PRId64 " kept, compression %s\n",
              str_duration(json_get_int(protection, "interval_ms", 0), text, sizeof(text)),
              json_get_int(protection, "keep", 0), json_get_str(protection, "compression", ""));
+    if (str_eq(json_get_str(protection, "encryption", ""), "at-rest"))
+        str_addf(out, "encryption   at rest: the replica's disks are LUKS containers\n");
     str_addf(out, "generation   %" PRId64 "\n", json_get_int(protection, "generation", 0));
     sending_lines(protection, out);
     if (*json_get_str(protection, "note", ""))

@@ -6,24 +6,28 @@
  *                              "settings", "since_ms", "machine": its definition or null,
  *                              "wanted_running", "added_ms"}
  *
- * Only of groups that this site sends. The loop compares rows with what is written, a pool thread
+ * That is of groups that this site sends. A replica it holds has the same with itself, without the
+ * machine, whose definition is in its points (replicas/GROUP/protection, replica/inspect.h): there it is
+ * found by `replica adopt` and not by a start. The loop compares rows with what is written, a pool thread
  * writes; one write at a time, so that the last one is of the last rows. Runs, plans and the audit
  * log are in no such file: they are gone with their database. */
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "daemon/daemon_internal.h"
+#include "replica/inspect.h"
 
 #include <stdio.h>
 
 #define FILE_NAME      "group.json"
 #define FILE_VERSION   1
 #define FILE_MAX_BYTES (1024 * 1024)
+#define REPLICA        "replica/" /* before a group's name: of the replica, not of what is sent */
 
 struct writing {
     struct pool_job base; /* first */
     struct daemon *daemon;
-    json_t *texts; /* group -> text, or null: no longer sent */
+    json_t *texts; /* group (REPLICA group) -> text, or null: no longer sent (held) */
     json_t *done;  /* those that were written */
 };
 
@@ -58,6 +62,17 @@ static char *text_of(struct daemon *daemon, const struct state_protection *row)
     return json_text(json);
 }
 
+static char *replica_text_of(const struct state_protection *row)
+{
+    CLEANUP(json_freep)
+    json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:I}", "version", FILE_VERSION,
+                             "group", row->group, "peer", row->peer, "state", row->state,
+                             "generation", (json_int_t)row->generation, "settings",
+                             parsed(row->settings), "since_ms", (json_int_t)row->since_ms);
+
+    return json_text(json);
+}
+
 /* Begun or given up half-way, it is not sent: nothing to know again. */
 static bool is_described(const struct state_protection *row)
 {
@@ -65,16 +80,22 @@ static bool is_described(const struct state_protection *row)
            && !str_starts(row->state, "disabling");
 }
 
-/* What the group's file is to say: NULL for none. */
-static int wanted(struct daemon *daemon, const char *group, char **ret_text, struct err *err)
+static bool is_held(const struct state_protection *row)
+{
+    return str_eq(row->role, "replica") && !str_starts(row->state, "disabling");
+}
+
+/* What the group's file, or that of its replica, is to say: NULL for none. */
+static int wanted(struct daemon *daemon, const char *group, bool of_replica, char **ret_text,
+                  struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
     struct err missing = ERR_EMPTY;
 
     *ret_text = NULL;
     if (state_protection_get(daemon->state, group, &row, &missing) == 0) {
-        if (is_described(&row))
-            *ret_text = text_of(daemon, &row);
+        if (of_replica ? is_held(&row) : is_described(&row))
+            *ret_text = of_replica ? replica_text_of(&row) : text_of(daemon, &row);
         return 0;
     }
     if (missing.code == ERR_NOT_FOUND)
@@ -83,8 +104,26 @@ static int wanted(struct daemon *daemon, const char *group, char **ret_text, str
     return -1;
 }
 
-/* What must be written: texts that differ from what is, and a null for each that went. Those whose
- * files are right already need no other look until their rows change. */
+/* Adds the group's text when it differs from what is written, and a null when it went; false: it is
+ * right already. */
+static bool add_difference(struct daemon *daemon, const char *group, bool of_replica, json_t *texts)
+{
+    CLEANUP(mem_freep) char *key = mem_printf("%s%s", of_replica ? REPLICA : "", group);
+    const char *known = json_get_str(daemon->described, key, NULL);
+    CLEANUP(mem_freep) char *text = NULL;
+    struct err err = ERR_EMPTY;
+
+    if (wanted(daemon, group, of_replica, &text, &err) < 0)
+        log_error("daemon", "group=%s not described error=\"%s\"", group, err.text);
+    else if (str_eq(known, text))
+        return false;
+    else
+        (void)json_object_set_new(texts, key, text ? json_string(text) : json_null());
+    return true;
+}
+
+/* What must be written. Groups whose files are right already need no other look until their rows
+ * change. */
 static json_t *differences(struct daemon *daemon)
 {
     json_t *texts = json_object();
@@ -94,18 +133,27 @@ static json_t *differences(struct daemon *daemon)
 
     json_object_foreach_safe(daemon->undescribed, next, group, mark)
     {
-        const char *known = json_get_str(daemon->described, group, NULL);
-        CLEANUP(mem_freep) char *text = NULL;
-        struct err err = ERR_EMPTY;
-
-        if (wanted(daemon, group, &text, &err) < 0)
-            log_error("daemon", "group=%s not described error=\"%s\"", group, err.text);
-        else if (str_eq(known, text))
+        bool sent = add_difference(daemon, group, false, texts);
+        bool held = add_difference(daemon, group, true, texts);
+        if (!sent && !held)
             (void)json_object_del(daemon->undescribed, group);
-        else
-            (void)json_object_set_new(texts, group, text ? json_string(text) : json_null());
     }
     return texts;
+}
+
+/* Before its copy begins there is nothing to describe; the next state of its row comes after that. */
+static int write_replica(const struct daemon *daemon, const char *group, const char *text,
+                         struct err *err)
+{
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/replicas/%s", daemon->config.dir, group);
+    CLEANUP(mem_freep) char *record = path_join(dir, "replica");
+    CLEANUP(json_freep) json_t *json = NULL;
+
+    if (!text || !fs_exists(record))
+        return 0;
+    if (json_parse(text, strlen(text), &json, err) < 0)
+        return -1;
+    return replica_describe(fs_real(), dir, json, err);
 }
 
 static int write_one(const struct daemon *daemon, const char *group, const char *text,
@@ -114,6 +162,8 @@ static int write_one(const struct daemon *daemon, const char *group, const char 
     CLEANUP(mem_freep) char *path = path_of(daemon, group);
     CLEANUP(mem_freep) char *dir = mem_printf("%s/sessions/%s", daemon->config.dir, group);
 
+    if (str_starts(group, REPLICA))
+        return write_replica(daemon, group + strlen(REPLICA), text, err);
     if (text)
         return fs_make_dirs(fs_real(), dir, 0700, err) < 0
                    ? -1

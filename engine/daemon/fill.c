@@ -78,6 +78,7 @@ static int fill_replica(struct daemon *daemon, const struct state_protection *ro
         return -1;
     if (!str_unhex(key, replica.writer_key, sizeof(replica.writer_key)))
         return err_set(err, ERR_CORRUPT, 0, "settings of a replica: writer_key is no key");
+    replica.at_rest = str_eq(json_get_str(settings, "encryption", ""), "at-rest");
     (void)snprintf(replica.group, sizeof(replica.group), "%s", row->group);
     (void)snprintf(replica.peer, sizeof(replica.peer), "%s", row->peer);
     return estate_replica_add(daemon->estate, &replica, err);

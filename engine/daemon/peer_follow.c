@@ -47,8 +47,8 @@ static int follow_on_loop(struct daemon *daemon, void *ctx, struct err *err)
 
     if (id > 0)
         return look_at(daemon, ask, id, err);
-    policy_init(&spec.policy);
-    if (policy_from_json(head, &spec.policy, err) < 0
+    policy_init(&spec.settings.policy);
+    if (job_settings_take(head, &spec.settings, err) < 0
         || jobs_follow(daemon->jobs, &spec, &id, err) < 0)
         return -1;
     ask->answer = id == 0

@@ -2,12 +2,15 @@
 /* What a peer may ask of the daemon itself, for groups shared with it:
  *
  *   ping            {}                        -> {site, version, wall_ms, free_bytes}
- *   replica.check   {group}                   -> the same and {replica: "absent"|"ours"|"other", why}
+ *   replica.check   {group, machine: definition}  -> the same and {replica: "absent"|"ours"|"other",
+ *                    why, networks: [{there, here}], problems: [text], host: {memory_bytes,
+ *                    memory_available_bytes, cpus}}   the last three with `machine`: peer_check.c
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
- *                    generation, interval_ms, keep, compression} -> {}   repeating it is fine
+ *                    generation, and as replica.settings} -> {encryption}   repeating it is fine
  *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
- *   replica.settings {group, the policy's fields}  -> {}
- *   replica.follow  {group, writer_key, tip, first, generation, interval_ms, keep, compression, job}
+ *   replica.settings {group, the policy's fields, policy, overrides}  -> {}   policy: its name at
+ *                                                      the site that sends
+ *   replica.follow  {group, writer_key, tip, first, generation, job, and as replica.settings}
  *                                              -> {done} or {job, note}: see peer_follow.c
  *   replica.remove  {group, keep, key}        -> {}   a kept one stays as it is, and readable; with
  *                                                      a key only the one that was begun with it
@@ -120,7 +123,7 @@ static int replica_check(struct ask *ask, struct err *err)
     const char *replica = rc < 0 ? "other" : ask->row_state ? "ours" : "absent";
     (void)json_object_set_new(ask->answer, "replica", json_string(replica));
     (void)json_object_set_new(ask->answer, "why", json_string(why.text));
-    return 0;
+    return peer_check(ask, err);
 }
 
 /* --- Create ------------------------------------------------------------------------------ */
@@ -136,8 +139,7 @@ static json_t *create_settings(const struct ask *ask)
 
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
         (void)json_object_set(settings, fields[i], json_object_get(ask->head, fields[i]));
-    for (size_t i = 0; policy_keys[i]; i++)
-        (void)json_object_set(settings, policy_keys[i], json_object_get(ask->head, policy_keys[i]));
+    job_settings_copy(ask->head, settings);
     json_object_foreach(json_object_get(ask->head, "machines"), name, definition) {
         (void)json_array_append_new(machines, json_string(name));
         if (json_get_bool(definition, "agent", false))
@@ -222,8 +224,11 @@ static int replica_create(struct ask *ask, struct err *err)
                        KEY_BYTES);
     (void)snprintf(replica.group, sizeof(replica.group), "%s", ask->group);
     (void)snprintf(replica.peer, sizeof(replica.peer), "%s", ask->peer);
-    if (daemon_on_loop(ask->daemon, create_row, ask, err) < 0 || settle_key(ask, &key, err) < 0)
+    if (peer_at_rest(ask, &replica.at_rest, err) < 0
+        || daemon_on_loop(ask->daemon, create_row, ask, err) < 0 || settle_key(ask, &key, err) < 0
+        || peer_settle_heads(ask, replica.at_rest, err) < 0)
         return -1;
+    ask->answer = json_pack("{s:s}", "encryption", replica.at_rest ? "at-rest" : "none");
     return estate_replica_add(ask->daemon->estate, &replica, err);
 }
 
@@ -286,15 +291,17 @@ static int settings_row(struct daemon *daemon, void *ctx, struct err *err)
 
     if (own_row(daemon, ask, &row, err) < 0 || job_settings_parse(row.settings, &have, err) < 0)
         return -1;
-    struct policy told = have.policy;
-    if (policy_from_json(ask->head, &told, err) < 0)
+    struct job_settings told = have;
+    if (job_settings_take(ask->head, &told, err) < 0)
         return -1;
-    if (policy_equal(&told, &have.policy))
+    told.policy.encryption = have.policy.encryption; /* the replica's, as it was made */
+    if (job_settings_equal(&told, &have))
         return 0;
     if (job_settings_change(&row.settings, &told, err) < 0
         || state_protection_put(daemon->state, &row, err) < 0)
         return -1;
-    CLEANUP(json_freep) json_t *json = policy_to_json(&told);
+    CLEANUP(json_freep) json_t *json = json_object();
+    job_settings_put(&told, json);
     CLEANUP(mem_freep) char *detail = json_text(json);
     log_info("daemon", "replica settings group=%s %s", ask->group, detail);
     return audit(daemon, ask, "replica.change", ask->group, detail, err);

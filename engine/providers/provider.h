@@ -25,6 +25,7 @@ struct provider_served_disk {
     char overlay[MACHINE_PATH_BYTES];     /* made when missing; never remade */
     char replica_dir[MACHINE_PATH_BYTES]; /* replicas/GROUP */
     char key_path[MACHINE_PATH_BYTES];
+    char luks_path[MACHINE_PATH_BYTES]; /* the key of a replica encrypted at rest; "": it is none */
     uint64_t point;
     bool own; /* all of it is in the overlay (streamed): no point and no server any more */
 };
@@ -68,6 +69,10 @@ struct provider {
     /* Everything that would stop a start, one line each, added to `ret_problems` ("" when fine). */
     int (*check)(struct provider *provider, const struct machine *machine, struct str *ret_problems,
                  struct err *err);
+    /* Has the machine's process all that tracking its changes takes? ERR_UNSUPPORTED names what is
+     * missing. `ret_running` false: there is no process, and whoever starts it has it. May be NULL. */
+    int (*can_track)(struct provider *provider, const struct provider_instance *instance,
+                     bool *ret_running, struct cancel *cancel, struct err *err);
     /* Starts the machine (paused when asked: tracking is armed before its first instruction).
      * For served disks it starts their nbdkit first. ERR_BUSY: its disk is in use elsewhere. */
     int (*start)(struct provider *provider, const struct provider_instance *instance, bool paused,

@@ -292,6 +292,7 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
     qemu->base = (struct provider){
         .name = "qemu",
         .check = qemu_check,
+        .can_track = qemu_can_track,
         .start = qemu_start,
         .resume = qemu_resume,
         .pause = qemu_pause,

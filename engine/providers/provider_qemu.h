@@ -49,6 +49,10 @@ int qemu_look(struct provider *provider, const struct provider_instance *instanc
               enum instance_state *ret_state, struct qmp **ret_qmp, struct cancel *cancel,
               struct err *err) MUST_CHECK;
 
+/* provider_qemu_check.c */
+int qemu_can_track(struct provider *provider, const struct provider_instance *instance,
+                   bool *ret_running, struct cancel *cancel, struct err *err);
+
 /* provider_qemu_run.c */
 int qemu_start(struct provider *provider, const struct provider_instance *instance, bool paused,
                struct cancel *cancel, struct err *err);

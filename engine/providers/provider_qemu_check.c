@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "qemu/agent.h"
+#include "qemu/qmp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -141,6 +142,51 @@ int qemu_check(struct provider *provider, const struct machine *machine, struct 
     }
     VEC_FOREACH(nic, &machine->nics)
         check_nic(nic, ret_problems);
+    return 0;
+}
+
+/* What a cut takes: maps that are merged in one transaction, and copying by one of them. */
+static const char *const tracking_commands[] = {
+    "block-dirty-bitmap-add",
+    "block-dirty-bitmap-merge",
+    "block-dirty-bitmap-remove",
+    "transaction",
+    "blockdev-add",
+    "blockdev-backup",
+};
+
+static bool has_command(const json_t *commands, const char *name)
+{
+    const json_t *command;
+    size_t i;
+
+    json_array_foreach(commands, i, command) {
+        if (str_eq(json_get_str(command, "name", ""), name))
+            return true;
+    }
+    return false;
+}
+
+int qemu_can_track(struct provider *provider, const struct provider_instance *instance,
+                   bool *ret_running, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    CLEANUP(json_freep) json_t *commands = NULL;
+    CLEANUP(str_free) struct str missing = STR_EMPTY;
+    enum instance_state state;
+
+    if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
+        return -1;
+    if (qmp && qmp_command(qmp, "query-commands", NULL, &commands, cancel, err) < 0)
+        return -1;
+    for (size_t i = 0; qmp && i < ARRAY_LEN(tracking_commands); i++)
+        if (!has_command(commands, tracking_commands[i]))
+            str_addf(&missing, "%s%s", missing.len ? ", " : "", tracking_commands[i]);
+    if (missing.len)
+        return err_set(err, ERR_UNSUPPORTED, 0,
+                       "its QEMU cannot keep track of changes, it has no %s; hint: 6.2 or newer",
+                       str_text(&missing));
+    *ret_running = qmp != NULL;
     return 0;
 }
 

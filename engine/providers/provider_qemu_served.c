@@ -65,9 +65,15 @@ static int start_server(const struct provider_qemu *qemu, const struct provider_
     CLEANUP(mem_freep) char *name = mem_printf("disk=%s", disk->name);
     CLEANUP(mem_freep) char *point = mem_printf("point=%" PRIu64, disk->point);
     CLEANUP(mem_freep) char *key = mem_printf("keyfile=%s", disk->key_path);
-    const char *const argv[] = {
-        "nbdkit",          "--foreground", "--readonly", "--unix", socket, "--pidfile", pid_path,
-        qemu->plugin_path, "mode=view",    dir,          name,     point,  key,         NULL};
+    CLEANUP(mem_freep) char *luks = mem_printf("luks=%s", disk->luks_path);
+    const char *const argv[] = {"nbdkit",     "--foreground",
+                                "--readonly", "--unix",
+                                socket,       "--pidfile",
+                                pid_path,     qemu->plugin_path,
+                                "mode=view",  dir,
+                                name,         point,
+                                key,          disk->luks_path[0] ? luks : NULL,
+                                NULL};
     const struct proc_spec spec = {.argv = argv, .log_path = log};
 
     (void)unlink(pid_path);

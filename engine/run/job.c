@@ -70,6 +70,7 @@ static void job_free(struct job *job)
     cancel_free(job->base.cancel);
     if (job->data && job->kind->data_free)
         job->kind->data_free(job->data);
+    json_decref(job->progress.checks);
     json_decref(job->args);
     json_decref(job->tasks);
     free(job->object);
@@ -193,6 +194,7 @@ static void begin_task(struct job *job)
     const struct job_task *task = &job->kind->tasks[job->task];
     struct err err = ERR_EMPTY;
 
+    json_decref(job->progress.checks);
     job->progress = (struct job_progress){.left_ms = -1};
     job_task_state(job, "running", "");
     if (task->begin && task->begin(job, &err) < 0) {

@@ -49,18 +49,34 @@ void jobs_turn_committed(struct jobs *jobs);
 /* At the daemon's start: open rows go on; one this program cannot go on with ends as failed. */
 int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
 
-/* What a protection's row keeps as JSON, at both sides:
- *   {the policy's fields (sync/policy.h), machines: [name]}
- * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. */
+/* What a protection's row keeps as JSON, at both sites:
+ *   {policy: its name, the policy's fields as they hold (sync/policy.h), overrides: [keys that are
+ *    set for this one alone], machines: [name]}
+ * and the replica's besides: {writer_key: hex, disks: [{name, size}]}. The site that sends knows
+ * the policy; at the other one its name says where the fields come from. */
 struct job_settings {
     struct policy policy;
+    char policy_name[NAME_MAX_BYTES];
+    uint32_t overrides;   /* bit i: policy_keys[i] */
     int64_t recreated_ms; /* when the row was made again, its database being lost; 0: never */
 };
+/* A row of before there were policies: of "default", with all that differs as its own. */
 int job_settings_parse(const char *json, struct job_settings *ret_settings, struct err *err)
     MUST_CHECK;
-/* The JSON of a row with another policy; what else it holds stays. `*settings` is
- * owned by the row and is replaced. */
-int job_settings_change(char **settings, const struct policy *policy, struct err *err) MUST_CHECK;
+/* Takes over what `in` says of a policy, its name and overrides; what it does not say stays. */
+int job_settings_take(const json_t *in, struct job_settings *settings, struct err *err) MUST_CHECK;
+/* Sets the same in an object that may hold more. */
+void job_settings_put(const struct job_settings *settings, json_t *into);
+/* Copies them as they are, those that are there. */
+void job_settings_copy(const json_t *from, json_t *into);
+bool job_settings_equal(const struct job_settings *a, const struct job_settings *b);
+/* [key], and the other way: ERR_INVALID names a key that is none. */
+json_t *job_overrides_json(uint32_t overrides);
+int job_overrides_parse(const json_t *keys, uint32_t *ret_overrides, struct err *err) MUST_CHECK;
+/* The JSON of a row with other settings; what else it holds stays. `*text` is owned by the row and
+ * is replaced. */
+int job_settings_change(char **text, const struct job_settings *settings, struct err *err)
+    MUST_CHECK;
 /* The fields of a policy that `in` has are in their ranges. ERR_INVALID says the range. */
 int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 
@@ -68,7 +84,8 @@ int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 struct job_protect {
     const char *machine;
     const char *peer;
-    struct policy policy;
+    struct job_settings settings; /* policy_name "": "default" */
+    bool force;                   /* also when the peer could not start it now */
     const char *who;
 };
 /* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is
@@ -76,6 +93,15 @@ struct job_protect {
  * works on it, by number). A protection that failed half-way goes on where it stood. */
 int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
                  struct err *err) MUST_CHECK;
+
+/* The same checks alone: nothing is changed. ERR_NOT_FOUND: no such machine. */
+struct jobs_check;
+int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct jobs_check **ret_check,
+                   struct err *err) MUST_CHECK;
+void jobs_check_free(struct jobs_check *check);
+/* Not on the loop's thread; blocks. {machine, peer, policy, failed, warnings, checks: [...]}. */
+int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *cancel,
+                   struct err *err) MUST_CHECK;
 
 struct job_unprotect {
     const char *machine;
@@ -116,7 +142,7 @@ struct job_follow {
     const char *first;
     const json_t *proof; /* borrowed; may be NULL */
     uint64_t generation;
-    struct policy policy;
+    struct job_settings settings;
     const char *who;
 };
 /* `ret_job` 0: it follows already. ERR_DENIED: not shared with that peer; ERR_FENCED: older than what
@@ -158,7 +184,8 @@ int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err)
  *   {id, kind, object, state, error, error_code, who, started_ms, ended_ms,
  *    tasks: [{name, state: "waiting"|"running"|"done"|"failed"|"cancelled", done, total, unit,
  *             started_ms, ended_ms, error, note, rate_per_s, left_ms,
- *             disks: [{name, size, done, total}]}]}
+ *             disks: [{name, size, done, total}], checks: [...] of the task that looks at
+             prerequisites (run/prerequisites.h)}]}
  * `error_code` as err_code_name, "" without an error. Times are milliseconds since 1970, 0: not yet. `done` of `total` `unit`s ("bytes"), 0 of 0 when
  * a task has no measure; left_ms -1: cannot be told. */
 int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err) MUST_CHECK;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What must be so before a machine can be protected. Everything that is not is named at once, so
- * that nobody mends one thing after the other. */
+/* The disks of a machine that is to be protected, and the task that looks at what else it takes. */
 #include "base/fs.h"
 #include "base/mem.h"
 #include "run/job_kind.h"
+#include "run/prerequisites.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -16,11 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SECTOR           512
-#define PEER_MS          15000
-#define CLOCK_WARN_MS    5000
-#define STAGING_MIN      16777216
-#define STAGING_FRACTION 10
+#define SECTOR 512
 
 /* The start of a qcow2 header (QEMU docs/interop/qcow2.txt): magic, version, backing file offset
  * and size, cluster bits, virtual size; big endian. */
@@ -77,136 +73,86 @@ int job_disk_size(const char *path, const char *format, uint64_t *ret_size, stru
     return 0;
 }
 
-struct check {
-    struct job *job;
-    struct str problems; /* one per line */
-    size_t count;
-    uint64_t bytes; /* of all disks */
+int job_check_prerequisites(struct job *job, const struct machine *machine,
+                            const struct policy *policy, struct err *err)
+{
+    CLEANUP(prerequisites_done) struct prerequisites all = {0};
+    const struct prerequisites_ask ask = {
+        .world = job_world(job),
+        .machine = machine,
+        .policy = policy,
+        .peer = json_get_str(job->args, "peer", ""),
+        .force = json_get_bool(job->args, "force", false),
+        .cancel = job->base.cancel,
+    };
+
+    if (prerequisites_look(&ask, &all, err) < 0)
+        return -1;
+    prerequisites_note(&all, job->progress.note, sizeof(job->progress.note));
+    json_decref(job->progress.checks);
+    job->progress.checks = json_incref(all.list);
+    return prerequisites_judge(&all, machine->name, err);
+}
+
+/* --- Alone ----------------------------------------------------------------------------------- */
+
+struct jobs_check {
+    const struct jobs_world *world;
+    struct machine machine;
+    struct job_settings settings;
+    char peer[NAME_MAX_BYTES];
+    bool force;
 };
 
-static void PRINTF_LIKE(2, 3) problem(struct check *check, const char *fmt, ...)
+int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct jobs_check **ret_check,
+                   struct err *err)
 {
-    char text[1024];
-    va_list ap;
+    CLEANUP(state_machine_done) struct state_machine row = {0};
+    CLEANUP(json_freep) json_t *definition = NULL;
+    CLEANUP(machine_done) struct machine machine;
 
-    va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    /* The provider and we look at the same disks: what both see is said once. */
-    if (strstr(str_text(&check->problems), text))
-        return;
-    str_addf(&check->problems, "%s(%zu) %s", check->count ? "; " : "", check->count + 1, text);
-    check->count++;
-}
-
-static void check_disks(struct check *check, const struct machine *machine)
-{
-    if (machine->disks.len == 0)
-        problem(check, "%s has no disks", machine->name);
-    VEC_FOREACH(disk, &machine->disks) {
-        struct err err = ERR_EMPTY;
-        uint64_t size = 0;
-        if (job_disk_size(disk->path, disk->format, &size, &err) < 0)
-            problem(check, "disk %s: %s", disk->name, err.text);
-        check->bytes += size;
-    }
-}
-
-/* A provider names its problems one per line. */
-static void check_provider(struct check *check, const struct machine *machine)
-{
-    CLEANUP(str_free) struct str lines = STR_EMPTY;
-    struct provider *provider = estate_provider(job_world(check->job)->estate);
-    struct err err = ERR_EMPTY;
-    char *save = NULL;
-
-    if (provider->check(provider, machine, &lines, &err) < 0)
-        problem(check, "%s", err.text);
-    if (!lines.ptr)
-        return;
-    for (char *line = strtok_r(lines.ptr, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-        problem(check, "%s", line);
-}
-
-static void check_staging(struct check *check)
-{
-    const char *dir = job_world(check->job)->dir;
-    uint64_t need = check->bytes / STAGING_FRACTION;
-    uint64_t have = 0;
-    char a[32];
-    char b[32];
-    struct err err = ERR_EMPTY;
-
-    if (need < STAGING_MIN)
-        need = STAGING_MIN;
-    if (fs_free_bytes(dir, &have, &err) < 0)
-        problem(check, "%s", err.text);
-    else if (have < need)
-        problem(check, "%s has %s free, staging of changes needs %s", dir,
-                str_bytes(have, a, sizeof(a)), str_bytes(need, b, sizeof(b)));
-}
-
-static void check_answer(struct check *check, const char *peer, const json_t *head,
-                         int64_t asked_ms, int64_t answered_ms)
-{
-    uint64_t have = json_get_u64(head, "free_bytes", 0);
-    const char *replica = json_get_str(head, "replica", "absent");
-    int64_t theirs = (int64_t)json_get_u64(head, "wall_ms", 0);
-    int64_t apart = theirs - (asked_ms + (answered_ms - asked_ms) / 2);
-    char a[32];
-    char b[32];
-
-    if (str_eq(replica, "other"))
-        problem(check, "%s does not accept it: %s", peer, json_get_str(head, "why", "no reason"));
-    if (str_eq(replica, "absent") && have < check->bytes)
-        problem(check, "%s has %s free, the disks need up to %s", peer,
-                str_bytes(have, a, sizeof(a)), str_bytes(check->bytes, b, sizeof(b)));
-    if (apart >= CLOCK_WARN_MS || apart <= -CLOCK_WARN_MS)
-        (void)snprintf(check->job->progress.note, sizeof(check->job->progress.note),
-                       "warning: the clock of %s is %s %s ours; hint: set both by NTP", peer,
-                       str_duration(apart < 0 ? -apart : apart, a, sizeof(a)),
-                       apart < 0 ? "behind" : "ahead of");
-}
-
-static void check_peer(struct check *check, const char *peer, const char *group)
-{
-    const struct jobs_world *world = job_world(check->job);
-    struct cancel *cancel = cancel_new(world->clock, check->job->base.cancel, PEER_MS);
-    CLEANUP(json_freep)
-    json_t *ask = json_pack("{s:s, s:s}", "op", "replica.check", "group", group);
-    struct link *link = NULL;
-    struct link_msg answer = {0};
-    struct err err = ERR_EMPTY;
-
-    if (world->open_link(world->ctx, peer, &link, cancel, &err) < 0) {
-        problem(check, "%s", err.text);
-    } else {
-        int64_t asked = world->clock->wall_ms(world->clock);
-        if (link_call(link, ask, NULL, 0, &answer, cancel, &err) < 0)
-            problem(check, "%s", err.text);
-        else
-            check_answer(check, peer, answer.head, asked, world->clock->wall_ms(world->clock));
-        link_msg_done(&answer);
-    }
-    link_close(link);
-    cancel_free(cancel);
-}
-
-int job_check_prerequisites(struct job *job, const struct machine *machine, struct err *err)
-{
-    CLEANUP(str_free) struct str texts = STR_EMPTY;
-    struct check check = {.job = job};
-
-    check_disks(&check, machine);
-    check_provider(&check, machine);
-    check_staging(&check);
-    check_peer(&check, json_get_str(job->args, "peer", ""), machine->name);
-    texts = check.problems; /* for its cleanup */
-    if (cancel_check(job->base.cancel, err) < 0)
+    machine_init(&machine);
+    if (state_machine_get(jobs_world_of(jobs)->state, spec->machine, &row, err) < 0
+        || json_parse(row.definition, strlen(row.definition), &definition, err) < 0
+        || machine_from_json(definition, &machine, err) < 0)
         return -1;
-    if (check.count == 0)
-        return 0;
-    return err_set(err, ERR_STATE, 0, "%zu prerequisite%s of protecting %s %s not met: %s",
-                   check.count, check.count == 1 ? "" : "s", machine->name,
-                   check.count == 1 ? "is" : "are", str_text(&texts));
+    struct jobs_check *check = mem_new(struct jobs_check);
+    check->world = jobs_world_of(jobs);
+    check->settings = spec->settings;
+    check->force = spec->force;
+    (void)snprintf(check->peer, sizeof(check->peer), "%s", spec->peer);
+    check->machine = machine;
+    machine_init(&machine);
+    *ret_check = check;
+    return 0;
+}
+
+void jobs_check_free(struct jobs_check *check)
+{
+    if (!check)
+        return;
+    machine_done(&check->machine);
+    free(check);
+}
+
+int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *cancel,
+                   struct err *err)
+{
+    CLEANUP(prerequisites_done) struct prerequisites all = {0};
+    const struct prerequisites_ask ask = {
+        .world = check->world,
+        .machine = &check->machine,
+        .policy = &check->settings.policy,
+        .peer = check->peer,
+        .force = check->force,
+        .cancel = cancel,
+    };
+
+    if (prerequisites_look(&ask, &all, err) < 0)
+        return -1;
+    *ret_json =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:O}", "machine", check->machine.name, "peer",
+                  check->peer, "policy", check->settings.policy_name, "failed",
+                  (json_int_t)all.failed, "warnings", (json_int_t)all.warnings, "checks", all.list);
+    return 0;
 }

@@ -29,7 +29,7 @@ static int question(struct job *job, json_t **ret_question, struct err *err)
     if (job_settings_parse(row.settings, &settings, err) < 0)
         return -1;
     *ret_question = json_pack("{s:s, s:s}", "op", "replica.settings", "group", job->object);
-    policy_put(&settings.policy, *ret_question);
+    job_settings_put(&settings, *ret_question);
     return 0;
 }
 

@@ -104,8 +104,7 @@ static int put_replica(struct job *job, struct err *err)
         || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
         return -1;
     (void)json_object_set(settings, "writer_key", json_object_get(job->args, "writer_key"));
-    for (size_t i = 0; policy_keys[i]; i++)
-        (void)json_object_set(settings, policy_keys[i], json_object_get(job->args, policy_keys[i]));
+    job_settings_copy(job->args, settings);
     (void)json_object_del(settings, "instance");
     row.since_ms = world->clock->wall_ms(world->clock);
     (void)json_object_set_new(settings, "created_ms", json_integer(row.since_ms));
@@ -202,6 +201,6 @@ int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_j
                              "writer_key", spec->writer_key, "tip", spec->tip, "first", spec->first,
                              "proof", spec->proof, "generation", (json_int_t)spec->generation,
                              "instance", json_get_str(settings, "instance", ""));
-    policy_put(&spec->policy, args);
+    job_settings_put(&spec->settings, args);
     return job_start(jobs, job_kind_follow(), spec->group, args, spec->who, ret_job, err);
 }

@@ -50,6 +50,7 @@ struct job_progress {
     uint64_t rate_per_s;
     int64_t left_ms; /* -1: cannot be told */
     char note[512];
+    json_t *checks; /* of prerequisites (run/prerequisites.h), owned; NULL */
     size_t disk_count;
     struct session_disk_progress disks[SESSION_DISKS_MAX];
 };
@@ -117,10 +118,10 @@ int job_instance_of(const struct jobs *jobs, const char *machine, char ret_run[N
 
 /* Parts of protect and unprotect. */
 
-/* Everything that stands in the way, one line each, in the error's text; a warning goes to the
- * progress' note. Pool. */
-int job_check_prerequisites(struct job *job, const struct machine *machine, struct err *err)
-    MUST_CHECK;
+/* Everything that stands in the way in the error's text (ERR_STATE); the whole list goes to the
+ * progress' checks, warnings to its note. Pool. */
+int job_check_prerequisites(struct job *job, const struct machine *machine,
+                            const struct policy *policy, struct err *err) MUST_CHECK;
 struct job_disk {
     char name[MACHINE_NAME_BYTES];
     uint64_t size; /* as the guest sees it */
@@ -135,8 +136,6 @@ int job_forget_source(struct job *job, const char *group, struct err *err) MUST_
  * the replica that was begun with this key, and an earlier one stays. Pool. */
 int job_remove_replica(struct job *job, const char *peer, const char *group, bool keep,
                        const struct key *begun_with, struct err *err) MUST_CHECK;
-/* Removes the key file; gone already is fine. Pool. */
-int job_remove_key(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 /* The group's row gets another state, or goes; it is gone already: fine. Loop. */
 int job_protection_state(struct job *job, const char *group, const char *state, struct err *err)
     MUST_CHECK;

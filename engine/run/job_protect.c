@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "link/ask.h"
 #include "run/job_kind.h"
+#include "run/policies.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ enum { TASK_CHECK, TASK_CREATE, TASK_COPY, TASK_FINALIZE };
 
 struct protect {
     struct machine machine;
+    struct job_settings settings;
     struct estate_group group;
 };
 
@@ -32,6 +34,32 @@ static void protect_free(void *data)
     free(protect);
 }
 
+/* As the job was told, under its policy as that is by now; from the moment there is a row, that has
+ * the say: settings may be changed while it works. */
+static int load_settings(struct job *job, struct err *err)
+{
+    struct state *state = job_world(job)->state;
+    struct protect *protect = job->data;
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct job_settings settings = {.policy_name = POLICY_DEFAULT};
+    struct err missing = ERR_EMPTY;
+
+    policy_init(&settings.policy);
+    if (job->task > TASK_CREATE && state_protection_get(state, job->object, &row, &missing) == 0) {
+        if (job_settings_parse(row.settings, &settings, err) < 0)
+            return -1;
+    } else if (missing.code != ERR_NONE && missing.code != ERR_NOT_FOUND) {
+        *err = missing;
+        return -1;
+    } else if (job_settings_take(job->args, &settings, err) < 0
+               || policies_renew(state, &settings, err) < 0) {
+        return -1;
+    }
+    protect->settings = settings;
+    protect->group.policy = settings.policy;
+    return 0;
+}
+
 /* What each task needs from the rows, read anew: the job may have been taken up with this one. */
 static int load(struct job *job, struct err *err)
 {
@@ -39,7 +67,7 @@ static int load(struct job *job, struct err *err)
     CLEANUP(json_freep) json_t *definition = NULL;
 
     if (job->data)
-        return 0;
+        return load_settings(job, err);
     if (state_machine_get(job_world(job)->state, job->object, &row, err) < 0
         || json_parse(row.definition, strlen(row.definition), &definition, err) < 0)
         return -1;
@@ -52,18 +80,16 @@ static int load(struct job *job, struct err *err)
     (void)snprintf(group->group, sizeof(group->group), "%s", job->object);
     (void)snprintf(group->peer, sizeof(group->peer), "%s", json_get_str(job->args, "peer", ""));
     group->generation = FIRST_GENERATION;
-    policy_init(&group->policy);
-    return policy_from_json(job->args, &group->policy, err);
+    return load_settings(job, err);
 }
 
-/* As the job was told; from then on the row has the say: its settings may be changed. */
 static int put_protection(struct job *job, const char *state, struct err *err)
 {
     const struct jobs_world *world = job_world(job);
     const struct protect *protect = job->data;
     CLEANUP(json_freep)
     json_t *settings = json_pack("{s:[s]}", "machines", job->object);
-    policy_put(&protect->group.policy, settings);
+    job_settings_put(&protect->settings, settings);
     CLEANUP(mem_freep) char *text = json_text(settings);
     CLEANUP(mem_freep) char *peer = mem_strdup(protect->group.peer);
     CLEANUP(mem_freep) char *state_text = mem_strdup(state);
@@ -115,7 +141,7 @@ static int check_work(struct job *job, struct err *err)
 {
     const struct protect *protect = job->data;
 
-    return job_check_prerequisites(job, &protect->machine, err);
+    return job_check_prerequisites(job, &protect->machine, &protect->group.policy, err);
 }
 
 /* --- Create the relationship ------------------------------------------------------------- */
@@ -172,19 +198,33 @@ static int create_ask(struct job *job, const struct key *key, json_t **ret_ask, 
                          protect->group.group, "key", key_hex, "writer_key", writer_hex, "disks",
                          disks, "machines", job->object, machine_to_json(&protect->machine),
                          "generation", (json_int_t)protect->group.generation);
-    policy_put(&protect->group.policy, *ret_ask);
+    job_settings_put(&protect->settings, *ret_ask);
     explicit_bzero(key_hex, sizeof(key_hex));
     return 0;
 }
 
-static int call_peer(struct job *job, const char *peer, const json_t *ask, struct err *err)
+/* `ret_reply` may be NULL. */
+static int call_peer(struct job *job, const char *peer, const json_t *ask, json_t **ret_reply,
+                     struct err *err)
 {
     const struct jobs_world *world = job_world(job);
     struct cancel *cancel = cancel_new(world->clock, job->base.cancel, PEER_MS);
-    int rc = link_ask(world->open_link, world->ctx, peer, ask, NULL, world->clock, cancel, err);
+    int rc =
+        link_ask(world->open_link, world->ctx, peer, ask, ret_reply, world->clock, cancel, err);
 
     cancel_free(cancel);
     return rc;
+}
+
+/* An older release does not know of it, says nothing, and would keep the disks in the clear. */
+static int check_encryption(const struct protect *protect, const json_t *reply, struct err *err)
+{
+    if (protect->group.policy.encryption == POLICY_ENCRYPTION_NONE
+        || str_eq(json_get_str(reply, "encryption", ""), "at-rest"))
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED, 0,
+                   "%s does not encrypt replicas at rest; hint: run the same release at both sites",
+                   protect->group.peer);
 }
 
 static int create_work(struct job *job, struct err *err)
@@ -192,12 +232,13 @@ static int create_work(struct job *job, struct err *err)
     const struct protect *protect = job->data;
     CLEANUP(key_wipe) struct key key = {{0}};
     CLEANUP(json_freep) json_t *ask = NULL;
+    CLEANUP(json_freep) json_t *reply = NULL;
 
     if (group_key(job_world(job)->estate, job->object, &key, err) < 0
         || create_ask(job, &key, &ask, err) < 0)
         return -1;
-    if (call_peer(job, protect->group.peer, ask, err) == 0)
-        return 0;
+    if (call_peer(job, protect->group.peer, ask, &reply, err) == 0)
+        return check_encryption(protect, reply, err);
     /* It answered the check a moment ago: away it is waited for, what it says is its answer. */
     bool away = err->code == ERR_NET || err->code == ERR_TIMEOUT || err->code == ERR_BUSY;
     return away ? job_wait_for_peer(job, WAIT_MS, err) : -1;
@@ -302,8 +343,9 @@ static int tell_peer(struct job *job, struct err *err)
     json_t *ask = json_pack("{s:s, s:s, s:s}", "op", "replica.state", "group", job->object, "state",
                             "protected");
 
-    return call_peer(job, protect->group.peer, ask, err) < 0 ? job_wait_for_peer(job, WAIT_MS, err)
-                                                             : 0;
+    return call_peer(job, protect->group.peer, ask, NULL, err) < 0
+               ? job_wait_for_peer(job, WAIT_MS, err)
+               : 0;
 }
 
 static int finalize_work(struct job *job, struct err *err)
@@ -348,7 +390,7 @@ static int undo(struct job *job, struct err *err)
         *err = missing;
         return -1;
     }
-    return job_remove_key(estate, job->object, err);
+    return estate_keys_remove(estate, job->object, err);
 }
 
 static int settle_row(struct job *job, const struct err *failure, struct err *err)
@@ -451,7 +493,7 @@ int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret
         return -1;
     if (str_eq(spec->peer, world->site))
         return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);
-    json_t *args = json_pack("{s:s}", "peer", spec->peer);
-    policy_put(&spec->policy, args);
+    json_t *args = json_pack("{s:s, s:b}", "peer", spec->peer, "force", spec->force);
+    job_settings_put(&spec->settings, args);
     return job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err);
 }

@@ -21,6 +21,7 @@
 
 struct reprotect {
     struct estate_group group;
+    struct job_settings settings;
     uint64_t tip_point;
     int64_t follow_job; /* at the peer; 0: not asked yet, -1: done */
 };
@@ -46,6 +47,7 @@ static int load(struct job *job, struct err *err)
     (void)snprintf(group->run, sizeof(group->run), "%s", json_get_str(job->args, "instance", ""));
     group->generation = row.generation;
     group->policy = settings.policy;
+    reprotect->settings = settings;
     return 0;
 }
 
@@ -132,7 +134,7 @@ static int ask_follow(struct job *job, const struct estate_promotion *from, json
         "{s:s, s:s, s:s, s:s, s:s, s:O?, s:I, s:I}", "op", "replica.follow", "group", job->object,
         "writer_key", key, "tip", from->tip, "first", from->first, "proof", from->proof,
         "generation", (json_int_t)group->generation, "job", (json_int_t)reprotect->follow_job);
-    policy_put(&group->policy, ask);
+    job_settings_put(&reprotect->settings, ask);
     return call_peer(job, ask, ret_answer, err);
 }
 

@@ -35,7 +35,7 @@ static json_t *disks_json(const struct job_progress *progress)
 void job_show_progress(struct job *job)
 {
     json_t *task = json_array_get(job->tasks, job->task);
-    const struct job_progress *p = &job->progress;
+    struct job_progress *p = &job->progress;
 
     (void)json_object_set_new(task, "done", json_integer((json_int_t)p->done));
     (void)json_object_set_new(task, "total", json_integer((json_int_t)p->total));
@@ -44,6 +44,8 @@ void job_show_progress(struct job *job)
     (void)json_object_set_new(task, "left_ms", json_integer(p->left_ms));
     (void)json_object_set_new(task, "note", json_string(p->note));
     (void)json_object_set_new(task, "disks", disks_json(p));
+    if (p->checks)
+        (void)json_object_set_new(task, "checks", TAKE(p->checks));
 }
 
 void job_task_state(struct job *job, const char *state, const char *error)

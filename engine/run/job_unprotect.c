@@ -79,15 +79,6 @@ int job_remove_replica(struct job *job, const char *peer, const char *group, boo
     return 0;
 }
 
-int job_remove_key(struct estate *estate, const char *group, struct err *err)
-{
-    CLEANUP(mem_freep) char *path = estate_key_path(estate, group);
-
-    if (!fs_exists(path))
-        return 0;
-    return fs_real()->unlink(fs_real(), path, err);
-}
-
 /* Pins belong to runs whose machines read their disks from the replica. A store that cannot be opened
  * (damaged, or its key is gone) cannot say; what those machines have on disk can, see below. `but`: a run
  * whose machine reads from it no longer; NULL. */
@@ -99,7 +90,7 @@ static int check_unpinned(struct estate *estate, const char *group, const char *
     const char *label = NULL;
 
     if (estate_store_get(estate, group, &store, err) < 0) {
-        if (err->code != ERR_CORRUPT && err->code != ERR_NOT_FOUND)
+        if (err->code != ERR_CORRUPT && err->code != ERR_NOT_FOUND && err->code != ERR_AUTH)
             return -1;
         err_clear(err);
         return 0;
@@ -126,7 +117,7 @@ static int remove_local(struct estate *estate, const char *group, const char *bu
     estate_replica_remove(estate, group);
     if (fs_exists(dir) && store_dir_remove(fs_real(), dir, err) < 0)
         return err_wrap(err, "remove the replica of %s", group);
-    return job_remove_key(estate, group, err);
+    return estate_keys_remove(estate, group, err);
 }
 
 int job_remove_local_replica(struct estate *estate, const char *group, struct err *err)
@@ -189,7 +180,7 @@ static int drop_work(struct job *job, struct err *err)
 
     return fs_exists(dir)
                ? remove_local(estate, job->object, json_get_str(job->args, "run", ""), err)
-               : job_remove_key(estate, job->object, err);
+               : estate_keys_remove(estate, job->object, err);
 }
 
 static int settled(struct job *job, const struct err *failure, struct err *err)

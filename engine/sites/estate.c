@@ -149,6 +149,11 @@ char *estate_key_path(struct estate *estate, const char *group)
     return estate_path(estate, "keys", group, ".key");
 }
 
+char *estate_luks_path(struct estate *estate, const char *group)
+{
+    return estate_path(estate, "keys", group, ".luks");
+}
+
 /* --- Machines ------------------------------------------------------------------------------- */
 
 static void machine_copy(const struct machine *from, struct machine *ret_to)

@@ -150,6 +150,7 @@ struct estate_replica {
     char group[NAME_MAX_BYTES];
     char peer[NAME_MAX_BYTES];
     uint8_t writer_key[SIGN_KEY_BYTES];
+    bool at_rest; /* the heads of a copy that begins are LUKS containers, whose key is here */
 };
 int estate_replica_add(struct estate *estate, const struct estate_replica *replica, struct err *err)
     MUST_CHECK;
@@ -165,11 +166,20 @@ int estate_store_get_to_scrub(struct estate *estate, const char *group, struct s
                               struct err *err) MUST_CHECK;
 /* For receiver_serve: the same stores. */
 const struct receiver_host *estate_receiver_host(struct estate *estate);
-/* "DIR/replicas/GROUP" and "DIR/keys/GROUP.key" (32 bytes, 0600). Free with free(). */
+/* "DIR/replicas/GROUP", "DIR/keys/GROUP.key" (32 bytes, 0600), and "DIR/keys/GROUP.luks", what opens the
+ * heads of a replica that is encrypted at rest (base/luks.h): at the site of the replica alone, never
+ * sent anywhere. Free with free(). */
 char *estate_replica_dir(struct estate *estate, const char *group);
 char *estate_key_path(struct estate *estate, const char *group);
+char *estate_luks_path(struct estate *estate, const char *group);
+/* Makes that one, unless it is there: then it must be one that can be used. */
+int estate_luks_need(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
+/* Removes a group's keys, both; gone already is fine. What they opened is lost. */
+int estate_keys_remove(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 int estate_key_read(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
     MUST_CHECK;
+/* From any file. ERR_DENIED: others can read it; ERR_CORRUPT: it is of another length. */
+int estate_key_load(const char *path, struct key *ret_key, struct err *err) MUST_CHECK;
 int estate_key_write(struct estate *estate, const char *group, const struct key *key,
                      struct err *err) MUST_CHECK;
 
@@ -208,6 +218,9 @@ void estate_machine_lock(struct estate *estate, const char *name);
 void estate_machine_unlock(struct estate *estate, const char *name);
 
 struct provider *estate_provider(struct estate *estate);
+/* A machine of the peer's, recovered here, gets this site's networks (config: networks = { there =
+ * "here" }); one that is not listed keeps its name. */
+void estate_map_networks(const struct estate *estate, struct machine *machine);
 struct clock *estate_clock(struct estate *estate);
 
 /* Recovered machines (instances/): serves disks again whose server died, and continues machines

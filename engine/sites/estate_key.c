@@ -2,12 +2,14 @@
 /* Keys and marks, the estate's only files.
  *
  *   keys/GROUP.key       32 raw bytes, mode 0600: what replica and segments are sealed with
+ *   keys/GROUP.luks      64 hex digits, mode 0600: opens the heads of a replica that is encrypted at rest
  *   sessions/GROUP.mark  JSON {"held": RUN, "final_point": N, "retired": GENERATION, "by": SITE,
  *                        "since_ms": WALL, "clean": N, "settled": GENERATION, "seal": N,
  *                        "generation": GENERATION}: what a failover left here; absent when there is
  *                        nothing to say */
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/luks.h"
 #include "base/mem.h"
 #include "sites/estate_internal.h"
 
@@ -27,14 +29,13 @@ static void str_wipe(struct str *text)
     str_free(text);
 }
 
-int estate_key_read(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
+int estate_key_load(const char *path, struct key *ret_key, struct err *err)
 {
-    CLEANUP(mem_freep) char *path = estate_key_path(estate, group);
     CLEANUP(str_wipe) struct str bytes = STR_EMPTY;
     struct stat st;
 
     if (fs_read_file(fs_real(), path, KEY_BYTES + 1, &bytes, err) < 0)
-        return err_wrap(err, "key of %s", group);
+        return -1;
     if (bytes.len != KEY_BYTES)
         return err_set(err, ERR_CORRUPT, 0, "%s: %zu bytes, a key has %d", path, bytes.len,
                        KEY_BYTES);
@@ -47,6 +48,15 @@ int estate_key_read(struct estate *estate, const char *group, struct key *ret_ke
     return 0;
 }
 
+int estate_key_read(struct estate *estate, const char *group, struct key *ret_key, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = estate_key_path(estate, group);
+
+    if (estate_key_load(path, ret_key, err) == 0)
+        return 0;
+    return err && err->code == ERR_NOT_FOUND ? err_wrap(err, "key of %s", group) : -1;
+}
+
 int estate_key_write(struct estate *estate, const char *group, const struct key *key,
                      struct err *err)
 {
@@ -56,6 +66,33 @@ int estate_key_write(struct estate *estate, const char *group, const struct key 
     if (fs_make_dirs(fs_real(), dir, 0700, err) < 0)
         return -1;
     return fs_replace_file(fs_real(), path, key->bytes, KEY_BYTES, 0600, err);
+}
+
+int estate_luks_need(struct estate *estate, const char *group, struct err *err)
+{
+    CLEANUP(mem_freep) char *dir = path_join(estate->dir, "keys");
+    CLEANUP(mem_freep) char *path = estate_luks_path(estate, group);
+    CLEANUP(luks_secret_wipe) struct luks_secret secret;
+
+    if (fs_exists(path))
+        return luks_secret_read(path, &secret, err);
+    luks_secret_new(&secret);
+    if (fs_make_dirs(fs_real(), dir, 0700, err) < 0)
+        return -1;
+    return luks_secret_write(path, &secret, err);
+}
+
+int estate_keys_remove(struct estate *estate, const char *group, struct err *err)
+{
+    char *const paths[] = {estate_key_path(estate, group), estate_luks_path(estate, group)};
+    int rc = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        if (rc == 0 && fs_exists(paths[i]))
+            rc = fs_real()->unlink(fs_real(), paths[i], err);
+        free(paths[i]);
+    }
+    return rc;
 }
 
 int estate_mark_read(struct estate *estate, const char *group, struct estate_mark *ret_mark,

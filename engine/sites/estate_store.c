@@ -33,7 +33,8 @@ int estate_replica_add(struct estate *estate, const struct estate_replica *repli
         holder->reopen =
             holder->reopen
             || memcmp(holder->replica.writer_key, replica->writer_key, sizeof(replica->writer_key))
-                   != 0;
+                   != 0
+            || holder->replica.at_rest != replica->at_rest;
     } else {
         holder = mem_new(struct estate_holder);
         if (pthread_mutex_init(&holder->use, NULL) != 0)
@@ -87,6 +88,7 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
 {
     CLEANUP(mem_freep) char *dir = estate_replica_dir(estate, replica->group);
     CLEANUP(mem_freep) char *run_dir = path_join(estate->dir, "heads");
+    CLEANUP(mem_freep) char *luks_key = estate_luks_path(estate, replica->group);
     struct store_dir_config config = {
         .fs = fs_real(),
         .clock = estate->config.clock,
@@ -94,6 +96,8 @@ static int open_store(struct estate *estate, const struct estate_replica *replic
         .group = replica->group,
         .run_dir = run_dir,
         .to_scrub = to_scrub,
+        .luks_key = luks_key,
+        .at_rest = replica->at_rest,
     };
 
     uint64_t generation = 0;

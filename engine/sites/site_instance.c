@@ -60,6 +60,7 @@ static int add_served(struct estate *estate, struct site_instance *instance, str
 {
     CLEANUP(mem_freep) char *replica_dir = estate_replica_dir(estate, instance->group);
     CLEANUP(mem_freep) char *key_path = estate_key_path(estate, instance->group);
+    CLEANUP(mem_freep) char *luks_path = estate_luks_path(estate, instance->group);
 
     instance->run_dir =
         instance->own ? estate_machine_dir(estate, instance->name) : mem_strdup(instance->dir);
@@ -74,7 +75,10 @@ static int add_served(struct estate *estate, struct site_instance *instance, str
                      disk->name)
                 >= most
             || snprintf(served->replica_dir, sizeof(served->replica_dir), "%s", replica_dir) >= most
-            || snprintf(served->key_path, sizeof(served->key_path), "%s", key_path) >= most)
+            || snprintf(served->key_path, sizeof(served->key_path), "%s", key_path) >= most
+            || snprintf(served->luks_path, sizeof(served->luks_path), "%s",
+                        fs_exists(luks_path) ? luks_path : "")
+                   >= most)
             return err_set(err, ERR_LIMIT, 0, "%s: path longer than %d bytes", instance->dir, most);
     }
     return 0;
@@ -173,8 +177,7 @@ static int read_definition(struct estate *estate, const struct site_instance *in
     return 0;
 }
 
-/* The real machine gets this site's networks (config: networks = { there = "here" }). */
-static void map_networks(const struct estate *estate, struct machine *machine)
+void estate_map_networks(const struct estate *estate, struct machine *machine)
 {
     VEC_FOREACH(nic, &machine->nics) {
         const char *here = json_get_str(estate->config.networks, nic->network, NULL);
@@ -209,7 +212,7 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
         < 0)
         return -1;
     if (!instance->test && !instance->own)
-        map_networks(estate, &instance->machine);
+        estate_map_networks(estate, &instance->machine);
     return site_instance_save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
 }
 

@@ -23,6 +23,7 @@ void viewing_done(struct viewing *viewing)
     free(viewing->dir);
     free(viewing->replica_dir);
     free(viewing->key_path);
+    free(viewing->luks_path);
     memset(viewing, 0, sizeof(*viewing));
 }
 
@@ -89,6 +90,9 @@ static int begin_point(struct estate *estate, const char *group, const char *dis
                      rc < 0 && (err->code == ERR_IO || err->code == ERR_SPACE));
     viewing->replica_dir = estate_replica_dir(estate, group);
     viewing->key_path = estate_key_path(estate, group);
+    viewing->luks_path = estate_luks_path(estate, group);
+    if (!fs_exists(viewing->luks_path))
+        mem_freep(&viewing->luks_path);
     return rc;
 }
 

@@ -20,6 +20,7 @@ struct viewing {
     uint64_t point;
     char *replica_dir;
     char *key_path;
+    char *luks_path; /* NULL: it is not encrypted at rest */
     /* A machine's own disk. */
     char path[MACHINE_PATH_BYTES];
     char format[16];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* state.db, version 3. Times are milliseconds since 1970; JSON and states are text.
+/* state.db, version 4. Times are milliseconds since 1970; JSON and states are text.
  *
  *   schema       one row: the version
  *   machines     this site's machines
@@ -9,6 +9,7 @@
  *   runs         one row per run; ids are never used again
  *   actions      the journal: an intent, then its result, per (run, step, attempt, action)
  *   jobs         long operations; ids are never used again
+ *   policies     named settings of protections; "default" is there without a row
  *   audit        entry N's hash is SHA-256 over the hash of N - 1 (hex; 64 zeros before the first)
  *                followed by the entry as canonical JSON {seq, at_ms, who, act, object, detail}
  *   audit_head   one row: the newest entry's number and hash; a cut-off tail does not fit it
@@ -61,6 +62,9 @@ const char *const schema_steps[] = {
     "ALTER TABLE jobs ADD COLUMN error_code TEXT NOT NULL DEFAULT '';",
     /* What the actions of before were given, their plans say. */
     "ALTER TABLE actions ADD COLUMN args TEXT NOT NULL DEFAULT '';",
+    "CREATE TABLE policies ("
+    " name TEXT PRIMARY KEY, settings TEXT NOT NULL, added_ms INTEGER NOT NULL,"
+    " changed_ms INTEGER NOT NULL) WITHOUT ROWID;",
 };
 const size_t schema_step_count = ARRAY_LEN(schema_steps);
 

@@ -52,7 +52,8 @@ struct state_protection {
     char *role;     /* "source" or "replica" */
     char *state;    /* the machine's state of DESIGN 5.3: "enabling", "initial-copy", "protected",
                       "failing-over", "failed-over", "disabling", ... */
-    char *settings; /* JSON: interval_ms, keep, compression, machines [names]; of a replica also
+    char *settings; /* JSON: policy (its name), the policy's fields as they hold (sync/policy.h),
+                       overrides [keys set for this one alone], machines [names]; of a replica also
                        agents [names of those that have one] */
     uint64_t generation;
     int64_t since_ms; /* when `state` was entered */
@@ -67,6 +68,24 @@ int state_protection_get(struct state *state, const char *group,
 int state_protection_list(struct state *state, struct state_protections *ret_protections,
                           struct err *err) MUST_CHECK;
 int state_protection_remove(struct state *state, const char *group, struct err *err) MUST_CHECK;
+
+/* --- Policies ------------------------------------------------------------------------------ */
+struct state_policy {
+    char *name;
+    char *settings; /* JSON: all fields of sync/policy.h */
+    int64_t added_ms;
+    int64_t changed_ms; /* as added_ms, until it is changed */
+};
+VEC_DEFINE(state_policies, struct state_policy)
+void state_policy_done(struct state_policy *policy);
+void state_policies_done(struct state_policies *policies);
+int state_policy_put(struct state *state, const struct state_policy *policy, struct err *err)
+    MUST_CHECK;
+int state_policy_get(struct state *state, const char *name, struct state_policy *ret_policy,
+                     struct err *err) MUST_CHECK; /* ERR_NOT_FOUND */
+int state_policy_list(struct state *state, struct state_policies *ret_policies, struct err *err)
+    MUST_CHECK; /* by name */
+int state_policy_remove(struct state *state, const char *name, struct err *err) MUST_CHECK;
 
 /* --- Recovered instances: machines started from a replica ---------------------------------- */
 struct state_instance {

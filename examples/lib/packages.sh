@@ -3,7 +3,7 @@
 
 muster_build_packages="gcc clang cmake ninja-build pkg-config libc6-dev libssl-dev libjansson-dev \
 libsqlite3-dev libzstd-dev liblz4-dev libnbd-dev libcurl4-openssl-dev libmicrohttpd-dev \
-libseccomp-dev liblua5.4-dev nbdkit-plugin-dev libcmocka-dev ca-certificates"
+libseccomp-dev libcryptsetup-dev liblua5.4-dev nbdkit-plugin-dev libcmocka-dev ca-certificates"
 muster_run_packages="qemu-system-x86 qemu-utils nbdkit iproute2 e2fsprogs seabios ipxe-qemu"
 muster_guest_packages="busybox-static qemu-guest-agent cpio gzip procps"
 muster_test_packages="clang-format clang-tidy libclang-rt-14-dev lua-check iptables socat fio libnbd-bin"

@@ -77,6 +77,8 @@ static int plugin_config(const char *key, const char *value)
         return set_path(&settings.dir, value);
     if (str_eq(key, "keyfile"))
         return set_path(&settings.keyfile, value);
+    if (str_eq(key, "luks"))
+        return set_path(&settings.luks, value);
     if (str_eq(key, "socket") || str_eq(key, "sink"))
         return set_path(&settings.socket, value);
     if (str_eq(key, "point"))
@@ -124,6 +126,7 @@ static void plugin_unload(void)
     free(settings.dir);
     free(settings.disk);
     free(settings.keyfile);
+    free(settings.luks);
     free(settings.socket);
 }
 
@@ -233,7 +236,7 @@ static struct nbdkit_plugin plugin = {
     .config = plugin_config,
     .config_complete = plugin_config_complete,
     .config_help = "mode=view|sink\n"
-                   "view: dir=<REPLICA> disk=<NAME> point=<N> keyfile=<PATH>\n"
+                   "view: dir=<REPLICA> disk=<NAME> point=<N> keyfile=<PATH> [luks=<PATH>]\n"
                    "sink: size=<BYTES> socket=<PATH>",
     .get_ready = plugin_get_ready,
     .unload = plugin_unload,

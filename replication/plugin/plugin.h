@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The nbdkit plugin: one process serves one disk.
  *
- *   mode=view (default)  dir=REPLICA disk=NAME point=N keyfile=PATH: a kept point, read-only
+ *   mode=view (default)  dir=REPLICA disk=NAME point=N keyfile=PATH [luks=PATH]: a kept point,
+ *                        read-only; `luks` is the key file of heads that are LUKS containers
  *   mode=sink            size=BYTES socket=PATH: takes a mirror's writes and passes each on
  *
  * nbdkit calls from many threads at once; what is said here holds for all of them. Settings are
@@ -21,6 +22,7 @@ struct plugin_settings {
     char *disk;
     uint64_t point;
     char *keyfile;
+    char *luks; /* may be NULL */
     uint64_t size;
     char *socket;
 };

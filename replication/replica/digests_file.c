@@ -88,8 +88,7 @@ int digests_file_open(struct fs *fs, const char *path, uint64_t size, int *ret_f
     return open_file(fs, path, O_RDWR, size, ret_fd, err);
 }
 
-int digests_file_open_to_read(struct fs *fs, const char *path, uint64_t size, int *ret_fd,
-                              struct err *err)
+int digests_file_look(struct fs *fs, const char *path, uint64_t size, int *ret_fd, struct err *err)
 {
     return open_file(fs, path, O_RDONLY, size, ret_fd, err);
 }

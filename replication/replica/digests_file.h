@@ -13,8 +13,9 @@ int digests_file_create(struct fs *fs, const char *path, uint64_t size, struct e
 /* ERR_CORRUPT: damaged, or of a disk of another size. */
 int digests_file_open(struct fs *fs, const char *path, uint64_t size, int *ret_fd, struct err *err)
     MUST_CHECK;
-int digests_file_open_to_read(struct fs *fs, const char *path, uint64_t size, int *ret_fd,
-                              struct err *err) MUST_CHECK;
+/* The same for reading alone, of a file that nobody may change. */
+int digests_file_look(struct fs *fs, const char *path, uint64_t size, int *ret_fd, struct err *err)
+    MUST_CHECK;
 int digests_file_read(struct fs *fs, int fd, uint64_t first, uint64_t count,
                       struct digest *ret_digests, struct err *err) MUST_CHECK;
 int digests_file_write(struct fs *fs, int fd, uint64_t first, uint64_t count,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replica/head.h"
 
+#include "base/fs_luks.h"
 #include "base/mem.h"
 #include "replica/store_dir.h"
 
@@ -44,7 +45,7 @@ int head_path(const char *dir, const char *disk, char **ret_path, char **ret_for
     const struct dir_disk *found = find(&d, disk, err);
     if (!found)
         return -1;
-    *ret_path = found->elsewhere ? mem_strdup(found->elsewhere) : path_join(found->dir, DIR_HEAD);
+    *ret_path = dir_head_path(found);
     *ret_format = mem_strdup(found->format);
     if (ret_run_dir)
         *ret_run_dir = d.run_dir ? mem_strdup(d.run_dir) : NULL;
@@ -58,5 +59,24 @@ int head_has_digests(const char *dir, bool *ret_has, struct err *err)
     if (load(&d, err) < 0)
         return -1;
     *ret_has = d.base == STORE_COPIED;
+    return 0;
+}
+
+int head_unlocked(const char *dir, const char *luks_key, struct fs **ret_heads, struct err *err)
+{
+    CLEANUP(done) struct store_dir d = {.fs = fs_real(), .dir = mem_strdup(dir)};
+    struct fs *heads = NULL;
+
+    if (dir_state_load(&d, err) < 0)
+        return -1;
+    VEC_FOREACH(disk, &d.disks) {
+        CLEANUP(mem_freep) char *path = dir_head_path(disk);
+        if (!disk->luks)
+            continue;
+        if (!heads)
+            heads = fs_luks_new(fs_real());
+        fs_luks_map(heads, path, luks_key, &disk->luks_uuid);
+    }
+    *ret_heads = heads;
     return 0;
 }

@@ -97,7 +97,8 @@ struct store_ops {
     /* Initial copy. base_begin is idempotent for the same disks; ERR_STATE once there are points,
      * ERR_SPACE before anything is written when the disks' `need_bytes` cannot fit. Frames of a
      * disk are sealed under `uuid`; a frame may be sent again. base_sync: what came before is
-     * durable. base_end: digests of all chunks are complete; state copied. */
+     * durable. base_end: digests of all chunks are complete; state copied. ERR_BUSY: it did a part of
+     * what there is to do, so that others get at the store; ask again. */
     int (*base_begin)(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
                       uint64_t generation, struct err *err);
     int (*base_frame)(struct store *store, const char *disk, const struct uuid *uuid,
@@ -203,6 +204,10 @@ struct store_dir_config {
     /* Own disks that somebody wrote to are no reason to refuse: to scrub it, which takes them over as
      * they are, with what differs as damage. Applies are refused until then. */
     bool to_scrub;
+    /* The file with what opens heads that are LUKS containers (base/luks.h); NULL: such heads are
+     * ERR_UNSUPPORTED. It is read whenever such a head is opened. */
+    const char *luks_key;
+    bool at_rest; /* the heads of a copy that begins from now on are LUKS containers */
 };
 
 /* A head that is a machine's own disk must be there, of its size, and untouched since the last apply

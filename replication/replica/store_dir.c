@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replica/store_dir.h"
 
+#include "base/fs_luks.h"
 #include "base/fs_nbd.h"
 #include "base/mem.h"
 #include "replica/digests_file.h"
@@ -35,6 +36,8 @@ static void close_dir(struct store *store)
     fd_close(&d->lock);
     key_wipe(&d->key);
     fs_nbd_free(d->nbd);
+    fs_luks_free(d->luks);
+    free(d->luks_key);
     free(d->run_dir);
     free(d->dir);
     free(d);
@@ -278,6 +281,15 @@ static void need_nbd(struct store_dir *d)
     d->guard.below = d->nbd;
 }
 
+/* Heads that are containers, too. */
+static void need_luks(struct store_dir *d)
+{
+    if (d->luks || !d->luks_key)
+        return;
+    d->luks = fs_luks_new(d->guard.below);
+    d->guard.below = d->luks;
+}
+
 static int load_applied(struct store_dir *d, struct err *err)
 {
     if (dir_applied_load(d, err) < 0)
@@ -301,6 +313,7 @@ static int load(struct store_dir *d, struct err *err)
         || generation_read(d->fs, d->dir, &d->generation, err) < 0)
         return -1;
     need_nbd(d);
+    need_luks(d);
     if (d->base == STORE_EMPTY)
         return 0;
     if (d->run_moved && dir_state_save(d, d->base, err) < 0)
@@ -363,6 +376,8 @@ int store_dir_open(const struct store_dir_config *config, struct store **ret_sto
     if (config->run_dir && (config->run_dir[0] != '/' || strchr(config->run_dir, '\n')))
         return err_set(err, ERR_INVALID, 0, "%s: not an absolute path", config->run_dir);
     d->run_dir = config->run_dir ? mem_strdup(config->run_dir) : NULL;
+    d->luks_key = config->luks_key ? mem_strdup(config->luks_key) : NULL;
+    d->at_rest = config->at_rest;
     memcpy(d->group, config->group, strlen(config->group) + 1);
     d->key = config->group_key;
     memcpy(d->writer_key, config->writer_key, SIGN_KEY_BYTES);

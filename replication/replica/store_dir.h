@@ -10,11 +10,12 @@
  *       retention       record: which points are to be kept
  *       applied         record: the point head holds, and the one being applied to it
  *       pins            record: labels and their points
+ *       protection      record: whose it is and how it is kept, by whoever adopts it (inspect.h)
  *       tip             record: the promotion by which another site took the group over
  *       promotion       record: the last promotion, whole, so that it can be finished
  *       damaged         record: chunks that are known to be damaged
  *       chain           for views (chain.c)
- *       DISK/head.raw, DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
+ *       DISK/head.raw (or head.luks), DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
  *
  * (No DISK/head.raw where the disk of a machine is the head: "replica" says where that is.)
  *
@@ -38,8 +39,10 @@
 #define DIR_FILE_TIP        "tip"
 #define DIR_FILE_DAMAGED    "damaged"
 #define DIR_FILE_RETENTION  "retention"
+#define DIR_FILE_PROTECTION "protection"
 
 #define DIR_HEAD            "head.raw"
+#define DIR_HEAD_LUKS       "head.luks"
 #define DIR_DIGESTS         "digests"
 #define DIR_SEGMENTS        "segments"
 #define DIR_UNDO            "undo"
@@ -95,11 +98,14 @@ struct dir_disk {
     char *elsewhere;               /* the head's path when it is a machine's own disk; else NULL */
     char format[DIR_FORMAT_BYTES]; /* of that */
     struct fs_stamp stamp;         /* of that, when it was written to last */
+    bool luks;                     /* the replica's own head is the LUKS container of this UUID */
+    struct uuid luks_uuid;
     int head;
     int digests;
     /* Initial copy only: the chunks whose digest is already right in the file, one bit each; and
      * the coder of the frames that come in. */
     uint8_t *known;
+    uint64_t settled; /* chunks before it are as the copy's end needs them */
     struct uuid coder_uuid;
     struct frame_coder *coder;
     uint8_t *saved; /* chunks saved since the store's `saved_since`, one bit each; or NULL */
@@ -142,12 +148,15 @@ struct dir_tip {
 struct store_dir {
     struct store store;
     struct guard_fs guard;
-    struct fs *fs;  /* the guard's */
-    struct fs *nbd; /* below it, where there is a run folder: heads in other formats */
+    struct fs *fs;   /* the guard's */
+    struct fs *nbd;  /* below it, where there is a run folder: heads in other formats */
+    struct fs *luks; /* below it, where there is a key: heads that are containers */
     struct clock *clock;
     char *dir;
     char *run_dir;  /* may be NULL */
     bool run_moved; /* the record names another */
+    char *luks_key; /* may be NULL */
+    bool at_rest;
     char group[NAME_MAX_BYTES];
     struct key key;
     uint8_t writer_key[SIGN_KEY_BYTES];
@@ -187,6 +196,8 @@ struct store_dir *store_dir_of(struct store *store);
 /* Malloc'ed. */
 char *dir_path(const struct store_dir *d, const char *name);
 char *dir_manifest_path(const struct store_dir *d, uint64_t point);
+/* Of the file, or block device, that is the head. */
+char *dir_head_path(const struct dir_disk *disk);
 char *dir_undo_path(const struct dir_disk *disk, uint64_t point);
 char *dir_segment_path(const struct dir_disk *disk, const struct uuid *uuid, bool complete);
 bool dir_number_of(const char *name, uint64_t *ret_number); /* 20 digits */
@@ -227,6 +238,12 @@ struct dir_point *dir_point_find(const struct store_dir *d, uint64_t point);
 struct dir_point *dir_point_newest(const struct store_dir *d);
 int dir_manifest_read(struct store_dir *d, uint64_t point, struct manifest *ret_manifest,
                       char **ret_text, struct err *err) MUST_CHECK;
+/* The same, and what is kept of it in memory. */
+int dir_point_read(struct store_dir *d, uint64_t number, struct manifest *ret_manifest,
+                   struct dir_point *ret_point, struct err *err) MUST_CHECK;
+/* Does it follow the newest of the points? */
+int dir_point_check(const struct store_dir *d, const struct dir_point *point, struct err *err)
+    MUST_CHECK;
 /* Makes a checked manifest durable and one of the points. */
 int dir_manifest_add(struct store_dir *d, const struct manifest *manifest, const char *text,
                      struct err *err) MUST_CHECK;
@@ -250,6 +267,8 @@ void dir_disks_close(struct store_dir *d);
 void dir_heads_close(struct store_dir *d);
 /* A machine's own disk in a format that a private server shows. */
 bool dir_disk_is_served(const struct dir_disk *disk);
+/* What is in the head's descriptor is the disk: it may be asked for its holes. */
+bool dir_disk_is_plain(const struct dir_disk *disk);
 
 /* --- store_dir_base.c: initial copy ------------------------------------------------------ */
 
@@ -295,6 +314,9 @@ int store_dir_point_apply(struct store *store, uint64_t *ret_point,
                           struct err *err);
 /* Tells the views: `head` as in chain_publish; the undo files are those up to, not including, `end`. */
 void dir_chain_publish(struct store_dir *d, uint64_t head, uint64_t end);
+/* The undo files of a disk are there, and no others. */
+int dir_undo_check(const struct store_dir *d, const struct dir_disk *disk, struct err *err)
+    MUST_CHECK;
 /* An apply was cut, and may have written to head. */
 bool dir_head_touched(const struct store_dir *d);
 /* The page as it must be when nothing is under way, or an apply was cut. */

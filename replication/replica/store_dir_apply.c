@@ -75,7 +75,7 @@ static bool has_undo(const struct dir_disk *disk, uint64_t point)
     return fs_exists(path);
 }
 
-static int check_undo(const struct store_dir *d, const struct dir_disk *disk, struct err *err)
+int dir_undo_check(const struct store_dir *d, const struct dir_disk *disk, struct err *err)
 {
     CLEANUP(mem_freep) char *folder = path_join(disk->dir, DIR_UNDO);
     CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
@@ -111,7 +111,7 @@ bool dir_head_touched(const struct store_dir *d)
 int dir_chain_restore(struct store_dir *d, struct err *err)
 {
     VEC_FOREACH(disk, &d->disks)
-        if (check_undo(d, disk, err) < 0)
+        if (dir_undo_check(d, disk, err) < 0)
             return -1;
     if (d->released)
         dir_chain_publish(d, 0, 0);

@@ -3,6 +3,7 @@
  * a cut copy goes on, and whatever is sent twice is written twice. */
 #include "replica/store_dir.h"
 
+#include "base/fs_luks.h"
 #include "base/mem.h"
 #include "replica/digests_file.h"
 #include "replica/generation.h"
@@ -14,7 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WINDOW_CHUNKS 1024U /* digests looked at in one go */
+#define WINDOW_CHUNKS 1024U                 /* digests looked at in one go */
+#define FILL_BYTES    (UINT64_C(256) << 20) /* of containers, by one call: others wait meanwhile */
 
 /* --- Begin ------------------------------------------------------------------------------- */
 
@@ -76,12 +78,25 @@ static int check_same(const struct store_dir *d, const struct store_disks *disks
     return 0;
 }
 
-static int check_room(const struct store_dir *d, uint64_t need_bytes, struct err *err)
+/* A container takes the whole size of its disk. */
+static uint64_t needed(const struct store_dir *d, const struct store_disks *disks,
+                       uint64_t need_bytes)
+{
+    uint64_t whole = 0;
+
+    VEC_FOREACH(disk, disks)
+        whole += disk->size + LUKS_HEADER_BYTES;
+    return d->at_rest && whole > need_bytes ? whole : need_bytes;
+}
+
+static int check_room(const struct store_dir *d, const struct store_disks *disks,
+                      uint64_t need_bytes, struct err *err)
 {
     uint64_t room;
     char need_text[32];
     char room_text[32];
 
+    need_bytes = needed(d, disks, need_bytes);
     if (fs_free_bytes(d->dir, &room, err) < 0)
         return -1;
     if (need_bytes > room)
@@ -94,8 +109,16 @@ static int check_room(const struct store_dir *d, uint64_t need_bytes, struct err
 
 static int begin_anew(struct store_dir *d, const struct store_disks *disks, struct err *err)
 {
-    VEC_FOREACH(wanted, disks)
-        dir_disk_add(d, wanted->name, wanted->size, NULL, "raw");
+    if (d->at_rest && !d->luks_key)
+        return err_set(err, ERR_UNSUPPORTED, 0,
+                       "%s: the copy is to be encrypted at rest, and there is no key", d->group);
+    VEC_FOREACH(wanted, disks) {
+        dir_disk_add(d, wanted->name, wanted->size, NULL, d->at_rest ? "luks" : "raw");
+        struct dir_disk *disk = &d->disks.at[d->disks.len - 1];
+        disk->luks = d->at_rest;
+        if (disk->luks)
+            uuid_new(&disk->luks_uuid);
+    }
     /* The record first: from here on the folders of the disks are files of ours. */
     if (dir_state_save(d, STORE_COPYING, err) < 0) {
         dir_disks_close(d);
@@ -135,7 +158,7 @@ int store_dir_base_begin(struct store *store, const struct store_disks *disks, u
             return -1;
         return dir_disks_open(d, err);
     }
-    if (check_room(d, need_bytes, err) < 0 || take_generation(d, generation, err) < 0)
+    if (check_room(d, disks, need_bytes, err) < 0 || take_generation(d, generation, err) < 0)
         return -1;
     return begin_anew(d, disks, err);
 }
@@ -187,6 +210,7 @@ static int write_frame(struct store_dir *d, struct dir_disk *disk, const struct 
 {
     const uint8_t *at = view->payload;
 
+    disk->settled = 0;
     for (size_t i = 0; i < view->extent_count; i++) {
         const struct extent *extent = &view->extents[i];
         if (extent->off > disk->size || extent->len > disk->size - extent->off)
@@ -284,9 +308,9 @@ static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t fi
         struct digest digest = {{0}};
         if (is_known(disk, first + i))
             continue;
-        if (off >= data && !dir_disk_is_served(disk)) /* whose descriptor has no content */
+        if (off >= data && dir_disk_is_plain(disk))
             data = dir_next_data(disk->head, off, disk->size);
-        if (dir_disk_is_served(disk) || data < off + len) {
+        if (!dir_disk_is_plain(disk) || data < off + len) {
             if (d->fs->pread(d->fs, disk->head, buf, len, off, err) < 0)
                 return -1;
             chunk_digest(d->digester, buf, len, &digest);
@@ -297,15 +321,48 @@ static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t fi
     return changed ? digests_file_write(d->fs, disk->digests, first, count, digests, err) : 0;
 }
 
+/* What a copy leaves out of a container, or says to be zeros, is a hole of its file, which only we read
+ * as zeros. Chunks that came whole, and are not all zeros, have none. */
+static int fill_window(struct store_dir *d, const struct dir_disk *disk, uint64_t first,
+                       uint64_t count, uint64_t *filled, struct err *err)
+{
+    static const struct digest zeros;
+    struct digest digests[WINDOW_CHUNKS];
+    uint64_t written;
+
+    if (!disk->luks)
+        return 0;
+    if (guard_fs_check(&d->guard, err) < 0
+        || digests_file_read(d->fs, disk->digests, first, count, digests, err) < 0)
+        return -1;
+    for (uint64_t i = 0; i < count; i++) {
+        if (is_known(disk, first + i) && memcmp(&digests[i], &zeros, sizeof(zeros)) != 0)
+            continue;
+        if (fs_luks_fill(d->luks, disk->head, (first + i) * CHUNK_BYTES,
+                         chunk_len(disk->size, first + i), &written, err)
+            < 0)
+            return -1;
+        *filled += written;
+    }
+    return 0;
+}
+
 static int end_disk(struct store_dir *d, struct dir_disk *disk, dir_progress_fn *progress,
                     void *ctx, struct cancel *cancel, struct err *err)
 {
     uint64_t chunks = chunk_count(disk->size);
+    uint64_t filled = 0;
 
-    for (uint64_t first = 0; first < chunks; first += WINDOW_CHUNKS) {
+    for (uint64_t first = disk->settled; first < chunks; first += WINDOW_CHUNKS) {
         uint64_t count = chunks - first < WINDOW_CHUNKS ? chunks - first : WINDOW_CHUNKS;
-        if (cancel_check(cancel, err) < 0 || digest_window(d, disk, first, count, err) < 0)
+        if (filled >= FILL_BYTES)
+            return err_set(err, ERR_BUSY, 0,
+                           "its LUKS container is being filled with zeros, %d %% are done",
+                           (int)(first * 100 / chunks));
+        if (cancel_check(cancel, err) < 0 || digest_window(d, disk, first, count, err) < 0
+            || fill_window(d, disk, first, count, &filled, err) < 0)
             return -1;
+        disk->settled = first + count;
         if (progress)
             progress(ctx, disk->name,
                      first + count == chunks ? disk->size : (first + count) * CHUNK_BYTES,
@@ -341,6 +398,8 @@ int store_dir_base_end(struct store *store, struct err *err)
     if (dir_state_save(d, STORE_COPIED, err) < 0)
         return -1;
     VEC_FOREACH(disk, &d->disks) {
+        if (disk->luks)
+            fs_luks_holes(d->luks, disk->head, false);
         frame_coder_freep(&disk->coder);
         free(TAKE(disk->known));
     }

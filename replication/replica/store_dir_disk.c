@@ -2,6 +2,7 @@
 /* The disks of a store: finding, making, opening and closing their files. */
 #include "replica/store_dir.h"
 
+#include "base/fs_luks.h"
 #include "base/fs_nbd.h"
 #include "base/mem.h"
 #include "replica/digests_file.h"
@@ -34,6 +35,8 @@ static int make_head(struct store_dir *d, const struct dir_disk *disk, const cha
 {
     int fd;
 
+    if (disk->luks)
+        return fs_luks_create(d->fs, path, d->luks_key, &disk->luks_uuid, disk->size, err);
     if (d->fs->open(d->fs, path, O_RDWR | O_CREAT, 0600, &fd, err) < 0)
         return -1;
     int rc = d->fs->truncate(d->fs, fd, disk->size, err);
@@ -101,6 +104,20 @@ bool dir_disk_is_served(const struct dir_disk *disk)
     return disk->elsewhere && !str_eq(disk->format, "raw");
 }
 
+bool dir_disk_is_plain(const struct dir_disk *disk)
+{
+    return !disk->luks && !dir_disk_is_served(disk);
+}
+
+static int check_key(const struct store_dir *d, const struct dir_disk *disk, struct err *err)
+{
+    if (!disk->luks || d->luks_key)
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED, 0,
+                   "disk %s of %s is a LUKS container, and no key was given that opens it",
+                   disk->name, d->group);
+}
+
 static int open_head(struct store_dir *d, struct dir_disk *disk, struct err *err)
 {
     if (disk->head >= 0 || (dir_disk_is_served(disk) && d->released))
@@ -111,10 +128,14 @@ static int open_head(struct store_dir *d, struct dir_disk *disk, struct err *err
                        disk->elsewhere, disk->name, d->group, disk->format);
     if (dir_disk_is_served(disk))
         fs_nbd_serve(d->nbd, disk->elsewhere, disk->format, d->run_dir);
-    CLEANUP(mem_freep)
-    char *path = disk->elsewhere ? mem_strdup(disk->elsewhere) : path_join(disk->dir, DIR_HEAD);
-    if (open_path(d, disk, path, err) == 0)
+    CLEANUP(mem_freep) char *path = dir_head_path(disk);
+    if (disk->luks)
+        fs_luks_map(d->luks, path, d->luks_key, &disk->luks_uuid);
+    if (open_path(d, disk, path, err) == 0) {
+        if (disk->luks)
+            fs_luks_holes(d->luks, disk->head, d->base == STORE_COPYING);
         return 0;
+    }
     if (disk->head >= 0)
         (void)d->fs->close(d->fs, disk->head);
     disk->head = -1;
@@ -131,9 +152,11 @@ int dir_heads_open(struct store_dir *d, struct err *err)
 
 static int open_disk(struct store_dir *d, struct dir_disk *disk, struct err *err)
 {
-    CLEANUP(mem_freep) char *head = path_join(disk->dir, DIR_HEAD);
+    CLEANUP(mem_freep) char *head = dir_head_path(disk);
     CLEANUP(mem_freep) char *digests = path_join(disk->dir, DIR_DIGESTS);
 
+    if (check_key(d, disk, err) < 0)
+        return -1;
     if (disk->digests < 0 && d->base == STORE_COPYING
         && make_files(d, disk, head, digests, err) < 0)
         return -1;

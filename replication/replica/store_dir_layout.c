@@ -11,11 +11,12 @@
 #define TMP           ".tmp"
 
 static const char *const files[] = {
-    DIR_FILE_LOCK,   DIR_FILE_REPLICA, DIR_FILE_GENERATION, DIR_FILE_MANIFESTS,
-    DIR_FILE_PRUNED, DIR_FILE_APPLIED, DIR_FILE_PINS,       DIR_FILE_PROMOTION,
-    DIR_FILE_TIP,    CHAIN_FILE,       DIR_FILE_DAMAGED,    DIR_FILE_RETENTION,
+    DIR_FILE_LOCK,    DIR_FILE_REPLICA,   DIR_FILE_GENERATION, DIR_FILE_MANIFESTS, DIR_FILE_PRUNED,
+    DIR_FILE_APPLIED, DIR_FILE_PINS,      DIR_FILE_PROMOTION,  DIR_FILE_TIP,       CHAIN_FILE,
+    DIR_FILE_DAMAGED, DIR_FILE_RETENTION, DIR_FILE_PROTECTION,
 };
-static const char *const disk_files[] = {DIR_HEAD, DIR_DIGESTS, DIR_SEGMENTS, DIR_UNDO};
+static const char *const disk_files[] = {DIR_HEAD, DIR_HEAD_LUKS, DIR_DIGESTS, DIR_SEGMENTS,
+                                         DIR_UNDO};
 
 char *dir_path(const struct store_dir *d, const char *name)
 {
@@ -25,6 +26,13 @@ char *dir_path(const struct store_dir *d, const char *name)
 char *dir_manifest_path(const struct store_dir *d, uint64_t point)
 {
     return mem_printf("%s/" DIR_FILE_MANIFESTS "/%020" PRIu64, d->dir, point);
+}
+
+char *dir_head_path(const struct dir_disk *disk)
+{
+    if (disk->elsewhere)
+        return mem_strdup(disk->elsewhere);
+    return path_join(disk->dir, disk->luks ? DIR_HEAD_LUKS : DIR_HEAD);
 }
 
 char *dir_undo_path(const struct dir_disk *disk, uint64_t point)
@@ -180,7 +188,8 @@ static int remove_temporary_in(struct fs *fs, const char *path, struct err *err)
     if (fs_list(path, &names, err) < 0)
         return -1;
     for (size_t i = 0; i < names.len; i++) {
-        if (!is_temporary(names.at[i], base))
+        /* Not the store's: it is replaced beside it. */
+        if (!is_temporary(names.at[i], base) || str_eq(base, DIR_FILE_PROTECTION))
             continue;
         CLEANUP(mem_freep) char *file = path_join(path, names.at[i]);
         if (fs->unlink(fs, file, err) < 0)

@@ -96,7 +96,7 @@ static int read_manifest(struct store_dir *d, uint64_t point, struct manifest *r
     *end = '\0';
     if (manifest_parse(text.ptr, (size_t)(end - text.ptr), &m, err) < 0)
         return err_wrap(err, "%s", path);
-    if (m.point != point || !str_eq(m.group, d->group))
+    if (m.point != point || (d->group[0] && !str_eq(m.group, d->group)))
         return err_set(err, ERR_CORRUPT, 0, "%s: it is point %" PRIu64 " of group %s", path,
                        m.point, m.group);
     *ret_received = (int64_t)received;
@@ -115,6 +115,17 @@ int dir_manifest_read(struct store_dir *d, uint64_t point, struct manifest *ret_
     return read_manifest(d, point, ret_manifest, &received, ret_text, err);
 }
 
+int dir_point_read(struct store_dir *d, uint64_t number, struct manifest *ret_manifest,
+                   struct dir_point *ret_point, struct err *err)
+{
+    int64_t received;
+
+    if (read_manifest(d, number, ret_manifest, &received, NULL, err) < 0)
+        return -1;
+    *ret_point = point_of(ret_manifest, received);
+    return 0;
+}
+
 static bool same_hash(const struct sha256 *a, const struct sha256 *b)
 {
     return memcmp(a, b, sizeof(*a)) == 0;
@@ -123,7 +134,7 @@ static bool same_hash(const struct sha256 *a, const struct sha256 *b)
 /* A point's base, or, without one, its parent is the point before. Only with a base may numbers be
  * skipped. (A promotion without a base: its parent may be any older point, which need not be kept
  * any more; it was made by the first release.) */
-static int check_link(const struct store_dir *d, const struct dir_point *point, struct err *err)
+int dir_point_check(const struct store_dir *d, const struct dir_point *point, struct err *err)
 {
     static const struct sha256 none;
     bool has_base = !same_hash(&point->base, &none);
@@ -153,13 +164,10 @@ static int check_link(const struct store_dir *d, const struct dir_point *point, 
 static int load_point(struct store_dir *d, uint64_t number, struct err *err)
 {
     CLEANUP(manifest_done) struct manifest m;
-    int64_t received;
+    struct dir_point point;
 
     manifest_init(&m);
-    if (read_manifest(d, number, &m, &received, NULL, err) < 0)
-        return -1;
-    struct dir_point point = point_of(&m, received);
-    if (check_link(d, &point, err) < 0)
+    if (dir_point_read(d, number, &m, &point, err) < 0 || dir_point_check(d, &point, err) < 0)
         return -1;
     *dir_points_push(&d->points) = point;
     return 0;

@@ -2,7 +2,8 @@
 /* The store's records, as lines of words:
  *
  *   replica     "muster replica 1", "group NAME", "state copying|copied", "disk SIZE NAME" ...,
- *               each followed by "head FORMAT PATH" when it is a machine's own disk; "run DIR", where
+ *               each followed by "head FORMAT PATH" when it is a machine's own disk, or by "luks UUID" (hex)
+ *               when its head is a LUKS container; "run DIR", where
  *               such heads have their servers, if any; "released", when the machine has them back
  *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0), and
  *               "stamp INODE SIZE MTIME CTIME NAME" (ns) of each own disk that can be told
@@ -92,6 +93,20 @@ static bool get_head(struct store_dir *d, const char *line)
     return true;
 }
 
+static bool get_luks(struct store_dir *d, const char *line)
+{
+    struct dir_disk *disk = d->disks.len ? &d->disks.at[d->disks.len - 1] : NULL;
+    const char *hex = line + strlen("luks ");
+
+    if (!str_starts(line, "luks ") || !disk || disk->elsewhere || disk->luks
+        || strlen(hex) != (size_t)2 * UUID_BYTES
+        || !str_unhex(hex, disk->luks_uuid.bytes, UUID_BYTES))
+        return false;
+    (void)snprintf(disk->format, sizeof(disk->format), "luks");
+    disk->luks = true;
+    return true;
+}
+
 static bool get_run(struct store_dir *d, const char *line)
 {
     if (str_eq(line, "released")) {
@@ -123,9 +138,12 @@ static int get_group(struct store_dir *d, const char *path, const char *line, st
 {
     if (!line || !str_starts(line, "group "))
         return wrong_line(path, line ? line : "", err);
-    if (d->group[0] && !str_eq(line + strlen("group "), d->group))
+    const char *group = line + strlen("group ");
+    if (!d->group[0] && str_is_name(group))
+        memcpy(d->group, group, strlen(group) + 1);
+    if (!str_eq(group, d->group))
         return err_set(err, ERR_STATE, 0, "%s: the replica of group \"%s\", not of \"%s\"", path,
-                       line + strlen("group "), d->group);
+                       group, d->group);
     return 0;
 }
 
@@ -147,7 +165,8 @@ int dir_state_load(struct store_dir *d, struct err *err)
     if (get_group(d, path, next_line(&at), err) < 0)
         return -1;
     while ((line = next_line(&at)) != NULL)
-        if (!get_head(d, line) && !get_disk(d, line) && !get_state(d, line) && !get_run(d, line))
+        if (!get_head(d, line) && !get_luks(d, line) && !get_disk(d, line) && !get_state(d, line)
+            && !get_run(d, line))
             return wrong_line(path, line, err);
     if (d->base == STORE_EMPTY || d->disks.len == 0)
         return err_set(err, ERR_CORRUPT, 0, "%s: no state or no disk in it", path);
@@ -166,6 +185,7 @@ int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
 {
     CLEANUP(mem_freep) char *path = dir_path(d, DIR_FILE_REPLICA);
     CLEANUP(str_free) struct str text = STR_EMPTY;
+    char hex[2 * UUID_BYTES + 1];
 
     str_addf(&text, FIRST_LINE "\ngroup %s\nstate %s\n", d->group,
              base == STORE_COPIED ? "copied" : "copying");
@@ -173,6 +193,10 @@ int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
         str_addf(&text, "disk %" PRIu64 " %s\n", disk->size, disk->name);
         if (disk->elsewhere)
             str_addf(&text, "head %s %s\n", disk->format, disk->elsewhere);
+        if (!disk->luks)
+            continue;
+        str_hex(disk->luks_uuid.bytes, UUID_BYTES, hex);
+        str_addf(&text, "luks %s\n", hex);
     }
     if (d->run_dir && has_own(d))
         str_addf(&text, "run %s\n", d->run_dir);

@@ -77,6 +77,15 @@ static void fault(struct slice *s, const struct err *why, const char *what)
     say(s, text);
 }
 
+static int note_anew(struct store_dir *d, struct err *err)
+{
+    CLEANUP(mem_freep) bool *goes = mem_new_array(bool, d->points.len + 1);
+    CLEANUP(dir_note_done) struct dir_note note = {0};
+
+    dir_note_plan(d, goes, &note);
+    return dir_note_save(d, &note, err);
+}
+
 /* What is in memory came from the record when that was right. */
 static int write_anew(struct store_dir *d, const char *name, struct err *err)
 {
@@ -85,7 +94,7 @@ static int write_anew(struct store_dir *d, const char *name, struct err *err)
     if (str_eq(name, DIR_FILE_APPLIED))
         return dir_applied_save(d, dir_point_find(d, d->applied), d->intent, err);
     if (str_eq(name, DIR_FILE_PRUNED))
-        return dir_pruned_save(d, d->before, &d->before_hash, err);
+        return note_anew(d, err);
     return dir_pins_save(d, &d->pins, err);
 }
 
@@ -111,9 +120,9 @@ static int check_records(struct slice *s, struct err *err)
         const char *name;
         bool is_known;
     } records[] = {
-        {DIR_FILE_REPLICA, true},    {DIR_FILE_APPLIED, true},    {DIR_FILE_PRUNED, true},
-        {DIR_FILE_PINS, true},       {DIR_FILE_PROMOTION, false}, {DIR_FILE_TIP, false},
-        {DIR_FILE_RETENTION, false},
+        {DIR_FILE_REPLICA, true},    {DIR_FILE_APPLIED, true},     {DIR_FILE_PRUNED, true},
+        {DIR_FILE_PINS, true},       {DIR_FILE_PROMOTION, false},  {DIR_FILE_TIP, false},
+        {DIR_FILE_RETENTION, false}, {DIR_FILE_PROTECTION, false},
     };
     struct err why = ERR_EMPTY;
     uint64_t generation;
@@ -308,10 +317,10 @@ static void say_head(struct slice *s, uint64_t chunk, const struct err *why)
 {
     const struct dir_disk *disk = s->disk;
     size_t len = chunk_len(disk->size, chunk);
+    CLEANUP(mem_freep) char *path = dir_head_path(disk);
     CLEANUP(mem_freep)
-    char *text = mem_printf("%s%s: the %zu bytes at %" PRIu64 " (chunk %" PRIu64 ") %s",
-                            disk->elsewhere ? disk->elsewhere : disk->dir,
-                            disk->elsewhere ? "" : "/" DIR_HEAD, len, chunk * CHUNK_BYTES, chunk,
+    char *text = mem_printf("%s: the %zu bytes at %" PRIu64 " (chunk %" PRIu64 ") %s", path, len,
+                            chunk * CHUNK_BYTES, chunk,
                             why->code == ERR_NONE ? "do not have their digest" : why->text);
 
     say(s, text);
@@ -327,7 +336,7 @@ static void check_chunk(struct slice *s, uint64_t chunk, const struct digest *wa
     struct dir_damage was;
 
     /* A hole has no bytes that could be wrong. */
-    if (memcmp(want, &zeros, sizeof(zeros)) == 0 && !dir_disk_is_served(s->disk)
+    if (memcmp(want, &zeros, sizeof(zeros)) == 0 && dir_disk_is_plain(s->disk)
         && dir_next_data(s->disk->head, chunk * CHUNK_BYTES, s->disk->size)
                >= chunk * CHUNK_BYTES + len)
         memset(&digest, 0, sizeof(digest));
@@ -348,7 +357,7 @@ static int check_window(struct slice *s, uint64_t first, uint64_t count, struct 
 
     if (digests_file_read(s->d->fs, s->disk->digests, first, count, digests, err) < 0)
         return -1;
-    if (!dir_disk_is_served(s->disk))
+    if (dir_disk_is_plain(s->disk))
         (void)posix_fadvise(s->disk->head, (off_t)(first * CHUNK_BYTES),
                             (off_t)(count * CHUNK_BYTES), POSIX_FADV_DONTNEED);
     for (uint64_t i = 0; i < count; i++) {

@@ -405,6 +405,9 @@ static int open_head(struct view *v, const char *dir, const char *disk, struct e
         return -1;
     if (!v->heads) {
         v->heads = fs_real();
+        if (str_eq(format, "luks"))
+            return err_set(err, ERR_UNSUPPORTED, 0,
+                           "%s is a LUKS container, and no key was given that opens it", path);
         if (!str_eq(format, "raw") && run_dir) {
             v->heads = v->nbd = fs_nbd_new(fs_real());
             fs_nbd_serve(v->nbd, path, format, run_dir);

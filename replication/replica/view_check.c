@@ -40,7 +40,7 @@ int view_check_open(const char *dir, uint64_t size, const struct key *group_key,
         c->digesters[i].digester = chunk_digester_new(group_key);
     }
     c->known = mem_try_alloc((size_t)(chunk_count(size) / 8 + 1), "map of a view", err);
-    if (!c->known || digests_file_open_to_read(fs_real(), path, size, &c->fd, err) < 0) {
+    if (!c->known || digests_file_look(fs_real(), path, size, &c->fd, err) < 0) {
         view_check_close(c);
         return -1;
     }

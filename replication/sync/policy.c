@@ -297,3 +297,66 @@ bool policy_equal(const struct policy *a, const struct policy *b)
 
     return json_equal(left, right);
 }
+
+void policy_override(const struct policy *own, uint32_t keys, struct policy *policy)
+{
+    CLEANUP(json_freep) json_t *json = policy_to_json(own);
+    struct err err = ERR_EMPTY;
+
+    for (size_t i = 0; policy_keys[i]; i++)
+        if (!(keys & (UINT32_C(1) << i)))
+            (void)json_object_del(json, policy_keys[i]);
+    if (policy_from_json(json, policy, &err) < 0)
+        abort(); /* it is what we wrote */
+}
+
+uint32_t policy_differences(const struct policy *a, const struct policy *b)
+{
+    CLEANUP(json_freep) json_t *left = policy_to_json(a);
+    CLEANUP(json_freep) json_t *right = policy_to_json(b);
+    uint32_t keys = 0;
+
+    for (size_t i = 0; policy_keys[i]; i++)
+        if (!json_equal(json_object_get(left, policy_keys[i]),
+                        json_object_get(right, policy_keys[i])))
+            keys |= UINT32_C(1) << i;
+    return keys;
+}
+
+/* --- Together ---------------------------------------------------------------------------------- */
+
+int policy_check(const struct policy *policy, struct err *err)
+{
+    char a[32];
+    char b[32];
+
+    if (policy->rpo_ms && policy->rpo_ms < policy->interval_ms)
+        return err_set(err, ERR_INVALID, 0,
+                       "an RPO target of %s cannot be met by a point every %s; hint: a shorter "
+                       "interval, or a target of at least one",
+                       str_duration(policy->rpo_ms, a, sizeof(a)),
+                       str_duration(policy->interval_ms, b, sizeof(b)));
+    if (policy->application_ms && policy->application_ms < policy->interval_ms)
+        return err_set(err, ERR_INVALID, 0,
+                       "an application-consistent point every %s is more than there are points: "
+                       "one every %s; hint: at least the interval",
+                       str_duration(policy->application_ms, a, sizeof(a)),
+                       str_duration(policy->interval_ms, b, sizeof(b)));
+    return 0;
+}
+
+void policy_notes(const struct policy *policy, struct str *out)
+{
+    const struct retention_tier *densest = policy->retention.tiers;
+    char a[32];
+    char b[32];
+    char c[32];
+
+    if (policy->retention.tier_count > 0 && densest->every_ms < policy->interval_ms)
+        str_addf(out,
+                 "retention wants a point per %s where one is made every %s: all of them are kept "
+                 "for %s\n",
+                 str_duration(densest->every_ms, a, sizeof(a)),
+                 str_duration(policy->interval_ms, b, sizeof(b)),
+                 str_duration(densest->for_ms, c, sizeof(c)));
+}

@@ -64,5 +64,13 @@ void policy_put(const struct policy *policy, json_t *into);
 bool policy_equal(const struct policy *a, const struct policy *b);
 /* The keys of the JSON form, NULL at the end. */
 extern const char *const policy_keys[];
+/* Those of the keys whose bit is set (bit i: policy_keys[i]) are taken over from `own`. */
+void policy_override(const struct policy *own, uint32_t keys, struct policy *policy);
+/* The bits of keys that the two differ in. */
+uint32_t policy_differences(const struct policy *a, const struct policy *b);
+/* Settings that are each possible and cannot hold together: ERR_INVALID names both. */
+int policy_check(const struct policy *policy, struct err *err) MUST_CHECK;
+/* What a person may not expect of it, one line each; adds nothing when there is nothing. */
+void policy_notes(const struct policy *policy, struct str *out);
 /* The target by which health judges: rpo_ms, or what stands for it. */
 int64_t policy_rpo_ms(const struct policy *policy);

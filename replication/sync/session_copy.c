@@ -258,8 +258,13 @@ static int finish(struct session *s, struct cancel *cancel, struct err *err)
 
     copy_drop(s);
     if (s->info.state != STORE_COPIED) {
-        if (remote_base_end(&s->remote, cancel, err) < 0)
-            return session_blame_peer(s);
+        if (remote_base_end(&s->remote, cancel, err) < 0) {
+            /* The replica has done a part of what is left to do there: the next turn asks again. */
+            if (err->code != ERR_BUSY)
+                return session_blame_peer(s);
+            err_clear(err);
+            return remote_info(&s->remote, &s->info, cancel, err) < 0 ? session_blame_peer(s) : 0;
+        }
         s->info.state = STORE_COPIED;
     }
     CRASH_POINT("sync.base-end");

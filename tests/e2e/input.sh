@@ -146,10 +146,10 @@ refused 2 "--to needs a SITE" paris protect m1 --to
 refused 2 "did you mean --to?" paris protect m1 --too lyon
 refused 2 '"1x" is no duration' paris protect m1 --to lyon --interval 1x
 refused 2 "--interval: 0s is out of range" paris protect m1 --to lyon --interval 0s
-refused 2 "hint: 1s to 24h" paris protect m1 --to lyon --interval 25h
+refused 2 "hint: from point to point, 1s to 24h" paris protect m1 --to lyon --interval 25h
 refused 2 '"-1" is no number' paris protect m1 --to lyon --keep -1
 refused 2 "--keep: 99999999999999 is out of range" paris protect m1 --to lyon --keep 99999999999999
-refused 2 "none, zstd or lz4" paris protect m1 --to lyon --compression gzip
+refused 2 "hint: zstd, lz4, none or adaptive" paris protect m1 --to lyon --compression gzip
 refused 2 "--keep: 0 is out of range" paris settings m1 --keep 0
 refused 3 'no protection of "m1"' paris unprotect m1
 refused 3 "m1 is not protected" paris status m1

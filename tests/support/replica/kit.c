@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/replica/kit.h"
 
+#include "base/fs_luks.h"
 #include "base/mem.h"
+#include "replica/head.h"
 #include "replica/view.h"
 
 #include <fcntl.h>
@@ -70,6 +72,7 @@ void kit_resume(struct kit *kit, const struct kit *from, const char *root, uint6
     kit->point = point;
     kit->parent = image->hash;
     kit->seed = from->seed + point;
+    kit->luks_key = from->luks_key ? mem_strdup(from->luks_key) : NULL;
     for (size_t i = 0; i < KIT_DISKS; i++)
         memcpy(kit->disks[i].bytes, image->bytes[i], (size_t)kit->disks[i].size);
     VEC_FOREACH(other, &from->images)
@@ -91,6 +94,18 @@ void kit_done(struct kit *kit)
     free(kit->dir);
     free(kit->outbox);
     free(kit->run_dir);
+    free(kit->luks_key);
+}
+
+void kit_at_rest(struct kit *kit, const char *root)
+{
+    struct luks_secret secret;
+    struct err err = ERR_EMPTY;
+
+    luks_secret_new(&secret);
+    kit->luks_key = path_join(root, "luks");
+    if (luks_secret_write(kit->luks_key, &secret, &err) < 0)
+        abort();
 }
 
 struct store_dir_config kit_config(struct kit *kit, struct fs *fs)
@@ -103,6 +118,8 @@ struct store_dir_config kit_config(struct kit *kit, struct fs *fs)
         .group_key = kit->key,
         .run_dir = kit->run_dir,
         .to_scrub = kit->to_scrub,
+        .luks_key = kit->luks_key,
+        .at_rest = kit->luks_key != NULL,
     };
     memcpy(config.writer_key, kit->public_key, SIGN_KEY_BYTES);
     return config;
@@ -438,14 +455,24 @@ static int differs(const struct kit *kit, size_t disk, uint64_t point, const uin
     return 0;
 }
 
+static void heads_free(struct fs **heads)
+{
+    fs_luks_free(*heads);
+}
+
 int kit_check_view(struct kit *kit, uint64_t point, struct err *err)
 {
     const struct kit_image *image = kit_image(kit, point);
+    CLEANUP(heads_free) struct fs *heads = NULL;
 
+    if (kit->luks_key && head_unlocked(kit->dir, kit->luks_key, &heads, err) < 0)
+        return -1;
     for (size_t i = 0; i < KIT_DISKS; i++) {
         CLEANUP(view_closep) struct view *view = NULL;
         CLEANUP(mem_freep) uint8_t *have = mem_alloc(kit->disks[i].size, 1);
-        if (view_open(kit->dir, kit->disks[i].name, point, &kit->key, kit->heads, &view, err) < 0)
+        if (view_open(kit->dir, kit->disks[i].name, point, &kit->key, heads ? heads : kit->heads,
+                      &view, err)
+            < 0)
             return -1;
         if (view_size(view) != kit->disks[i].size)
             return err_set(err, ERR_CORRUPT, 0, "view has %" PRIu64 " bytes", view_size(view));
@@ -454,6 +481,35 @@ int kit_check_view(struct kit *kit, uint64_t point, struct err *err)
         if (memcmp(have, image->bytes[i], (size_t)kit->disks[i].size) != 0)
             return differs(kit, i, point, have, image->bytes[i], err);
     }
+    return 0;
+}
+
+/* The container holds it, and has no hole: others would read that as garbage. */
+static int check_luks(struct kit *kit, size_t disk, uint64_t point, const uint8_t *want,
+                      struct err *err)
+{
+    const struct kit_disk *d = &kit->disks[disk];
+    CLEANUP(heads_free) struct fs *heads = NULL;
+    CLEANUP(mem_freep) char *path = mem_printf("%s/%s/head.luks", kit->dir, d->name);
+    CLEANUP(mem_freep) uint8_t *have = mem_alloc(d->size, 1);
+    CLEANUP(str_free) struct str sealed = STR_EMPTY;
+    static const uint8_t zeros[LUKS_SECTOR_BYTES];
+    int fd;
+
+    if (head_unlocked(kit->dir, kit->luks_key, &heads, err) < 0
+        || heads->open(heads, path, O_RDONLY, 0, &fd, err) < 0)
+        return -1;
+    int rc = heads->pread(heads, fd, have, (size_t)d->size, 0, err);
+    (void)heads->close(heads, fd);
+    if (rc < 0 || fs_read_file(fs_real(), path, SIZE_MAX / 2, &sealed, err) < 0)
+        return -1;
+    if (memcmp(have, want, (size_t)d->size) != 0)
+        return differs(kit, disk, point, have, want, err);
+    if (sealed.len != LUKS_HEADER_BYTES + d->size)
+        return err_set(err, ERR_CORRUPT, 0, "%s has %zu bytes", path, sealed.len);
+    for (size_t i = LUKS_HEADER_BYTES; i < sealed.len; i += LUKS_SECTOR_BYTES)
+        if (memcmp(sealed.ptr + i, zeros, LUKS_SECTOR_BYTES) == 0)
+            return err_set(err, ERR_CORRUPT, 0, "%s has a hole at %zu", path, i);
     return 0;
 }
 
@@ -466,6 +522,11 @@ int kit_check_head(struct kit *kit, uint64_t point, struct err *err)
         char *path = kit->own[i] ? mem_strdup(kit->own[i])
                                  : mem_printf("%s/%s/head.raw", kit->dir, kit->disks[i].name);
         CLEANUP(str_free) struct str have = STR_EMPTY;
+        if (kit->luks_key) {
+            if (check_luks(kit, i, point, image->bytes[i], err) < 0)
+                return -1;
+            continue;
+        }
         if (fs_read_file(fs_real(), path, SIZE_MAX / 2, &have, err) < 0)
             return -1;
         if (have.len != kit->disks[i].size)

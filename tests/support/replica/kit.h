@@ -36,6 +36,7 @@ struct kit {
     bool to_scrub;       /* the store is opened so */
     struct fs *heads;    /* views open heads by this; NULL: as the store does */
     char *run_dir;       /* ROOT/run; given to the store */
+    char *luks_key;      /* the heads are LUKS containers; NULL: plain files */
     uint64_t generation;
     uint64_t point; /* the last one */
     struct sha256 parent;
@@ -54,6 +55,9 @@ void kit_init(struct kit *kit, const char *root, uint64_t size, uint64_t seed);
  * images of `from`, which must outlive it. */
 void kit_resume(struct kit *kit, const struct kit *from, const char *root, uint64_t point,
                 uint64_t generation);
+/* From now on the store's heads are to be LUKS containers, their key in ROOT/luks; before anything is in
+ * the store. */
+void kit_at_rest(struct kit *kit, const char *root);
 void kit_done(struct kit *kit);
 uint64_t kit_random(struct kit *kit, uint64_t below);
 

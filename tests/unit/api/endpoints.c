@@ -250,6 +250,8 @@ static void settings_out_of_range_are_refused_with_the_range(void **state)
     api_site_protect(*state, "db1", "source", "protected");
     api_expect(*state, "PUT", "/v1/protections/db1/settings", "{\"interval_ms\":999}", 400,
                "1000 (1.0 s)");
+    api_expect(*state, "PUT", "/v1/protections/db1/settings", "{\"encryption\":\"luks\"}", 400,
+               "encryption");
     api_expect(*state, "PUT", "/v1/protections/db1/settings", "{\"keep\":0}", 400, "1 to 10000");
     api_expect(*state, "POST", "/v1/protections",
                "{\"machine\":\"db1\",\"peer\":\"lyon\",\"compression\":\"lzma\"}", 400,

@@ -238,6 +238,69 @@ static void protect_waits_for_its_job_and_prints_a_line_per_change(void **state)
                            "db1 is protected: its points are kept at lyon\n"));
 }
 
+static void every_setting_is_sent_under_its_own_key(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/policies",
+         "{\"application_ms\":3600000,\"compression\":\"lz4\",\"copy_disks\":2,\"copy_start\":"
+         "\"22:00\",\"copy_workers\":3,\"encryption\":\"at-rest\",\"interval_ms\":5000,\"keep\":7,"
+         "\"log_limit_percent\":40,\"name\":\"gold\",\"resync_window\":\"never\",\"retention\":"
+         "\"none\",\"rpo_ms\":0,\"throttle\":\"50MiB\"}",
+         0,
+         "{\"name\":\"gold\",\"machines\":[],\"interval_ms\":5000,\"rpo_ms\":0,\"notes\":[\"mind "
+         "it\"]}"},
+        {0},
+    };
+
+    expect_run(
+        *state, canned,
+        "policy add gold --interval=5s --keep=7 --application-consistency=1h --"
+        "compression=lz4 --copy-disks=2 --copy-start=22:00 --copy-workers=3 --encryption="
+        "at-rest --log-limit=40 --resync-window=never --retention=none --rpo=none --throttle=50MiB",
+        NULL, 0, "policy       gold\nused by      nobody\nnote         mind it\n\nSETTING", "");
+}
+
+static void settings_without_an_option_shows_them_and_changes_nothing(void **state)
+{
+    static const struct canned canned[] = {
+        {"GET /v1/protections/db1", NULL, 0,
+         "{\"policy\":\"gold\",\"overrides\":[\"interval_ms\"],\"interval_ms\":90000,\"keep\":24}"},
+        {0},
+    };
+    CLEANUP(canned_result_done) struct canned_result result;
+
+    canned_run(*state, canned, "settings db1", NULL, &result);
+    assert_int_equal(result.code, 0);
+    assert_non_null(strstr(str_text(&result.out), "interval                 90s    its own\n"));
+    assert_non_null(strstr(str_text(&result.out), "keep                     24     policy gold\n"));
+}
+
+static void a_dry_run_shows_what_is_not_met_and_ends_as_refused(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/protections/check", "{\"force\":true,\"machine\":\"db1\",\"peer\":\"lyon\"}", 0,
+         "{\"machine\":\"db1\",\"failed\":1,\"checks\":[{\"what\":\"peer\",\"site\":\"lyon\","
+         "\"state\":\"failed\",\"text\":\"it is away\"}]}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "protect db1 --to lyon --dry-run --force", NULL, 4,
+               "failed: it is away\n", "muster: 1 prerequisite of protecting db1 is not met\n");
+}
+
+static void settings_can_be_given_back_to_the_policy(void **state)
+{
+    static const struct canned canned[] = {
+        {"PUT /v1/protections/db1/settings",
+         "{\"keep\":3,\"policy\":\"gold\",\"reset\":\"interval,rpo\"}", 0,
+         "{\"policy\":\"gold\",\"overrides\":[\"keep\"],\"keep\":3}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "settings db1 --policy gold --reset interval,rpo --keep 3", NULL, 0,
+               "keep                     3      its own\n", "");
+}
+
 static void a_failed_job_is_a_failed_command(void **state)
 {
     static const struct canned canned[] = {
@@ -280,13 +343,24 @@ static void an_option_out_of_its_range_is_a_usage_error_that_says_the_range(void
 {
     static const char *const wrong[][2] = {
         {"protect db1 --to lyon --interval 0s",
-         "--interval: 0s is out of range\nhint: 1s to 24h\n"},
+         "--interval: 0s is out of range\nhint: from point to point, 1s to 24h\n"},
         {"protect db1 --to lyon --interval 25h",
-         "--interval: 25h is out of range\nhint: 1s to 24h\n"},
-        {"protect db1 --to lyon --keep 0", "--keep: 0 is out of range\nhint: 1 to 10000\n"},
-        {"settings db1 --keep many", "--keep: \"many\" is no number\nhint: 1 to 10000\n"},
+         "--interval: 25h is out of range\nhint: from point to point, 1s to 24h\n"},
+        {"protect db1 --to lyon --keep 0",
+         "--keep: 0 is out of range\nhint: how many of the newest points are kept, 1 to "
+         "10000\n"},
+        {"settings db1 --keep many", "--keep: \"many\" is no number\nhint: how many of"},
         {"protect db1 --to lyon --compression gzip",
-         "--compression: \"gzip\" is unknown\nhint: none, zstd or lz4\n"},
+         "--compression: compression: compression \"gzip\"\nhint: zstd, lz4, none or adaptive\n"},
+        {"policy add gold --rpo 40d",
+         "--rpo: 40d is out of range\nhint: the target by which health judges, 1s to 30d"},
+        {"policy add gold --application-consistency 5s", "--application-consistency: 5s is out"},
+        {"policy add gold --log-limit 101", "--log-limit: 101 is out of range\nhint: changes of"},
+        {"policy add gold --copy-start 25:00", "--copy-start: "},
+        {"policy add gold --throttle fast", "--throttle: "},
+        {"policy add gold --retention 1h", "--retention: "},
+        {"policy change gold", "nothing to change\nhint: `muster policy change gold"},
+        {"protect db1 --to lyon --policy ../gold", "--policy: \"../gold\" is no name\nhint: 1 to"},
         {"protect db1 --to ../lyon", "--to: \"../lyon\" is no name\nhint: 1 to 63"},
         {"machine stop db1 --within 2h", "--within: 2h is out of range\nhint: 1s to 1h\n"},
         {"run shop --kind test --point 0", "--point: 0 is out of range\nhint: 1 or more\n"},
@@ -529,6 +603,10 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_missing_field_of_a_machine_is_told_with_the_line_of_its_table),
         TMPDIR_TEST(a_machine_that_would_not_start_is_added_with_the_reasons),
         TMPDIR_TEST(protect_waits_for_its_job_and_prints_a_line_per_change),
+        TMPDIR_TEST(every_setting_is_sent_under_its_own_key),
+        TMPDIR_TEST(settings_without_an_option_shows_them_and_changes_nothing),
+        TMPDIR_TEST(a_dry_run_shows_what_is_not_met_and_ends_as_refused),
+        TMPDIR_TEST(settings_can_be_given_back_to_the_policy),
         TMPDIR_TEST(a_failed_job_is_a_failed_command),
         TMPDIR_TEST(a_failed_job_ends_by_its_code_as_an_answer_would),
         TMPDIR_TEST(protect_needs_to_be_told_where),

@@ -502,12 +502,35 @@ static void a_job_shows_its_tasks_with_progress(void **state)
 
     (void)state;
     show_job(job, NOW_MS, &plain, &out);
-    assert_string_equal(str_text(&out),
-                        "Job 3, protect of db1: running\n"
-                        "  + check prerequisites       200 ms\n"
-                        "  > initial copy               9.8 s  12.0 MiB of 64.0 MiB (18 %), 10.0 "
-                        "MiB/s, 5.2 s left\n"
-                        "  . finalize\n");
+    assert_string_equal(
+        str_text(&out),
+        "Job 3, protect of db1: running\n"
+        "  + check prerequisites       200 ms  2026-03-01 11:59:50 to 11:59:50\n"
+        "  > initial copy               9.8 s  2026-03-01 11:59:50  12.0 MiB of 64.0 "
+        "MiB (18 %), 10.0 MiB/s, 5.2 s left\n"
+        "  . finalize\n");
+}
+
+static void what_is_not_met_is_shown_with_both_numbers_and_what_to_do(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *checks = json_of(
+        "[{\"what\":\"disk vda\",\"site\":\"paris\",\"state\":\"ok\",\"needed\":\"raw or qcow2\","
+        "\"found\":\"raw, 1.0 MiB\",\"text\":\"\",\"hint\":\"\"},{\"what\":\"memory\",\"site\":\"lyon\","
+        "\"state\":\"failed\",\"needed\":\"8.0 GiB\",\"found\":\"4.0 GiB\",\"text\":\"too little\","
+        "\"hint\":\"give it more\"},{\"what\":\"peer\",\"site\":\"lyon\",\"state\":\"warning\",\"text\":"
+        "\"slow\"}]");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_checks(checks, "  ", &out);
+    assert_string_equal(str_text(&out), "  CHECK     AT     NEEDED        FOUND         RESULT\n"
+                                        "  disk vda  paris  raw or qcow2  raw, 1.0 MiB  ok\n"
+                                        "  memory    lyon   8.0 GiB       4.0 GiB       failed\n"
+                                        "  peer      lyon   -             -             warning\n"
+                                        "  failed: too little\n"
+                                        "    hint: give it more\n"
+                                        "  warning: slow\n");
 }
 
 static void a_log_gets_a_line_for_each_tenth_not_for_each_look(void **state)
@@ -555,6 +578,7 @@ int main(void)
         cmocka_unit_test(no_promise_is_kept_by_a_test_that_failed),
         cmocka_unit_test(a_preview_names_the_bound_of_the_loss),
         cmocka_unit_test(a_job_shows_its_tasks_with_progress),
+        cmocka_unit_test(what_is_not_met_is_shown_with_both_numbers_and_what_to_do),
         cmocka_unit_test(a_log_gets_a_line_for_each_tenth_not_for_each_look),
     };
 

@@ -709,12 +709,35 @@ static void disks_of_one_that_is_off_are_not_read_while_somebody_writes_them(voi
 
 #define ADOPT_TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
 
+/* --- What tracking takes ----------------------------------------------------------------------- */
+
+static void a_qemu_that_lacks_a_command_of_tracking_is_named_with_it(void **state)
+{
+    const struct provider_instance instance = {
+        .machine = &w.machine, .run_dir = *state, .netns = ""};
+    bool running = false;
+
+    say("query-commands", "[{\"name\":\"transaction\"},{\"name\":\"blockdev-add\"},{\"name\":"
+                          "\"block-dirty-bitmap-add\"},{\"name\":\"block-dirty-bitmap-remove\"},"
+                          "{\"name\":\"blockdev-backup\"}]");
+    EXPECT_ERR(ERR_UNSUPPORTED,
+               w.provider->can_track(w.provider, &instance, &running, w.cancel, &err));
+    assert_non_null(strstr(err.text, "it has no block-dirty-bitmap-merge; hint: 6.2 or newer"));
+    say("query-commands",
+        "[{\"name\":\"transaction\"},{\"name\":\"blockdev-add\"},{\"name\":"
+        "\"block-dirty-bitmap-add\"},{\"name\":\"block-dirty-bitmap-remove\"},"
+        "{\"name\":\"blockdev-backup\"},{\"name\":\"block-dirty-bitmap-merge\"}]");
+    EXPECT_OK(w.provider->can_track(w.provider, &instance, &running, w.cancel, &err));
+    assert_true(running);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ADOPT_TEST(a_running_machine_tells_its_whole_definition),
         ADOPT_TEST(adopting_changes_nothing),
         ADOPT_TEST(an_old_qemu_is_refused),
+        ADOPT_TEST(a_qemu_that_lacks_a_command_of_tracking_is_named_with_it),
         ADOPT_TEST(one_that_migrates_is_not_taken),
         ADOPT_TEST(each_drive_that_cannot_be_replicated_is_named_with_its_reason),
         ADOPT_TEST(a_relative_path_is_told_by_the_way_the_monitor_s_was_written),

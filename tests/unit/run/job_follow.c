@@ -55,10 +55,10 @@ static int follow_as(struct reverse *r, const char *peer, uint64_t generation, c
                               .generation = generation,
                               .who = "site paris"};
 
-    policy_init(&spec.policy);
-    spec.policy.interval_ms = 7000;
-    spec.policy.retention.keep = 9;
-    spec.policy.compression = COMPRESSION_LZ4;
+    policy_init(&spec.settings.policy);
+    spec.settings.policy.interval_ms = 7000;
+    spec.settings.policy.retention.keep = 9;
+    spec.settings.policy.compression = COMPRESSION_LZ4;
     err_clear(&err);
     return jobs_follow(r->desk.jobs, &spec, ret_id, &err);
 }

@@ -109,7 +109,7 @@ static void one_that_runs_on_disks_of_its_own_keeps_only_those(void **state)
     }
     assert_int_equal(reverse_instances(r), 1);
     struct job_protect anew = {.machine = "db1", .peer = "tours", .who = "ann"};
-    policy_init(&anew.policy);
+    policy_init(&anew.settings.policy);
     err_clear(&err);
     EXPECT_ERR(ERR_STATE, jobs_protect(r->desk.jobs, &anew, &id, &err));
     EXPECT_TEXT("hint: `muster machine keep db1` makes it an ordinary machine");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sync/policy.h"
+#include "sync/policy_fields.h"
 
 #include "base/mem.h"
 #include "support/expect.h"
@@ -136,6 +137,115 @@ static void without_a_target_the_interval_tells(void **state)
     assert_int_equal(policy_rpo_ms(&policy), 60000);
 }
 
+/* --- Fields ------------------------------------------------------------------------------------ */
+
+static void every_key_has_one_option_and_its_help_says_the_true_default(void **state)
+{
+    CLEANUP(json_freep) json_t *json = NULL;
+    struct policy policy;
+    char text[64];
+    size_t count = 0;
+
+    (void)state;
+    policy_init(&policy);
+    json = policy_to_json(&policy);
+    for (const struct policy_field *field = policy_fields; field->option; field++, count++) {
+        const json_t *value = json_object_get(json, field->key);
+        json_t *read = NULL;
+
+        assert_non_null(value);
+        assert_string_equal(policy_field_text(field, value, text, sizeof(text)), field->fallback);
+        EXPECT_OK(policy_field_parse(field, field->fallback, &read, &err));
+        assert_true(json_equal(read, value));
+        json_decref(read);
+        assert_ptr_equal(policy_field_find(field->option), field);
+        assert_ptr_equal(policy_field_find(field->key), field);
+    }
+    assert_int_equal(count, json_object_size(json));
+    assert_int_equal(count, POLICY_FIELD_COUNT);
+    assert_null(policy_field_find("intervall"));
+}
+
+static void a_value_of_the_wrong_form_says_what_it_may_be(void **state)
+{
+    static const char *const wrong[][3] = {
+        {"interval", "5", "\"5\" is no duration; hint: a number with its unit, like 15s"},
+        {"interval", "none", "\"none\" is no duration"},
+        {"rpo", "0s", "0s is out of range; hint: the target"},
+        {"keep", "-1", "\"-1\" is no number"},
+        {"keep", "99999999999999999999", "is no number"},
+        {"copy-workers", "9", "9 is out of range; hint: threads of the initial copy, 1 to 8"},
+        {"compression", "lzma", "zstd, lz4, none or adaptive"},
+        {"resync-window", "18:30", "resync_window: "},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        json_t *value;
+
+        EXPECT_ERR(ERR_INVALID,
+                   policy_field_parse(policy_field_find(wrong[i][0]), wrong[i][1], &value, &err));
+        if (!strstr(err.text, wrong[i][2]))
+            fail_msg("%s %s: %s", wrong[i][0], wrong[i][1], err.text);
+    }
+}
+
+static void settings_that_contradict_each_other_are_refused_with_both(void **state)
+{
+    struct policy policy;
+
+    (void)state;
+    policy_init(&policy);
+    EXPECT_OK(policy_check(&policy, &err));
+    policy.rpo_ms = 10000;
+    EXPECT_ERR(ERR_INVALID, policy_check(&policy, &err));
+    EXPECT_TEXT("an RPO target of 10.0 s cannot be met by a point every 15.0 s; hint: a shorter "
+                "interval, or a target of at least one");
+    policy.rpo_ms = 0;
+    policy.interval_ms = 3600000;
+    policy.application_ms = 60000;
+    EXPECT_ERR(ERR_INVALID, policy_check(&policy, &err));
+    assert_non_null(strstr(err.text, "more than there are points"));
+}
+
+static void tiers_denser_than_points_are_said_and_allowed(void **state)
+{
+    CLEANUP(str_free) struct str notes = STR_EMPTY;
+    struct policy policy;
+
+    (void)state;
+    policy_init(&policy);
+    policy_notes(&policy, &notes);
+    assert_int_equal(notes.len, 0);
+    policy.interval_ms = 7200000;
+    EXPECT_OK(policy_check(&policy, &err));
+    policy_notes(&policy, &notes);
+    assert_non_null(strstr(str_text(&notes), "all of them are kept for 1 d"));
+}
+
+static void only_what_is_marked_is_taken_over(void **state)
+{
+    struct policy own;
+    struct policy policy;
+    struct policy plain;
+
+    (void)state;
+    policy_init(&own);
+    policy_init(&policy);
+    policy_init(&plain);
+    own.interval_ms = 7000;
+    own.rpo_ms = 60000;
+    own.compression = COMPRESSION_LZ4;
+    uint32_t all = policy_differences(&own, &plain);
+    policy_override(&own, all, &policy);
+    assert_true(policy_equal(&own, &policy));
+    policy_init(&policy);
+    policy_override(&own, 1, &policy); /* the first key: interval_ms */
+    assert_int_equal(policy.interval_ms, 7000);
+    assert_int_equal(policy.rpo_ms, 0);
+    assert_int_equal(policy_differences(&policy, &plain), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +255,11 @@ int main(void)
         cmocka_unit_test(impossible_values_are_refused_and_change_nothing),
         cmocka_unit_test(a_rate_goes_by_the_first_window_that_holds),
         cmocka_unit_test(without_a_target_the_interval_tells),
+        cmocka_unit_test(every_key_has_one_option_and_its_help_says_the_true_default),
+        cmocka_unit_test(a_value_of_the_wrong_form_says_what_it_may_be),
+        cmocka_unit_test(settings_that_contradict_each_other_are_refused_with_both),
+        cmocka_unit_test(tiers_denser_than_points_are_said_and_allowed),
+        cmocka_unit_test(only_what_is_marked_is_taken_over),
     };
 
     return cmocka_run_group_tests_name("policy", tests, NULL, NULL);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/settings.h"
+
+#include "base/mem.h"
+#include "cli/table.h"
+
+#define VALUE_BYTES 64
+
+int cli_settings(struct cli *cli, json_t *into, size_t *ret_count, struct err *err)
+{
+    size_t count = 0;
+
+    for (const struct policy_field *field = policy_fields; field->option; field++) {
+        const char *text = cli_option(cli, field->option);
+        struct err why = ERR_EMPTY;
+        json_t *value;
+
+        if (!text)
+            continue;
+        if (policy_field_parse(field, text, &value, &why) < 0)
+            return cli_usage(cli, err, "--%s: %s", field->option, why.text);
+        (void)json_object_set_new(into, field->key, value);
+        count++;
+    }
+    *ret_count = count;
+    return 0;
+}
+
+static bool is_own(const json_t *overrides, const char *key)
+{
+    const json_t *own;
+    size_t i;
+
+    json_array_foreach(overrides, i, own) {
+        if (str_eq(json_string_value(own), key))
+            return true;
+    }
+    return false;
+}
+
+void show_settings(const json_t *json, const json_t *overrides, const char *policy, struct str *out)
+{
+    static const char *const plain[] = {"SETTING", "VALUE", NULL};
+    static const char *const columns[] = {"SETTING", "VALUE", "FROM", NULL};
+    CLEANUP(table_freep) struct table *table = table_new(overrides ? columns : plain);
+    char text[VALUE_BYTES];
+
+    for (const struct policy_field *field = policy_fields; field->option; field++) {
+        table_add(table, field->option);
+        table_add(table,
+                  policy_field_text(field, json_object_get(json, field->key), text, sizeof(text)));
+        if (overrides && is_own(overrides, field->key))
+            table_add(table, "its own");
+        else if (overrides)
+            table_addf(table, "policy %s", policy);
+    }
+    table_render(table, out);
+}
+
+static void add_own(const json_t *overrides, const json_t *values, struct str *out)
+{
+    const char *between = "";
+    char text[VALUE_BYTES];
+
+    for (const struct policy_field *field = policy_fields; field->option; field++) {
+        if (!is_own(overrides, field->key))
+            continue;
+        str_addf(out, "%s%s", between, field->option);
+        if (values)
+            str_addf(
+                out, " %s",
+                policy_field_text(field, json_object_get(values, field->key), text, sizeof(text)));
+        between = ", ";
+    }
+}
+
+void show_policy_of(const json_t *protection, struct str *out)
+{
+    const json_t *overrides = json_object_get(protection, "overrides");
+
+    str_add(out, json_get_str(protection, "policy", ""));
+    if (json_array_size(overrides) == 0)
+        return;
+    str_add(out, "; its own: ");
+    add_own(overrides, protection, out);
+}
+
+void show_policies(const json_t *policies, struct str *out)
+{
+    static const char *const columns[] = {"NAME", ">EVERY",  ">KEEP", "RETENTION",
+                                          ">RPO", "USED BY", NULL};
+    static const char *const shown[] = {"interval", "keep", "retention", "rpo"};
+    CLEANUP(table_freep) struct table *table = table_new(columns);
+    const json_t *policy;
+    char text[VALUE_BYTES];
+    size_t i;
+
+    json_array_foreach(policies, i, policy) {
+        CLEANUP(str_free) struct str names = STR_EMPTY;
+        const json_t *name;
+        size_t k;
+
+        table_add(table, json_get_str(policy, "name", ""));
+        for (k = 0; k < ARRAY_LEN(shown); k++) {
+            const struct policy_field *field = policy_field_find(shown[k]);
+            table_add(table, policy_field_text(field, json_object_get(policy, field->key), text,
+                                               sizeof(text)));
+        }
+        json_array_foreach(json_object_get(policy, "machines"), k, name)
+            str_addf(&names, "%s%s", k ? ", " : "", json_string_value(name));
+        table_add(table, names.len ? str_text(&names) : "-");
+    }
+    table_render(table, out);
+}
+
+void show_policy(const json_t *policy, struct str *out)
+{
+    const json_t *own = json_object_get(policy, "own");
+    const json_t *machines = json_object_get(policy, "machines");
+    const json_t *item;
+    char text[32];
+    size_t i;
+
+    str_addf(out, "policy       %s\n", json_get_str(policy, "name", ""));
+    if (json_get_int(policy, "changed_ms", 0))
+        str_addf(out, "changed      %s\n",
+                 text_when(json_get_int(policy, "changed_ms", 0), text, sizeof(text)));
+    if (json_array_size(machines) == 0)
+        str_add(out, "used by      nobody\n");
+    json_array_foreach(machines, i, item) {
+        const char *name = json_string_value(item);
+        const json_t *overrides = json_object_get(own, name);
+
+        str_addf(out, "used by      %s", name);
+        if (json_array_size(overrides) > 0) {
+            str_add(out, ", with its own ");
+            add_own(overrides, NULL, out);
+        }
+        str_add(out, "\n");
+    }
+    json_array_foreach(json_object_get(policy, "notes"), i, item)
+        str_addf(out, "note         %s\n", json_string_value(item));
+    str_add(out, "\n");
+    show_settings(policy, NULL, NULL, out);
+}
