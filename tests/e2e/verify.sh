@@ -42,7 +42,7 @@ check "the point says it" test "$(damaged_at "$newest")" = 2
 check "so does its table" sh -c "'$muster' --dir '$work/lyon' points db1 | grep -q 'damaged, ready'"
 health() { q "$1" --json status | python3 -c "
 import json, sys
-print(next(p['health'] + ': ' + p['health_reason'] for p in json.load(sys.stdin) if p['name'] == 'db1'))"; }
+print(next(p['health'] + ': ' + '; '.join(r['reason'] for r in p['health_reasons']) for p in json.load(sys.stdin) if p['name'] == 'db1'))"; }
 case $(health lyon) in critical*"2 chunks"*) ok "health is critical there: $(health lyon)" ;; *) no "health at lyon: $(health lyon)" ;; esac
 refused 1 "damaged" lyon test-failover db1 --point "$newest"
 refused 1 "damaged" lyon export db1 "$work/x.raw" --disk vda --point "$newest"
