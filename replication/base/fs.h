@@ -143,3 +143,7 @@ enum fs_loss {
  * folder. */
 int fs_record_replay(const struct fs_record *record, size_t prefix, enum fs_loss loss,
                      uint64_t seed, const char *into, struct err *err) MUST_CHECK;
+/* The same disk has the same key: two cuts of one record that leave it need not both be built. */
+struct sha256;
+int fs_record_replay_key(const struct fs_record *record, size_t prefix, enum fs_loss loss,
+                         uint64_t seed, struct sha256 *ret_key, struct err *err) MUST_CHECK;
