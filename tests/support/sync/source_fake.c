@@ -358,6 +358,8 @@ static int op_cut(struct source *source, uint64_t serial, struct source_cut *ret
     }
     ret_cut->wall_ms = 1000000 + (int64_t)m->cuts;
     ret_cut->stall_us = 250;
+    if (m->on_cut)
+        m->on_cut(m, ret_cut, m->on_cut_ctx);
     return 0;
 }
 

@@ -38,6 +38,9 @@ struct fake_machine {
     enum err_code fail_code;
     void (*on_piece)(struct fake_machine *machine, void *ctx);
     void *on_piece_ctx;
+    /* After each cut; may change what it says. */
+    void (*on_cut)(struct fake_machine *machine, struct source_cut *cut, void *ctx);
+    void *on_cut_ctx;
 };
 
 /* Disks "disk0", "disk1", ... of these sizes; running, nothing tracked. */
