@@ -152,9 +152,6 @@ void duo_init(struct duo *duo, const char *dir, struct fake_machine *machine, ui
         .group = DUO_GROUP,
         .site = "paris",
         .peer = "lyon",
-        .interval_ms = DUO_INTERVAL_MS,
-        .keep = DUO_KEEP,
-        .compression = COMPRESSION_LZ4,
         .generation = 1,
         .clock = &duo->clock[0].clock,
         .ctx = duo,
@@ -162,6 +159,14 @@ void duo_init(struct duo *duo, const char *dir, struct fake_machine *machine, ui
         .open_link = duo_wire_open,
         .machines = machines,
     };
+    policy_init(&duo->config.policy);
+    duo->config.policy.interval_ms = DUO_INTERVAL_MS;
+    duo->config.policy.retention = (struct retention){.keep = DUO_KEEP};
+    duo->config.policy.compression = COMPRESSION_LZ4;
+    duo->config.policy.copy_disks = 1; /* one thread */
+    duo->config.policy.copy_workers = 1;
+    duo->config.policy.resync_auto = true;
+    duo->config.policy.resync_window = (struct day_span){0, 0}; /* always */
     memset(duo->config.group_key.bytes, 0x42, KEY_BYTES);
     sign_key_new(duo->config.sign_key, public_key);
 }

@@ -11,6 +11,7 @@
  * What is wrong is text in `failure`; nothing aborts. */
 #pragma once
 
+#include "base/str.h"
 #include "support/sync/duo.h"
 
 #define SIM_LOG 16
@@ -19,7 +20,6 @@ struct sim_point { /* as it was seen first */
     uint64_t point;
     uint64_t generation;
     struct sha256 hash;
-    const char *image; /* manifest's; NULL: a promotion's, its parent's holds */
     uint64_t cut;
 };
 VEC_DEFINE(sim_points, struct sim_point)
@@ -36,7 +36,7 @@ struct sim {
     uint64_t told_applied;
     uint64_t seen_durable; /* at the last full look */
     uint64_t seen_applied;
-    bool look; /* at everything, whatever has changed */
+    bool look;         /* at everything, whatever has changed */
     uint64_t promoted; /* the promotion's point; 0: none */
     bool clock_lost;   /* paris started anew after its clock went back: it cannot know better */
     int64_t clock_back_ms;
@@ -60,15 +60,15 @@ struct sim_counts {
 size_t sim_event_count(void);
 const char *sim_event_name(size_t kind);
 
+/* A build that is wrong. */
+struct sim_bug {
+    const char *name;
+    const char *lyon_lie; /* syncs that do nothing (site_fs.h) */
+    const char *paris_lie;
+    struct duo_bug bug;
+};
+
 /* Plays one seed below `dir`. True: nothing was wrong; else why is in `ret_failure`, with the last
  * events. `bug` may be NULL. */
 bool sim_play(const char *dir, uint64_t seed, const struct sim_bug *bug, struct sim_counts *counts,
               struct str *ret_failure);
-
-/* A build that is wrong. */
-struct sim_bug {
-    const char *name;
-    const char *lyon_lie;  /* syncs that do nothing (site_fs.h) */
-    const char *paris_lie;
-    struct duo_bug bug;
-};

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -37,6 +38,17 @@ static const struct duo_image *image_at(struct sim *sim, uint64_t cut)
         if (image->cut == cut)
             return image;
     return NULL;
+}
+
+/* What the disks held at a point that was seen. */
+static const struct duo_image *image_of(struct sim *sim, uint64_t point)
+{
+    const struct sim_point *p = seen(sim, point);
+    const struct duo_image *image = p ? image_at(sim, p->cut) : NULL;
+
+    if (!image)
+        abort(); /* note_point takes none without */
+    return image;
 }
 
 /* Of which cut is it? A promotion holds what its parent does. */
@@ -69,10 +81,9 @@ static bool note_point(struct sim *sim, struct store *store, const struct store_
     if (p)
         return true;
     if (sim->promoted && point->generation < 2 && point->point > sim->promoted)
-        return sim_fail(sim,
-                        "invariant 3: point %" PRIu64
-                        " came under generation 1 after the promotion",
-                        point->point);
+        return sim_fail(
+            sim, "invariant 3: point %" PRIu64 " came under generation 1 after the promotion",
+            point->point);
     if (store->ops->point_manifest(store, point->point, &text, &err) < 0)
         return sim_fail(sim, "invariant 1: point %" PRIu64 ": %s", point->point, err.text);
     if (!cut_of(sim, text, &cut))
@@ -85,7 +96,7 @@ static bool note_point(struct sim *sim, struct store *store, const struct store_
 static bool same(struct sim *sim, const uint8_t *have, size_t disk, uint64_t point,
                  const char *what)
 {
-    const struct duo_image *image = image_at(sim, seen(sim, point)->cut);
+    const struct duo_image *image = image_of(sim, point);
     uint64_t size = sim->machine->disks[disk].size;
 
     if (memcmp(have, image->bytes[disk], size) == 0)
@@ -94,8 +105,8 @@ static bool same(struct sim *sim, const uint8_t *have, size_t disk, uint64_t poi
     while (have[at] == image->bytes[disk][at])
         at++;
     return sim_fail(sim,
-                    "invariants 1, 2: %s of point %" PRIu64 " is not what disk%zu held at cut %"
-                    PRIu64 ": byte %" PRIu64,
+                    "invariants 1, 2: %s of point %" PRIu64
+                    " is not what disk%zu held at cut %" PRIu64 ": byte %" PRIu64,
                     what, point, disk, image->cut, at);
 }
 
@@ -161,18 +172,16 @@ static bool check_rpo(struct sim *sim, const struct session_status *s, uint64_t 
 {
     struct clock *clock = &sim->duo.clock[0].clock;
     struct clock *time = &sim->duo.time.clock;
-    struct sim_point *p = seen(sim, durable);
 
-    if (s->durable_point == 0 || !p || sim->clock_lost)
+    if (s->durable_point == 0 || !seen(sim, durable) || sim->clock_lost)
         return true;
     int64_t said = clock->wall_ms(clock) - s->durable_cut_ms;
-    int64_t true_age = time->now_ms(time) - image_at(sim, p->cut)->same_until_ms;
+    int64_t true_age = time->now_ms(time) - image_of(sim, durable)->same_until_ms;
     if (said >= true_age)
         return true;
-    return sim_fail(sim,
-                    "invariant 9: the newest point is said to be %" PRId64
-                    " ms old, and is %" PRId64,
-                    said, true_age);
+    return sim_fail(
+        sim, "invariant 9: the newest point is said to be %" PRId64 " ms old, and is %" PRId64,
+        said, true_age);
 }
 
 static bool check_told(struct sim *sim, const struct session_status *s,
@@ -187,9 +196,9 @@ static bool check_told(struct sim *sim, const struct session_status *s,
                         "invariant 1: point %" PRIu64 " was acknowledged, the newest is %" PRIu64,
                         sim->told_durable, info->durable_point);
     if (info->applied_point < sim->told_applied)
-        return sim_fail(sim,
-                        "invariant 1: point %" PRIu64 " was said to be applied, head is at %" PRIu64,
-                        sim->told_applied, info->applied_point);
+        return sim_fail(
+            sim, "invariant 1: point %" PRIu64 " was said to be applied, head is at %" PRIu64,
+            sim->told_applied, info->applied_point);
     if (sim->promoted && info->generation < 2)
         return sim_fail(sim, "invariant 3: lyon was promoted, and is at generation %" PRIu64,
                         info->generation);

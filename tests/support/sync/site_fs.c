@@ -161,7 +161,8 @@ static int site_pwrite(struct fs *fs, int fd, const void *buf, size_t len, uint6
     const struct below b = below(fs);
     if (!failed)
         return above(&b, b.fs->pwrite(b.fs, fd, buf, len, off, err));
-    return above(&b, b.fs->pwrite(b.fs, fd, buf, len / 2, off, NULL) < 0 ? -1 : -1);
+    (void)b.fs->pwrite(b.fs, fd, buf, len / 2, off, NULL);
+    return above(&b, -1);
 }
 
 static int site_sync(struct fs *fs, int fd, struct err *err)

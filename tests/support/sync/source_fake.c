@@ -290,6 +290,8 @@ static int op_scan_next(struct source *source, struct source_piece *ret_piece,
 
     if (fails(m, "scan", err) < 0 || cancel_check(cancel, err) < 0)
         return -1;
+    if (!f->scanning)
+        return err_set(err, ERR_STATE, 0, "no scan was begun");
     if (m->on_piece)
         m->on_piece(m, m->on_piece_ctx);
     m->scanned++;

@@ -73,6 +73,38 @@ static void a_rescan_needs_no_digests_from_the_replica_while_ours_are_good(void 
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
+static void break_link(struct fake_machine *machine, void *ctx)
+{
+    struct bed *bed = ctx;
+
+    machine->on_piece = NULL;
+    bed->break_link = true;
+}
+
+static void a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_no_scan_ends(
+    void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_restart(f.machine);
+    fake_write(f.machine, 1, 65536 * 7 + 100, "difference", 10);
+    bed_turn(&f.bed);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_RESYNCING);
+    bed_turn(&f.bed);
+    f.machine->on_piece = break_link; /* the replica is asked about what was found, then */
+    f.machine->on_piece_ctx = &f.bed;
+    while (f.machine->on_piece || bed_status(&f.bed).state != SESSION_BACKING_OFF)
+        bed_turn(&f.bed);
+    assert_int_equal(bed_status(&f.bed).error.code, ERR_NET);
+    while (bed_status(&f.bed).applied_point < 2) {
+        bed_turn(&f.bed);
+        if (bed_status(&f.bed).error.code != ERR_NONE)
+            fail_msg("%s", bed_status(&f.bed).error.text);
+    }
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
 static void a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -263,6 +295,8 @@ int main(void)
         TMPDIR_TEST(lost_tracking_sends_only_what_differs),
         TMPDIR_TEST(a_rescan_while_the_machine_writes_makes_one_consistent_point),
         TMPDIR_TEST(a_rescan_needs_no_digests_from_the_replica_while_ours_are_good),
+        TMPDIR_TEST(
+            a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_no_scan_ends),
         TMPDIR_TEST(a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting),
         TMPDIR_TEST(a_failing_cut_changes_nothing_and_the_next_has_it_all),
         TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
