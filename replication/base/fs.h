@@ -126,6 +126,9 @@ struct fs_record *fs_record_new(const char *root);
 void fs_record_free(struct fs_record *record);
 struct fs *fs_record_fs(struct fs_record *record);
 void fs_record_mark(struct fs_record *record, const char *text);
+/* A sync of that file failed: what was written to it since the one before is not durable, and a
+ * later sync does not make it so (the system has dropped it, and forgotten that). */
+void fs_record_sync_failed(struct fs_record *record, int fd);
 size_t fs_record_count(const struct fs_record *record);
 const struct fs_op *fs_record_at(const struct fs_record *record, size_t i);
 

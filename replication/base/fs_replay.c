@@ -3,7 +3,8 @@
  * promise among the file systems we run on:
  *
  * - Data. An operation on a file's bytes or size is durable when a SYNC of that file follows it
- *   (before the cut). Of the others each one may be lost or kept, whatever became of those before.
+ *   (before the cut), unless one between them failed. Of the others each one may be lost or
+ *   kept, whatever became of those before.
  * - Names. An operation on a folder's names is durable when a SYNC_DIR of that folder follows it.
  *   Of the others, those that survive come before those that are lost. A rename between folders
  *   happens as a whole, when it survives in both.
@@ -215,7 +216,7 @@ static void sort_data(struct replay *rp)
 
 static bool data_is_durable(const struct replay *rp, size_t i)
 {
-    return i < rp->synced[op_at(rp, i)->file];
+    return i < rp->synced[op_at(rp, i)->file] && !rp->record->steps.at[i].doomed;
 }
 
 /* Sector boundaries strictly inside a write. */

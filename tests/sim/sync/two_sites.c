@@ -84,6 +84,6 @@ int main(void)
     (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
     (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);
-    log_set_level(LOG_LEVEL_ERROR);
+    log_set_level(getenv("MUSTER_SEED") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
     return cmocka_run_group_tests_name("two sites", tests, NULL, NULL);
 }

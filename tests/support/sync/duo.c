@@ -9,6 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What waits by chance waits as the seed says. */
+static uint64_t chance;
+
+void __wrap_random_bytes(void *ret_bytes, size_t len);
+void __wrap_random_bytes(void *ret_bytes, size_t len)
+{
+    uint8_t *at = ret_bytes;
+
+    for (size_t i = 0; i < len; i++)
+        at[i] = (uint8_t)fake_random(&chance);
+}
+
 static void must(int rc, const struct err *err)
 {
     if (rc >= 0)
@@ -139,6 +151,7 @@ void duo_init(struct duo *duo, const char *dir, struct fake_machine *machine, ui
     uint8_t public_key[SIGN_KEY_BYTES];
 
     memset(duo, 0, sizeof(*duo));
+    chance = seed + 1;
     duo->machine = machine;
     machine->on_cut = keep_image;
     machine->on_cut_ctx = duo;
@@ -147,6 +160,7 @@ void duo_init(struct duo *duo, const char *dir, struct fake_machine *machine, ui
         clock_fake_init(&duo->clock[i], 1700000000000 + (int64_t)(seed % 100000));
     site_fs_init(&duo->paris, paris);
     site_fs_init(&duo->lyon, lyon);
+    duo->paris.say = duo->lyon.say = getenv("MUSTER_SEED") != NULL;
     duo->host = (struct receiver_host){duo, store_get, store_put};
     duo->config = (struct session_config){
         .group = DUO_GROUP,
@@ -211,11 +225,12 @@ void duo_pass(struct duo *duo, int64_t ms)
     clock_fake_advance(&duo->time, ms);
     for (size_t i = 0; i < 2; i++)
         clock_fake_advance(&duo->clock[i], ms);
-    /* As long as nobody writes, the newest cut is what the disks hold. */
-    if (duo->images.len > 0) {
-        struct duo_image *last = &duo->images.at[duo->images.len - 1];
-        if (last->touched == duo->machine->touched)
-            last->same_until_ms = duo->time.clock.now_ms(&duo->time.clock);
+    /* As long as nobody writes, the newest cuts are what the disks hold. */
+    for (size_t i = duo->images.len; i > 0; i--) {
+        struct duo_image *image = &duo->images.at[i - 1];
+        if (image->touched != duo->machine->touched)
+            break;
+        image->same_until_ms = duo->time.clock.now_ms(&duo->time.clock);
     }
 }
 

@@ -214,8 +214,9 @@ static void fault(struct sim *sim, struct site_fs *site, enum site_op op, const 
         .count = lasts ? UINT_MAX : 1 + dice(sim, 2),
         .code = code,
     };
-    say(sim, "%s: %s in \"%s\"", site == &sim->duo.lyon ? "lyon" : "paris",
-        code == ERR_SPACE ? "disk full" : "the disk fails", where);
+    static const char *const names[] = {"read error", "write error", "fsync error"};
+    say(sim, "%s: %s %s", site == &sim->duo.lyon ? "lyon" : "paris",
+        code == ERR_SPACE ? "disk full" : names[op], where);
 }
 
 static void lyon_full_segments(struct sim *sim)

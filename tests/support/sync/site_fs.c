@@ -61,31 +61,6 @@ static void set_path(struct site_fs *site, int fd, const char *path)
     site->paths[fd] = path ? mem_strdup(path) : NULL;
 }
 
-static bool is_poisoned(const struct site_fs *site, const char *path)
-{
-    for (size_t i = 0; i < site->poisoned_count; i++)
-        if (strcmp(site->poisoned[i], path) == 0)
-            return true;
-    return false;
-}
-
-static void heal(struct site_fs *site)
-{
-    for (size_t i = 0; i < site->poisoned_count; i++)
-        free(site->poisoned[i]);
-    site->poisoned_count = 0;
-}
-
-/* The file has another name, or none. */
-static void rename_poison(struct site_fs *site, const char *from, const char *to)
-{
-    for (size_t i = 0; i < site->poisoned_count; i++)
-        if (strcmp(site->poisoned[i], from) == 0) {
-            free(site->poisoned[i]);
-            site->poisoned[i] = mem_strdup(to);
-        }
-}
-
 static int fails(struct site_fs *site, enum site_op op, const char *path, struct err *err)
 {
     struct site_fault *f = &site->fault;
@@ -100,6 +75,8 @@ static int fails(struct site_fs *site, enum site_op op, const char *path, struct
         f->count--;
     site->failed++;
     site->full += f->code == ERR_SPACE;
+    if (site->say)
+        (void)fprintf(stderr, "%s fails\n", path);
     err_put(err, f->code, f->code == ERR_SPACE ? ENOSPC : EIO, "%s: the disk fails", path);
     return -1;
 }
@@ -173,11 +150,10 @@ static int site_sync(struct fs *fs, int fd, struct err *err)
     if (lives(site, err) < 0)
         return -1;
     if (fails(site, SITE_SYNC, path, err) < 0) {
-        if (site->poisoned_count < SITE_FDS)
-            site->poisoned[site->poisoned_count++] = mem_strdup(path);
+        fs_record_sync_failed(site->record, fd);
         return -1;
     }
-    if ((site->lie && strstr(path, site->lie)) || is_poisoned(site, path))
+    if (site->lie && strstr(path, site->lie))
         return 0;
     const struct below b = below(fs);
     return above(&b, b.fs->sync(b.fs, fd, err));
@@ -210,12 +186,7 @@ static int site_rename(struct fs *fs, const char *from, const char *to, struct e
     if (lives(site, err) < 0 || fails(site, SITE_WRITE, to, err) < 0)
         return -1;
     const struct below b = below(fs);
-    int rc = above(&b, b.fs->rename(b.fs, from, to, err));
-    if (rc == 0) {
-        rename_poison(site, to, "");
-        rename_poison(site, from, to);
-    }
-    return rc;
+    return above(&b, b.fs->rename(b.fs, from, to, err));
 }
 
 static int site_unlink(struct fs *fs, const char *path, struct err *err)
@@ -224,7 +195,6 @@ static int site_unlink(struct fs *fs, const char *path, struct err *err)
 
     if (lives(site, err) < 0)
         return -1;
-    rename_poison(site, path, "");
     const struct below b = below(fs);
     return above(&b, b.fs->unlink(b.fs, path, err));
 }
@@ -300,7 +270,6 @@ void site_fs_done(struct site_fs *site)
     fs_record_free(site->record);
     for (int fd = 0; fd < SITE_FDS; fd++)
         free(site->paths[fd]);
-    heal(site);
     free(site->root);
     free(site->base);
 }
@@ -322,7 +291,6 @@ void site_restart(struct site_fs *site, bool power, enum fs_loss loss, uint64_t 
         (void)fprintf(stderr, "%s: %s\n", site->base, err.text);
         abort();
     }
-    heal(site);
     fs_record_free(site->record);
     site->record = fs_record_new(site->root);
 }

@@ -31,13 +31,11 @@ struct site_fs {
     bool dead;
     uint64_t left; /* changes until it is dead; UINT64_MAX: lives on */
     struct site_fault fault;
+    bool say;        /* what fails, for a person who looks for a fault */
     uint64_t failed; /* calls that did, since the beginning */
     uint64_t full;   /* of these for want of room */
     const char *lie; /* SITE_LIE_ALL, a part of a path; NULL: honest */
     char *paths[SITE_FDS];
-    /* Files whose sync failed: what they held in memory is gone, and a later sync says nothing. */
-    char *poisoned[SITE_FDS];
-    size_t poisoned_count;
 };
 
 void site_fs_init(struct site_fs *site, const char *base);

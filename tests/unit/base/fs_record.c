@@ -545,6 +545,22 @@ static void one_seed_always_gives_one_disk(void **state)
 }
 
 /* Whatever is done, losing nothing gives what the recorder's own folder holds. */
+static void what_a_failed_sync_lost_no_later_sync_brings_back(void **state)
+{
+    struct fixture *f = *state;
+    int fd = durable(f, "a", "first");
+
+    put(f, fd, "SECOND", 0);
+    fs_record_sync_failed(f->record, fd);
+    put(f, fd, "3", 2);
+    EXPECT_OK(f->fs->sync(f->fs, fd, &err));
+    fd_close(&fd);
+    replay_all(f, FS_LOSS_ALL, 0);
+    expect_on_disk(f, "a", "fi3st");
+    replay_all(f, FS_LOSS_NONE, 0);
+    expect_on_disk(f, "a", "SE3OND");
+}
+
 /* What a replay left: names and bytes of "a", "b" and "c". */
 static void disk_key(struct fixture *f, struct sha256 *ret_key)
 {
@@ -667,6 +683,7 @@ int main(void)
         RECORD_TEST(what_was_there_at_the_start_is_durable),
         RECORD_TEST(a_folder_synced_by_its_descriptor_is_synced),
         RECORD_TEST(one_seed_always_gives_one_disk),
+        RECORD_TEST(what_a_failed_sync_lost_no_later_sync_brings_back),
         RECORD_TEST(the_same_key_means_the_same_disk),
         RECORD_TEST(replaying_it_all_gives_the_same_tree),
     };
