@@ -426,6 +426,19 @@ static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, stru
     return session_save(s, err);
 }
 
+/* Ended in the middle of a piece, which the scan would not give again: it begins anew, where all is
+ * durable. After an error of this site's own disk nothing is known of what was kept of this disk. */
+static void drop_disk(struct session *s, size_t disk, bool kept)
+{
+    struct checkpoint_disk *d = &s->ck.disks.at[disk];
+
+    resync_drop(s);
+    if (kept)
+        return;
+    d->scanned = 0;
+    d->done = false;
+}
+
 int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
 {
     CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
@@ -448,6 +461,9 @@ int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struc
     }
     if (!s->digests && need_digests(s, cancel, err) < 0)
         return -1;
-    return has_base(s, s->ck.base) ? base_or_all(s, disk, cancel, err)
-                                   : scan_disk(s, disk, cancel, err);
+    int rc = has_base(s, s->ck.base) ? base_or_all(s, disk, cancel, err)
+                                     : scan_disk(s, disk, cancel, err);
+    if (rc < 0 && s->blame == BLAME_NONE)
+        drop_disk(s, disk, err->code == ERR_CANCELLED);
+    return rc;
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/fault.h"
 #include "support/expect.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
 #include "sync/checkpoint.h"
+
+#include <errno.h>
 
 /* --- The source ------------------------------------------------------------------------------ */
 
@@ -103,6 +106,51 @@ static void a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_n
             fail_msg("%s", bed_status(&f.bed).error.text);
     }
     assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+struct disk_fault {
+    const char *call;
+    int sys;
+};
+
+/* Of this site's own disk: the replica's rests meanwhile. */
+static void fail_our_disk(struct fake_machine *machine, void *ctx)
+{
+    const struct disk_fault *fault = ctx;
+
+    machine->on_piece = NULL;
+    fault_arm(fault->call, 0, fault->sys);
+}
+
+static void what_our_disk_did_not_keep_of_a_comparison_is_looked_for_again(void **state)
+{
+    static struct disk_fault faults[] = {
+        {"fs.pwrite", ENOSPC}, {"fs.pwrite", EIO}, {"fs.sync", EIO}, {"fs.pread", EIO}};
+
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%zu", (const char *)*state, i);
+        CLEANUP(fixture_done) struct fixture f;
+        start_protected(&f, dir);
+        fake_restart(f.machine);
+        for (uint64_t at = 0; at < f.machine->disks[0].size; at += 65536)
+            fake_write(f.machine, 0, at, "difference", 10);
+        bed_turn(&f.bed);
+        assert_int_equal(bed_status(&f.bed).state, SESSION_RESYNCING);
+        f.machine->on_piece = fail_our_disk;
+        f.machine->on_piece_ctx = &faults[i];
+        uint64_t scanned = f.machine->scanned;
+        bed_turn(&f.bed);
+        fault_clear();
+        struct session_status s = bed_status(&f.bed);
+        assert_int_equal(s.state, SESSION_BACKING_OFF);
+        assert_int_equal(s.error.code, faults[i].sys == ENOSPC ? ERR_SPACE : ERR_IO);
+        assert_non_null(strstr(s.error.text, "/session/"));
+        uint64_t pieces = f.machine->scanned - scanned;
+        bed_turn(&f.bed); /* the disk from its beginning */
+        assert_true(f.machine->scanned - scanned >= 2 * pieces);
+        bed_turns_until(&f.bed, 2, 10);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
 }
 
 static void a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting(void **state)
@@ -297,6 +345,7 @@ int main(void)
         TMPDIR_TEST(a_rescan_needs_no_digests_from_the_replica_while_ours_are_good),
         TMPDIR_TEST(
             a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_no_scan_ends),
+        TMPDIR_TEST(what_our_disk_did_not_keep_of_a_comparison_is_looked_for_again),
         TMPDIR_TEST(a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting),
         TMPDIR_TEST(a_failing_cut_changes_nothing_and_the_next_has_it_all),
         TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
