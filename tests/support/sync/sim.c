@@ -61,13 +61,19 @@ static void lyon_ends(struct sim *sim, bool power)
 /* What the guest wrote last may not have reached its disk. */
 static void lose_guest_writes(struct sim *sim)
 {
+    const struct duo_image *last = &sim->duo.images.at[sim->duo.images.len - 1];
+    bool same = true;
+
     for (size_t i = 0; i < sim->machine->disk_count; i++) {
         struct fake_disk *disk = &sim->machine->disks[i];
         for (uint64_t at = 0; at < disk->size; at += 512)
             if (memcmp(disk->bytes + at, disk->cut + at, 512) != 0 && dice(sim, 3) == 0)
                 memcpy(disk->bytes + at, disk->cut + at, 512);
+        same = same && memcmp(disk->bytes, last->bytes[i], disk->size) == 0;
     }
     sim->machine->touched++;
+    if (same)
+        sim->machine->touched = last->touched;
 }
 
 static void paris_ends(struct sim *sim, bool power)
