@@ -209,6 +209,33 @@ static void an_idle_link_that_is_dead_costs_no_point(void **state)
     assert_non_null(f.bed.idle);
 }
 
+/* Any file that is replaced, at either site: among them the checkpoint that says a point is durable. */
+static void a_file_that_cannot_be_replaced_leaves_what_was_true(void **state)
+{
+    bool reached_end = false;
+    bool unnoted = false;
+
+    for (int skip = 0; !reached_end; skip++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, skip);
+        CLEANUP(fixture_done) struct fixture f;
+        start_protected(&f, dir);
+        fake_write_random(f.machine, &f.seed, 5);
+        fault_arm("fs.rename", skip, EIO);
+        bed_turn(&f.bed);
+        fault_clear();
+        struct session_status s = bed_status(&f.bed);
+        reached_end = s.error.code == ERR_NONE;
+        unnoted |= s.durable_point == 2 && strstr(s.error.text, "/checkpoint");
+        fake_fail(f.machine, "pending", 0, ERR_BUSY);
+        bed_turn(&f.bed);
+        bed_drop_session(&f.bed); /* the daemon ends there */
+        bed_open_session(&f.bed);
+        bed_turns_until(&f.bed, 3, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+    assert_true(unnoted);
+}
+
 static void a_link_cut_in_a_segment_goes_on_with_the_rest(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -337,6 +364,7 @@ int main(void)
         TMPDIR_TEST(only_as_many_points_are_kept_as_wanted),
         TMPDIR_TEST(between_its_turns_a_session_holds_no_link),
         TMPDIR_TEST(an_idle_link_that_is_dead_costs_no_point),
+        TMPDIR_TEST(a_file_that_cannot_be_replaced_leaves_what_was_true),
         TMPDIR_TEST(a_link_cut_in_a_segment_goes_on_with_the_rest),
         TMPDIR_TEST(a_replica_that_restarts_is_gone_on_with),
         TMPDIR_TEST(an_unreachable_replica_is_tried_by_the_schedule),
