@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "support/expect.h"
 #include "support/sync/sim.h"
+#include "support/sync/sim_bugs.h"
 #include "support/tmpdir.h"
 
 #include <inttypes.h>
@@ -76,10 +77,35 @@ static void whatever_happens_between_two_sites_the_invariants_hold(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* Each within the seeds that are usually played; most of them within a few. */
+static void a_build_with_a_known_bug_is_caught_within_the_seeds(void **state)
+{
+    uint64_t count = from_environment("MUSTER_SEEDS", SEEDS);
+    const char *only = getenv("MUSTER_BUG");
+
+    for (size_t i = 0; i < sim_bug_count(); i++) {
+        CLEANUP(str_free) struct str failure = STR_EMPTY;
+        struct sim_counts counts = {.at = mem_new_array(uint64_t, sim_event_count())};
+        uint64_t seed = from_environment("MUSTER_SEED", 1);
+        if (only && !str_eq(only, sim_bugs[i].name)) {
+            free(counts.at);
+            continue;
+        }
+        while (seed < count && play(*state, seed, &sim_bugs[i], &counts, &failure))
+            seed++;
+        free(counts.at);
+        if (failure.len == 0)
+            fail_msg("\"%s\" was not caught within %" PRIu64 " seeds", sim_bugs[i].name, count);
+        failure.ptr[strcspn(failure.ptr, "\n")] = '\0';
+        (void)printf("  %-46s caught: %.160s\n", sim_bugs[i].name, str_text(&failure));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(whatever_happens_between_two_sites_the_invariants_hold),
+        TMPDIR_TEST(a_build_with_a_known_bug_is_caught_within_the_seeds),
     };
     (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
