@@ -115,6 +115,13 @@ uint64_t crash_end_round(uint64_t usual)
     return usual * (times ? times : 1);
 }
 
+static struct crash_cut judged_now;
+
+const struct crash_cut *crash_judged(void)
+{
+    return &judged_now;
+}
+
 /* --- One cut --------------------------------------------------------------------------------- */
 
 static char *play(const struct cut *cut)
@@ -168,6 +175,7 @@ static void judge_once(const struct cut *cut, const void *promised)
         return;
     CLEANUP(mem_freep) void *now = mem_alloc(s->promise_bytes, 1);
     char *root = play(cut);
+    judged_now = (struct crash_cut){cut->loss, cut->seed};
 
     memcpy(now, promised, s->promise_bytes);
     s->ops->recover(s->ctx, root, fs_real(), now);

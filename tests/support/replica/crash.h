@@ -56,6 +56,12 @@ void crash_mark(struct fs_record *record, const char *word, uint64_t number);
 bool crash_marked(const struct fs_op *op, const char *word, uint64_t *ret_number);
 /* Lives through the steps, each of them marked by name. */
 void crash_live(struct fs_record *record, const struct crash_step *steps, size_t count, void *ctx);
+/* The cut that is being judged, for ops that go on by it. */
+struct crash_cut {
+    enum fs_loss loss;
+    uint64_t seed;
+};
+const struct crash_cut *crash_judged(void);
 /* Cuts and judges, prints what it did. */
 void crash_judge(const struct crash_sweep *sweep);
 /* For a test that counts for itself: as crash_judge prints and tallies. */

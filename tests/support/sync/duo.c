@@ -212,9 +212,9 @@ void duo_done(struct duo *duo)
     duo_drop_store(duo);
     while (duo->late_count > 0)
         free(duo->late[--duo->late_count].bytes);
-    VEC_FOREACH(image, &duo->images)
+    for (size_t at = duo->borrowed; at < duo->images.len; at++)
         for (size_t i = 0; i < FAKE_DISKS_MAX; i++)
-            free(image->bytes[i]);
+            free(duo->images.at[at].bytes[i]);
     duo_images_free(&duo->images);
     site_fs_done(&duo->paris);
     site_fs_done(&duo->lyon);

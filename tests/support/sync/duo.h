@@ -43,6 +43,7 @@ struct duo_bug {
 struct duo {
     struct fake_machine *machine;
     struct duo_images images;
+    size_t borrowed;        /* of `images`: another duo's */
     struct clock_fake time; /* the true one; nobody is told but the oracle */
     struct clock_fake clock[2];
     struct site_fs paris;
@@ -61,6 +62,8 @@ struct duo {
     struct duo_wire *wire;
     struct duo_late late[DUO_LATE_MAX];
     size_t late_count;
+    void (*on_served)(struct duo *duo, void *ctx); /* after each request; may be NULL */
+    void *on_served_ctx;
     uint64_t links;
     uint64_t served;
     uint64_t breaks;

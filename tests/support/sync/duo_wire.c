@@ -135,6 +135,8 @@ static bool serve(struct duo_wire *w, struct duo *duo)
     (void)site_enter(before);
     if (duo->lyon.dead)
         break_wire(w);
+    if (duo->on_served)
+        duo->on_served(duo, duo->on_served_ctx);
     return true;
 }
 

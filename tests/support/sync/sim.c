@@ -96,6 +96,12 @@ static bool check_end(struct sim *sim)
     return rc == 0 || sim_fail(sim, "invariant 8: %s", err.text);
 }
 
+bool sim_finish(struct sim *sim)
+{
+    faults_end(sim);
+    return catch_up(sim) && check_end(sim);
+}
+
 static void live(struct sim *sim, struct sim_counts *counts)
 {
     struct err err = ERR_EMPTY;
@@ -112,9 +118,7 @@ static void live(struct sim *sim, struct sim_counts *counts)
         if (!sim_step(sim))
             return;
     }
-    faults_end(sim);
-    if (catch_up(sim))
-        (void)check_end(sim);
+    (void)sim_finish(sim);
 }
 
 static void add_counts(struct sim *sim, struct sim_counts *counts)

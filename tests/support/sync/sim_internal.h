@@ -20,5 +20,9 @@ void sim_say(struct sim *sim, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void sim_trouble(struct sim *sim, struct sim_counts *counts);
 /* A turn, and the oracle. */
 bool sim_step(struct sim *sim);
+/* The faults end, replication catches up, and what there is then is whole. */
+bool sim_finish(struct sim *sim);
+/* Whoever died comes back. */
+void sim_bury(struct sim *sim);
 /* Lyon's daemon ends and starts; `power`: what was not synced may be lost. */
 void sim_lyon_ends(struct sim *sim, bool power);

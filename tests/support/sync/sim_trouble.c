@@ -70,7 +70,7 @@ static void paris_ends(struct sim *sim, bool power)
 }
 
 /* Whoever died in this step comes back. */
-static void bury(struct sim *sim)
+void sim_bury(struct sim *sim)
 {
     if (sim->duo.lyon.dead)
         sim_lyon_ends(sim, sim_dice(sim, 2) == 0);
@@ -103,7 +103,7 @@ static void break_link(struct sim *sim)
 bool sim_step(struct sim *sim)
 {
     duo_turn(&sim->duo, SIM_TURN_MS);
-    bury(sim);
+    sim_bury(sim);
     if (duo_status(&sim->duo).state == SESSION_CRITICAL) {
         sim_say(sim, "a person says retry: %.100s", duo_status(&sim->duo).error.text);
         session_retry(sim->duo.session); /* a fault that was twice as bad */

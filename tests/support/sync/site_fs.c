@@ -295,9 +295,24 @@ void site_restart(struct site_fs *site, bool power, enum fs_loss loss, uint64_t 
     site->record = fs_record_new(site->root);
 }
 
-void site_settle(struct site_fs *site)
+void site_load(struct site_fs *site, const struct fs_record *record, size_t prefix,
+               enum fs_loss loss, uint64_t seed)
+{
+    struct err err = ERR_EMPTY;
+
+    fs_record_free(site->record);
+    if (fs_record_replay(record, prefix, loss, seed, site->root, &err) < 0) {
+        (void)fprintf(stderr, "%s: %s\n", site->base, err.text);
+        abort();
+    }
+    site->record = fs_record_new(site->root);
+}
+
+void site_take(struct site_fs *site, const char *root)
 {
     fs_record_free(site->record);
+    free(site->root);
+    site->root = mem_strdup(root);
     site->record = fs_record_new(site->root);
 }
 

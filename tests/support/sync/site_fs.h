@@ -40,11 +40,14 @@ struct site_fs {
 
 void site_fs_init(struct site_fs *site, const char *base);
 void site_fs_done(struct site_fs *site);
+/* What there is now is gone; instead it holds what a record left when the power went ... */
+void site_load(struct site_fs *site, const struct fs_record *record, size_t prefix,
+               enum fs_loss loss, uint64_t seed);
+/* ... or a folder, which is the site's own from now on. */
+void site_take(struct site_fs *site, const char *root);
 /* What fs_real() is from now on; returns what it was. NULL: the system's. */
 struct site_fs *site_enter(struct site_fs *site);
 /* Comes to life again on what the disk holds: `power`, by loss and seed; else all there was. Whoever
  * had files open has closed them. */
 void site_restart(struct site_fs *site, bool power, enum fs_loss loss, uint64_t seed);
-/* The next power cut loses nothing of what there is now, and forgets how it came to be: shorter. */
-void site_settle(struct site_fs *site);
 void site_mend(struct site_fs *site);

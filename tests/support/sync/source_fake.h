@@ -46,6 +46,8 @@ struct fake_machine {
 /* Disks "disk0", "disk1", ... of these sizes; running, nothing tracked. */
 struct fake_machine *fake_machine_new(const uint64_t *sizes, size_t count);
 void fake_machine_free(struct fake_machine *machine);
+/* `to` is as `from` is now: disks, maps, counts. Made with the same sizes. */
+void fake_machine_copy(struct fake_machine *to, const struct fake_machine *from);
 struct source *fake_source_new(struct fake_machine *machine);
 
 void fake_write(struct fake_machine *machine, size_t disk, uint64_t off, const void *bytes,
