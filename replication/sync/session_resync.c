@@ -160,7 +160,7 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
     required_note(s, RESYNC_LOST, false, reason);
     log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " read=%s reason=\"%s\"",
              s->config.group, total, base ? "digests" : "all", reason);
-    if (check_disks(s, cancel, err) < 0 || rescan_remove(s->config.dir, err) < 0
+    if (check_disks(s, cancel, err) < 0
         || turn_begin_phase(s, PHASE_RESYNC, base, note, cancel, err) < 0)
         return -1;
     return 0;
@@ -437,6 +437,18 @@ static void drop_disk(struct session *s, size_t disk, bool kept)
         return;
     d->scanned = 0;
     d->done = false;
+    s->begins_anew = true;
+}
+
+/* Nothing of what was kept goes before the checkpoint says that it is not counted on. */
+static int note_anew(struct session *s, struct err *err)
+{
+    if (!s->begins_anew)
+        return 0;
+    if (session_save(s, err) < 0)
+        return -1;
+    s->begins_anew = false;
+    return 0;
 }
 
 int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
@@ -445,6 +457,8 @@ int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struc
     size_t disk = 0;
 
     *ret_done = false;
+    if (note_anew(s, err) < 0)
+        return -1;
     turn_store_disks(s, &disks);
     if (!s->rescan) {
         bool resume = false;

@@ -44,6 +44,7 @@ static void faults_end(struct sim *sim)
 {
     struct duo *duo = &sim->duo;
 
+    sim_bury(sim);
     duo->unreachable = false;
     duo->latency_ms = 0;
     duo->cut_up = duo->cut_down = 0;

@@ -102,6 +102,7 @@ static void break_link(struct sim *sim)
 
 bool sim_step(struct sim *sim)
 {
+    sim_bury(sim); /* the oracle's look may have been the last straw */
     duo_turn(&sim->duo, SIM_TURN_MS);
     sim_bury(sim);
     if (duo_status(&sim->duo).state == SESSION_CRITICAL) {

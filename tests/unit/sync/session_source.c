@@ -153,6 +153,29 @@ static void what_our_disk_did_not_keep_of_a_comparison_is_looked_for_again(void 
     }
 }
 
+static void what_was_found_goes_only_after_the_checkpoint_has_let_go_of_it(void **state)
+{
+    static struct disk_fault fault = {"fs.sync_dir", EIO};
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_restart(f.machine);
+    fake_write(f.machine, 0, 65536, "difference", 10);
+    bed_turn(&f.bed);
+    f.machine->on_piece = fail_our_disk;
+    f.machine->on_piece_ctx = &fault;
+    bed_turn(&f.bed); /* the checkpoint that says "compared" is there, and an error */
+    fault_clear();
+    assert_int_equal(bed_status(&f.bed).error.code, ERR_IO);
+    f.machine->on_piece = break_link;
+    f.machine->on_piece_ctx = &f.bed;
+    bed_turn(&f.bed); /* begins anew, and does not come far */
+    bed_drop_session(&f.bed);
+    bed_open_session(&f.bed); /* the daemon was killed there */
+    bed_turns_until(&f.bed, 2, 20);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
 static void a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -346,6 +369,7 @@ int main(void)
         TMPDIR_TEST(
             a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_no_scan_ends),
         TMPDIR_TEST(what_our_disk_did_not_keep_of_a_comparison_is_looked_for_again),
+        TMPDIR_TEST(what_was_found_goes_only_after_the_checkpoint_has_let_go_of_it),
         TMPDIR_TEST(a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting),
         TMPDIR_TEST(a_failing_cut_changes_nothing_and_the_next_has_it_all),
         TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
