@@ -78,7 +78,7 @@ static void live(struct history *h)
     kit_scribble(&h->kit, 8);
     EXPECT_OK(kit_point_applied(&h->kit, store, &err));
     mark(h, h->kit.point);
-    EXPECT_OK(store->ops->prune(store, 3, &err));
+    EXPECT_OK(kit_prune(store, 3, &err));
     EXPECT_OK(store_dir_verify(store, NULL, &err));
     store_close(store);
 }
