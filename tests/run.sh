@@ -5,6 +5,7 @@
 #   sh tests/run.sh           everything, as CI does it
 #   sh tests/run.sh quick     what a developer runs all the time: lint, build, all but e2e
 #   sh tests/run.sh PART...   lint | build | fast | e2e | sanitize | threads | tidy
+#   sh tests/run.sh crash-long    the crash test with ten times as many crash points, 200,000 and more
 #
 # build/ has the ordinary build (gcc), build/asan and build/tsan the sanitized ones (clang).
 set -eu
@@ -65,9 +66,36 @@ run_ctest() { # DIR WHAT CTEST-OPTIONS...
   $what: $(($(date +%s) - started)) s"
 }
 
+# Adds up what the sweeps of the replication core said (tests/support/replica/crash.h).
+sum_crash_points() { # FILE
+    [ -f "$1" ] || return 0
+    awk '{ n = $NF; NF--; sum[$0] += n; all += n }
+         END { for (name in sum) printf "  crash points of %s: %d\n", name, sum[name]
+               printf "  crash points of the replication core: %d\n", all }' "$1"
+}
+
 part_fast() {
     say "Tests: unit, lua, plans, crash, sim (gcc)"
-    TMPDIR=$memory run_ctest build "gcc, all but e2e" -j "$jobs" -LE 'e2e'
+    rm -f build/crash-points
+    MUSTER_CRASH_TALLY=$PWD/build/crash-points TMPDIR=$memory \
+        run_ctest build "gcc, all but e2e" -j "$jobs" -LE 'e2e'
+    sum_crash_points build/crash-points
+    summary="$summary
+$(sum_crash_points build/crash-points | tail -1)"
+}
+
+part_crash_long() {
+    say "The crash test of the replication core, ten times as long"
+    configure build -DCMAKE_C_COMPILER=gcc
+    programs=$(for file in tests/crash/replica/*.c tests/crash/sync/source.c; do
+        [ ! -f "$file" ] || echo "$file" | sed 's,^tests/,,; s,\.c$,,; s,/,_,g; s,^,test_,'
+    done)
+    # shellcheck disable=SC2086
+    ninja -C build -j "$jobs" --quiet $programs
+    rm -f build/crash-points
+    echo "$programs" | MUSTER_CRASH_TIMES=10 MUSTER_CRASH_TALLY=$PWD/build/crash-points \
+        TMPDIR=$memory xargs -P "$jobs" -I{} build/tests/{}
+    sum_crash_points build/crash-points
 }
 
 part_e2e() {
@@ -103,6 +131,7 @@ part_packages
 for part in $parts; do
     case $part in
         lint | build | fast | e2e | sanitize | threads | tidy) "part_$part" ;;
+        crash-long) part_crash_long ;;
         *)
             echo "tests/run.sh: unknown part '$part'; see the top of this file" >&2
             exit 2

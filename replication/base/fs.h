@@ -126,6 +126,9 @@ struct fs_record *fs_record_new(const char *root);
 void fs_record_free(struct fs_record *record);
 struct fs *fs_record_fs(struct fs_record *record);
 void fs_record_mark(struct fs_record *record, const char *text);
+/* A sync of that file failed: what was written to it since the one before is not durable, and a
+ * later sync does not make it so (the system has dropped it, and forgotten that). */
+void fs_record_sync_failed(struct fs_record *record, int fd);
 size_t fs_record_count(const struct fs_record *record);
 const struct fs_op *fs_record_at(const struct fs_record *record, size_t i);
 
@@ -143,3 +146,7 @@ enum fs_loss {
  * folder. */
 int fs_record_replay(const struct fs_record *record, size_t prefix, enum fs_loss loss,
                      uint64_t seed, const char *into, struct err *err) MUST_CHECK;
+/* The same disk has the same key: two cuts of one record that leave it need not both be built. */
+struct sha256;
+int fs_record_replay_key(const struct fs_record *record, size_t prefix, enum fs_loss loss,
+                         uint64_t seed, struct sha256 *ret_key, struct err *err) MUST_CHECK;

@@ -129,6 +129,20 @@ static int record_sync(struct fs *fs, int fd, struct err *err)
     return 0;
 }
 
+void fs_record_sync_failed(struct fs_record *record, int fd)
+{
+    bool is_dir = false;
+    uint64_t id = fd_id(record, fd, &is_dir);
+
+    for (size_t i = record->ops.len; id && !is_dir && i > record->initial; i--) {
+        const struct fs_op *op = &record->ops.at[i - 1];
+        if (op->kind == FS_OP_SYNC && op->file == id)
+            break;
+        if (op->file == id && op->kind != FS_OP_CREATE)
+            record->steps.at[i - 1].doomed = true;
+    }
+}
+
 static int record_truncate(struct fs *fs, int fd, uint64_t size, struct err *err)
 {
     bool is_dir;

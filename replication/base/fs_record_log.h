@@ -30,6 +30,7 @@ struct record_step {
     uint64_t id; /* made, moved, removed; SYNC_DIR: the folder */
     size_t slot;
     size_t slot_to; /* RENAME */
+    bool doomed;    /* data whose sync failed: no later one makes it durable */
 };
 
 VEC_DEFINE(record_ops, struct fs_op)

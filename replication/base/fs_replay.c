@@ -3,7 +3,8 @@
  * promise among the file systems we run on:
  *
  * - Data. An operation on a file's bytes or size is durable when a SYNC of that file follows it
- *   (before the cut). Of the others each one may be lost or kept, whatever became of those before.
+ *   (before the cut), unless one between them failed. Of the others each one may be lost or
+ *   kept, whatever became of those before.
  * - Names. An operation on a folder's names is durable when a SYNC_DIR of that folder follows it.
  *   Of the others, those that survive come before those that are lost. A rename between folders
  *   happens as a whole, when it survives in both.
@@ -11,6 +12,7 @@
  * A file is what its number stands for: its data is durable without any name, and nobody can
  * reach it then. First the names are decided and filled into slots; then each file that has a
  * name is written by its own operations in their order. */
+#include "base/crypto.h"
 #include "base/fs_record_log.h"
 #include "base/mem.h"
 
@@ -214,7 +216,7 @@ static void sort_data(struct replay *rp)
 
 static bool data_is_durable(const struct replay *rp, size_t i)
 {
-    return i < rp->synced[op_at(rp, i)->file];
+    return i < rp->synced[op_at(rp, i)->file] && !rp->record->steps.at[i].doomed;
 }
 
 /* Sector boundaries strictly inside a write. */
@@ -277,19 +279,23 @@ static int punch_at(int fd, uint64_t off, uint64_t len)
     return 0;
 }
 
+static bool keeps_data(const struct replay *rp, size_t i)
+{
+    return rp->loss == FS_LOSS_NONE || data_is_durable(rp, i)
+           || (rp->loss != FS_LOSS_ALL && dice(rp->seed, i) & 1);
+}
+
 static int apply_data(const struct replay *rp, size_t i, int fd)
 {
     const struct fs_op *op = op_at(rp, i);
     const char *bytes = op->bytes;
-    bool keeps = rp->loss == FS_LOSS_NONE || data_is_durable(rp, i)
-                 || (rp->loss != FS_LOSS_ALL && dice(rp->seed, i) & 1);
 
     if (i == rp->torn && rp->torn_keeps_end)
         return write_at(fd, bytes + rp->torn_bytes, op->len - rp->torn_bytes,
                         op->off + rp->torn_bytes);
     if (i == rp->torn)
         return write_at(fd, bytes, rp->torn_bytes, op->off);
-    if (!keeps)
+    if (!keeps_data(rp, i))
         return 0;
     if (op->kind == FS_OP_WRITE)
         return write_at(fd, bytes, op->len, op->off);
@@ -353,17 +359,12 @@ static int build_folder(struct replay *rp, const bool *folders, uint64_t dir, co
     return 0;
 }
 
-int fs_record_replay(const struct fs_record *record, size_t prefix, enum fs_loss loss,
-                     uint64_t seed, const char *into, struct err *err)
+static void replay_init(struct replay *rp, const struct fs_record *record, size_t prefix,
+                        enum fs_loss loss, uint64_t seed)
 {
     size_t ids = record->inodes.len + 1;
 
-    if (prefix > fs_record_count(record))
-        return err_set(err, ERR_INVALID, 0, "%zu operations asked for, %zu recorded", prefix,
-                       fs_record_count(record));
-    CLEANUP(mem_freep) bool *folders = folders_of(record);
-    CLEANUP(replay_done)
-    struct replay rp = {
+    *rp = (struct replay){
         .record = record,
         .end = record->initial + prefix,
         .loss = loss,
@@ -376,14 +377,69 @@ int fs_record_replay(const struct fs_record *record, size_t prefix, enum fs_loss
         .made = mem_new_array(char *, ids),
         .torn = SIZE_MAX,
     };
-    find_synced(&rp);
-    choose_cuts(&rp);
-    settle_renames(&rp);
-    fill_slots(&rp);
-    sort_data(&rp);
+    find_synced(rp);
+    choose_cuts(rp);
+    settle_renames(rp);
+    fill_slots(rp);
+    sort_data(rp);
     if (loss == FS_LOSS_TORN)
-        choose_torn(&rp);
+        choose_torn(rp);
+}
+
+static int check_prefix(const struct fs_record *record, size_t prefix, struct err *err)
+{
+    if (prefix <= fs_record_count(record))
+        return 0;
+    return err_set(err, ERR_INVALID, 0, "%zu operations asked for, %zu recorded", prefix,
+                   fs_record_count(record));
+}
+
+int fs_record_replay(const struct fs_record *record, size_t prefix, enum fs_loss loss,
+                     uint64_t seed, const char *into, struct err *err)
+{
+    CLEANUP(replay_done) struct replay rp = {0};
+
+    if (check_prefix(record, prefix, err) < 0)
+        return -1;
+    CLEANUP(mem_freep) bool *folders = folders_of(record);
+    replay_init(&rp, record, prefix, loss, seed);
     if (build_folder(&rp, folders, ROOT_ID, into, err) < 0)
         return err_wrap(err, "replay of %zu operations", prefix);
+    return 0;
+}
+
+static void add_number(struct sha256_run *run, uint64_t number)
+{
+    sha256_add(run, &number, sizeof(number));
+}
+
+/* What stands under which name, and which operations made it: those that keep anything, in order. */
+int fs_record_replay_key(const struct fs_record *record, size_t prefix, enum fs_loss loss,
+                         uint64_t seed, struct sha256 *ret_key, struct err *err)
+{
+    CLEANUP(replay_done) struct replay rp = {0};
+
+    if (check_prefix(record, prefix, err) < 0)
+        return -1;
+    replay_init(&rp, record, prefix, loss, seed);
+    struct sha256_run *run = sha256_begin();
+    for (size_t slot = 0; slot < record->slots.len; slot++) {
+        uint64_t id = rp.at[slot];
+        if (!id)
+            continue;
+        add_number(run, slot);
+        add_number(run, id);
+        for (size_t n = rp.first[id]; n < rp.first[id + 1]; n++) {
+            size_t i = rp.data[n];
+            if (i == rp.torn) {
+                add_number(run, rp.torn_bytes << 1 | rp.torn_keeps_end);
+                add_number(run, i | (uint64_t)1 << 63);
+            } else if (keeps_data(&rp, i)) {
+                add_number(run, i);
+            }
+        }
+        add_number(run, UINT64_MAX);
+    }
+    sha256_end(run, ret_key);
     return 0;
 }

@@ -198,7 +198,9 @@ int checkpoint_load(const char *dir, struct checkpoint *ret_ck, struct err *err)
     struct checkpoint ck = {0};
     struct err why = ERR_EMPTY;
 
-    if (fs_read_file(fs_real(), path, FILE_MAX, &text, err) < 0)
+    /* Its name may not be durable yet, and what is done by it must not outlive it. */
+    if (fs_read_file(fs_real(), path, FILE_MAX, &text, err) < 0
+        || fs_real()->sync_dir(fs_real(), dir, err) < 0)
         return -1;
     if (parse(&text, &ck, &why) < 0) {
         checkpoint_done(&ck);

@@ -50,10 +50,14 @@ int outbox_complete(const char *dir, const char *text, struct err *err)
 
 int outbox_load(const char *dir, struct manifest *ret_manifest, char **ret_text, struct err *err)
 {
-    CLEANUP(mem_freep) char *path = mem_printf("%s/" FOLDER "/" MANIFEST, dir);
+    CLEANUP(mem_freep) char *folder = path_join(dir, FOLDER);
+    CLEANUP(mem_freep) char *path = path_join(folder, MANIFEST);
     CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct fs *fs = fs_real();
 
-    if (fs_read_file(fs_real(), path, MANIFEST_MAX, &text, err) < 0)
+    /* Its name may not be durable: whoever gave it that was killed, or the sync failed. Once the
+     * replica has the point, only this file tells that it is ours. */
+    if (fs_read_file(fs, path, MANIFEST_MAX, &text, err) < 0 || fs->sync_dir(fs, folder, err) < 0)
         return -1;
     if (manifest_parse(str_text(&text), text.len, ret_manifest, err) < 0)
         return err_wrap(err, "%s", path);

@@ -319,6 +319,8 @@ int rescan_sync(struct rescan *rescan, size_t disk, struct err *err)
     struct rescan_disk *d = &rescan->disks[disk];
     struct fs *fs = fs_real();
 
+    uint64_t end = d->list_end;
+
     if (d->unsaved.len == 0)
         return 0;
     if (fs->sync(fs, d->data, err) < 0)
@@ -330,13 +332,17 @@ int rescan_sync(struct rescan *rescan, size_t disk, struct err *err)
             put(batch + BATCH_HEAD + 8 * i, entry_of(d, d->unsaved.at[from + i]), 8);
         put(batch, count, 4);
         put(batch + 4, crc32c(0, batch + BATCH_HEAD, count * 8), 4);
-        if (fs->pwrite(fs, d->list, batch, BATCH_HEAD + count * 8, d->list_end, err) < 0)
+        if (fs->pwrite(fs, d->list, batch, BATCH_HEAD + count * 8, end, err) < 0)
             return -1;
-        d->list_end += BATCH_HEAD + count * 8;
+        end += BATCH_HEAD + count * 8;
         from += count;
     }
-    if (fs->sync(fs, d->list, err) < 0)
+    if (fs->sync(fs, d->list, err) < 0) {
+        /* What may not be there must not be found, and built on. */
+        (void)fs->truncate(fs, d->list, d->list_end, NULL);
         return -1;
+    }
+    d->list_end = end;
     rescan_numbers_clear(&d->unsaved);
     return 0;
 }

@@ -171,6 +171,7 @@ int session_blame_peer(struct session *s)
     s->blame = BLAME_PEER;
     if (s->link && link_is_broken(s->link))
         session_drop_link(s);
+    copy_drop(s); /* what it could not write or sync is sent again from where it was durable */
     return -1;
 }
 

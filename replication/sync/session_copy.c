@@ -36,14 +36,14 @@ struct copy {
 
 void copy_drop(struct session *s)
 {
-    if (s->copy) {
-        frame_coder_free(s->copy->coder);
-        free(s->copy->seen);
-        free(s->copy->payload);
-        free(s->copy->frame);
-        free(s->copy);
-        s->copy = NULL;
-    }
+    if (!s->copy) /* a scan that is open is a comparison's, which goes on without a link */
+        return;
+    frame_coder_free(s->copy->coder);
+    free(s->copy->seen);
+    free(s->copy->payload);
+    free(s->copy->frame);
+    free(s->copy);
+    s->copy = NULL;
     if (s->scanning && s->source)
         s->source->ops->scan_end(s->source);
     s->scanning = false;

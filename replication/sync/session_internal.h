@@ -68,6 +68,7 @@ struct session {
     struct digests *digests; /* open while a rescan runs */
     struct digests_end digests_end;
     bool scanning;     /* source->scan is open */
+    bool begins_anew;  /* a disk is compared anew, and the checkpoint does not say so yet */
     bool base_lost;    /* the config's base could not be read */
     bool whole_chunks; /* the replica does not tell the digests of blocks */
     struct digester *digester;

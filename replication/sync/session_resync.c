@@ -160,7 +160,7 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
     required_note(s, RESYNC_LOST, false, reason);
     log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " read=%s reason=\"%s\"",
              s->config.group, total, base ? "digests" : "all", reason);
-    if (check_disks(s, cancel, err) < 0 || rescan_remove(s->config.dir, err) < 0
+    if (check_disks(s, cancel, err) < 0
         || turn_begin_phase(s, PHASE_RESYNC, base, note, cancel, err) < 0)
         return -1;
     return 0;
@@ -426,12 +426,39 @@ static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, stru
     return session_save(s, err);
 }
 
+/* Ended in the middle of a piece, which the scan would not give again: it begins anew, where all is
+ * durable. After an error of this site's own disk nothing is known of what was kept of this disk. */
+static void drop_disk(struct session *s, size_t disk, bool kept)
+{
+    struct checkpoint_disk *d = &s->ck.disks.at[disk];
+
+    resync_drop(s);
+    if (kept)
+        return;
+    d->scanned = 0;
+    d->done = false;
+    s->begins_anew = true;
+}
+
+/* Nothing of what was kept goes before the checkpoint says that it is not counted on. */
+static int note_anew(struct session *s, struct err *err)
+{
+    if (!s->begins_anew)
+        return 0;
+    if (session_save(s, err) < 0)
+        return -1;
+    s->begins_anew = false;
+    return 0;
+}
+
 int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
 {
     CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
     size_t disk = 0;
 
     *ret_done = false;
+    if (note_anew(s, err) < 0)
+        return -1;
     turn_store_disks(s, &disks);
     if (!s->rescan) {
         bool resume = false;
@@ -448,6 +475,9 @@ int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struc
     }
     if (!s->digests && need_digests(s, cancel, err) < 0)
         return -1;
-    return has_base(s, s->ck.base) ? base_or_all(s, disk, cancel, err)
-                                   : scan_disk(s, disk, cancel, err);
+    int rc = has_base(s, s->ck.base) ? base_or_all(s, disk, cancel, err)
+                                     : scan_disk(s, disk, cancel, err);
+    if (rc < 0 && s->blame == BLAME_NONE)
+        drop_disk(s, disk, err->code == ERR_CANCELLED);
+    return rc;
 }

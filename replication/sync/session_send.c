@@ -113,6 +113,7 @@ static int deliver(struct session *s, const struct manifest *manifest, const cha
 
 int send_mark_durable(struct session *s, const struct manifest *manifest, struct err *err)
 {
+    const struct checkpoint before = s->ck; /* its disks do not change in here */
     uint64_t bytes = 0;
 
     VEC_FOREACH(disk, &manifest->disks)
@@ -141,8 +142,10 @@ int send_mark_durable(struct session *s, const struct manifest *manifest, struct
     s->ck.note[0] = '\0';
     if (was_resync)
         required_clear(s);
-    if (session_save(s, err) < 0)
+    if (session_save(s, err) < 0) {
+        s->ck = before; /* the outbox holds the point, and must until this is noted */
         return -1;
+    }
     CRASH_POINT("sync.durable");
     if (was_resync)
         log_info("session", "resynchronized group=%s point=%" PRIu64, s->config.group,

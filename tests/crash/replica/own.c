@@ -1,40 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The way back, recorded operation by operation and played back, cut at many places, with what was
- * not synced kept, lost, lost in part, or torn: a machine's own disks are adopted with its last
- * writes as a branch, reverse points come, the site is promoted, the machine takes its disks back.
- * Each time the disks must be at a bit-exact point, the branch must be what it was, and everything
- * goes on to the same end. MUSTER_CRASH_POINTS (600) says how many cuts. */
+/* The way back: a machine's own disks are adopted with its last writes as a branch, reverse points
+ * come, the site is promoted, the machine takes its disks back. Played back, cut everywhere
+ * (support/replica/crash.h): the disks must be at a bit-exact point, the branch must be what it was,
+ * and everything goes on to the same end. */
 #include "support/replica/own.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "replica/view.h"
 #include "support/expect.h"
+#include "support/replica/crash.h"
 #include "support/replica/moved_fs.h"
 #include "support/tmpdir.h"
 
-#include <inttypes.h>
-#include <malloc.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#define SIZE       ((uint64_t)512 * 1024) /* of each of the two disks */
-#define LOSS_COUNT 4U
-#define COMMON     2U /* the last point both sites had */
-#define BRANCH     3U /* what the machine wrote after it */
-#define TIP        5U /* the other site's promotion */
-#define LAST       9U /* the last point of there */
-#define TOKEN      "failback-1"
-
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer) \
-    || __has_feature(thread_sanitizer)
-#define DEFAULT_CUTS 100U
-#else
-#define DEFAULT_CUTS 600U
-#endif
+#define SIZE   ((uint64_t)128 * 1024) /* of each of the two disks */
+#define ROUNDS 2U
+#define CUTS   2500U
+#define COMMON 2U /* the last point both sites had */
+#define BRANCH 3U /* what the machine wrote after it */
+#define TIP    5U /* the other site's promotion */
+#define LAST   9U /* the last point of there */
+#define TOKEN  "failback-1"
 
 struct history {
     struct kit kit;
@@ -56,35 +41,34 @@ struct promise {
 
 /* --- The history ------------------------------------------------------------------------- */
 
-static void mark(struct history *h, const char *word, uint64_t number)
-{
-    CLEANUP(mem_freep) char *text = mem_printf("%s %" PRIu64, word, number);
-
-    fs_record_mark(h->record, text);
-}
-
 static void reverse_point(struct history *h, bool applied)
 {
     uint64_t point;
 
     kit_scribble(&h->kit, 10);
     EXPECT_OK(kit_point(&h->kit, h->store, &err));
-    mark(h, "durable", h->kit.point);
+    crash_mark(h->record, "durable", h->kit.point);
     if (applied)
         EXPECT_OK(h->store->ops->point_apply(h->store, &point, NULL, NULL, &err));
 }
 
-static void live(struct history *h)
+static void step_adopt(void *ctx)
 {
-    uint64_t generation;
+    struct history *h = ctx;
     uint64_t chosen;
-    uint64_t point;
 
     EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
     EXPECT_OK(own_adopt(&h->own, h->store, &err));
-    mark(h, "adopted", 0);
+    crash_mark(h->record, "adopted", 0);
     EXPECT_OK(h->store->ops->pin(h->store, BRANCH, "branch", &chosen, &err));
-    mark(h, "pinned", BRANCH);
+    crash_mark(h->record, "pinned", BRANCH);
+}
+
+static void step_points(void *ctx)
+{
+    struct history *h = ctx;
+    uint64_t point;
+
     reverse_point(h, true);
     reverse_point(h, false); /* two are durable before either is applied */
     reverse_point(h, false);
@@ -95,21 +79,42 @@ static void live(struct history *h)
     EXPECT_OK(kit_prune(h->store, 1, &err)); /* the pin holds them all */
     reverse_point(h, true);
     assert_int_equal(h->kit.point, LAST);
+}
+
+static void step_promote(void *ctx)
+{
+    struct history *h = ctx;
+    uint64_t generation;
+    uint64_t chosen;
+
     EXPECT_OK(h->store->ops->promote(h->store, 2, 0, TOKEN, "paris", h->kit.sign, 1700000100000,
                                      &generation, &chosen, &err));
-    mark(h, "promoted", generation);
+    crash_mark(h->record, "promoted", generation);
+}
+
+static void step_release(void *ctx)
+{
+    struct history *h = ctx;
+
     EXPECT_OK(store_dir_release(h->store, NULL, &err));
-    mark(h, "released", 0);
+    crash_mark(h->record, "released", 0);
     store_closep(&h->store);
 }
 
+static const struct crash_step steps[] = {
+    {"adoption", step_adopt},
+    {"reverse points", step_points},
+    {"promotion", step_promote},
+    {"release", step_release},
+};
+
 /* A site that was the source: two points sent, some writes after the second. */
-static void begin(struct history *h, void *root)
+static void begin(struct history *h, void *root, uint64_t seed)
 {
     struct store *elsewhere;
 
     h->root = root;
-    kit_init(&h->kit, h->root, SIZE, 815);
+    kit_init(&h->kit, h->root, SIZE, seed);
     kit_scribble(&h->kit, 60);
     EXPECT_OK(kit_open(&h->kit, fs_real(), &elsewhere, &err));
     EXPECT_OK(kit_copy(&h->kit, elsewhere, &err));
@@ -142,23 +147,20 @@ static void begin(struct history *h, void *root)
     fs_record_fs(h->record)->stamp = NULL; /* a played-back file has another */
 }
 
-static struct promise promise_at(const struct fs_record *record, size_t prefix)
+static void promise_at(void *ctx, const struct fs_record *record, size_t prefix, void *ret_promise)
 {
-    struct promise p = {0};
+    struct promise *p = ret_promise;
+    uint64_t number;
 
+    (void)ctx;
     for (size_t i = 0; i < prefix; i++) {
         const struct fs_op *op = fs_record_at(record, i);
-        if (op->kind != FS_OP_MARK)
-            continue;
-        const char *text = op->bytes;
-        p.adopted |= str_starts(text, "adopted");
-        p.pinned |= str_starts(text, "pinned");
-        p.promoted |= str_starts(text, "promoted");
-        p.released |= str_starts(text, "released");
-        if (str_starts(text, "durable"))
-            assert_true(str_to_u64(strrchr(text, ' ') + 1, &p.durable));
+        p->adopted |= crash_marked(op, "adopted", &number);
+        p->pinned |= crash_marked(op, "pinned", &number);
+        p->promoted |= crash_marked(op, "promoted", &number);
+        p->released |= crash_marked(op, "released", &number);
+        (void)crash_marked(op, "durable", &p->durable);
     }
-    return p;
 }
 
 /* --- Judging one cut --------------------------------------------------------------------- */
@@ -219,8 +221,8 @@ static void check(struct kit *kit, struct store *store, const struct promise *p)
 }
 
 /* To the same end, whatever was done: adopted, all points applied, promoted, released. */
-static void go_on(const struct history *h, const char *root, struct store *store,
-                  struct moved_fs *moved)
+static void go_on_with(const struct history *h, const char *root, struct store *store,
+                       struct moved_fs *moved)
 {
     CLEANUP(mem_freep) char *a = NULL;
     CLEANUP(mem_freep) char *b = NULL;
@@ -262,70 +264,82 @@ static void go_on(const struct history *h, const char *root, struct store *store
     kit_done(&kit);
 }
 
-static void judge(const struct history *h, size_t prefix, enum fs_loss loss, uint64_t seed)
-{
-    const struct promise p = promise_at(h->record, prefix);
-    CLEANUP(mem_freep) char *a = NULL;
-    CLEANUP(mem_freep) char *b = NULL;
-    CLEANUP(store_closep) struct store *store = NULL;
-    char *paths[KIT_DISKS];
+/* What was played back, open. */
+struct opened {
     struct moved_fs moved;
     struct kit kit;
-    void *root;
+    char *paths[KIT_DISKS];
+    struct store *store;
+};
 
-    assert_int_equal(tmpdir_setup(&root), 0);
-    EXPECT_OK(fs_record_replay(h->record, prefix, loss, seed, root, &err));
-    moved_fs_init(&moved, fs_real(), h->root, root);
-    kit_of(&kit, h, root, BRANCH, &moved, paths);
-    a = paths[0];
-    b = paths[1];
-    EXPECT_OK(kit_open(&kit, &moved.fs, &store, &err));
-    check(&kit, store, &p);
-    store_closep(&store);
-    EXPECT_OK(kit_open(&kit, &moved.fs, &store, &err)); /* recovering is done once */
-    check(&kit, store, &p);
-    go_on(h, root, store, &moved);
-    kit_done(&kit);
-    store_closep(&store);
-    assert_int_equal(tmpdir_teardown(&root), 0);
+static void opened_done(struct opened *o)
+{
+    store_closep(&o->store);
+    kit_done(&o->kit);
+    for (size_t i = 0; i < KIT_DISKS; i++)
+        free(o->paths[i]);
 }
 
-static size_t wanted_cuts(void)
+static void open_played(const struct history *h, const char *root, struct fs *fs, struct opened *o)
 {
-    const char *text = getenv("MUSTER_CRASH_POINTS");
-    uint64_t count = 0;
-
-    return text && str_to_u64(text, &count) && count > 1 ? (size_t)count : DEFAULT_CUTS;
+    moved_fs_init(&o->moved, fs, h->root, root);
+    kit_of(&o->kit, h, root, BRANCH, &o->moved, o->paths);
+    EXPECT_OK(kit_open(&o->kit, &o->moved.fs, &o->store, &err));
 }
 
-static void own_disks_cut_anywhere_are_at_a_bit_exact_point_and_the_branch_is_kept(void **state)
+static void recover(void *ctx, const char *root, struct fs *fs, void *promise)
 {
+    CLEANUP(opened_done) struct opened o = {0};
+
+    open_played(ctx, root, fs, &o);
+    check(&o.kit, o.store, promise);
+}
+
+static void go_on(void *ctx, const char *root, const void *promise)
+{
+    CLEANUP(opened_done) struct opened o = {0};
+
+    (void)promise;
+    open_played(ctx, root, fs_real(), &o);
+    go_on_with(ctx, root, o.store, &o.moved);
+}
+
+static void judge_round(uint64_t round)
+{
+    static const struct crash_ops ops = {promise_at, recover, go_on};
     struct history h = {0};
-    size_t cuts = wanted_cuts();
     void *root;
 
-    (void)state;
     assert_int_equal(tmpdir_setup(&root), 0);
-    begin(&h, root);
-    live(&h);
-    size_t count = fs_record_count(h.record);
-    for (size_t i = 0; i < cuts; i++)
-        judge(&h, (size_t)((uint64_t)i * count / (cuts - 1)), (enum fs_loss)(i % LOSS_COUNT), i);
-    (void)printf("%zu operations recorded, %zu cuts judged\n", count, cuts);
+    begin(&h, root, 815 + round);
+    crash_live(h.record, steps, ARRAY_LEN(steps), &h);
+    crash_judge(&(struct crash_sweep){
+        .name = "own disks",
+        .ops = &ops,
+        .ctx = &h,
+        .promise_bytes = sizeof(struct promise),
+        .record = h.record,
+        .round = round,
+        .cuts = CUTS,
+    });
     own_done(&h.own);
     fs_record_free(h.record);
     kit_done(&h.kit);
     assert_int_equal(tmpdir_teardown(&root), 0);
 }
 
+static void own_disks_cut_anywhere_are_at_a_bit_exact_point_and_the_branch_is_kept(void **state)
+{
+    (void)state;
+    for (uint64_t round = crash_first_round(); round < crash_end_round(ROUNDS); round++)
+        judge_round(round);
+}
+
 int main(void)
 {
-    /* Blocks of some MiB come and go all the time; they need not come from the system anew. */
-    (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
-    (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
-    (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(own_disks_cut_anywhere_are_at_a_bit_exact_point_and_the_branch_is_kept),
     };
+    crash_prepare();
     return cmocka_run_group_tests_name("crash own", tests, NULL, NULL);
 }

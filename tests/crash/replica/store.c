@@ -1,45 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A store's whole life is recorded, operation by operation, and played back: cut at many places,
- * with what was not synced kept, lost, lost in part, or torn. Each time the store is opened, and
- * must be at a bit-exact point, with everything it ever promised; a tenth of the recoveries are
- * recorded and cut themselves. Then the store goes on: the next point comes and is applied.
- * MUSTER_CRASH_POINTS (2000) says how many cuts. */
+/* A store's whole life: the initial copy, segments that arrive in parts and are resumed, points,
+ * two of them durable before either is applied, pins, prune, promotion of the newest point and of an
+ * older one, verification. Played back, cut everywhere (support/replica/crash.h): the store must be
+ * at a bit-exact point, with everything it ever promised, each point that is kept read through a
+ * view; then the next point comes and is applied. */
 #include "base/mem.h"
 #include "base/str.h"
 #include "replica/view.h"
 #include "support/expect.h"
+#include "support/replica/crash.h"
 #include "support/replica/dying_fs.h"
 #include "support/replica/kit.h"
 #include "support/tmpdir.h"
 
 #include <inttypes.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#define SIZE           ((uint64_t)512 * 1024) /* of each of the two disks */
-#define SMALL_SIZE     (256U * 1024U)
-#define RECUT_ONE_IN   9U /* has no divisor in common with the losses */
-#define LOSS_COUNT     4U
+#define SIZE           ((uint64_t)128 * 1024) /* of each of the two disks */
+#define SMALL_SIZE     (128U * 1024U)
+#define ROUNDS         2U
+#define CUTS           4000U
 #define TOKEN_NEWEST   "run-1/promote"
 #define TOKEN_OLDER    "run-2/promote"
 #define FIRST_CHOSEN   12U
 #define PROMOTED_FIRST 13U
 #define CHOSEN_OLDER   13U /* two points after it are rolled back */
 #define PROMOTED_OLDER 16U
-
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-/* A sanitizer takes ten times as long, and looks for other faults than the order of writes. */
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer) \
-    || __has_feature(thread_sanitizer)
-#define DEFAULT_CUTS 200U
-#else
-#define DEFAULT_CUTS 2000U
-#endif
 
 struct history {
     struct kit kit;
@@ -61,18 +48,11 @@ struct promise {
 
 /* --- The history ------------------------------------------------------------------------- */
 
-static void mark(struct history *h, const char *word, uint64_t number)
-{
-    CLEANUP(mem_freep) char *text = mem_printf("%s %" PRIu64, word, number);
-
-    fs_record_mark(h->record, text);
-}
-
 static void commit(struct history *h, size_t writes)
 {
     kit_scribble(&h->kit, writes);
     EXPECT_OK(kit_point(&h->kit, h->store, &err));
-    mark(h, "durable", h->kit.point);
+    crash_mark(h->record, "durable", h->kit.point);
 }
 
 static void apply(struct history *h)
@@ -92,7 +72,7 @@ static void points(struct history *h, size_t count)
 
 static void prune(struct history *h, uint64_t keep, uint64_t oldest)
 {
-    mark(h, "oldest", oldest);
+    crash_mark(h->record, "oldest", oldest);
     EXPECT_OK(kit_prune(h->store, keep, &err));
 }
 
@@ -102,102 +82,195 @@ static void promote(struct history *h, uint64_t point, const char *token)
     uint64_t generation;
     uint64_t chosen;
 
-    mark(h, token, point);
+    crash_mark(h->record, token, point);
     EXPECT_OK(h->store->ops->promote(h->store, h->kit.generation, point, token, "lyon", h->kit.sign,
                                      1700000100000, &generation, &chosen, &err));
     EXPECT_OK(h->store->ops->info(h->store, &info, &err));
     kit_promoted(&h->kit, info.durable_point, &info.durable_hash, chosen, generation);
-    mark(h, "durable", info.durable_point);
-    mark(h, "generation", generation);
+    crash_mark(h->record, "durable", info.durable_point);
+    crash_mark(h->record, "generation", generation);
+}
+
+static void step_copy(void *ctx)
+{
+    struct history *h = ctx;
+
+    EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
+    kit_scribble(&h->kit, 30);
+    EXPECT_OK(kit_copy(&h->kit, h->store, &err));
+    crash_mark(h->record, "copied", 0);
+}
+
+static void step_points(void *ctx)
+{
+    points(ctx, 2);
+}
+
+static void reopen(struct history *h)
+{
+    store_closep(&h->store);
+    EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
+}
+
+/* The first half of each segment of the point that was cut last. */
+static void send_half(struct history *h)
+{
+    VEC_FOREACH(disk, &h->kit.last.disks)
+        VEC_FOREACH(segment, &disk->segments) {
+            CLEANUP(mem_freep) char *path = kit_segment_path(&h->kit, &segment->uuid);
+            CLEANUP(str_free) struct str bytes = STR_EMPTY;
+            uint64_t have;
+            EXPECT_OK(fs_read_file(fs_real(), path, SIZE_MAX / 2, &bytes, &err));
+            EXPECT_OK(
+                h->store->ops->segment_open(h->store, disk->name, &segment->uuid, &have, &err));
+            EXPECT_OK(h->store->ops->segment_write(h->store, disk->name, &segment->uuid, 0,
+                                                   bytes.ptr, bytes.len / 2, &err));
+        }
+}
+
+/* Segments arrive in parts; the daemon restarts; they are sent on. */
+static void step_resume(void *ctx)
+{
+    struct history *h = ctx;
+
+    kit_scribble(&h->kit, 12);
+    EXPECT_OK(kit_cut(&h->kit, &err));
+    send_half(h);
+    reopen(h);
+    EXPECT_OK(kit_send(&h->kit, h->store, &err));
+    EXPECT_OK(kit_commit(&h->kit, h->store, &err));
+    crash_mark(h->record, "durable", h->kit.point);
+    apply(h);
+}
+
+static void step_two_durable(void *ctx)
+{
+    struct history *h = ctx;
+
+    commit(h, 5); /* two points are durable before either is applied */
+    commit(h, 5);
+    apply(h);
+    apply(h);
+}
+
+static void step_pin(void *ctx)
+{
+    struct history *h = ctx;
+    uint64_t pinned;
+
+    EXPECT_OK(h->store->ops->pin(h->store, 4, "drill", &pinned, &err));
+    crash_mark(h->record, "pinned", pinned);
+    points(h, 4);
+    prune(h, 4, 4); /* the pin holds 4; without it, 6 would be the oldest */
+}
+
+static void step_unpin(void *ctx)
+{
+    struct history *h = ctx;
+
+    points(h, 2);
+    crash_mark(h->record, "pinned", 0);
+    EXPECT_OK(h->store->ops->unpin(h->store, "drill", &err));
+    prune(h, 4, 8);
+}
+
+static void step_restart(void *ctx)
+{
+    reopen(ctx);
+    points(ctx, 1);
+}
+
+static void step_promote(void *ctx)
+{
+    promote(ctx, 0, TOKEN_NEWEST);
+    points(ctx, 2);
+}
+
+static void step_promote_older(void *ctx)
+{
+    promote(ctx, CHOSEN_OLDER, TOKEN_OLDER);
+    apply(ctx); /* rolls head back */
+    points(ctx, 1);
+    prune(ctx, 4, 14);
 }
 
 /* Points between pinned ones go, their undo files are merged; then head leaves points that are not
  * kept, first over an older one, then over none. */
-static void thin_out(struct history *h)
+static void step_thin_out(void *ctx)
 {
+    struct history *h = ctx;
     uint64_t pinned;
 
     points(h, 1);
     EXPECT_OK(h->store->ops->pin(h->store, 0, "old", &pinned, &err));
-    mark(h, "pinned", pinned);
+    crash_mark(h->record, "pinned", pinned);
     points(h, 3);
     EXPECT_OK(h->store->ops->pin(h->store, 0, "young", &pinned, &err));
     points(h, 2);
     prune(h, 1, h->kit.point);
     points(h, 9);
     prune(h, 1, h->kit.point);
-    mark(h, "pinned", 0);
+    crash_mark(h->record, "pinned", 0);
     EXPECT_OK(h->store->ops->unpin(h->store, "old", &err));
     prune(h, 1, h->kit.point);
     EXPECT_OK(h->store->ops->unpin(h->store, "young", &err));
     prune(h, 1, h->kit.point);
-    mark(h, "oldest", UINT64_MAX); /* of each that comes, only the newest stays */
+    crash_mark(h->record, "oldest", UINT64_MAX); /* of each that comes, only the newest stays */
     points(h, 2);
 }
 
-static void live(struct history *h)
+static void step_verify(void *ctx)
 {
-    uint64_t pinned;
+    struct history *h = ctx;
 
-    EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
-    kit_scribble(&h->kit, 60);
-    EXPECT_OK(kit_copy(&h->kit, h->store, &err));
-    mark(h, "copied", 0);
-    points(h, 3);
-    commit(h, 5); /* two points are durable before either is applied */
-    commit(h, 5);
-    apply(h);
-    apply(h);
-    EXPECT_OK(h->store->ops->pin(h->store, 4, "drill", &pinned, &err));
-    mark(h, "pinned", pinned);
-    points(h, 4);
-    prune(h, 4, 4); /* the pin holds 4; without it, 6 would be the oldest */
-    points(h, 2);
-    mark(h, "pinned", 0);
-    EXPECT_OK(h->store->ops->unpin(h->store, "drill", &err));
-    prune(h, 4, 8);
-    store_closep(&h->store);
-    EXPECT_OK(kit_open(&h->kit, fs_record_fs(h->record), &h->store, &err));
-    points(h, 1);
-    promote(h, 0, TOKEN_NEWEST);
-    points(h, 2);
-    promote(h, CHOSEN_OLDER, TOKEN_OLDER);
-    apply(h); /* rolls head back */
-    points(h, 1);
-    prune(h, 4, 14);
-    thin_out(h);
     EXPECT_OK(store_dir_verify(h->store, NULL, &err));
     store_closep(&h->store);
 }
 
-static struct promise promise_at(const struct fs_record *record, size_t prefix)
-{
-    struct promise p = {.oldest = 1, .generation = 0};
+static const struct crash_step steps[] = {
+    {"initial copy", step_copy},
+    {"two points", step_points},
+    {"a point whose segments are resumed", step_resume},
+    {"two points durable, then applied", step_two_durable},
+    {"pin and prune", step_pin},
+    {"unpin and prune", step_unpin},
+    {"restart", step_restart},
+    {"promotion of the newest point", step_promote},
+    {"promotion of an older point", step_promote_older},
+    {"points between others go, undo files are merged", step_thin_out},
+    {"verify", step_verify},
+};
 
+static void promise_at(void *ctx, const struct fs_record *record, size_t prefix, void *ret_promise)
+{
+    struct promise *p = ret_promise;
+    uint64_t number;
+
+    (void)ctx;
+    p->oldest = 1;
     for (size_t i = 0; i < prefix; i++) {
         const struct fs_op *op = fs_record_at(record, i);
         if (op->kind != FS_OP_MARK)
             continue;
-        const char *text = op->bytes;
-        uint64_t number;
-        assert_true(str_to_u64(strrchr(text, ' ') + 1, &number));
-        if (str_starts(text, "copied")) {
-            p.copied = true;
-            p.generation = 1;
-        } else if (str_starts(text, "durable")) {
-            p.durable = number;
-        } else if (str_starts(text, "oldest")) {
-            p.oldest = number;
-        } else if (str_starts(text, "pinned")) {
-            p.pinned = number;
-        } else if (str_starts(text, "generation")) {
-            p.generation = number;
-        } else {
-            p.token = str_starts(text, TOKEN_NEWEST) ? TOKEN_NEWEST : TOKEN_OLDER;
-            p.chosen = number ? number : FIRST_CHOSEN;
+        if (crash_marked(op, "copied", &number)) {
+            p->copied = true;
+            p->generation = 1;
+        } else if (crash_marked(op, "durable", &number)) {
+            p->durable = number;
+        } else if (crash_marked(op, "oldest", &number)) {
+            p->oldest = number;
+        } else if (crash_marked(op, "pinned", &number)) {
+            p->pinned = number;
+        } else if (crash_marked(op, "generation", &number)) {
+            p->generation = number;
+        } else if (crash_marked(op, TOKEN_NEWEST, &number)) {
+            p->token = TOKEN_NEWEST;
+            p->chosen = FIRST_CHOSEN;
+        } else if (crash_marked(op, TOKEN_OLDER, &number)) {
+            p->token = TOKEN_OLDER;
+            p->chosen = number;
         }
     }
-    return p;
 }
 
 /* --- Judging one cut --------------------------------------------------------------------- */
@@ -248,8 +321,10 @@ static void know_promotion(struct kit *kit, const struct store_info *info, const
         kit_promoted(kit, info->durable_point, &info->durable_hash, p->chosen, info->generation);
 }
 
-static void go_on(const struct history *h, const char *root, const struct promise *p)
+static void go_on(void *ctx, const char *root, const void *promise)
 {
+    const struct history *h = ctx;
+    const struct promise *p = promise;
     struct kit from;
     struct kit kit;
     struct store *store;
@@ -281,10 +356,10 @@ static void go_on(const struct history *h, const char *root, const struct promis
     kit_done(&from);
 }
 
-/* `p` becomes what the opened store says of itself: it must keep that too. */
-static void open_and_check(const struct history *h, const char *root, struct promise *p,
-                           struct fs *fs)
+static void recover(void *ctx, const char *root, struct fs *fs, void *promise)
 {
+    const struct history *h = ctx;
+    struct promise *p = promise;
     struct kit kit;
     struct store *store;
     struct store_info info;
@@ -304,42 +379,7 @@ static void open_and_check(const struct history *h, const char *root, struct pro
     kit_done(&kit);
 }
 
-/* Plays the first `prefix` operations into an empty folder, and judges what is there. */
-static void cut(const struct history *h, const struct fs_record *record, size_t prefix,
-                enum fs_loss loss, uint64_t seed, const struct promise *promised, bool again);
-
-/* Records the recovery, and cuts it anywhere, or at its end. */
-static void recut(const struct history *h, const char *root, uint64_t seed,
-                  const struct promise *promised)
-{
-    struct promise now = *promised;
-    struct fs_record *recovery = fs_record_new(root);
-    enum fs_loss loss = (enum fs_loss)(seed / 2 % LOSS_COUNT);
-
-    open_and_check(h, root, &now, fs_record_fs(recovery));
-    size_t count = fs_record_count(recovery);
-    if (seed % 2)
-        cut(h, recovery, (size_t)(seed * 2654435761U % (count + 1)), loss, seed, promised, false);
-    else
-        cut(h, recovery, count, loss, seed, &now, false);
-    fs_record_free(recovery);
-}
-
-static void cut(const struct history *h, const struct fs_record *record, size_t prefix,
-                enum fs_loss loss, uint64_t seed, const struct promise *promised, bool again)
-{
-    struct promise now = *promised;
-    void *root;
-
-    assert_int_equal(tmpdir_setup(&root), 0);
-    EXPECT_OK(fs_record_replay(record, prefix, loss, seed, root, &err));
-    if (again)
-        recut(h, root, seed, promised);
-    else
-        open_and_check(h, root, &now, fs_real());
-    go_on(h, root, promised);
-    assert_int_equal(tmpdir_teardown(&root), 0);
-}
+static const struct crash_ops ops = {promise_at, recover, go_on};
 
 /* --- A killed process, then power loss --------------------------------------------------- */
 
@@ -359,6 +399,15 @@ static void live_until_killed(struct kit *kit, struct fs *fs)
     store_close(store);
 }
 
+static char *play(const struct fs_record *record, enum fs_loss loss, uint64_t seed)
+{
+    void *root;
+
+    assert_int_equal(tmpdir_setup(&root), 0);
+    EXPECT_OK(fs_record_replay(record, fs_record_count(record), loss, seed, root, &err));
+    return root;
+}
+
 /* The daemon is killed after `changes`, starts again, says what it has; then the power goes. */
 static void kill_and_cut(const char *root, uint64_t changes, enum fs_loss loss)
 {
@@ -375,8 +424,11 @@ static void kill_and_cut(const char *root, uint64_t changes, enum fs_loss loss)
         const struct sha256 none = {{0}};
         kit_keep_image(&h.kit, 0, &none);
     }
-    open_and_check(&h, root, &now, fs_record_fs(h.record));
-    cut(&h, h.record, fs_record_count(h.record), loss, changes, &now, false);
+    recover(&h, root, fs_record_fs(h.record), &now);
+    CLEANUP(mem_freep) char *left = play(h.record, loss, changes);
+    recover(&h, left, fs_real(), &now);
+    go_on(&h, left, &now);
+    EXPECT_OK(fs_remove_tree(fs_real(), left, &err));
     fs_record_free(h.record);
     kit_done(&h.kit);
     free(h.root);
@@ -384,100 +436,59 @@ static void kill_and_cut(const char *root, uint64_t changes, enum fs_loss loss)
 
 static void what_a_restarted_daemon_says_survives_a_power_cut(void **state)
 {
+    uint64_t step = crash_wanted(10) < 10 ? 30 : 3; /* less of it under a sanitizer */
+    uint64_t points = 0;
+
     (void)state;
-    for (uint64_t changes = 1; changes < 330; changes += 3)
-        for (unsigned loss = FS_LOSS_ALL; loss <= FS_LOSS_SOME; loss++) {
+    for (uint64_t changes = 1; changes < 330; changes += step)
+        for (unsigned loss = FS_LOSS_ALL; loss <= FS_LOSS_TORN; loss++) {
             void *root;
             assert_int_equal(tmpdir_setup(&root), 0);
-            kill_and_cut(root, changes + loss, (enum fs_loss)loss);
+            kill_and_cut(root, changes, (enum fs_loss)loss);
             assert_int_equal(tmpdir_teardown(&root), 0);
+            points++;
         }
+    (void)printf("killed, then cut: %" PRIu64 " crash points\n", points);
+    crash_tally("killed, then cut", points);
 }
 
-static size_t wanted_cuts(void)
+static void judge_round(uint64_t round)
 {
-    const char *text = getenv("MUSTER_CRASH_POINTS");
-    uint64_t count = 0;
-
-    return text && str_to_u64(text, &count) && count > 0 ? (size_t)count : DEFAULT_CUTS;
-}
-
-static int setup(void **state)
-{
-    struct history *h = mem_new(struct history);
+    struct history h = {0};
     void *root;
 
-    if (tmpdir_setup(&root) < 0)
-        return -1;
-    h->root = root;
-    kit_init(&h->kit, h->root, SIZE, 4711);
-    h->record = fs_record_new(h->root);
-    *state = h;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct history *h = *state;
-    void *root = h->root;
-
-    store_close(h->store);
-    fs_record_free(h->record);
-    kit_done(&h->kit);
-    free(h);
-    return tmpdir_teardown(&root);
-}
-
-/* Every `step`-th cut from `first` on; how many recoveries were cut again. */
-static size_t judge(const struct history *h, size_t cuts, size_t first, size_t step)
-{
-    size_t count = fs_record_count(h->record);
-    size_t again = 0;
-
-    for (size_t i = first; i < cuts; i += step) {
-        size_t prefix = cuts > 1 ? (size_t)((uint64_t)i * count / (cuts - 1)) : count;
-        const struct promise p = promise_at(h->record, prefix);
-        bool twice = i % RECUT_ONE_IN == 0;
-        if (getenv("MUSTER_CRASH_SAY"))
-            (void)fprintf(stderr, "cut %zu: %zu of %zu operations, loss %zu\n", i, prefix, count,
-                          i % LOSS_COUNT);
-        cut(h, h->record, prefix, (enum fs_loss)(i % LOSS_COUNT), i, &p, twice);
-        again += twice;
-    }
-    return again;
+    assert_int_equal(tmpdir_setup(&root), 0);
+    h.root = root;
+    kit_init(&h.kit, h.root, SIZE, 4711 + round);
+    h.record = fs_record_new(h.root);
+    crash_live(h.record, steps, ARRAY_LEN(steps), &h);
+    crash_judge(&(struct crash_sweep){
+        .name = "store",
+        .ops = &ops,
+        .ctx = &h,
+        .promise_bytes = sizeof(struct promise),
+        .record = h.record,
+        .round = round,
+        .cuts = CUTS,
+    });
+    fs_record_free(h.record);
+    kit_done(&h.kit);
+    assert_int_equal(tmpdir_teardown(&root), 0);
 }
 
 static void a_store_cut_anywhere_recovers_to_a_bit_exact_point_and_keeps_its_word(void **state)
 {
-    struct history *h = *state;
-    size_t cuts = wanted_cuts();
-    int status;
-
-    live(h);
-    /* Two at a time. What fails in the child is printed there. */
-    pid_t child = fork();
-    assert_true(child >= 0);
-    size_t again = judge(h, cuts, child == 0 ? 1 : 0, 2);
-    if (child == 0)
-        _exit(0);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-    (void)printf("%zu operations recorded, %zu cuts judged, about %zu of their recoveries cut"
-                 " again\n",
-                 fs_record_count(h->record), cuts, 2 * again);
+    (void)state;
+    for (uint64_t round = crash_first_round(); round < crash_end_round(ROUNDS); round++)
+        judge_round(round);
 }
 
 int main(void)
 {
-    /* Blocks of some MiB come and go all the time; they need not come from the system anew. */
-    (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
-    (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
-    /* Two thousand small replicas are made and removed: in memory, where there is such a place. */
-    (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(
-            a_store_cut_anywhere_recovers_to_a_bit_exact_point_and_keeps_its_word, setup, teardown),
+        cmocka_unit_test(a_store_cut_anywhere_recovers_to_a_bit_exact_point_and_keeps_its_word),
         cmocka_unit_test(what_a_restarted_daemon_says_survives_a_power_cut),
     };
+    crash_prepare();
     return cmocka_run_group_tests_name("crash store", tests, NULL, NULL);
 }

@@ -66,6 +66,25 @@ void fake_machine_free(struct fake_machine *machine)
     (void)munmap(machine, machine->bytes);
 }
 
+void fake_machine_copy(struct fake_machine *to, const struct fake_machine *from)
+{
+    for (size_t i = 0; i < from->disk_count; i++) {
+        const struct fake_disk *d = &from->disks[i];
+        memcpy(to->disks[i].bytes, d->bytes, d->size);
+        memcpy(to->disks[i].cut, d->cut, d->size);
+        memcpy(to->disks[i].open, d->open, blocks(d->size));
+        memcpy(to->disks[i].frozen, d->frozen, blocks(d->size));
+    }
+    to->running = from->running;
+    to->quiet = from->quiet;
+    to->unordered = from->unordered;
+    to->open = from->open;
+    to->frozen = from->frozen;
+    to->touched = from->touched;
+    to->cuts = from->cuts;
+    memcpy(to->note, from->note, sizeof(to->note));
+}
+
 void fake_write(struct fake_machine *machine, size_t disk, uint64_t off, const void *bytes,
                 size_t len)
 {
@@ -290,6 +309,8 @@ static int op_scan_next(struct source *source, struct source_piece *ret_piece,
 
     if (fails(m, "scan", err) < 0 || cancel_check(cancel, err) < 0)
         return -1;
+    if (!f->scanning)
+        return err_set(err, ERR_STATE, 0, "no scan was begun");
     if (m->on_piece)
         m->on_piece(m, m->on_piece_ctx);
     m->scanned++;
@@ -358,6 +379,8 @@ static int op_cut(struct source *source, uint64_t serial, struct source_cut *ret
     }
     ret_cut->wall_ms = 1000000 + (int64_t)m->cuts;
     ret_cut->stall_us = 250;
+    if (m->on_cut)
+        m->on_cut(m, ret_cut, m->on_cut_ctx);
     return 0;
 }
 

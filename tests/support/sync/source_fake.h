@@ -38,11 +38,16 @@ struct fake_machine {
     enum err_code fail_code;
     void (*on_piece)(struct fake_machine *machine, void *ctx);
     void *on_piece_ctx;
+    /* After each cut; may change what it says. */
+    void (*on_cut)(struct fake_machine *machine, struct source_cut *cut, void *ctx);
+    void *on_cut_ctx;
 };
 
 /* Disks "disk0", "disk1", ... of these sizes; running, nothing tracked. */
 struct fake_machine *fake_machine_new(const uint64_t *sizes, size_t count);
 void fake_machine_free(struct fake_machine *machine);
+/* `to` is as `from` is now: disks, maps, counts. Made with the same sizes. */
+void fake_machine_copy(struct fake_machine *to, const struct fake_machine *from);
 struct source *fake_source_new(struct fake_machine *machine);
 
 void fake_write(struct fake_machine *machine, size_t disk, uint64_t off, const void *bytes,

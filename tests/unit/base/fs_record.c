@@ -545,6 +545,72 @@ static void one_seed_always_gives_one_disk(void **state)
 }
 
 /* Whatever is done, losing nothing gives what the recorder's own folder holds. */
+static void what_a_failed_sync_lost_no_later_sync_brings_back(void **state)
+{
+    struct fixture *f = *state;
+    int fd = durable(f, "a", "first");
+
+    put(f, fd, "SECOND", 0);
+    fs_record_sync_failed(f->record, fd);
+    put(f, fd, "3", 2);
+    EXPECT_OK(f->fs->sync(f->fs, fd, &err));
+    fd_close(&fd);
+    replay_all(f, FS_LOSS_ALL, 0);
+    expect_on_disk(f, "a", "fi3st");
+    replay_all(f, FS_LOSS_NONE, 0);
+    expect_on_disk(f, "a", "SE3OND");
+}
+
+/* What a replay left: names and bytes of "a", "b" and "c". */
+static void disk_key(struct fixture *f, struct sha256 *ret_key)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    struct sha256_run *run = sha256_begin();
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        CLEANUP(mem_freep) char *text = disk_has(f, names[i]) ? on_disk(f, names[i]) : NULL;
+        sha256_add(run, text ? "+" : "-", 1);
+        if (text)
+            sha256_add(run, text, strlen(text) + 1);
+    }
+    sha256_end(run, ret_key);
+}
+
+static void the_same_key_means_the_same_disk(void **state)
+{
+    struct fixture *f = *state;
+    struct sha256 keys[400];
+    struct sha256 disks[400];
+    size_t count = 0;
+    size_t same = 0;
+
+    durable(f, "a", "first");
+    int fd = create(f, "b");
+    put(f, fd, "not synced", 0);
+    put(f, fd, "later", 3);
+    fd_close(&fd);
+    rename_file(f, "a", "c");
+    for (unsigned loss = FS_LOSS_NONE; loss <= FS_LOSS_TORN; loss++)
+        for (size_t prefix = 0; prefix <= fs_record_count(f->record); prefix++)
+            for (uint64_t seed = 0; seed < 5; seed++) {
+                assert_true(count < ARRAY_LEN(keys));
+                replay(f, prefix, (enum fs_loss)loss, seed);
+                disk_key(f, &disks[count]);
+                EXPECT_OK(fs_record_replay_key(f->record, prefix, (enum fs_loss)loss, seed,
+                                               &keys[count], &err));
+                count++;
+            }
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (memcmp(&keys[i], &keys[k], sizeof(keys[i])) == 0) {
+                assert_memory_equal(&disks[i], &disks[k], sizeof(disks[i]));
+                same++;
+            }
+    assert_true(same > count); /* or the key would be of no use */
+    EXPECT_ERR(ERR_INVALID, fs_record_replay_key(f->record, fs_record_count(f->record) + 1,
+                                                 FS_LOSS_NONE, 0, &keys[0], &err));
+}
+
 static void replaying_it_all_gives_the_same_tree(void **state)
 {
     struct fixture *f = *state;
@@ -617,6 +683,8 @@ int main(void)
         RECORD_TEST(what_was_there_at_the_start_is_durable),
         RECORD_TEST(a_folder_synced_by_its_descriptor_is_synced),
         RECORD_TEST(one_seed_always_gives_one_disk),
+        RECORD_TEST(what_a_failed_sync_lost_no_later_sync_brings_back),
+        RECORD_TEST(the_same_key_means_the_same_disk),
         RECORD_TEST(replaying_it_all_gives_the_same_tree),
     };
     return cmocka_run_group_tests_name("fs_record", tests, NULL, NULL);

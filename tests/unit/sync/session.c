@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/fault.h"
 #include "support/expect.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
+
+#include <errno.h>
 
 static void the_initial_copy_and_a_first_delta_make_point_1(void **state)
 {
@@ -29,6 +32,65 @@ static void an_unordered_scan_copies_the_same(void **state)
     f.machine->unordered = true;
     f.machine->on_piece = write_during_scan;
     f.machine->on_piece_ctx = &f.seed;
+    bed_turns_until(&f.bed, 1, 20);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+struct disk_fault {
+    const char *call;
+    int sys;
+    enum err_code code;
+};
+
+/* The replica's next such call: the source only reads meanwhile. */
+static void fail_the_replica(struct fake_machine *machine, void *ctx)
+{
+    const struct disk_fault *fault = ctx;
+
+    machine->on_piece = NULL;
+    fault_arm(fault->call, 0, fault->sys);
+}
+
+static void what_a_full_or_failing_disk_did_not_take_of_a_copy_is_sent_again(void **state)
+{
+    static struct disk_fault faults[] = {{"fs.pwrite", ENOSPC, ERR_SPACE},
+                                         {"fs.pwrite", EIO, ERR_IO}};
+
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%zu", (const char *)*state, i);
+        CLEANUP(fixture_done) struct fixture f;
+        start(&f, dir);
+        bed_turn(&f.bed); /* tracking begins */
+        f.machine->on_piece = fail_the_replica;
+        f.machine->on_piece_ctx = &faults[i];
+        bed_turn(&f.bed);
+        fault_clear();
+        struct session_status s = bed_status(&f.bed);
+        assert_int_equal(s.state, SESSION_BACKING_OFF);
+        assert_int_equal(s.error.code, faults[i].code);
+        assert_non_null(strstr(s.error.text, "lyon: "));
+        assert_non_null(strstr(s.error.text, "head.raw"));
+        bed_turns_until(&f.bed, 1, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+}
+
+static void a_copy_whose_sync_failed_is_not_believed(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct disk_fault fault = {"fs.sync", EIO, ERR_IO};
+
+    start(&f, *state);
+    bed_turn(&f.bed); /* tracking begins */
+    f.machine->on_piece = fail_the_replica;
+    f.machine->on_piece_ctx = &fault;
+    bed_turn(&f.bed);
+    fault_clear();
+    assert_int_equal(bed_status(&f.bed).error.code, ERR_IO);
+    uint64_t disk = f.bed.sent;
+    assert_true(disk > 65536);
+    bed_turn(&f.bed); /* what was written to memory, and dropped there, is sent again */
+    assert_true(f.bed.sent >= 2 * disk - 4096);
     bed_turns_until(&f.bed, 1, 20);
     assert_true(bed_replica_equals_cut(&f.bed));
 }
@@ -145,6 +207,33 @@ static void an_idle_link_that_is_dead_costs_no_point(void **state)
     assert_int_equal(bed_status(&f.bed).applied_point, 2);
     assert_int_equal(f.bed.links, 2);
     assert_non_null(f.bed.idle);
+}
+
+/* Any file that is replaced, at either site: among them the checkpoint that says a point is durable. */
+static void a_file_that_cannot_be_replaced_leaves_what_was_true(void **state)
+{
+    bool reached_end = false;
+    bool unnoted = false;
+
+    for (int skip = 0; !reached_end; skip++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, skip);
+        CLEANUP(fixture_done) struct fixture f;
+        start_protected(&f, dir);
+        fake_write_random(f.machine, &f.seed, 5);
+        fault_arm("fs.rename", skip, EIO);
+        bed_turn(&f.bed);
+        fault_clear();
+        struct session_status s = bed_status(&f.bed);
+        reached_end = s.error.code == ERR_NONE;
+        unnoted |= s.durable_point == 2 && strstr(s.error.text, "/checkpoint");
+        fake_fail(f.machine, "pending", 0, ERR_BUSY);
+        bed_turn(&f.bed);
+        bed_drop_session(&f.bed); /* the daemon ends there */
+        bed_open_session(&f.bed);
+        bed_turns_until(&f.bed, 3, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+    assert_true(unnoted);
 }
 
 static void a_link_cut_in_a_segment_goes_on_with_the_rest(void **state)
@@ -266,6 +355,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(the_initial_copy_and_a_first_delta_make_point_1),
         TMPDIR_TEST(an_unordered_scan_copies_the_same),
+        TMPDIR_TEST(what_a_full_or_failing_disk_did_not_take_of_a_copy_is_sent_again),
+        TMPDIR_TEST(a_copy_whose_sync_failed_is_not_believed),
         TMPDIR_TEST(the_replica_equals_the_source_at_every_cut),
         TMPDIR_TEST(a_point_is_made_when_nothing_changed),
         TMPDIR_TEST(points_come_an_interval_apart_and_late_ones_are_not_made_up_for),
@@ -273,6 +364,7 @@ int main(void)
         TMPDIR_TEST(only_as_many_points_are_kept_as_wanted),
         TMPDIR_TEST(between_its_turns_a_session_holds_no_link),
         TMPDIR_TEST(an_idle_link_that_is_dead_costs_no_point),
+        TMPDIR_TEST(a_file_that_cannot_be_replaced_leaves_what_was_true),
         TMPDIR_TEST(a_link_cut_in_a_segment_goes_on_with_the_rest),
         TMPDIR_TEST(a_replica_that_restarts_is_gone_on_with),
         TMPDIR_TEST(an_unreachable_replica_is_tried_by_the_schedule),

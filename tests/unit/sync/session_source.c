@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/fault.h"
 #include "support/expect.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
 #include "sync/checkpoint.h"
+
+#include <errno.h>
 
 /* --- The source ------------------------------------------------------------------------------ */
 
@@ -70,6 +73,106 @@ static void a_rescan_needs_no_digests_from_the_replica_while_ours_are_good(void 
     bed_turn(&f.bed);
     assert_int_equal(f.bed.messages - before, with_copy + 2); /* a fetch per disk */
     bed_turns_until(&f.bed, 4, 5);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void break_link(struct fake_machine *machine, void *ctx)
+{
+    struct bed *bed = ctx;
+
+    machine->on_piece = NULL;
+    bed->break_link = true;
+}
+
+static void a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_no_scan_ends(
+    void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_restart(f.machine);
+    fake_write(f.machine, 1, 65536 * 7 + 100, "difference", 10);
+    bed_turn(&f.bed);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_RESYNCING);
+    bed_turn(&f.bed);
+    f.machine->on_piece = break_link; /* the replica is asked about what was found, then */
+    f.machine->on_piece_ctx = &f.bed;
+    while (f.machine->on_piece || bed_status(&f.bed).state != SESSION_BACKING_OFF)
+        bed_turn(&f.bed);
+    assert_int_equal(bed_status(&f.bed).error.code, ERR_NET);
+    while (bed_status(&f.bed).applied_point < 2) {
+        bed_turn(&f.bed);
+        if (bed_status(&f.bed).error.code != ERR_NONE)
+            fail_msg("%s", bed_status(&f.bed).error.text);
+    }
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+struct disk_fault {
+    const char *call;
+    int sys;
+};
+
+/* Of this site's own disk: the replica's rests meanwhile. */
+static void fail_our_disk(struct fake_machine *machine, void *ctx)
+{
+    const struct disk_fault *fault = ctx;
+
+    machine->on_piece = NULL;
+    fault_arm(fault->call, 0, fault->sys);
+}
+
+static void what_our_disk_did_not_keep_of_a_comparison_is_looked_for_again(void **state)
+{
+    static struct disk_fault faults[] = {
+        {"fs.pwrite", ENOSPC}, {"fs.pwrite", EIO}, {"fs.sync", EIO}, {"fs.pread", EIO}};
+
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%zu", (const char *)*state, i);
+        CLEANUP(fixture_done) struct fixture f;
+        start_protected(&f, dir);
+        fake_restart(f.machine);
+        for (uint64_t at = 0; at < f.machine->disks[0].size; at += 65536)
+            fake_write(f.machine, 0, at, "difference", 10);
+        bed_turn(&f.bed);
+        assert_int_equal(bed_status(&f.bed).state, SESSION_RESYNCING);
+        f.machine->on_piece = fail_our_disk;
+        f.machine->on_piece_ctx = &faults[i];
+        uint64_t scanned = f.machine->scanned;
+        bed_turn(&f.bed);
+        fault_clear();
+        struct session_status s = bed_status(&f.bed);
+        assert_int_equal(s.state, SESSION_BACKING_OFF);
+        assert_int_equal(s.error.code, faults[i].sys == ENOSPC ? ERR_SPACE : ERR_IO);
+        assert_non_null(strstr(s.error.text, "/session/"));
+        uint64_t pieces = f.machine->scanned - scanned;
+        bed_turn(&f.bed); /* the disk from its beginning */
+        assert_true(f.machine->scanned - scanned >= 2 * pieces);
+        bed_turns_until(&f.bed, 2, 10);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+}
+
+static void what_was_found_goes_only_after_the_checkpoint_has_let_go_of_it(void **state)
+{
+    static struct disk_fault fault = {"fs.sync_dir", EIO};
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_protected(&f, *state);
+    fake_restart(f.machine);
+    fake_write(f.machine, 0, 65536, "difference", 10);
+    bed_turn(&f.bed);
+    f.machine->on_piece = fail_our_disk;
+    f.machine->on_piece_ctx = &fault;
+    bed_turn(&f.bed); /* the checkpoint that says "compared" is there, and an error */
+    fault_clear();
+    assert_int_equal(bed_status(&f.bed).error.code, ERR_IO);
+    f.machine->on_piece = break_link;
+    f.machine->on_piece_ctx = &f.bed;
+    bed_turn(&f.bed); /* begins anew, and does not come far */
+    bed_drop_session(&f.bed);
+    bed_open_session(&f.bed); /* the daemon was killed there */
+    bed_turns_until(&f.bed, 2, 20);
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
@@ -263,6 +366,10 @@ int main(void)
         TMPDIR_TEST(lost_tracking_sends_only_what_differs),
         TMPDIR_TEST(a_rescan_while_the_machine_writes_makes_one_consistent_point),
         TMPDIR_TEST(a_rescan_needs_no_digests_from_the_replica_while_ours_are_good),
+        TMPDIR_TEST(
+            a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_no_scan_ends),
+        TMPDIR_TEST(what_our_disk_did_not_keep_of_a_comparison_is_looked_for_again),
+        TMPDIR_TEST(what_was_found_goes_only_after_the_checkpoint_has_let_go_of_it),
         TMPDIR_TEST(a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting),
         TMPDIR_TEST(a_failing_cut_changes_nothing_and_the_next_has_it_all),
         TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
