@@ -119,10 +119,12 @@ static void a_replica_that_ends_its_copy_in_parts_is_asked_for_the_rest_at_once(
         bed_turn(&f.bed);
         assert_int_equal(bed_status(&f.bed).state, SESSION_COPYING);
     }
+    assert_non_null(strstr(bed_status(&f.bed).note, "1 parts are left"));
     int64_t before = clock->now_ms(clock);
     bed_turn(&f.bed);
     assert_int_equal(clock->now_ms(clock), before);
     bed_turns_until(&f.bed, 1, 5);
+    assert_string_equal(bed_status(&f.bed).note, "");
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
