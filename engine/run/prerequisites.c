@@ -343,8 +343,8 @@ static json_t *question(const struct prerequisites_ask *ask)
 {
     json_t *definition = machine_to_json(ask->machine);
 
-    return json_pack("{s:s, s:s, s:o}", "op", "replica.check", "group", ask->machine->name,
-                     "machine", definition);
+    return json_pack("{s:s, s:s, s:o, s:O*}", "op", "replica.check", "group", ask->machine->name,
+                     "machine", definition, "networks", ask->networks);
 }
 
 static void look_at_peer(struct look *look)

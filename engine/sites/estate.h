@@ -222,9 +222,14 @@ struct provider *estate_provider(struct estate *estate);
 void estate_clock_note(struct estate *estate, const char *peer, int64_t apart_ms);
 bool estate_clock_look(struct estate *estate, const char *peer, int64_t *ret_apart_ms,
                        int64_t *ret_since_ms);
-/* A machine of the peer's, recovered here, gets this site's networks (config: networks = { there =
- * "here" }); one that is not listed keeps its name. */
-void estate_map_networks(const struct estate *estate, struct machine *machine);
+/* A group's own networks, {there: here}; NULL or empty: none. Any thread. */
+void estate_networks_set(struct estate *estate, const char *group, const json_t *networks);
+/* A machine of the peer's, recovered here, gets this site's networks: by its group's own, else by the
+ * config's (networks = { there = "here" }); one that neither lists keeps its name. */
+void estate_map_networks(struct estate *estate, const char *group, struct machine *machine);
+/* The same with `networks` for the group's own. */
+void estate_networks_map(const struct estate *estate, const json_t *networks,
+                         struct machine *machine);
 struct clock *estate_clock(struct estate *estate);
 
 /* Recovered machines (instances/): serves disks again whose server died, and continues machines

@@ -62,6 +62,7 @@ struct estate {
     struct estate_holders holders;
     struct estate_links links; /* of sessions, idle; estate_links.c */
     struct estate_clocks clocks;
+    json_t *networks;                  /* group -> its own; estate_networks.c */
     struct estate_retirings retirings; /* as their files say */
     struct receiver_host receiver_host;
     pthread_mutex_t boot_lock; /* what follows, and its file */
