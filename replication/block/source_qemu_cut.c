@@ -196,29 +196,43 @@ static void abandon(struct source_qemu *qemu)
         err_clear(&ignored); /* the next source_qemu_open tries again */
 }
 
-int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+/* The instant itself. */
+static int make_cut(struct source_qemu *qemu, uint64_t serial, struct source_cut *ret_cut,
                     struct cancel *cancel, struct err *err)
 {
-    struct source_qemu *qemu = source_qemu(source);
+    struct source_cut cut = {.wall_ms = qemu->clock->wall_ms(qemu->clock)};
+    int64_t before = qemu->clock->now_ms(qemu->clock);
+
+    if (blocks_transaction(qemu->qmp, cut_actions(qemu, serial), cancel, err) < 0)
+        return err_wrap(err, "group %s: cut %" PRIu64, qemu->group, serial);
+    cut.stall_us = (qemu->clock->now_ms(qemu->clock) - before) * 1000;
+    *ret_cut = cut;
+    return 0;
+}
+
+static int cut_whole(struct source_qemu *qemu, uint64_t serial, bool application,
+                     struct source_cut *ret_cut, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(freeze_done) struct freeze freeze = {.wanted = application};
     CLEANUP(fd_close) int held = -1; /* until the copies have ended */
     struct source_cut cut;
-    int64_t before;
 
     if (source_qemu_hold(qemu, &held, cancel, err) < 0 || source_qemu_clear(qemu, cancel, err) < 0)
         return -1;
+    freeze_prepare(qemu, &freeze, cancel);
     if (prepare(qemu, serial, cancel, err) < 0) {
         abandon(qemu);
         return -1;
     }
     qmp_drop_events(qemu->qmp);
     CRASH_POINT("source.cut.prepared");
-    cut.wall_ms = qemu->clock->wall_ms(qemu->clock);
-    before = qemu->clock->now_ms(qemu->clock);
-    if (blocks_transaction(qemu->qmp, cut_actions(qemu, serial), cancel, err) < 0) {
+    freeze_begin(qemu, &freeze, cancel);
+    int rc = make_cut(qemu, serial, &cut, cancel, err);
+    freeze_end(qemu, &freeze, rc == 0 ? &cut : NULL);
+    if (rc < 0) {
         abandon(qemu); /* given up, it may be made all the same */
-        return err_wrap(err, "group %s: cut %" PRIu64, qemu->group, serial);
+        return -1;
     }
-    cut.stall_us = (qemu->clock->now_ms(qemu->clock) - before) * 1000;
     CRASH_POINT("source.cut.made");
     if (copy_aside(qemu, serial - 1, cancel, err) < 0) {
         abandon(qemu);
@@ -227,6 +241,18 @@ int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *r
     CRASH_POINT("source.cut.staged");
     *ret_cut = cut;
     return 0;
+}
+
+int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                    struct cancel *cancel, struct err *err)
+{
+    return cut_whole(source_qemu(source), serial, false, ret_cut, cancel, err);
+}
+
+int source_qemu_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                                struct cancel *cancel, struct err *err)
+{
+    return cut_whole(source_qemu(source), serial, true, ret_cut, cancel, err);
 }
 
 /* --- Reading ------------------------------------------------------------------------------- */

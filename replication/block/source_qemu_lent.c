@@ -102,6 +102,16 @@ static int lent_cut(struct source *source, uint64_t serial, struct source_cut *r
     return give_back(qemu, source_qemu_ops.cut(source, serial, ret_cut, cancel, err));
 }
 
+static int lent_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                                struct cancel *cancel, struct err *err)
+{
+    struct source_qemu *qemu = source_qemu(source);
+
+    if (borrow(qemu, cancel, err) < 0)
+        return -1;
+    return give_back(qemu, source_qemu_ops.cut_application(source, serial, ret_cut, cancel, err));
+}
+
 static int lent_end(struct source *source, bool delivered, struct cancel *cancel, struct err *err)
 {
     struct source_qemu *qemu = source_qemu(source);
@@ -192,4 +202,5 @@ const struct source_ops source_qemu_lent_ops = {
     .forget = lent_forget,
     .track_from = lent_track_from,
     .pending_disks = lent_pending_disks,
+    .cut_application = lent_cut_application,
 };

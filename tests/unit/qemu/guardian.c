@@ -7,30 +7,17 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "support/expect.h"
-#include "support/qemu/fake_qmp.h"
+#include "support/qemu/fake_agent.h"
 #include "support/tmpdir.h"
 
-#include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 20000
 
-/* A guest and its agent. */
-struct guest {
-    pthread_mutex_t lock;
-    bool frozen;
-    unsigned freezes, thaws;
-    /* How it fails. */
-    bool deaf, blocked, refuses, has_nothing, silent_freeze, dies_at_freeze;
-    unsigned refused_thaws;
-};
-
-static struct guest guest;
+static struct fake_guest guest;
 static struct fake_qmp *fake;
 static struct guardian *guardian;
 static struct cancel *cancel;
@@ -38,81 +25,15 @@ static char *agent_path, *note_path;
 static struct guardian_machine machine;
 static struct guardian_config config;
 
-static char *sync_answer(const json_t *command)
-{
-    return mem_printf("\xff{\"return\": %lld}\n",
-                      (long long)json_integer_value(
-                          json_object_get(json_object_get(command, "arguments"), "id")));
-}
-
-static char *info(void)
-{
-    return mem_printf("{\"return\": {\"version\": \"9\", \"supported_commands\": [{\"name\": "
-                      "\"guest-fsfreeze-thaw\", \"enabled\": %s}]}}\n",
-                      guest.blocked ? "false" : "true");
-}
-
-static char *freeze(void)
-{
-    if (guest.refuses)
-        return fake_qmp_say(
-            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"hook failed\"}}");
-    guest.freezes++;
-    guest.frozen = !guest.has_nothing;
-    if (guest.dies_at_freeze)
-        return NULL;
-    if (guest.silent_freeze)
-        return mem_strdup("");
-    return fake_qmp_say(guest.has_nothing ? "{\"return\": 0}" : "{\"return\": 2}");
-}
-
-static char *thaw(void)
-{
-    if (guest.refused_thaws > 0) {
-        guest.refused_thaws--;
-        return fake_qmp_say("{\"error\": {\"class\": \"GenericError\", \"desc\": \"not yet\"}}");
-    }
-    guest.thaws++;
-    bool was = guest.frozen;
-    guest.frozen = false;
-    return fake_qmp_say(was ? "{\"return\": 2}" : "{\"return\": 0}");
-}
-
-static char *answer(void *ctx, const json_t *command)
-{
-    const char *name = json_get_str(command, "execute", "");
-    char *said;
-
-    (void)ctx;
-    (void)pthread_mutex_lock(&guest.lock);
-    if (guest.deaf)
-        said = mem_strdup("");
-    else if (str_eq(name, "guest-sync-delimited"))
-        said = sync_answer(command);
-    else if (str_eq(name, "guest-info"))
-        said = info();
-    else if (str_eq(name, "guest-fsfreeze-status"))
-        said = fake_qmp_say(guest.frozen ? "{\"return\": \"frozen\"}" : "{\"return\": \"thawed\"}");
-    else if (str_eq(name, "guest-fsfreeze-freeze"))
-        said = freeze();
-    else if (str_eq(name, "guest-fsfreeze-thaw"))
-        said = thaw();
-    else
-        said = fake_qmp_say("{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}");
-    (void)pthread_mutex_unlock(&guest.lock);
-    return said;
-}
-
 static int start(void **state)
 {
     if (tmpdir_setup(state) < 0)
         return -1;
-    guest = (struct guest){.lock = PTHREAD_MUTEX_INITIALIZER};
+    fake_guest_init(&guest);
     agent_path = path_join(*state, "agent");
     note_path = path_join(*state, "held.json");
     cancel = cancel_new(NULL, NULL, PATIENCE_MS);
-    fake = fake_qmp_new(
-        &(struct fake_qmp_config){.path = agent_path, .greeting = "", .answer = answer});
+    fake = fake_agent_new(&guest, agent_path);
     machine = (struct guardian_machine){.name = "db1", .agent_path = agent_path};
     config = (struct guardian_config){.note_path = note_path,
                                       .machines = &machine,
@@ -141,10 +62,7 @@ static void open_guardian(void)
 
 static bool is_frozen(void)
 {
-    (void)pthread_mutex_lock(&guest.lock);
-    bool frozen = guest.frozen;
-    (void)pthread_mutex_unlock(&guest.lock);
-    return frozen;
+    return fake_guest_is_frozen(&guest);
 }
 
 /* Thawed, and nothing is noted any more. */
@@ -294,9 +212,7 @@ static void a_guest_that_somebody_thawed_was_not_held(void **state)
     (void)state;
     open_guardian();
     EXPECT_OK(guardian_freeze(guardian, cancel, &err));
-    (void)pthread_mutex_lock(&guest.lock);
-    guest.frozen = false;
-    (void)pthread_mutex_unlock(&guest.lock);
+    fake_guest_thaw(&guest);
     EXPECT_OK(guardian_release(guardian, false, &held, &err));
     assert_false(held);
 }
