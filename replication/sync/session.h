@@ -89,6 +89,11 @@ struct session_status {
     int64_t last_stall_us;
     uint64_t rate_per_s; /* bytes sent per second, over the last turns */
     uint64_t sent_bytes; /* since the session was opened */
+    uint64_t application_point;     /* the newest application-consistent one; 0: none */
+    int64_t application_cut_ms;     /* of it */
+    int64_t application_age_ms;     /* of it; -1: none */
+    int64_t application_failing_ms; /* since when none could be made; 0: no try failed since */
+    char application_note[320];     /* why */
     char note[160];      /* what a person should know: scope and reason of a rescan */
     struct session_resync resync;
     struct session_lag lag;
