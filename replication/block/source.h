@@ -189,3 +189,26 @@ int source_qemu_open(const struct source_qemu_config *config, struct source **re
  * is started here; `work_dir` as above. Nothing is waited for. `guardian_path` as above. */
 int source_qemu_thaw_left(const char *work_dir, const char *guardian_path, struct err *err)
     MUST_CHECK;
+
+/* Several machines as one group: what is cut is one instant of all of them. Their disks are named
+ * MACHINE.DISK. */
+struct source_group_machine {
+    const char *name;
+    struct source *source; /* of source_qemu_open or source_file_open; taken, also after an error */
+    /* A monitor of it by which it is continued when all else has failed: one that is free then. NULL:
+     * it has no process. */
+    const char *spare_qmp;
+};
+struct source_group_config {
+    const char *group;
+    const struct source_group_machine *machines;
+    size_t count;
+    const char *work_dir;      /* for the guardians' notes: none of a machine's own */
+    const char *guardian_path; /* as above */
+    struct clock *clock;
+};
+/* A cut stops all machines that run, cuts each, and continues them: some ten milliseconds. Whoever dies
+ * in between, a guardian continues them; one that somebody else stopped stays so. If a machine's tracking
+ * is lost, so is the group's: there is one serial number. ERR_INVALID: two disks of one name. */
+int source_group_open(const struct source_group_config *config, struct source **ret_source,
+                      struct cancel *cancel, struct err *err) MUST_CHECK;

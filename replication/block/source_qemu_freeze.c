@@ -12,23 +12,21 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NOTE_NAME "held.json"
-
-static void fail(struct freeze *freeze, const char *why)
+void freeze_fail(struct freeze *freeze, const char *why)
 {
     freeze->state = SOURCE_FREEZE_FAILED;
     (void)snprintf(freeze->note, sizeof(freeze->note), "%.*s", (int)sizeof(freeze->note) - 1, why);
 }
 
 /* A guest that is shut down, or stands still, answers nobody. */
-static bool has_guest(struct source_qemu *qemu, struct freeze *freeze, struct cancel *cancel)
+bool freeze_has_guest(struct source_qemu *qemu, struct freeze *freeze, struct cancel *cancel)
 {
     CLEANUP(mem_freep) char *why = NULL;
     struct err err = ERR_EMPTY;
     char status[32];
 
     if (blocks_machine_status(qemu->qmp, status, sizeof(status), cancel, &err) < 0) {
-        fail(freeze, err.text);
+        freeze_fail(freeze, err.text);
         return false;
     }
     if (str_eq(status, "shutdown"))
@@ -36,25 +34,25 @@ static bool has_guest(struct source_qemu *qemu, struct freeze *freeze, struct ca
     if (str_eq(status, "running"))
         return true;
     why = mem_printf("%s is %s; hint: continue it", qemu->machine, status);
-    fail(freeze, why);
+    freeze_fail(freeze, why);
     return false;
 }
 
 static void open_guardian(struct source_qemu *qemu, struct freeze *freeze, struct cancel *cancel)
 {
-    CLEANUP(mem_freep) char *note = path_join(qemu->work_dir, NOTE_NAME);
+    CLEANUP(mem_freep) char *note = path_join(qemu->work_dir, FREEZE_NOTE);
     const struct guardian_machine machine = {.name = qemu->machine, .agent_path = qemu->agent_path};
     const struct guardian_config config = {
         .note_path = note, .machines = &machine, .count = 1, .program = qemu->guardian_path};
     struct err err = ERR_EMPTY;
 
     if (guardian_open(&config, &freeze->guardian, cancel, &err) < 0)
-        fail(freeze, err.text);
+        freeze_fail(freeze, err.text);
 }
 
 void freeze_prepare(struct source_qemu *qemu, struct freeze *freeze, struct cancel *cancel)
 {
-    if (!freeze->wanted || !has_guest(qemu, freeze, cancel))
+    if (!freeze->wanted || !freeze_has_guest(qemu, freeze, cancel))
         return;
     if (qemu->agent_path) {
         open_guardian(qemu, freeze, cancel);
@@ -63,24 +61,24 @@ void freeze_prepare(struct source_qemu *qemu, struct freeze *freeze, struct canc
     CLEANUP(mem_freep)
     char *why = mem_printf("%s has no port for a guest agent; hint: agent = true in its definition",
                            qemu->machine);
-    fail(freeze, why);
+    freeze_fail(freeze, why);
 }
 
-void freeze_begin(struct source_qemu *qemu, struct freeze *freeze, struct cancel *cancel)
+void freeze_begin(struct freeze *freeze, struct clock *clock, struct cancel *cancel)
 {
     struct err err = ERR_EMPTY;
 
     if (!freeze->guardian)
         return;
-    freeze->begun_ms = qemu->clock->now_ms(qemu->clock);
+    freeze->begun_ms = clock->now_ms(clock);
     if (guardian_freeze(freeze->guardian, cancel, &err) < 0) {
-        fail(freeze, err.text);
+        freeze_fail(freeze, err.text);
         guardian_closep(&freeze->guardian);
     }
     CRASH_POINT("source.cut.frozen");
 }
 
-void freeze_end(struct source_qemu *qemu, struct freeze *freeze, struct source_cut *cut)
+void freeze_end(struct freeze *freeze, struct clock *clock, struct source_cut *cut)
 {
     struct err err = ERR_EMPTY;
     bool held = false;
@@ -94,14 +92,14 @@ void freeze_end(struct source_qemu *qemu, struct freeze *freeze, struct source_c
                            "it is frozen, and is thawed as soon as its agent lets us: %.300s",
                            err.text);
         else if (!held)
-            fail(freeze, "the guest was thawed before the cut was made");
+            freeze_fail(freeze, "the guest was thawed before the cut was made");
     }
     if (!cut)
         return;
     cut->freeze = freeze->state;
     memcpy(cut->freeze_note, freeze->note, sizeof(cut->freeze_note));
     if (freeze->begun_ms)
-        cut->stall_us = (qemu->clock->now_ms(qemu->clock) - freeze->begun_ms) * 1000;
+        cut->stall_us = (clock->now_ms(clock) - freeze->begun_ms) * 1000;
 }
 
 void freeze_done(struct freeze *freeze)
@@ -111,7 +109,10 @@ void freeze_done(struct freeze *freeze)
 
 int source_qemu_thaw_left(const char *work_dir, const char *guardian_path, struct err *err)
 {
-    CLEANUP(mem_freep) char *note = path_join(work_dir, NOTE_NAME);
+    CLEANUP(mem_freep) char *held = path_join(work_dir, FREEZE_NOTE);
+    CLEANUP(mem_freep) char *stopped = path_join(work_dir, STOP_NOTE);
 
-    return guardian_settle_later(note, guardian_path, err);
+    if (guardian_settle_later(stopped, guardian_path, err) < 0)
+        return -1;
+    return guardian_settle_later(held, guardian_path, err);
 }

@@ -32,6 +32,17 @@ static int give_back(struct source_qemu *qemu, int rc)
     return rc;
 }
 
+int source_qemu_borrow(struct source_qemu *qemu, struct cancel *cancel, struct err *err)
+{
+    return qemu->lent ? borrow(qemu, cancel, err) : 0;
+}
+
+void source_qemu_give_back(struct source_qemu *qemu)
+{
+    if (qemu->lent)
+        (void)give_back(qemu, 0);
+}
+
 static int lent_disks(struct source *source, struct source_disks *ret_disks, struct cancel *cancel,
                       struct err *err)
 {
