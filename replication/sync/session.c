@@ -101,8 +101,7 @@ void session_status(struct session *session, struct session_status *ret_status)
     ret_status->paused = session->paused;
     ret_status->durable_age_ms = session_now(session) - session->durable_cut;
     ret_status->applied_age_ms = session_now(session) - session->applied_cut;
-    ret_status->application_age_ms =
-        session->config.clock->wall_ms(session->config.clock) - ret_status->application_cut_ms;
+    ret_status->application_age_ms = session_wall(session) - ret_status->application_cut_ms;
     if (session->policy.application_ms == 0) { /* nobody asks for them any more */
         ret_status->application_failing_ms = 0;
         ret_status->application_note[0] = '\0';

@@ -13,11 +13,6 @@
 
 #define AGAIN_MS (5 * 60 * 1000)
 
-static int64_t wall_now(const struct session *s)
-{
-    return s->config.clock->wall_ms(s->config.clock);
-}
-
 /* A clock that was set back makes no point later than a new interval would. */
 static bool has_passed(int64_t since_ms, int64_t ms, int64_t now_ms)
 {
@@ -35,7 +30,7 @@ static bool is_due(const struct session *s, int64_t every_ms, int64_t now_ms)
 bool application_begin(struct session *s)
 {
     struct policy policy;
-    int64_t now = wall_now(s);
+    int64_t now = session_wall(s);
 
     session_policy(s, &policy);
     /* Nobody writes: there is nobody to ask. */
@@ -62,7 +57,7 @@ void application_cut(struct session *s, const struct source_cut *cut)
     if (cut->freeze != SOURCE_FREEZE_FAILED)
         return;
     if (a->failing_ms == 0)
-        a->failing_ms = wall_now(s);
+        a->failing_ms = session_wall(s);
     take_note(a, cut->freeze_note);
     application_show(s);
     log_warn("session", "not application-consistent group=%s text=\"%s\"", s->config.group,
