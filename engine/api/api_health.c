@@ -340,7 +340,8 @@ static void recreated(const struct health_of *of, struct health_reasons *list)
 enum health health_tell(const struct health_of *of, struct health_reasons *list)
 {
     static void (*const causes[])(const struct health_of *of, struct health_reasons *list) = {
-        fence, held, session, resync, lag, unread, age, application, after_failover, recreated, tests,
+        fence, held,        session,        resync,    lag,   unread,
+        age,   application, after_failover, recreated, tests,
     };
     bool none = is_moved(of) || is_early(of) || is_in(of, SESSION_FENCED);
 

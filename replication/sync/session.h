@@ -87,14 +87,14 @@ struct session_status {
     uint64_t last_bytes;    /* sent for the last point */
     int64_t last_cycle_ms;  /* cut to durable */
     int64_t last_stall_us;
-    uint64_t rate_per_s; /* bytes sent per second, over the last turns */
-    uint64_t sent_bytes; /* since the session was opened */
+    uint64_t rate_per_s;            /* bytes sent per second, over the last turns */
+    uint64_t sent_bytes;            /* since the session was opened */
     uint64_t application_point;     /* the newest application-consistent one; 0: none */
     int64_t application_cut_ms;     /* of it */
     int64_t application_age_ms;     /* of it; -1: none */
     int64_t application_failing_ms; /* since when none could be made; 0: no try failed since */
     char application_note[320];     /* why */
-    char note[160];      /* what a person should know: scope and reason of a rescan */
+    char note[160];                 /* what a person should know: scope and reason of a rescan */
     struct session_resync resync;
     struct session_lag lag;
     size_t disk_count;
