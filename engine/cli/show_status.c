@@ -324,6 +324,8 @@ void show_protection(const json_t *protection, struct str *out)
     reason_lines(protection, out);
     point_line(protection, "durable", "newest point ", out);
     point_line(protection, "applied", "ready to use ", out);
+    if (json_get_int(protection, "application_ms", 0) > 0)
+        point_line(protection, "application", "application  ", out);
     str_add(out, "policy       ");
     show_policy_of(protection, out);
     str_addf(out, "\nsettings     a point every %s, %" PRId64 " kept, compression %s\n",
@@ -343,8 +345,8 @@ void show_protection(const json_t *protection, struct str *out)
 
 void show_points(const json_t *points, struct str *out)
 {
-    static const char *const columns[] = {">POINT", "CUT AT",     ">AGE",  ">SIZE",
-                                          ">GEN",   "CONSISTENT", "STATE", NULL};
+    static const char *const columns[] = {">POINT",     "CUT AT", ">AGE",  ">SIZE", ">GEN",
+                                          "CONSISTENT", ">STALL", "STATE", NULL};
     CLEANUP(table_freep) struct table *table = table_new(columns);
     const json_t *point;
     char text[32];
@@ -362,6 +364,9 @@ void show_points(const json_t *points, struct str *out)
         table_add(table, str_bytes((uint64_t)json_get_int(point, "bytes", 0), text, sizeof(text)));
         table_addf(table, "%" PRId64, json_get_int(point, "generation", 0));
         table_add(table, json_get_str(point, "consistency", ""));
+        /* Rounded up: a cut always takes some of the machine's time. */
+        table_add(table, str_duration((json_get_int(point, "stall_us", 0) + 999) / 1000, text,
+                                      sizeof(text)));
         table_addf(table, "%s%s%s%s%s", json_get_int(point, "damaged", 0) ? "damaged, " : "",
                    promotion                                ? "promotion"
                    : json_get_bool(point, "applied", false) ? "ready"

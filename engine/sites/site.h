@@ -71,7 +71,7 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      `pinned`: {point, cut_ms} of that run
  *  recovery side
  *   "group.points"     * {group, before}            -> {points: [{point, generation, cut_ms,
- *                                                      received_ms, age_ms, consistency, applied,
+ *                                                      received_ms, age_ms, stall_us, consistency, applied,
  *                                                      pinned, promotion, label, bytes, damaged,
  *                                                      hash}],
  *                                                      more}  newest first, those below `before`

@@ -151,14 +151,14 @@ static json_t *whole_point_json(const struct store_point *point, int64_t now_ms)
     char hash[65];
 
     str_hex(&point->hash, sizeof(point->hash), hash);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:I, s:s}", "point",
-                     (json_int_t)point->point, "generation", (json_int_t)point->generation,
-                     "cut_ms", (json_int_t)point->cut_wall_ms, "received_ms",
-                     (json_int_t)point->received_wall_ms, "age_ms",
-                     (json_int_t)age_ms(point, now_ms), "consistency", names[point->consistency],
-                     "applied", point->applied, "pinned", point->pinned, "promotion",
-                     point->promotion, "label", point->label, "bytes", (json_int_t)point->bytes,
-                     "damaged", (json_int_t)point->damaged_chunks, "hash", hash);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:I, s:s}", "point",
+        (json_int_t)point->point, "generation", (json_int_t)point->generation, "cut_ms",
+        (json_int_t)point->cut_wall_ms, "received_ms", (json_int_t)point->received_wall_ms,
+        "age_ms", (json_int_t)age_ms(point, now_ms), "stall_us", (json_int_t)point->stall_us,
+        "consistency", names[point->consistency], "applied", point->applied, "pinned",
+        point->pinned, "promotion", point->promotion, "label", point->label, "bytes",
+        (json_int_t)point->bytes, "damaged", (json_int_t)point->damaged_chunks, "hash", hash);
 }
 
 /* A page of them: all that may be kept would not fit a message. */

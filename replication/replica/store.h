@@ -32,6 +32,7 @@ struct store_point {
     struct sha256 hash;
     int64_t cut_wall_ms;      /* writer's clock */
     int64_t received_wall_ms; /* this store's clock, when it became durable */
+    int64_t stall_us;         /* how long its cut held the guest up */
     enum consistency consistency;
     bool promotion;
     bool applied;

@@ -60,6 +60,7 @@ struct dir_point {
     struct sha256 base; /* zeros: none */
     int64_t cut_wall_ms;
     int64_t received_wall_ms;
+    int64_t stall_us;
     enum consistency consistency;
     bool promotion;
     uint64_t bytes;

@@ -149,17 +149,32 @@ static uint64_t promoted_from(const struct store_dir *d)
     return 0;
 }
 
+/* Application-consistent points are rarer than the others, and would be gone before the next one comes:
+ * the newest of them stays. 0: there is none. */
+static uint64_t newest_application(const struct store_dir *d, uint64_t last)
+{
+    uint64_t newest = 0;
+
+    VEC_FOREACH(point, &d->points)
+        if (point->point <= last && point->consistency == CONSISTENCY_APPLICATION
+            && !point->promotion)
+            newest = point->point;
+    return newest;
+}
+
 void dir_fates_of(const struct store_dir *d, const struct retention *retention, uint64_t last,
                   struct dir_fates *ret_fates)
 {
     uint64_t chosen = promoted_from(d);
+    uint64_t application = newest_application(d, last);
 
     dir_fates_clear(ret_fates);
     VEC_FOREACH(point, &d->points)
         if (point->point <= last)
             *dir_fates_push(ret_fates) = (struct retention_point){
                 .received_ms = point->received_wall_ms,
-                .held = is_pinned(d, point->point) || (chosen && point->point >= chosen)
+                .held = is_pinned(d, point->point) || point->point == application
+                        || (chosen && point->point >= chosen)
                         || (d->intent && point->point == d->applied),
             };
     if (ret_fates->len > 0)

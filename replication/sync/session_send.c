@@ -124,6 +124,7 @@ int send_mark_durable(struct session *s, const struct manifest *manifest, struct
     s->durable_cut_now = s->cut_ms ? s->cut_ms : session_since(s, manifest->cut_wall_ms);
     manifest_hash(manifest, &s->ck.durable_hash);
     s->ck.tip_point = 0;
+    application_durable(s, manifest);
     s->info.durable_point = manifest->point;
     s->info.durable_hash = s->ck.durable_hash;
     session_show_points(s);

@@ -418,6 +418,57 @@ static void a_yes_starts_it_and_shows_it_to_its_end(void **state)
                "  done      Change sides: Promote db1 here", "");
 }
 
+#define POINTS                                                                                        \
+    "{\"name\":\"db1\",\"points\":[{\"point\":44,\"consistency\":\"application\",\"applied\":false}," \
+    "{\"point\":43,\"consistency\":\"crash\",\"applied\":true},{\"point\":42,\"consistency\":"        \
+    "\"application\",\"applied\":true,\"promotion\":true},{\"point\":41,\"consistency\":"             \
+    "\"application\",\"applied\":true},{\"point\":30,\"consistency\":\"application\",\"applied\":"    \
+    "true}]}"
+
+static void the_newest_application_consistent_point_can_be_asked_for(void **state)
+{
+    static const struct canned canned[] = {
+        {"GET /v1/protections/db1/points", NULL, 0, POINTS},
+        {"POST /v1/runs/preview", "\"point\":41", 0, PREVIEW},
+        {"POST /v1/runs", "\"point\":41", 0, "{\"run\":5}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "failover db1 --unplanned --point application --yes --no-wait", NULL,
+               0, "db1: point 41 is its newest application-consistent one", "");
+}
+
+static void of_a_plan_s_machines_each_has_its_own(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/runs/preview", "{\"kind\":\"test\",\"plan\":\"shop\"}", 0, PREVIEW},
+        {"GET /v1/protections/db1/points", NULL, 0, POINTS},
+        {"POST /v1/runs/preview", "\"points\":{\"db1\":41}", 0, PREVIEW},
+        {"GET /v1/plans/shop/runbook?kind=test", NULL, 0, "{\"text\":\"\"}"},
+        {"POST /v1/runs", "\"points\":{\"db1\":41}", 0, "{\"run\":5}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "run shop --kind test --point application --no-wait", NULL, 0,
+               "Run 5 has begun", "");
+}
+
+static void without_one_nothing_is_started(void **state)
+{
+    static const struct canned canned[] = {
+        {"GET /v1/protections/db1/points", NULL, 0,
+         "{\"points\":[{\"point\":43,\"consistency\":\"crash\",\"applied\":true}]}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "test-failover db1 --point application", NULL, 3, "",
+               "no application-consistent point of db1 is kept");
+    expect_run(*state, nothing, "test-failover db1 --point latest", NULL, 2, "",
+               "\"latest\" is no number");
+    expect_run(*state, nothing, "change-point 7 --point application", NULL, 2, "",
+               "needs a machine's name");
+}
+
 static void json_never_asks(void **state)
 {
     static const struct canned canned[] = {
@@ -614,6 +665,9 @@ int main(int argc, char **argv)
         TMPDIR_TEST(an_option_out_of_its_range_is_a_usage_error_that_says_the_range),
         TMPDIR_TEST(an_unplanned_failover_names_the_loss_and_takes_no_for_an_answer),
         TMPDIR_TEST(a_yes_starts_it_and_shows_it_to_its_end),
+        TMPDIR_TEST(the_newest_application_consistent_point_can_be_asked_for),
+        TMPDIR_TEST(of_a_plan_s_machines_each_has_its_own),
+        TMPDIR_TEST(without_one_nothing_is_started),
         TMPDIR_TEST(json_never_asks),
         TMPDIR_TEST(a_run_that_failed_ends_with_the_code_of_its_step),
         TMPDIR_TEST(a_run_that_was_told_to_stop_and_did_is_no_failure),

@@ -219,10 +219,10 @@ static void points_are_listed_with_age_and_state(void **state)
     json_t *json = json_of(
         "[{\"point\":12,\"generation\":2,\"cut_ms\":1772366399000,\"age_ms\":1000,\"consistency\":"
         "\"crash\",\"applied\":true,\"promotion\":true,\"pinned\":false,\"label\":\"\",\"bytes\":0},"
-        "{\"point\":11,\"generation\":1,\"cut_ms\":1772366398000,\"age_ms\":2000,\"consistency\":"
+        "{\"point\":11,\"generation\":1,\"cut_ms\":1772366398000,\"age_ms\":2000,\"stall_us\":70100,\"consistency\":"
         "\"application\",\"applied\":true,\"promotion\":false,\"pinned\":true,\"label\":\"lyon-3\","
         "\"bytes\":774758},"
-        "{\"point\":10,\"generation\":1,\"cut_ms\":1772366397000,\"age_ms\":3000,\"consistency\":"
+        "{\"point\":10,\"generation\":1,\"cut_ms\":1772366397000,\"age_ms\":3000,\"stall_us\":3000,\"consistency\":"
         "\"crash\",\"applied\":false,\"promotion\":false,\"pinned\":false,\"label\":\"\",\"bytes\":"
         "1024}]");
     CLEANUP(str_free) struct str out = STR_EMPTY;
@@ -231,10 +231,12 @@ static void points_are_listed_with_age_and_state(void **state)
     show_points(json, &out);
     assert_string_equal(
         str_text(&out),
-        "POINT  CUT AT                 AGE       SIZE  GEN  CONSISTENT   STATE\n"
-        "   12  2026-03-01 11:59:59  1.0 s        0 B    2  crash        promotion\n"
-        "   11  2026-03-01 11:59:58  2.0 s  756.6 KiB    1  application  ready, pinned by lyon-3\n"
-        "   10  2026-03-01 11:59:57  3.0 s    1.0 KiB    1  crash        safe, not yet applied\n");
+        "POINT  CUT AT                 AGE       SIZE  GEN  CONSISTENT   STALL  STATE\n"
+        "   12  2026-03-01 11:59:59  1.0 s        0 B    2  crash         0 ms  promotion\n"
+        "   11  2026-03-01 11:59:58  2.0 s  756.6 KiB    1  application  71 ms  ready, pinned by "
+        "lyon-3\n"
+        "   10  2026-03-01 11:59:57  3.0 s    1.0 KiB    1  crash         3 ms  safe, not yet "
+        "applied\n");
 }
 
 static void what_nobody_counts_any_more_is_shown_as_unknown(void **state)
