@@ -97,9 +97,10 @@ struct store_ops {
 
     /* Initial copy. base_begin is idempotent for the same disks; ERR_STATE once there are points,
      * ERR_SPACE before anything is written when the disks' `need_bytes` cannot fit. Frames of a
-     * disk are sealed under `uuid`; a frame may be sent again. base_sync: what came before is
-     * durable. base_end: digests of all chunks are complete; state copied. ERR_BUSY: it did a part of
-     * what there is to do, so that others get at the store; ask again. */
+     * disk are sealed under `uuid`; a frame may be sent again, until the copy has ended (ERR_STATE
+     * then). base_sync: what came before is durable. base_end: digests of all chunks are complete;
+     * state copied. ERR_BUSY: it did a part of what there is to do, so that others get at the store;
+     * ask again. */
     int (*base_begin)(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
                       uint64_t generation, struct err *err);
     int (*base_frame)(struct store *store, const char *disk, const struct uuid *uuid,
