@@ -318,6 +318,23 @@ static void damage(const struct health_of *of, struct health_reasons *list)
                    past, of->name);
 }
 
+/* Points are dated by the clock of the site that made them. */
+static void clocks(const struct health_of *of, struct health_reasons *list)
+{
+    bool ahead = of->clock_apart_ms > 0;
+    char text[32];
+
+    if (of->clock_since_ms)
+        health_add(
+            list, is_moved(of) || is_early(of) ? HEALTH_HEALTHY : HEALTH_WARNING, "clocks-apart",
+            of->clock_since_ms,
+            "the clock of %s is %s %s ours: ages of points are wrong by that" HINT
+            "set both by NTP",
+            of->peer,
+            str_duration(ahead ? of->clock_apart_ms : -of->clock_apart_ms, text, sizeof(text)),
+            ahead ? "ahead of" : "behind");
+}
+
 static void tests(const struct health_of *of, struct health_reasons *list)
 {
     const json_t *run;
@@ -345,7 +362,8 @@ static void recreated(const struct health_of *of, struct health_reasons *list)
 enum health health_tell(const struct health_of *of, struct health_reasons *list)
 {
     static void (*const causes[])(const struct health_of *of, struct health_reasons *list) = {
-        fence, held, session, resync, lag, unread, damage, age, after_failover, recreated, tests,
+        fence,  held, session,        resync,    lag,    unread,
+        damage, age,  after_failover, recreated, clocks, tests,
     };
     bool none = is_moved(of) || is_early(of) || is_in(of, SESSION_FENCED);
 

@@ -48,8 +48,10 @@ struct health_of {
     const char *fence_problem; /* it stands still, but could not be put away */
     int64_t marked_ms; /* when this site learned that it was held or promoted elsewhere; 0 */
     uint64_t promoted;
-    bool recovered;  /* this site holds the replica: failed over means it is here */
-    bool runs_twice; /* runs here though it was promoted at the peer, as `promoted` */
+    bool recovered;         /* this site holds the replica: failed over means it is here */
+    bool runs_twice;        /* runs here though it was promoted at the peer, as `promoted` */
+    int64_t clock_apart_ms; /* of the peer's, ahead of ours; looked at with clock_since_ms not 0 */
+    int64_t clock_since_ms;
     const struct session_status *status; /* of what is sent from here; NULL: not sent */
     const struct err *unread;            /* why the replica here cannot be read; NULL: it can */
     const json_t *seen;                  /* group.observe of the replica here; NULL */

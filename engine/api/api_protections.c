@@ -27,6 +27,7 @@ static int row_entry(const struct state_protection *row, json_t **ret_entry, str
                            (json_int_t)row->since_ms, "generation", (json_int_t)row->generation,
                            "recreated_ms", (json_int_t)settings.recreated_ms);
     job_settings_put(&settings, *ret_entry);
+    (void)json_object_set_new(*ret_entry, "networks", job_networks_get(row->settings));
     (void)json_object_set_new(*ret_entry, "rpo_target_ms",
                               json_integer((json_int_t)policy_rpo_ms(&settings.policy)));
     return 0;
@@ -223,6 +224,7 @@ static int protect_spec(const struct api_request *req, struct job_protect *ret_s
     *ret_spec = (struct job_protect){
         .machine = json_get_str(in, "machine", ""),
         .peer = json_get_str(in, "peer", ""),
+        .networks = json_object_get(in, "networks"),
         .force = json_get_bool(in, "force", false),
         .who = api_who(req),
     };
@@ -479,6 +481,10 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
                                err);
     if (rc == 0)
         rc = job_settings_change(&row.settings, &settings, err);
+    const json_t *networks = json_object_get(api_in(req), "networks");
+    if (rc == 0 && networks)
+        rc = job_networks_check(networks, err) < 0 ? -1
+                                                   : job_networks_set(&row.settings, networks, err);
     if (rc == 0)
         rc = state_protection_put(api_world_of(req)->state, &row, err);
     if (rc == 0)
@@ -490,6 +496,7 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
         return -1;
     *ret_reply = json_object();
     job_settings_put(&settings, *ret_reply);
+    (void)json_object_set_new(*ret_reply, "networks", job_networks_get(row.settings));
     (void)json_object_set_new(*ret_reply, "job", json_integer((json_int_t)job));
     return 0;
 }
@@ -501,6 +508,9 @@ const struct api_route *api_routes_protections(void)
         {"peer", API_NAME, true, "the paired site that is to keep its replica"},
         {"policy", API_NAME, false, "what is not said here comes from it; `default`"},
         {"force", API_BOOL, false, "also when it could not be recovered there now"},
+        {"networks", API_OBJECT, false,
+         "`{NETWORK: NETWORK there}` of its cards when it is recovered; each `user` or `bridge "
+         "NAME`. What is not listed goes by that site's config.lua"},
         POLICY_FIELDS(API_POLICY_FIELD){0},
     };
     static const struct api_field unprotect_fields[] = {
@@ -512,6 +522,7 @@ const struct api_route *api_routes_protections(void)
         {"policy", API_NAME, false, "another policy; what is the machine's own stays"},
         {"reset", API_TEXT, false,
          "fields that are to be the policy's again, with commas between; or `all`"},
+        {"networks", API_OBJECT, false, "as when it was protected; all of them; `{}`: none"},
         POLICY_FIELDS(API_POLICY_FIELD){0},
     };
     static const struct api_field verify_fields[] = {
@@ -533,7 +544,7 @@ const struct api_route *api_routes_protections(void)
     static const struct api_route routes[] = {
         {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
          "`{protections: [{name, role, peer, state, since_ms, generation, policy, "
-         "overrides: [key], the policy's fields, recreated_ms, rpo_target_ms, tests: [{run, since_ms}], health, health_reasons: [{level, code, reason, since_ms, hint}], durable_point, durable_cut_ms, durable_age_ms, "
+         "overrides: [key], the policy's fields, networks, recreated_ms, rpo_target_ms, tests: [{run, since_ms}], health, health_reasons: [{level, code, reason, since_ms, hint}], durable_point, durable_cut_ms, durable_age_ms, "
          "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
          "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). `recreated_ms` is "
          "when its rows were made again, their database being lost. `health_reasons` lists every cause there is, worst first: `level` is "

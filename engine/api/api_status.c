@@ -184,7 +184,12 @@ static void add_health(const struct api_world *world, json_t *entry, const struc
     if (!replica
         && estate_fence_show(world->estate, json_get_str(entry, "name", ""), &fence, &unknown) < 0)
         fence.problem[0] = '\0';
+    int64_t apart = 0;
+    int64_t apart_since = 0;
+    (void)estate_clock_look(world->estate, json_get_str(entry, "peer", ""), &apart, &apart_since);
     const struct health_of of = {
+        .clock_apart_ms = apart,
+        .clock_since_ms = apart_since,
         .name = json_get_str(entry, "name", ""),
         .peer = json_get_str(entry, "peer", ""),
         .recovers_at = replica ? "this site" : json_get_str(entry, "peer", ""),

@@ -56,7 +56,7 @@ static int run_protect(struct cli *cli, struct err *err)
 
     if (cli_name_arg(cli, "NAME", &name, err) < 0 || cli_name_option(cli, "to", &peer, err) < 0
         || cli_name_option(cli, "policy", &policy, err) < 0
-        || cli_settings(cli, body, &count, err) < 0)
+        || cli_settings(cli, body, &count, err) < 0 || cli_networks(cli, body, err) < 0)
         return -1;
     if (!peer)
         return cli_usage(cli, err, "--to SITE is missing; hint: muster protect %s --to SITE", name);
@@ -226,7 +226,7 @@ static int run_settings(struct cli *cli, struct err *err)
 
     if (cli_name_arg(cli, "NAME", &name, err) < 0
         || cli_name_option(cli, "policy", &policy, err) < 0
-        || cli_settings(cli, body, &count, err) < 0)
+        || cli_settings(cli, body, &count, err) < 0 || cli_networks(cli, body, err) < 0)
         return -1;
     if (policy)
         (void)json_object_set_new(body, "policy", json_string(policy));
@@ -260,6 +260,7 @@ const struct cmd *cmds_protect(void)
             .args = {{"NAME", false, "the machine"}},
             .options = {{"to", "SITE", "the paired site that keeps the replica"},
                         {"policy", "POLICY", "what is not said here comes from it; default"},
+                        NETWORKS_OPTION("networks of its cards at the other site"),
                         {"dry-run", NULL, "look at what it takes, and change nothing"},
                         {"force", NULL, "also when it could not be recovered there now"},
                         {"no-wait", NULL, "do not wait for the job"},
@@ -353,6 +354,7 @@ const struct cmd *cmds_protect(void)
                 "The other site hears of it as soon as it answers.",
             .args = {{"NAME", false, "the machine"}},
             .options = {{"policy", "POLICY", "another policy; what is the machine's own stays"},
+                        NETWORKS_OPTION("networks at the other site, all of them, or none"),
                         {"reset", "SETTING",
                          "a setting that is to be the policy's again, or several with commas, or "
                          "all"},

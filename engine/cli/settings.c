@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "cli/table.h"
 
+#include <string.h>
+
 #define VALUE_BYTES 64
 
 int cli_settings(struct cli *cli, json_t *into, size_t *ret_count, struct err *err)
@@ -23,6 +25,31 @@ int cli_settings(struct cli *cli, json_t *into, size_t *ret_count, struct err *e
         count++;
     }
     *ret_count = count;
+    return 0;
+}
+
+int cli_networks(struct cli *cli, json_t *into, struct err *err)
+{
+    const char *text = cli_option(cli, "networks");
+    CLEANUP(mem_freep) char *copy = text ? mem_strdup(text) : NULL;
+    CLEANUP(json_freep) json_t *networks = json_object();
+    char *save = NULL;
+
+    if (!text)
+        return 0;
+    for (char *pair = str_eq(text, "none") ? NULL : strtok_r(copy, ",", &save); pair;
+         pair = strtok_r(NULL, ",", &save)) {
+        char *here = strchr(pair, '=');
+
+        if (!here)
+            return cli_usage(cli, err,
+                             "--networks: \"%.64s\" is no pair; hint: NETWORK=NETWORK, with commas "
+                             "between pairs, or none",
+                             pair);
+        *here++ = '\0';
+        (void)json_object_set_new(networks, pair + strspn(pair, " "), json_string(here));
+    }
+    (void)json_object_set(into, "networks", networks);
     return 0;
 }
 

@@ -15,6 +15,13 @@
  * be. `ret_count` of them. */
 int cli_settings(struct cli *cli, json_t *into, size_t *ret_count, struct err *err) MUST_CHECK;
 
+/* --networks "bridge lan=bridge recovery, ...": {there: here}; nothing when it was not given. */
+int cli_networks(struct cli *cli, json_t *into, struct err *err) MUST_CHECK;
+#define NETWORKS_OPTION(help)                                           \
+    {                                                                   \
+        "networks", "MAP", help ", like \"bridge lan=bridge recovery\"" \
+    }
+
 /* A line per field of `json`: name and value; `overrides` (may be NULL): [key] those that are a
  * machine's own, and `policy`, what the others come from. */
 void show_settings(const json_t *json, const json_t *overrides, const char *policy,

@@ -311,6 +311,8 @@ static void sending_lines(const json_t *protection, struct str *out)
 void show_protection(const json_t *protection, struct str *out)
 {
     bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
+    const char *there;
+    json_t *here;
     char text[32];
 
     str_addf(out, "machine      %s\n", json_get_str(protection, "name", ""));
@@ -329,6 +331,8 @@ void show_protection(const json_t *protection, struct str *out)
              json_get_int(protection, "keep", 0), json_get_str(protection, "compression", ""));
     if (str_eq(json_get_str(protection, "encryption", ""), "at-rest"))
         str_addf(out, "encryption   at rest: the replica's disks are LUKS containers\n");
+    json_object_foreach(json_object_get(protection, "networks"), there, here)
+        str_addf(out, "network      %s becomes %s\n", there, json_string_value(here));
     str_addf(out, "generation   %" PRId64 "\n", json_get_int(protection, "generation", 0));
     sending_lines(protection, out);
     if (*json_get_str(protection, "note", ""))

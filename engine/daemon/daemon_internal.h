@@ -85,7 +85,7 @@ int daemon_peer_op(struct daemon *daemon, struct link *link, struct link_msg *ms
 /* Loads the peers anew after a pairing; errors are logged. */
 void daemon_peers_changed(void *ctx);
 
-/* Tells the peers that we are here. */
+/* Tells the peers that we are here, and measures their clocks; from now on. Once. */
 void daemon_greet(struct daemon *daemon);
 /* That peer can be reached (again): what waited for it is sent now. Any thread. */
 void daemon_peer_is_here(struct daemon *daemon, const char *peer);

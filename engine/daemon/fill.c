@@ -81,6 +81,7 @@ static int fill_replica(struct daemon *daemon, const struct state_protection *ro
     replica.at_rest = str_eq(json_get_str(settings, "encryption", ""), "at-rest");
     (void)snprintf(replica.group, sizeof(replica.group), "%s", row->group);
     (void)snprintf(replica.peer, sizeof(replica.peer), "%s", row->peer);
+    estate_networks_set(daemon->estate, row->group, json_object_get(settings, "networks"));
     return estate_replica_add(daemon->estate, &replica, err);
 }
 

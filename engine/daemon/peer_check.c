@@ -47,13 +47,13 @@ static json_t *lines_json(const struct str *lines)
 }
 
 /* Where each of its networks would be, in the order of its cards. */
-static json_t *networks_json(const struct estate *estate, struct machine *machine)
+static json_t *networks_json(const struct ask *ask, struct machine *machine)
 {
     json_t *list = json_array();
 
     VEC_FOREACH(nic, &machine->nics)
         (void)json_array_append_new(list, json_pack("{s:s}", "there", nic->network));
-    estate_map_networks(estate, machine);
+    estate_networks_map(ask->daemon->estate, json_object_get(ask->head, "networks"), machine);
     for (size_t i = 0; i < machine->nics.len; i++)
         (void)json_object_set_new(json_array_get(list, i), "here",
                                   json_string(machine->nics.at[i].network));
@@ -74,7 +74,7 @@ int peer_check(struct ask *ask, struct err *err)
         return err_wrap(err, "replica.check");
     machine_make_portable(&machine);
     machine_disks_clear(&machine.disks);
-    json_t *networks = networks_json(ask->daemon->estate, &machine);
+    json_t *networks = networks_json(ask, &machine);
     (void)json_object_set_new(ask->answer, "networks", networks);
     if (provider->check(provider, &machine, &problems, err) < 0)
         return -1;

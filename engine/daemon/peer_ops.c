@@ -7,7 +7,7 @@
  *                    memory_available_bytes, cpus}}   the last three with `machine`: peer_check.c
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
  *                    generation, and as replica.settings} -> {encryption}   repeating it is fine
- *   replica.state   {group, state: "initial-copy"|"protected"}   -> {}
+ *   replica.state   {group, state: "initial-copy"|"protected", networks: {there: here}}   -> {}
  *   replica.settings {group, the policy's fields, policy, overrides}  -> {}   policy: its name at
  *                                                      the site that sends
  *   replica.follow  {group, writer_key, tip, first, generation, job, and as replica.settings}
@@ -234,6 +234,23 @@ static int replica_create(struct ask *ask, struct err *err)
 
 /* --- State, remove ----------------------------------------------------------------------- */
 
+/* The group's own networks, when the peer says them. `ret_changed`: the row is to be written. */
+static int take_networks(struct daemon *daemon, const struct ask *ask, struct state_protection *row,
+                         bool *ret_changed, struct err *err)
+{
+    const json_t *networks = json_object_get(ask->head, "networks");
+    CLEANUP(json_freep) json_t *have = job_networks_get(row->settings);
+
+    *ret_changed = networks && !json_equal(networks, have);
+    if (!*ret_changed)
+        return 0;
+    if (job_networks_check(networks, err) < 0
+        || job_networks_set(&row->settings, networks, err) < 0)
+        return -1;
+    estate_networks_set(daemon->estate, ask->group, networks);
+    return 0;
+}
+
 /* This peer's replica, of whatever state. */
 static int own_row(struct daemon *daemon, const struct ask *ask, struct state_protection *ret_row,
                    struct err *err)
@@ -254,9 +271,10 @@ static int put_state(struct daemon *daemon, const struct ask *ask, const char *s
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    if (own_row(daemon, ask, &row, err) < 0)
+    bool changed;
+    if (own_row(daemon, ask, &row, err) < 0 || take_networks(daemon, ask, &row, &changed, err) < 0)
         return -1;
-    if (str_eq(row.state, state))
+    if (str_eq(row.state, state) && !changed)
         return 0;
     free(row.state);
     row.state = mem_strdup(state);
@@ -295,13 +313,17 @@ static int settings_row(struct daemon *daemon, void *ctx, struct err *err)
     if (job_settings_take(ask->head, &told, err) < 0)
         return -1;
     told.policy.encryption = have.policy.encryption; /* the replica's, as it was made */
-    if (job_settings_equal(&told, &have))
+    bool changed;
+    if (take_networks(daemon, ask, &row, &changed, err) < 0)
+        return -1;
+    if (job_settings_equal(&told, &have) && !changed)
         return 0;
     if (job_settings_change(&row.settings, &told, err) < 0
         || state_protection_put(daemon->state, &row, err) < 0)
         return -1;
     CLEANUP(json_freep) json_t *json = json_object();
     job_settings_put(&told, json);
+    (void)json_object_set_new(json, "networks", job_networks_get(row.settings));
     CLEANUP(mem_freep) char *detail = json_text(json);
     log_info("daemon", "replica settings group=%s %s", ask->group, detail);
     return audit(daemon, ask, "replica.change", ask->group, detail, err);

@@ -56,8 +56,8 @@ int jobs_take_up(struct jobs *jobs, struct err *err) MUST_CHECK;
  * the policy; at the other one its name says where the fields come from. */
 struct job_settings {
     struct policy policy;
-    char policy_name[NAME_MAX_BYTES];
-    uint32_t overrides;   /* bit i: policy_keys[i] */
+    char policy_name[NAME_MAX_BYTES]; /* "": default, and what differs from it is its own */
+    uint32_t overrides;               /* bit i: policy_keys[i] */
     int64_t recreated_ms; /* when the row was made again, its database being lost; 0: never */
 };
 /* A row of before there were policies: of "default", with all that differs as its own. */
@@ -77,6 +77,11 @@ int job_overrides_parse(const json_t *keys, uint32_t *ret_overrides, struct err 
  * is replaced. */
 int job_settings_change(char **text, const struct job_settings *settings, struct err *err)
     MUST_CHECK;
+/* {network there: network at the other site}, each "user" or "bridge NAME"; NULL is fine. */
+int job_networks_check(const json_t *networks, struct err *err) MUST_CHECK;
+/* Those of a row's settings (a new reference, an object), and the other way. */
+json_t *job_networks_get(const char *settings);
+int job_networks_set(char **settings, const json_t *networks, struct err *err) MUST_CHECK;
 /* The fields of a policy that `in` has are in their ranges. ERR_INVALID says the range. */
 int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 
@@ -84,8 +89,9 @@ int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 struct job_protect {
     const char *machine;
     const char *peer;
-    struct job_settings settings; /* policy_name "": "default" */
-    bool force;                   /* also when the peer could not start it now */
+    struct job_settings settings;
+    const json_t *networks; /* borrowed; as job_networks_check; NULL: none of its own */
+    bool force;             /* also when the peer could not start it now */
     const char *who;
 };
 /* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is

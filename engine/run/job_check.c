@@ -82,6 +82,7 @@ int job_check_prerequisites(struct job *job, const struct machine *machine,
         .machine = machine,
         .policy = policy,
         .peer = json_get_str(job->args, "peer", ""),
+        .networks = json_object_get(job->args, "networks"),
         .force = json_get_bool(job->args, "force", false),
         .cancel = job->base.cancel,
     };
@@ -100,6 +101,7 @@ struct jobs_check {
     const struct jobs_world *world;
     struct machine machine;
     struct job_settings settings;
+    json_t *networks;
     char peer[NAME_MAX_BYTES];
     bool force;
 };
@@ -112,7 +114,8 @@ int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct job
     CLEANUP(machine_done) struct machine machine;
 
     machine_init(&machine);
-    if (state_machine_get(jobs_world_of(jobs)->state, spec->machine, &row, err) < 0
+    if (job_networks_check(spec->networks, err) < 0
+        || state_machine_get(jobs_world_of(jobs)->state, spec->machine, &row, err) < 0
         || json_parse(row.definition, strlen(row.definition), &definition, err) < 0
         || machine_from_json(definition, &machine, err) < 0)
         return -1;
@@ -120,6 +123,7 @@ int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct job
     check->world = jobs_world_of(jobs);
     check->settings = spec->settings;
     check->force = spec->force;
+    check->networks = spec->networks ? json_deep_copy(spec->networks) : NULL;
     (void)snprintf(check->peer, sizeof(check->peer), "%s", spec->peer);
     check->machine = machine;
     machine_init(&machine);
@@ -132,6 +136,7 @@ void jobs_check_free(struct jobs_check *check)
     if (!check)
         return;
     machine_done(&check->machine);
+    json_decref(check->networks);
     free(check);
 }
 
@@ -144,6 +149,7 @@ int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *c
         .machine = &check->machine,
         .policy = &check->settings.policy,
         .peer = check->peer,
+        .networks = check->networks,
         .force = check->force,
         .cancel = cancel,
     };

@@ -30,6 +30,7 @@ static int question(struct job *job, json_t **ret_question, struct err *err)
         return -1;
     *ret_question = json_pack("{s:s, s:s}", "op", "replica.settings", "group", job->object);
     job_settings_put(&settings, *ret_question);
+    (void)json_object_set_new(*ret_question, "networks", job_networks_get(row.settings));
     return 0;
 }
 

@@ -24,6 +24,7 @@ struct protect {
     struct machine machine;
     struct job_settings settings;
     struct estate_group group;
+    json_t *networks; /* its own, for the other site; NULL: not known yet */
 };
 
 static void protect_free(void *data)
@@ -31,6 +32,7 @@ static void protect_free(void *data)
     struct protect *protect = data;
 
     machine_done(&protect->machine);
+    json_decref(protect->networks);
     free(protect);
 }
 
@@ -48,6 +50,8 @@ static int load_settings(struct job *job, struct err *err)
     if (job->task > TASK_CREATE && state_protection_get(state, job->object, &row, &missing) == 0) {
         if (job_settings_parse(row.settings, &settings, err) < 0)
             return -1;
+        json_decref(protect->networks);
+        protect->networks = job_networks_get(row.settings);
     } else if (missing.code != ERR_NONE && missing.code != ERR_NOT_FOUND) {
         *err = missing;
         return -1;
@@ -90,6 +94,8 @@ static int put_protection(struct job *job, const char *state, struct err *err)
     CLEANUP(json_freep)
     json_t *settings = json_pack("{s:[s]}", "machines", job->object);
     job_settings_put(&protect->settings, settings);
+    if (json_object_get(job->args, "networks"))
+        (void)json_object_set(settings, "networks", json_object_get(job->args, "networks"));
     CLEANUP(mem_freep) char *text = json_text(settings);
     CLEANUP(mem_freep) char *peer = mem_strdup(protect->group.peer);
     CLEANUP(mem_freep) char *state_text = mem_strdup(state);
@@ -335,13 +341,14 @@ static int finalize_begin(struct job *job, struct err *err)
     return job_protection_state(job, job->object, "finalizing", err);
 }
 
-/* The peer is told, so that its row says the same. It may be away for a while. */
+/* The peer is told what holds from now on: its row says the same, and its networks are those the
+ * machine is recovered to. It may be away for a while. */
 static int tell_peer(struct job *job, struct err *err)
 {
     const struct protect *protect = job->data;
     CLEANUP(json_freep)
-    json_t *ask = json_pack("{s:s, s:s, s:s}", "op", "replica.state", "group", job->object, "state",
-                            "protected");
+    json_t *ask = json_pack("{s:s, s:s, s:s, s:O*}", "op", "replica.state", "group", job->object,
+                            "state", "protected", "networks", protect->networks);
 
     return call_peer(job, protect->group.peer, ask, NULL, err) < 0
                ? job_wait_for_peer(job, WAIT_MS, err)
@@ -493,7 +500,10 @@ int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret
         return -1;
     if (str_eq(spec->peer, world->site))
         return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);
-    json_t *args = json_pack("{s:s, s:b}", "peer", spec->peer, "force", spec->force);
+    if (job_networks_check(spec->networks, err) < 0)
+        return -1;
+    json_t *args = json_pack("{s:s, s:b, s:O*}", "peer", spec->peer, "force", spec->force,
+                             "networks", spec->networks);
     job_settings_put(&spec->settings, args);
     return job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err);
 }

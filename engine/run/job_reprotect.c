@@ -171,6 +171,7 @@ static int sync_begin(struct job *job, struct err *err)
         || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
         return -1;
     const struct reprotect *reprotect = job->data;
+    (void)json_object_del(settings, "networks"); /* they were those of the other direction */
     (void)json_object_del(settings, "instance");
     if (reprotect->group.run[0])
         (void)json_object_set_new(settings, "instance", json_string(reprotect->group.run));

@@ -81,11 +81,17 @@ int job_settings_parse(const char *json, struct job_settings *ret_settings, stru
 
 void job_settings_put(const struct job_settings *settings, json_t *into)
 {
+    bool named = *settings->policy_name;
+    uint32_t overrides = settings->overrides;
+    struct policy plain;
+
+    policy_init(&plain);
+    if (!named)
+        overrides = policy_differences(&settings->policy, &plain);
     policy_put(&settings->policy, into);
-    (void)json_object_set_new(
-        into, "policy",
-        json_string(*settings->policy_name ? settings->policy_name : POLICY_DEFAULT));
-    (void)json_object_set_new(into, "overrides", job_overrides_json(settings->overrides));
+    (void)json_object_set_new(into, "policy",
+                              json_string(named ? settings->policy_name : POLICY_DEFAULT));
+    (void)json_object_set_new(into, "overrides", job_overrides_json(overrides));
 }
 
 void job_settings_copy(const json_t *from, json_t *into)

@@ -18,7 +18,6 @@
 #include <string.h>
 
 #define PEER_MS          15000
-#define CLOCK_WARN_MS    5000
 #define STAGING_MIN      16777216
 #define STAGING_FRACTION 10
 #define DAY_MS           INT64_C(86400000)
@@ -190,14 +189,15 @@ static void look_at_staging(struct look *look)
 static void look_at_clock(struct look *look, int64_t apart)
 {
     const char *peer = look->ask->peer;
-    bool off = apart >= CLOCK_WARN_MS || apart <= -CLOCK_WARN_MS;
+    bool off = apart >= ESTATE_CLOCK_APART_MS || apart <= -ESTATE_CLOCK_APART_MS;
     char limit[32];
     char text[32];
     CLEANUP(mem_freep)
     char *found = mem_printf("%s %s", str_duration(apart < 0 ? -apart : apart, text, sizeof(text)),
                              apart < 0 ? "behind" : "ahead");
     CLEANUP(mem_freep)
-    char *needed = mem_printf("within %s", str_duration(CLOCK_WARN_MS, limit, sizeof(limit)));
+    char *needed =
+        mem_printf("within %s", str_duration(ESTATE_CLOCK_APART_MS, limit, sizeof(limit)));
     CLEANUP(mem_freep)
     char *said = mem_printf("the clock of %s is %s%s ours" HINT "set both by NTP", peer, found,
                             apart < 0 ? "" : " of");
@@ -331,7 +331,9 @@ static void look_at_answer(struct look *look, const json_t *answer, int64_t aske
             json_get_str(answer, "why", "no reason"));
     else
         add(look, OK, peer, "peer", "paired, free to take it", "it answers", "");
-    look_at_clock(look, theirs - (asked_ms + (answered_ms - asked_ms) / 2));
+    int64_t apart = theirs - (asked_ms + (answered_ms - asked_ms) / 2);
+    estate_clock_note(look->ask->world->estate, peer, apart);
+    look_at_clock(look, apart);
     look_at_replica_room(look, json_get_u64(answer, "free_bytes", 0), !str_eq(replica, "absent"));
     look_at_recovery(look, answer);
 }
@@ -341,8 +343,8 @@ static json_t *question(const struct prerequisites_ask *ask)
 {
     json_t *definition = machine_to_json(ask->machine);
 
-    return json_pack("{s:s, s:s, s:o}", "op", "replica.check", "group", ask->machine->name,
-                     "machine", definition);
+    return json_pack("{s:s, s:s, s:o, s:O*}", "op", "replica.check", "group", ask->machine->name,
+                     "machine", definition, "networks", ask->networks);
 }
 
 static void look_at_peer(struct look *look)

@@ -11,7 +11,8 @@ struct prerequisites_ask {
     const struct machine *machine;
     const struct policy *policy;
     const char *peer;
-    bool force; /* what only a recovery at the peer needs is a warning */
+    const json_t *networks; /* the machine's own, as in struct job_protect */
+    bool force;             /* what only a recovery at the peer needs is a warning */
     struct cancel *cancel;
 };
 

@@ -79,6 +79,8 @@ void estate_free(struct estate *estate)
     estate_machines_free(&estate->machines);
     estate_name_locks_free(&estate->name_locks);
     estate_retirings_free(&estate->retirings);
+    estate_clocks_free(&estate->clocks);
+    json_decref(estate->networks);
     (void)pthread_cond_destroy(&estate->idle);
     (void)pthread_mutex_destroy(&estate->lock);
     (void)pthread_mutex_destroy(&estate->boot_lock);

@@ -218,9 +218,21 @@ void estate_machine_lock(struct estate *estate, const char *name);
 void estate_machine_unlock(struct estate *estate, const char *name);
 
 struct provider *estate_provider(struct estate *estate);
-/* A machine of the peer's, recovered here, gets this site's networks (config: networks = { there =
- * "here" }); one that is not listed keeps its name. */
-void estate_map_networks(const struct estate *estate, struct machine *machine);
+/* The peer's clock against ours, as it was measured last: so far ahead (negative: behind). Any
+ * thread. False: nobody measured it since the daemon started. `ret_since_ms`: since when it has been
+ * apart by ESTATE_CLOCK_APART_MS or more; 0: it is not. */
+#define ESTATE_CLOCK_APART_MS 5000
+void estate_clock_note(struct estate *estate, const char *peer, int64_t apart_ms);
+bool estate_clock_look(struct estate *estate, const char *peer, int64_t *ret_apart_ms,
+                       int64_t *ret_since_ms);
+/* A group's own networks, {there: here}; NULL or empty: none. Any thread. */
+void estate_networks_set(struct estate *estate, const char *group, const json_t *networks);
+/* A machine of the peer's, recovered here, gets this site's networks: by its group's own, else by the
+ * config's (networks = { there = "here" }); one that neither lists keeps its name. */
+void estate_map_networks(struct estate *estate, const char *group, struct machine *machine);
+/* The same with `networks` for the group's own. */
+void estate_networks_map(const struct estate *estate, const json_t *networks,
+                         struct machine *machine);
 struct clock *estate_clock(struct estate *estate);
 
 /* Recovered machines (instances/): serves disks again whose server died, and continues machines

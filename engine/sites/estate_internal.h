@@ -41,6 +41,12 @@ struct estate_holder {
     bool reopen; /* its writer's key changed */
 };
 VEC_DEFINE(estate_holders, struct estate_holder *)
+struct estate_clock {
+    char peer[NAME_MAX_BYTES];
+    int64_t apart_ms;
+    int64_t since_ms; /* wall clock; 0: not apart */
+};
+VEC_DEFINE(estate_clocks, struct estate_clock)
 VEC_DEFINE(estate_retirings, struct estate_retiring)
 VEC_DEFINE(estate_links, struct link *)
 
@@ -54,7 +60,9 @@ struct estate {
     struct estate_name_locks name_locks;
     struct estate_senders senders;
     struct estate_holders holders;
-    struct estate_links links;         /* of sessions, idle; estate_links.c */
+    struct estate_links links; /* of sessions, idle; estate_links.c */
+    struct estate_clocks clocks;
+    json_t *networks;                  /* group -> its own; estate_networks.c */
     struct estate_retirings retirings; /* as their files say */
     struct receiver_host receiver_host;
     pthread_mutex_t boot_lock; /* what follows, and its file */

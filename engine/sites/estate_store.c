@@ -66,6 +66,7 @@ void estate_replica_remove(struct estate *estate, const char *group)
         forget_holder(estate, holder);
     }
     estate_unlock(estate);
+    estate_networks_set(estate, group, NULL);
     if (holder)
         estate_holder_free(holder);
 }

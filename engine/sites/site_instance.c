@@ -177,15 +177,6 @@ static int read_definition(struct estate *estate, const struct site_instance *in
     return 0;
 }
 
-void estate_map_networks(const struct estate *estate, struct machine *machine)
-{
-    VEC_FOREACH(nic, &machine->nics) {
-        const char *here = json_get_str(estate->config.networks, nic->network, NULL);
-        if (here)
-            (void)snprintf(nic->network, sizeof(nic->network), "%s", here);
-    }
-}
-
 static int make(struct estate *estate, const json_t *args, struct site_instance *instance,
                 struct err *err)
 {
@@ -212,7 +203,7 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
         < 0)
         return -1;
     if (!instance->test && !instance->own)
-        estate_map_networks(estate, &instance->machine);
+        estate_map_networks(estate, instance->group, &instance->machine);
     return site_instance_save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
 }
 

@@ -15,8 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WINDOW_CHUNKS 1024U                 /* digests looked at in one go */
-#define FILL_BYTES    (UINT64_C(256) << 20) /* of containers, by one call: others wait meanwhile */
+#define WINDOW_CHUNKS 1024U                /* digests looked at in one go */
+#define FILL_BYTES    (UINT64_C(64) << 20) /* of containers, by one call: others wait meanwhile */
 
 /* --- Begin ------------------------------------------------------------------------------- */
 

@@ -262,10 +262,12 @@ static int finish(struct session *s, struct cancel *cancel, struct err *err)
             /* The replica has done a part of what is left to do there: the next turn asks again. */
             if (err->code != ERR_BUSY)
                 return session_blame_peer(s);
+            session_set_note(s, err->text);
             err_clear(err);
             return remote_info(&s->remote, &s->info, cancel, err) < 0 ? session_blame_peer(s) : 0;
         }
         s->info.state = STORE_COPIED;
+        session_set_note(s, "");
     }
     CRASH_POINT("sync.base-end");
     if (resync_fetch_digests(s, &base, cancel, err) < 0)

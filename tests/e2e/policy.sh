@@ -53,6 +53,22 @@ check "what is given back is the policy's" grep -q "^keep  *99  *policy gold" "$
 q paris show db1 > "$work/show.log"
 check "a machine shows its policy" grep -q "^policy       gold$" "$work/show.log"
 
+# --- Its networks at the other site --------------------------------------------------------------
+
+net_at() { q "$1" --json status db1 | grep -o '"networks":{[^}]*}'; }
+q paris settings db1 --networks "user=bridge recovery" > /dev/null
+mapped() { [ "$(net_at lyon)" = '"networks":{"user":"bridge recovery"}' ]; }
+for i in $(seq 50); do mapped && break || sleep 0.2; done
+check "the other site knows its networks" mapped
+refused 4 "there is no bridge recovery" paris protect db1 --to lyon --dry-run --networks "user=bridge recovery"
+kill_daemon lyon
+demo_serve lyon
+check "also after a restart" mapped
+q paris settings db1 --networks none > /dev/null
+for i in $(seq 50); do mapped || break; sleep 0.2; done
+check "and that it has none of its own" test "$(net_at lyon)" = '"networks":{}'
+wait_points lyon db1 $(($(newest_point lyon db1) + 2))
+
 # --- Health: every cause, with its time ------------------------------------------------------------
 
 q paris pause db1 > /dev/null

@@ -98,6 +98,13 @@ static void *serve(void *arg)
                 break;
             continue;
         }
+        if (bed->busy_ends && strcmp(op, "store.base-end") == 0) {
+            struct err busy = ERR_EMPTY;
+            (void)err_set(&busy, ERR_BUSY, 0, "%u parts are left", bed->busy_ends--);
+            if (link_answer_err(bed->server_link, &busy, NULL, &err) < 0)
+                break;
+            continue;
+        }
         if (receiver_serve(&bed->host, bed->server_link, &msg, NULL, &err) < 0)
             break;
     }

@@ -34,6 +34,7 @@ struct bed {
     _Atomic bool break_link; /* at our next write */
     bool unreachable;
     bool first_release;        /* the replica's side does not know store.block-digests */
+    unsigned busy_ends;        /* so many requests to end the copy are answered with "busy" */
     bool no_machine;           /* open_source says so */
     enum err_code store_fails; /* ERR_NONE: it does not */
     uint64_t link_per_s;       /* the clock moves on as bytes are sent; 0: not */

@@ -326,6 +326,21 @@ static void a_replica_that_cannot_be_read_is_critical_and_says_why(void **state)
     assert_string_equal(reason_at(0), "the replica cannot be read: manifest 7 is torn");
 }
 
+static void clocks_apart_are_said_with_how_far_and_which_way(void **state)
+{
+    struct health_of of = db1("protected", 100);
+
+    (void)state;
+    of.clock_apart_ms = -7000;
+    of.clock_since_ms = SINCE;
+    assert_int_equal(tell(&of), HEALTH_WARNING);
+    assert_string_equal(reason_at(0),
+                        "the clock of lyon is 7.0 s behind ours: ages of points are wrong by that");
+    of.machine_state = "failed-over";
+    assert_int_equal(tell(&of), HEALTH_NOT_APPLICABLE);
+    assert_int_equal(reasons.len, 1);
+}
+
 static void a_time_to_come_is_now(void **state)
 {
     struct health_of of = db1("protected", 100);
@@ -384,6 +399,7 @@ int main(void)
         cmocka_unit_test(all_reasons_are_listed_the_worst_first),
         cmocka_unit_test(a_note_alone_harms_no_health),
         cmocka_unit_test(a_replica_that_cannot_be_read_is_critical_and_says_why),
+        cmocka_unit_test(clocks_apart_are_said_with_how_far_and_which_way),
         cmocka_unit_test(a_time_to_come_is_now),
         cmocka_unit_test(a_text_too_long_is_cut_and_no_more),
     };

@@ -2,6 +2,7 @@
 /* What is told of a protection whose machine was failed over, from a real state and estate. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "sites/estate.h"
 #include "state/state.h"
 #include "support/api/world.h"
 #include "support/expect.h"
@@ -68,6 +69,22 @@ static void what_nobody_dated_is_dated_by_when_it_was_seen_first(void **state)
     assert_int_equal(since_of(site, "replica-unreadable"), first);
 }
 
+static void a_peer_whose_clock_is_off_is_said_as_long_as_it_is(void **state)
+{
+    struct api_site *site = *state;
+
+    api_site_protect(site, "db1", "replica", "protected");
+    estate_clock_note(site->estate, "lyon", ESTATE_CLOCK_APART_MS - 1);
+    assert_int_equal(since_of(site, "clocks-apart"), -1);
+    estate_clock_note(site->estate, "lyon", ESTATE_CLOCK_APART_MS);
+    int64_t since = since_of(site, "clocks-apart");
+    assert_true(since > 0);
+    estate_clock_note(site->estate, "lyon", 2 * ESTATE_CLOCK_APART_MS);
+    assert_int_equal(since_of(site, "clocks-apart"), since);
+    estate_clock_note(site->estate, "lyon", 0);
+    assert_int_equal(since_of(site, "clocks-apart"), -1);
+}
+
 static void a_test_that_is_up_is_said_and_is_no_fault(void **state)
 {
     struct api_site *site = *state;
@@ -96,6 +113,7 @@ int main(void)
         API_TEST(a_machine_that_still_runs_after_its_failover_is_critical),
         API_TEST(what_that_hint_says_mends_it),
         API_TEST(what_nobody_dated_is_dated_by_when_it_was_seen_first),
+        API_TEST(a_peer_whose_clock_is_off_is_said_as_long_as_it_is),
         API_TEST(a_test_that_is_up_is_said_and_is_no_fault),
         API_TEST(a_machine_held_for_a_failover_is_a_warning),
     };

@@ -292,13 +292,14 @@ static void settings_can_be_given_back_to_the_policy(void **state)
 {
     static const struct canned canned[] = {
         {"PUT /v1/protections/db1/settings",
-         "{\"keep\":3,\"policy\":\"gold\",\"reset\":\"interval,rpo\"}", 0,
-         "{\"policy\":\"gold\",\"overrides\":[\"keep\"],\"keep\":3}"},
+         "{\"keep\":3,\"networks\":{\"user\":\"user\"},\"policy\":\"gold\",\"reset\":\"interval,rpo\"}",
+         0, "{\"policy\":\"gold\",\"overrides\":[\"keep\"],\"keep\":3}"},
         {0},
     };
 
-    expect_run(*state, canned, "settings db1 --policy gold --reset interval,rpo --keep 3", NULL, 0,
-               "keep                     3      its own\n", "");
+    expect_run(*state, canned,
+               "settings db1 --policy gold --reset interval,rpo --keep 3 --networks user=user",
+               NULL, 0, "keep                     3      its own\n", "");
 }
 
 static void a_failed_job_is_a_failed_command(void **state)

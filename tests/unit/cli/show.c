@@ -549,9 +549,50 @@ static void a_log_gets_a_line_for_each_tenth_not_for_each_look(void **state)
                         "%), 10.0 MiB/s, 5.2 s left\n");
 }
 
+/* --- A replica's folder ------------------------------------------------------------------------ */
+
+static void a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *report = json_of(
+        "{\"group\":\"db1\",\"state\":\"ready\",\"in_use\":false,\"generation\":2,"
+        "\"applied\":5,\"applying\":6,\"encryption\":\"at-rest\",\"site\":\"rome\","
+        "\"followed\":null,\"machines\":{\"db1\":{\"cpus\":2}},\"disks\":[{\"name\":\"vda\","
+        "\"size\":1048576,\"head\":\"luks\",\"path\":\"/r/vda/head.luks\",\"own\":false,"
+        "\"held\":3145728}],\"points\":[{\"point\":4,\"cut_ms\":1772366340000,\"generation\":1,"
+        "\"consistency\":\"crash\",\"bytes\":4096,\"applied\":true,\"pinned\":true,"
+        "\"label\":\"drill\",\"promotion\":false},{\"point\":5,\"cut_ms\":1772366370000,"
+        "\"generation\":2,\"consistency\":\"crash\",\"bytes\":0,\"applied\":true,"
+        "\"pinned\":false,\"label\":\"\",\"promotion\":true}],"
+        "\"protection\":{\"peer\":\"paris\",\"state\":\"protected\","
+        "\"settings\":{\"interval_ms\":15000,\"keep\":24}},\"faults\":[\"/r/pins: damaged\"]}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_replica(report, NOW_MS, &out);
+    assert_string_equal(
+        str_text(&out),
+        "group        db1\n"
+        "state        ready; head is at point 5, on its way to 6\n"
+        "from         paris\n"
+        "generation   2\n"
+        "encryption   at rest: the disks are LUKS containers\n"
+        "settings     a point every 15 s, 24 kept; the protection was protected\n"
+        "disks        vda, 1.0 MiB, luks, takes 3.0 MiB: /r/vda/head.luks\n"
+        "machines     db1 {\"cpus\":2}\n"
+        "\n"
+        "POINT  CUT AT                 AGE     SIZE  GEN  CONSISTENT  STATE\n"
+        "    5  2026-03-01 11:59:30   30 s      0 B    2  crash       promotion\n"
+        "    4  2026-03-01 11:59:00  1 min  4.0 KiB    1  crash       ready, pinned by drill\n"
+        "\n"
+        "Damaged or missing:\n"
+        "  /r/pins: damaged\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first),
         cmocka_unit_test(columns_are_as_wide_as_their_widest_cell),
         cmocka_unit_test(an_age_is_never_shown_younger_than_it_is),
         cmocka_unit_test(a_healthy_machine_takes_one_line_at_either_side),

@@ -198,6 +198,30 @@ static void a_point_that_is_gone_and_an_undo_file_that_is_gone_are_named(void **
     assert_int_equal(json_array_size(json_object_get(report, "points")), 3);
 }
 
+static void points_that_were_removed_in_the_middle_are_no_damage(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t pinned;
+
+    fixture_copy(f);
+    fixture_points(f, 2);
+    EXPECT_OK(OPS->pin(f->store, 2, "drill", &pinned, &err));
+    fixture_points(f, 5);
+    const struct retention retention = {.keep = 1};
+    EXPECT_OK(OPS->prune(f->store, &retention, &err));
+    fixture_points(f, 1);
+    store_closep(&f->store);
+    CLEANUP(json_freep) json_t *report = inspected(f->kit.dir);
+    expect_faults(report, 0);
+    CLEANUP(store_points_free) struct store_points kept = VEC_EMPTY;
+    EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
+    EXPECT_OK(OPS->points(f->store, &kept, &err));
+    const json_t *points = json_object_get(report, "points");
+    assert_int_equal(json_array_size(points), kept.len);
+    for (size_t i = 0; i < kept.len; i++)
+        assert_int_equal(json_get_u64(json_array_get(points, i), "point", 0), kept.at[i].point);
+}
+
 static void a_head_of_another_size_and_digests_that_are_gone_are_named(void **state)
 {
     struct fixture *f = *state;
@@ -273,6 +297,7 @@ int main(void)
         STORE_TEST(a_folder_that_is_none_is_told),
         STORE_TEST(all_that_is_damaged_or_missing_is_named_at_once),
         STORE_TEST(a_point_that_is_gone_and_an_undo_file_that_is_gone_are_named),
+        STORE_TEST(points_that_were_removed_in_the_middle_are_no_damage),
         STORE_TEST(a_head_of_another_size_and_digests_that_are_gone_are_named),
         cmocka_unit_test_setup_teardown(containers_are_told_as_such_without_any_key, at_rest_setup,
                                         fixture_teardown),

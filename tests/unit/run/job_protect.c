@@ -193,6 +193,8 @@ static void a_peer_that_does_not_say_that_it_encrypts_gets_no_copy(void **dir)
     put_machine(&f, f.disk, "raw");
     policy_init(&spec.settings.policy);
     spec.settings.policy.encryption = POLICY_ENCRYPTION_AT_REST;
+    for (size_t i = 0; policy_keys[i]; i++)
+        spec.settings.overrides |= UINT32_C(1) << i;
     EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
     settle(&f);
     expect_job(&f, id, "failed", "lyon does not encrypt replicas at rest; hint: run the same");

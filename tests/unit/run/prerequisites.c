@@ -120,6 +120,33 @@ static void a_host_that_could_not_recover_it_is_named_with_its_reason(void **dir
     tear_down(&f);
 }
 
+static void networks_of_its_own_are_in_its_row_and_wrong_ones_are_refused(void **dir)
+{
+    struct fixture f;
+    struct state_protection row;
+    CLEANUP(json_freep)
+    json_t *networks = json_pack("{s:s}", "bridge lan", "bridge recovery");
+    CLEANUP(json_freep) json_t *wrong = json_pack("{s:s}", "bridge lan", "recovery");
+    CLEANUP(json_freep) json_t *have = NULL;
+    struct job_protect spec = {.machine = "db1", .peer = "lyon", .networks = wrong, .who = "ann"};
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    policy_init(&spec.settings.policy);
+    EXPECT_ERR(ERR_INVALID, jobs_protect(f.desk.jobs, &spec, &id, &err));
+    EXPECT_TEXT(
+        "networks: \"bridge lan\" to \"recovery\"; hint: each is \"user\" or \"bridge NAME\"");
+    spec.networks = networks;
+    EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
+    settle(&f);
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
+    have = job_networks_get(row.settings);
+    assert_true(json_equal(have, networks));
+    state_protection_done(&row);
+    tear_down(&f);
+}
+
 static void with_force_only_the_data_counts(void **dir)
 {
     struct fixture f;
@@ -256,6 +283,7 @@ int main(void)
         TMPDIR_TEST(a_peer_without_room_or_with_another_replica_is_named),
         TMPDIR_TEST(a_clock_that_is_apart_is_a_warning_and_no_obstacle),
         TMPDIR_TEST(a_host_that_could_not_recover_it_is_named_with_its_reason),
+        TMPDIR_TEST(networks_of_its_own_are_in_its_row_and_wrong_ones_are_refused),
         TMPDIR_TEST(with_force_only_the_data_counts),
         TMPDIR_TEST(what_is_scarce_only_now_is_a_warning),
         TMPDIR_TEST(room_for_older_points_is_estimated_and_shown),

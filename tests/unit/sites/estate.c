@@ -7,6 +7,7 @@
 #include "support/expect.h"
 #include "support/sites/estates.h"
 
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +34,37 @@ static void a_machine_is_handed_out_as_a_copy(void **state)
     assert_string_equal(second.disks.at[0].path, "/srv/db1.raw");
     machine_done(&first);
     machine_done(&second);
+}
+
+/* One card: what it is put to at paris. */
+static const char *network_of(struct estate *estate, const char *group, const char *there)
+{
+    static char here[MACHINE_NAME_BYTES];
+    struct machine machine;
+
+    machine_init(&machine);
+    struct machine_nic *nic = machine_nics_push(&machine.nics);
+    (void)snprintf(nic->network, sizeof(nic->network), "%s", there);
+    estate_map_networks(estate, group, &machine);
+    (void)snprintf(here, sizeof(here), "%s", machine.nics.at[0].network);
+    machine_done(&machine);
+    return here;
+}
+
+static void a_groups_own_networks_go_before_the_sites(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(json_freep) json_t *sites = json_pack("{s:s}", "bridge lan", "bridge recovery");
+    CLEANUP(json_freep) json_t *own = json_pack("{s:s}", "bridge lan", "bridge db");
+
+    e->paris->config.networks = sites;
+    estate_networks_set(e->paris, "db1", own);
+    assert_string_equal(network_of(e->paris, "db1", "bridge lan"), "bridge db");
+    assert_string_equal(network_of(e->paris, "db2", "bridge lan"), "bridge recovery");
+    assert_string_equal(network_of(e->paris, "db1", "bridge dmz"), "bridge dmz");
+    estate_networks_set(e->paris, "db1", NULL);
+    assert_string_equal(network_of(e->paris, "db1", "bridge lan"), "bridge recovery");
+    e->paris->config.networks = NULL;
 }
 
 static void a_key_others_can_read_is_refused(void **state)
@@ -226,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ESTATES_TEST(a_machine_that_is_not_there_is_named_with_the_nearest),
         ESTATES_TEST(a_machine_is_handed_out_as_a_copy),
+        ESTATES_TEST(a_groups_own_networks_go_before_the_sites),
         ESTATES_TEST(a_key_others_can_read_is_refused),
         ESTATES_TEST(a_key_of_the_wrong_length_is_no_key),
         ESTATES_TEST(a_replica_nobody_knows_is_not_found),

@@ -108,6 +108,26 @@ static void the_replica_equals_the_source_at_every_cut(void **state)
     }
 }
 
+static void a_replica_that_ends_its_copy_in_parts_is_asked_for_the_rest_at_once(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct clock *clock = &f.bed.clock.clock;
+
+    start(&f, *state);
+    f.bed.busy_ends = 5;
+    while (f.bed.busy_ends > 0) {
+        bed_turn(&f.bed);
+        assert_int_equal(bed_status(&f.bed).state, SESSION_COPYING);
+    }
+    assert_non_null(strstr(bed_status(&f.bed).note, "1 parts are left"));
+    int64_t before = clock->now_ms(clock);
+    bed_turn(&f.bed);
+    assert_int_equal(clock->now_ms(clock), before);
+    bed_turns_until(&f.bed, 1, 5);
+    assert_string_equal(bed_status(&f.bed).note, "");
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
 static void a_point_is_made_when_nothing_changed(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -358,6 +378,7 @@ int main(void)
         TMPDIR_TEST(what_a_full_or_failing_disk_did_not_take_of_a_copy_is_sent_again),
         TMPDIR_TEST(a_copy_whose_sync_failed_is_not_believed),
         TMPDIR_TEST(the_replica_equals_the_source_at_every_cut),
+        TMPDIR_TEST(a_replica_that_ends_its_copy_in_parts_is_asked_for_the_rest_at_once),
         TMPDIR_TEST(a_point_is_made_when_nothing_changed),
         TMPDIR_TEST(points_come_an_interval_apart_and_late_ones_are_not_made_up_for),
         TMPDIR_TEST(a_shorter_interval_counts_from_the_last_cut),
