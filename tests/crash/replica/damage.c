@@ -9,6 +9,7 @@
 #include "replica/view.h"
 #include "support/expect.h"
 #include "support/replica/kit.h"
+#include "support/replica/signs.h"
 #include "support/tmpdir.h"
 
 #include <fcntl.h>
@@ -295,6 +296,7 @@ int main(void)
     (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
     (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);
+    signs_remember();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(
             a_replica_that_rots_and_is_repaired_shows_no_wrong_byte_wherever_it_is_cut),

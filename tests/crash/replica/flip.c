@@ -9,6 +9,7 @@
 #include "replica/view.h"
 #include "support/expect.h"
 #include "support/replica/kit.h"
+#include "support/replica/signs.h"
 #include "support/tmpdir.h"
 
 #include <fcntl.h>
@@ -381,6 +382,7 @@ static void no_flipped_bit_of_a_replica_is_ever_shown_or_promoted(void **state)
 int main(void)
 {
     (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);
+    signs_remember();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_flipped_bit_of_a_replica_is_ever_shown_or_promoted),
     };

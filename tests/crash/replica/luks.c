@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "support/expect.h"
 #include "support/replica/kit.h"
+#include "support/replica/signs.h"
 #include "support/tmpdir.h"
 
 #include <inttypes.h>
@@ -172,6 +173,7 @@ int main(void)
     (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
     (void)setenv("TMPDIR", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", 0);
+    signs_remember();
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(a_store_at_rest_cut_anywhere_opens_and_keeps_its_word),
     };

@@ -17,7 +17,7 @@ static void rot(struct fixture *f, uint64_t chunk)
     char *path = mem_printf("%s/replica/%s/head.raw", f->bed.dir, f->machine->disks[0].name);
     CLEANUP(fd_close) int fd = open(path, O_RDWR | O_CLOEXEC);
     off_t at = (off_t)(chunk * 65536 + 40000);
-    uint8_t byte;
+    uint8_t byte = 0;
 
     assert_true(fd >= 0 && pread(fd, &byte, 1, at) == 1);
     byte ^= 4;
