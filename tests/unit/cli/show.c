@@ -561,7 +561,7 @@ static void a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first
         "\"applied\":5,\"applying\":6,\"encryption\":\"at-rest\",\"site\":\"rome\","
         "\"followed\":null,\"machines\":{\"db1\":{\"cpus\":2}},\"disks\":[{\"name\":\"vda\","
         "\"size\":1048576,\"head\":\"luks\",\"path\":\"/r/vda/head.luks\",\"own\":false,"
-        "\"held\":3145728}],\"points\":[{\"point\":4,\"cut_ms\":1772366340000,\"generation\":1,"
+        "\"held\":3145728}],\"points\":[{\"point\":4,\"cut_ms\":1772366340000,\"stall_us\":6500,\"generation\":1,"
         "\"consistency\":\"crash\",\"bytes\":4096,\"applied\":true,\"pinned\":true,"
         "\"label\":\"drill\",\"promotion\":false},{\"point\":5,\"cut_ms\":1772366370000,"
         "\"generation\":2,\"consistency\":\"crash\",\"bytes\":0,\"applied\":true,"
