@@ -583,9 +583,9 @@ static void a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first
         "disks        vda, 1.0 MiB, luks, takes 3.0 MiB: /r/vda/head.luks\n"
         "machines     db1 {\"cpus\":2}\n"
         "\n"
-        "POINT  CUT AT                  AGE     SIZE  GEN  CONSISTENT  STATE\n"
-        "    5  2026-03-01 11:59:30  30.0 s      0 B    2  crash       promotion\n"
-        "    4  2026-03-01 11:59:00     1 m  4.0 KiB    1  crash       ready, pinned by drill\n"
+        "POINT  CUT AT                  AGE     SIZE  GEN  CONSISTENT  STALL  STATE\n"
+        "    5  2026-03-01 11:59:30  30.0 s      0 B    2  crash        0 ms  promotion\n"
+        "    4  2026-03-01 11:59:00     1 m  4.0 KiB    1  crash        0 ms  ready, pinned by drill\n"
         "\n"
         "Damaged or missing:\n"
         "  /r/pins: damaged\n");
