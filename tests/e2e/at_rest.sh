@@ -38,6 +38,8 @@ check "a test failover finds its records whole: $line" whole "$line"
 q lyon cleanup db1 > /dev/null
 q lyon export db1 "$work/point.raw" --point "$(newest_point lyon db1)" --disk vda > /dev/null
 check "a point is exported in the clear" grep -qaF "$pattern" "$work/point.raw"
+q lyon verify db1 > /dev/null
+ok "its bytes verify"
 
 # The source stands still: the containers are its disks, bit by bit, to QEMU alone.
 q lyon failover db1 --planned --yes
