@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "cli/show.h"
 #include "cli/table.h"
+#include "sites/keeping.h"
 
 #include <inttypes.h>
 
@@ -65,6 +66,20 @@ static void head_line(const json_t *report, struct str *out)
     str_add(out, "\n");
 }
 
+/* Whose pins they are, as the site that keeps the points says it. */
+static json_t *holders_of(const json_t *point)
+{
+    json_t *holders = json_array();
+    char holder[NAME_MAX_BYTES + 16];
+    const json_t *label;
+    size_t i;
+
+    json_array_foreach(json_object_get(point, "pins"), i, label)
+        (void)json_array_append_new(
+            holders, json_string(pin_holder(json_string_value(label), holder, sizeof(holder))));
+    return holders;
+}
+
 /* Newest first, with their ages. */
 static json_t *points_of(const json_t *report, int64_t now_ms)
 {
@@ -76,6 +91,7 @@ static json_t *points_of(const json_t *report, int64_t now_ms)
         json_t *copy = json_copy(point);
         int64_t cut_ms = json_get_int(point, "cut_ms", 0);
         (void)json_object_set_new(copy, "age_ms", json_integer(now_ms - cut_ms));
+        (void)json_object_set_new(copy, "pins", holders_of(point));
         (void)json_array_insert_new(turned, 0, copy);
     }
     return turned;

@@ -15,8 +15,8 @@
  *   encryption      "none" | "at-rest"
  *   disks           [{name, size, head, path, own, held}]   head: "raw", "luks", or the format of a
  *                   machine's own disk; path: where it is; held: bytes its file takes
- *   points          [{point, generation, cut_ms, received_ms, stall_us, consistency, bytes, promotion, applied,
- *                   pinned, label, hash}], oldest first
+ *   points          [{point, generation, cut_ms, received_ms, stall_us, consistency, bytes, undo_bytes, promotion, applied,
+ *                   pins: [label], hash}], oldest first
  *   followed        {point, generation}: another site's promotion that is followed; or null
  *   site, writer_key  of the newest point that was received
  *   machines        {name: definition}, of the newest point

@@ -144,30 +144,32 @@ static void check_disks(struct inspection *in)
 
 /* --- Points ------------------------------------------------------------------------------- */
 
-static const char *label_of(const struct inspection *in, uint64_t point)
+static json_t *labels_of(const struct inspection *in, uint64_t point)
 {
+    json_t *labels = json_array();
+
     VEC_FOREACH(pin, &in->d.pins)
         if (pin->point == point)
-            return pin->label;
-    return NULL;
+            (void)json_array_append_new(labels, json_string(pin->label));
+    return labels;
 }
 
 static void add_point(struct inspection *in, const struct dir_point *point)
 {
-    const char *label = label_of(in, point->point);
     char hex[2 * SHA256_BYTES + 1];
 
     str_hex(point->hash.bytes, SHA256_BYTES, hex);
     (void)json_array_append_new(
         json_object_get(in->report, "points"),
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:b, s:b, s:b, s:s, s:s}", "point",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:b, s:b, s:o, s:s}", "point",
                   (json_int_t)point->point, "generation", (json_int_t)point->generation, "cut_ms",
                   (json_int_t)point->cut_wall_ms, "received_ms",
                   (json_int_t)point->received_wall_ms, "stall_us", (json_int_t)point->stall_us,
                   "consistency", point->consistency == CONSISTENCY_CRASH ? "crash" : "application",
-                  "bytes", (json_int_t)point->bytes, "promotion", point->promotion, "applied",
-                  point->point <= in->d.applied, "pinned", label != NULL, "label",
-                  label ? label : "", "hash", hex));
+                  "bytes", (json_int_t)point->bytes, "undo_bytes",
+                  (json_int_t)dir_undo_bytes(&in->d, point->point), "promotion", point->promotion,
+                  "applied", point->point <= in->d.applied, "pins", labels_of(in, point->point),
+                  "hash", hex));
 }
 
 /* Its segments, while they are needed. */

@@ -339,7 +339,7 @@ static const struct store_pin *pin_of(const struct store_dir *d, uint64_t point)
 }
 
 /* Its own file, and those of removed points up to the next kept one. */
-static uint64_t undo_bytes(const struct store_dir *d, uint64_t point)
+uint64_t dir_undo_bytes(const struct store_dir *d, uint64_t point)
 {
     uint64_t bytes = 0;
 
@@ -384,7 +384,7 @@ int store_dir_plan(struct store *store, const struct retention *retention,
             .pinned = pin != NULL,
             .bytes = point->bytes,
             .damaged_chunks = dir_damage_of(d, point->point),
-            .undo_bytes = undo_bytes(d, point->point),
+            .undo_bytes = dir_undo_bytes(d, point->point),
             .why = fate->why,
             .every_ms = fate->every_ms,
         };

@@ -587,10 +587,9 @@ static void a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first
         "\"followed\":null,\"machines\":{\"db1\":{\"cpus\":2}},\"disks\":[{\"name\":\"vda\","
         "\"size\":1048576,\"head\":\"luks\",\"path\":\"/r/vda/head.luks\",\"own\":false,"
         "\"held\":3145728}],\"points\":[{\"point\":4,\"cut_ms\":1772366340000,\"stall_us\":6500,\"generation\":1,"
-        "\"consistency\":\"crash\",\"bytes\":4096,\"applied\":true,\"pinned\":true,"
-        "\"label\":\"drill\",\"promotion\":false},{\"point\":5,\"cut_ms\":1772366370000,"
+        "\"consistency\":\"crash\",\"bytes\":4096,\"applied\":true,\"pins\":[\"lyon-4\",\"by-hand.drill\"],\"promotion\":false},{\"point\":5,\"cut_ms\":1772366370000,"
         "\"generation\":2,\"consistency\":\"crash\",\"bytes\":0,\"applied\":true,"
-        "\"pinned\":false,\"label\":\"\",\"promotion\":true}],"
+        "\"pins\":[],\"promotion\":true}],"
         "\"protection\":{\"peer\":\"paris\",\"state\":\"protected\","
         "\"settings\":{\"interval_ms\":15000,\"keep\":24}},\"faults\":[\"/r/pins: damaged\"]}");
     CLEANUP(str_free) struct str out = STR_EMPTY;
@@ -608,9 +607,9 @@ static void a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first
         "disks        vda, 1.0 MiB, luks, takes 3.0 MiB: /r/vda/head.luks\n"
         "machines     db1 {\"cpus\":2}\n"
         "\n"
-        "POINT  CUT AT                  AGE     SIZE  GEN  CONSISTENT  STALL  STATE\n"
-        "    5  2026-03-01 11:59:30  30.0 s      0 B    2  crash        0 ms  promotion\n"
-        "    4  2026-03-01 11:59:00     1 m  4.0 KiB    1  crash        0 ms  ready, pinned by drill\n"
+        "POINT  CUT AT                  AGE     SIZE  UNDO  GEN  CONSISTENT  STALL  STATE      KEPT\n"
+        "    5  2026-03-01 11:59:30  30.0 s      0 B   0 B    2  crash        0 ms  promotion\n"
+        "    4  2026-03-01 11:59:00     1 m  4.0 KiB   0 B    1  crash        7 ms  ready      held by run lyon-4, pinned as drill\n"
         "\n"
         "Damaged or missing:\n"
         "  /r/pins: damaged\n");

@@ -83,7 +83,9 @@ static void a_replica_tells_what_it_is_and_nothing_of_it_is_changed(void **state
     assert_int_equal(json_get_u64(json_array_get(disks, 1), "size", 0), f->kit.disks[1].size);
     const json_t *points = json_object_get(report, "points");
     assert_int_equal(json_array_size(points), 4);
-    assert_string_equal(json_get_str(json_array_get(points, 1), "label", ""), "drill");
+    const json_t *pins = json_object_get(json_array_get(points, 1), "pins");
+    assert_int_equal(json_array_size(pins), 1);
+    assert_string_equal(json_string_value(json_array_get(pins, 0)), "drill");
     assert_true(json_get_bool(json_array_get(points, 2), "applied", false));
     assert_false(json_get_bool(json_array_get(points, 3), "applied", true));
     assert_int_equal(strlen(json_get_str(report, "writer_key", "")), 64);
