@@ -285,6 +285,26 @@ static void age(const struct health_of *of, struct health_reasons *list)
                str_duration(of->rpo_ms, target, sizeof(target)));
 }
 
+/* Its points are there, and as new as they should be; but for what a crash leaves. */
+static void application(const struct health_of *of, struct health_reasons *list)
+{
+    const struct session_status *status = of->status;
+    char text[32];
+
+    if (!status || is_moved(of) || is_early(of) || after_state(of)
+        || status->application_failing_ms == 0)
+        return;
+    if (status->application_point == 0) {
+        health_add(list, HEALTH_WARNING, "no-application-point", status->application_failing_ms,
+                   "there is no application-consistent point yet: %s", status->application_note);
+        return;
+    }
+    health_add(list, HEALTH_WARNING, "no-application-point", status->application_failing_ms,
+               "the newest application-consistent point is %s old: %s",
+               str_duration(status->application_age_ms, text, sizeof(text)),
+               status->application_note);
+}
+
 /* A store that cannot be read is no replica to rely on. */
 static void unread(const struct health_of *of, struct health_reasons *list)
 {
@@ -362,8 +382,8 @@ static void recreated(const struct health_of *of, struct health_reasons *list)
 enum health health_tell(const struct health_of *of, struct health_reasons *list)
 {
     static void (*const causes[])(const struct health_of *of, struct health_reasons *list) = {
-        fence,  held, session,        resync,    lag,    unread,
-        damage, age,  after_failover, recreated, clocks, tests,
+        fence, held,        session,        resync,    lag,    unread, damage,
+        age,   application, after_failover, recreated, clocks, tests,
     };
     bool none = is_moved(of) || is_early(of) || is_in(of, SESSION_FENCED);
 

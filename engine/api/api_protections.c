@@ -551,7 +551,10 @@ const struct api_route *api_routes_protections(void)
          "`critical`, `warning` or `note` (no fault), `code` is for programs, `hint` may be \"\"; `health` is the worst of them. `tests` are "
          "test runs whose machines are up here. A `source` "
          "has besides: `session`, `pending_bytes` (-1: held or failed over, nobody counts), `rate_per_s`, `sent_bytes`, `last_bytes`, "
-         "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
+         "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `application_point`, "
+         "`application_cut_ms`, `application_age_ms` (the newest application-consistent point), "
+         "`application_failing_ms`, `application_note` (since when and why none could be made), "
+         "`note`, `disks: [{name, size, total, "
          "done, pending_bytes}]` with `left_ms`, while a comparison is required or under way `resync: "
          "{cause: \"tracking-lost\"|\"log-too-large\"|\"asked\", now, waits, since_ms, next_ms, why}` "
          "(`next_ms` 0: by hand), when changes come faster than they are sent `not_converging: "
@@ -576,9 +579,12 @@ const struct api_route *api_routes_protections(void)
          reprotect_fields},
         {"GET", "/v1/protections/{name}/points", list_points,
          "Lists the points of a replica, newest first; at the site that sends it, its peer is asked.",
-         "`{name, points: [{point, generation, cut_ms, received_ms, age_ms, consistency, applied, "
-         "pinned, promotion, label, bytes, damaged, hash}]}`; `damaged` chunks of 64 KiB that the "
-         "point needs are known to be damaged: it is not promoted; ages by the clock of the site that keeps them",
+         "`{name, points: [{point, generation, cut_ms, received_ms, age_ms, stall_us, consistency, applied, "
+         "pinned, promotion, label, pins: [text], bytes, undo_bytes, why, every_ms, damaged, hash}]}`; `damaged` chunks of 64 KiB that the "
+         "point needs are known to be damaged: it is not promoted; ages by the clock of the site that keeps them. "
+         "`undo_bytes` is what the point costs now. `why` is what keeps "
+         "it: `held` (a pin, or what is under way), `newest`, `tier` (one per `every_ms`), or `goes`. `pins` are like `run lyon-4`; "
+         "or `person`, `view`, `branch`, and the label",
          NULL},
         {"POST", "/v1/protections/{name}/verify", verify,
          "Reads a replica and compares it with its digests; at the site that sends it, its peer is "

@@ -58,6 +58,7 @@ static int read_spec(const struct api_request *req, struct runner_spec *ret_spec
         .document = *ret_document,
         .kind = (enum run_kind)kind,
         .point = json_get_u64(in, "point", 0),
+        .points = json_object_get(in, "points"),
         .last_delta = json_get_bool(in, "last_delta", false),
         .of_run = (int64_t)json_get_u64(in, "of_run", 0),
         .who = api_who(req),
@@ -200,6 +201,8 @@ const struct api_route *api_routes_runs(void)
          "`test`, `planned`, `unplanned`, `failback`, `cleanup`, `commit`, `rollback` or "
          "`change-point`"},
         {"point", API_NUMBER, false, "the point to use; the newest one without it"},
+        {"points", API_OBJECT, false,
+         "`{MACHINE: point}`, of the machines of a plan for which it is another one"},
         {"last_delta", API_BOOL, false,
          "unplanned: try to shut the machines down and fetch a last delta"},
         {"of_run", API_NUMBER, false,

@@ -84,6 +84,14 @@ static json_t *lag_json(const struct session_lag *lag)
                      "advice", lag->advice);
 }
 
+static void set_application(json_t *entry, const struct session_status *status)
+{
+    set_point(entry, "application", status->application_point, status->application_cut_ms,
+              status->application_age_ms);
+    set_int(entry, "application_failing_ms", status->application_failing_ms);
+    (void)json_object_set_new(entry, "application_note", json_string(status->application_note));
+}
+
 static void add_session(json_t *entry, const struct session_status *status)
 {
     (void)json_object_set_new(entry, "session", json_string(session_state_name(status->state)));
@@ -104,6 +112,7 @@ static void add_session(json_t *entry, const struct session_status *status)
     set_int(entry, "damaged_head", (int64_t)status->damaged_head);
     set_int(entry, "damaged_past", (int64_t)status->damaged_past);
     set_int(entry, "damaged_since_ms", status->damaged_since_ms);
+    set_application(entry, status);
     (void)json_object_set_new(entry, "note", json_string(status->note));
     set_disks(entry, status);
     if (status->resync.cause != RESYNC_NONE)

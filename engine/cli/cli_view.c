@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "cli/client.h"
+#include "cli/point.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -112,21 +113,22 @@ int cli_view_open(struct cli *cli, struct cli_view *ret_view, struct err *err)
 {
     CLEANUP(mem_freep) char *path = NULL;
     const char *disk = NULL;
-    uint64_t point = 0;
+    struct cli_point point = {0};
     uint64_t branch = 0;
     const char *name;
 
     *ret_view = (struct cli_view){.cli = cli, .signal_fd = -1};
-    if (cli_name_arg(cli, "NAME", &name, err) < 0
-        || cli_number_option(cli, "point", 1, INT64_MAX, &point, err) < 0
+    if (cli_name_arg(cli, "NAME", &name, err) < 0 || cli_point_option(cli, &point, err) < 0
         || cli_number_option(cli, "branch", 1, INT64_MAX, &branch, err) < 0
         || cli_name_option(cli, "disk", &disk, err) < 0)
         return -1;
-    if ((point == 0) == (branch == 0))
+    if ((point.number == 0 && !point.application) == (branch == 0))
         return cli_usage(cli, err, "say which: --point N or --branch N");
+    if (point.application && cli_point_find(cli, name, &point.number, err) < 0)
+        return -1;
     path = mem_printf("/v1/protections/%s/view", name);
     if (client_call(cli, "POST", path,
-                    json_pack("{s:I, s:I, s:s, s:I}", "point", (json_int_t)point, "branch",
+                    json_pack("{s:I, s:I, s:s, s:I}", "point", (json_int_t)point.number, "branch",
                               (json_int_t)branch, "disk", disk ? disk : "", "pid",
                               (json_int_t)getpid()),
                     &ret_view->reply, err)

@@ -111,7 +111,7 @@ const struct cmd *cmds_branches(void)
                      "is looked at where the\nreplica is kept, and is kept as long; a branch "
                      "where its machine ran. Nothing is left behind.",
             .args = {{"NAME", false, "the machine"}},
-            .options = {{"point", "N", "a point of the replica"},
+            .options = {{"point", "N", "a point of the replica, or `application`"},
                         {"branch", "N", "a branch"},
                         {"disk", "NAME", "which disk, when there are several"}},
             .examples = {"view db1 --point 17", "view db1 --branch 18 --disk vda"},

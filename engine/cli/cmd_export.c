@@ -171,7 +171,7 @@ const struct cmd *cmds_export(void)
                 "where its machine ran.\nThe file has its name once it is complete; one that is "
                 "there is not written over.",
             .args = {{"NAME", false, "the machine"}, {"FILE", false, "the image to be made"}},
-            .options = {{"point", "N", "a point of the replica"},
+            .options = {{"point", "N", "a point of the replica, or `application`"},
                         {"branch", "N", "a branch"},
                         {"disk", "NAME", "which disk, when there are several"},
                         {"format", "FORMAT", "raw or qcow2; raw"}},

@@ -7,7 +7,7 @@ static int run_test_failover(struct cli *cli, struct err *err)
     struct start start = {.kind = "test", .no_wait = cli_flag(cli, "no-wait")};
 
     if (cli_name_arg(cli, "NAME", &start.machine, err) < 0
-        || cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
+        || cli_point_option(cli, &start.point, err) < 0)
         return -1;
     return start_run(cli, &start, err);
 }
@@ -35,9 +35,9 @@ static int run_after(struct cli *cli, const char *kind, struct err *err)
         && cli_name_arg(cli, "WHAT", &start.plan, err) < 0)
         return -1;
     if (str_eq(kind, "change-point")) {
-        if (!cli_flag(cli, "point"))
+        if (!cli_option(cli, "point"))
             return cli_usage(cli, err, "--point N is missing; hint: `muster points NAME`");
-        if (cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
+        if (cli_point_option(cli, &start.point, err) < 0)
             return -1;
     }
     return start_run(cli, &start, err);
@@ -79,7 +79,7 @@ static int run_failover(struct cli *cli, struct err *err)
     };
 
     if (cli_name_arg(cli, "NAME", &start.machine, err) < 0
-        || cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
+        || cli_point_option(cli, &start.point, err) < 0)
         return -1;
     if (planned == cli_flag(cli, "unplanned"))
         return cli_usage(cli, err,
@@ -97,7 +97,8 @@ const struct cmd *cmds_failover(void)
             .about = "Replication goes on; source and replica are not touched. `muster cleanup` "
                      "takes the copy away.",
             .args = {{"NAME", false, "the machine"}},
-            .options = {{"point", "N", "the point to use; the newest one without it"},
+            .options = {{"point", "N",
+                         "the point to use, or `application`; the newest one without it"},
                         {"no-wait", NULL, "start it and return"}},
             .examples = {"test-failover db1"},
             .run = run_test_failover,
@@ -121,7 +122,8 @@ const struct cmd *cmds_failover(void)
             .options = {{"planned", NULL,
                          "both sites work: shut down, last delta; nothing is lost"},
                         {"unplanned", NULL, "the other site is gone: use what is here"},
-                        {"point", "N", "the point to use; the newest one without it"},
+                        {"point", "N",
+                         "the point to use, or `application`; the newest one without it"},
                         {"last-delta", NULL,
                          "unplanned: try to shut the machine down and fetch a last delta"},
                         {"yes", NULL, "do not ask"},
@@ -156,7 +158,7 @@ const struct cmd *cmds_failover(void)
             .about =
                 "Before the commit. What the recovered machines wrote is given up; all points stay.",
             .args = {{"WHAT", false, "the plan or machine, or the failover's run number"}},
-            .options = {{"point", "N", "the point to start from"},
+            .options = {{"point", "N", "the point to start from, or `application`"},
                         {"yes", NULL, "do not ask"},
                         {"no-wait", NULL, "start it and return"}},
             .examples = {"change-point db1 --point 41"},

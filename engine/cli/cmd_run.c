@@ -18,7 +18,7 @@ static int run_run(struct cli *cli, struct err *err)
     };
 
     if (cli_name_arg(cli, "PLAN", &start.plan, err) < 0
-        || cli_number_option(cli, "point", 1, INT64_MAX, &start.point, err) < 0)
+        || cli_point_option(cli, &start.point, err) < 0)
         return -1;
     if (!start.kind)
         return cli_usage(cli, err, "--kind is missing; hint: test, planned, unplanned or failback");
@@ -181,7 +181,7 @@ static const struct cmd cmds[] = {
                  "the site that is to own the machines.",
         .args = {{"PLAN", false, "a stored plan"}},
         .options = {{"kind", "KIND", "test, planned, unplanned, failback or cleanup"},
-                    {"point", "N", "the point to use; the newest one without it"},
+                    {"point", "N", "the point to use, or `application`; the newest one without it"},
                     {"last-delta", NULL,
                      "unplanned: try to shut the machines down and fetch a last delta"},
                     {"yes", NULL, "do not ask"},

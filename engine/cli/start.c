@@ -8,7 +8,7 @@
 
 #include <inttypes.h>
 
-static json_t *body_of(const struct start *start)
+static json_t *body_of(const struct start *start, json_t *points)
 {
     json_t *body = json_pack("{s:s}", "kind", start->kind);
 
@@ -16,8 +16,10 @@ static json_t *body_of(const struct start *start)
         (void)json_object_set_new(body, "plan", json_string(start->plan));
     if (start->machine)
         (void)json_object_set_new(body, "machine", json_string(start->machine));
-    if (start->point)
-        (void)json_object_set_new(body, "point", json_integer((json_int_t)start->point));
+    if (start->point.number)
+        (void)json_object_set_new(body, "point", json_integer((json_int_t)start->point.number));
+    if (points)
+        (void)json_object_set(body, "points", points);
     if (start->of_run)
         (void)json_object_set_new(body, "of_run", json_integer((json_int_t)start->of_run));
     if (start->last_delta)
@@ -74,13 +76,13 @@ static void loss_sentence(const json_t *preview, const struct start *start, stru
 }
 
 /* Shows what would happen; asks when it moves machines. */
-static int agree(struct cli *cli, const struct start *start, struct err *err)
+static int agree(struct cli *cli, const struct start *start, json_t *points, struct err *err)
 {
     CLEANUP(json_freep) json_t *preview = NULL;
     CLEANUP(str_free) struct str table = STR_EMPTY;
     CLEANUP(str_free) struct str question = STR_EMPTY;
 
-    if (client_call(cli, "POST", "/v1/runs/preview", body_of(start), &preview, err) < 0)
+    if (client_call(cli, "POST", "/v1/runs/preview", body_of(start, points), &preview, err) < 0)
         return -1;
     if (!cli->json) {
         print_runbook(cli, start, preview);
@@ -107,14 +109,68 @@ static int agree(struct cli *cli, const struct start *start, struct err *err)
     return 0;
 }
 
-int start_run(struct cli *cli, const struct start *start, struct err *err)
+static int find_point(struct cli *cli, const char *machine, uint64_t *ret_point, struct err *err)
 {
+    if (cli_point_find(cli, machine, ret_point, err) < 0)
+        return -1;
+    if (!cli->json)
+        (void)fprintf(cli->out, "%s: point %" PRIu64 " is its newest application-consistent one\n",
+                      machine, *ret_point);
+    return 0;
+}
+
+/* Of a plan's machines each has one of its own. */
+static int find_points_of_plan(struct cli *cli, const struct start *start, json_t **ret_points,
+                               struct err *err)
+{
+    CLEANUP(json_freep) json_t *preview = NULL;
+    CLEANUP(json_freep) json_t *points = json_object();
+    const json_t *machine;
+    size_t i;
+
+    if (client_call(cli, "POST", "/v1/runs/preview", body_of(start, NULL), &preview, err) < 0)
+        return -1;
+    json_array_foreach(json_object_get(preview, "machines"), i, machine) {
+        const char *name = json_get_str(machine, "machine", "");
+        uint64_t point;
+
+        if (find_point(cli, name, &point, err) < 0)
+            return -1;
+        (void)json_object_set_new(points, name, json_integer((json_int_t)point));
+    }
+    *ret_points = TAKE(points);
+    return 0;
+}
+
+/* `--point application` becomes numbers: what is agreed to is what is started. */
+static int find_points(struct cli *cli, struct start *start, json_t **ret_points, struct err *err)
+{
+    /* Of a change-point the machine that bears the name. */
+    const char *machine = gives_up(start) ? start->plan : start->machine;
+
+    if (!start->point.application)
+        return 0;
+    if (machine)
+        return find_point(cli, machine, &start->point.number, err);
+    if (gives_up(start))
+        return cli_usage(cli, err,
+                         "--point application needs a machine's name, not a run's number");
+    return find_points_of_plan(cli, start, ret_points, err);
+}
+
+int start_run(struct cli *cli, const struct start *asked, struct err *err)
+{
+    struct start found = *asked;
+    const struct start *start = &found;
+    CLEANUP(json_freep) json_t *points = NULL;
     CLEANUP(json_freep) json_t *reply = NULL;
     uint64_t run;
 
-    if (!str_eq(start->kind, "cleanup") && agree(cli, start, err) < 0)
+    if (find_points(cli, &found, &points, err) < 0)
         return -1;
-    if (client_call(cli, "POST", "/v1/runs", body_of(start), &reply, err) < 0)
+    if (!str_eq(start->kind, "cleanup") && agree(cli, start, points, err) < 0)
+        return -1;
+    if (client_call(cli, "POST", "/v1/runs", body_of(start, points), &reply, err) < 0)
         return -1;
     run = json_get_u64(reply, "run", 0);
     if (!start->no_wait)

@@ -3,14 +3,14 @@
  * watching. Shared by `run`, `failover`, `test-failover` and `cleanup`. */
 #pragma once
 
-#include "cli/cmd.h"
+#include "cli/point.h"
 
 struct start {
     const char *plan; /* one of the two */
     const char *machine;
-    const char *kind; /* of a run, but dry */
-    uint64_t point;   /* 0: the newest */
-    uint64_t of_run;  /* cleanup, commit, rollback, change-point; 0: not said */
+    const char *kind;       /* of a run, but dry */
+    struct cli_point point; /* not said: the newest */
+    uint64_t of_run;        /* cleanup, commit, rollback, change-point; 0: not said */
     bool last_delta;
     bool yes;     /* do not ask */
     bool no_wait; /* do not watch */

@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "daemon/daemon.h"
 #include "host/host.h"
+#include "qemu/guardian.h"
 
 int main(int argc, char **argv)
 {
@@ -12,5 +13,8 @@ int main(int argc, char **argv)
     /* The runner of a plan's command outlives the daemon that started it. */
     if (argc > 1 && str_eq(argv[1], COMMAND_WORD))
         return command_main(argc, argv);
+    /* So does whoever lets a frozen guest go. */
+    if (argc > 1 && str_eq(argv[1], GUARDIAN_WORD))
+        return guardian_main(argc, argv);
     return cli_main(argc, argv, &hooks);
 }

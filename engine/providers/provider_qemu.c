@@ -223,6 +223,7 @@ static int living_source(struct provider *provider, const struct provider_instan
 {
     const struct machine *machine = instance->machine;
     CLEANUP(mem_freep) char *monitor = qemu_file(instance, "qmp-data");
+    CLEANUP(mem_freep) char *agent = qemu_agent_path(instance);
     CLEANUP(mem_freep)
     struct source_qemu_disk *disks = mem_new_array(struct source_qemu_disk, machine->disks.len);
     CLEANUP(mem_freep) char *nodes = mem_alloc(machine->disks.len, QEMU_NODE_BYTES);
@@ -237,6 +238,8 @@ static int living_source(struct provider *provider, const struct provider_instan
                        : (struct source_qemu_disk){disk->name, node, disk->path, disk->format};
     }
     config->qmp_path = monitor;
+    config->machine = machine->name;
+    config->agent_path = agent;
     config->disks = disks;
     config->disk_count = machine->disks.len;
     config->plugin_path = provider_qemu(provider)->plugin_path;

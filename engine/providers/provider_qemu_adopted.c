@@ -403,6 +403,8 @@ int qemu_adopted_source(struct provider *provider, const struct provider_instanc
     qmp_closep(&qmp); /* the source needs it */
     config->qmp_path = machine->qmp;
     config->lent = true;
+    config->machine = machine->name;
+    config->agent_path = machine->agent_socket;
     config->disks = disks;
     config->disk_count = machine->disks.len;
     config->plugin_path = provider_qemu(provider)->plugin_path;

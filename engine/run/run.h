@@ -61,12 +61,15 @@ struct runner_spec {
     const json_t *document; /* a plan's document made for the occasion (one machine; no step of it
                                is a function); NULL: `plan` is looked up */
     enum run_kind kind;     /* all but dry */
-    uint64_t point;  /* 0: the newest applied when the run takes it; a change-point's new one */
-    bool last_delta; /* unplanned: try to shut the machines down and fetch a last delta */
-    int64_t of_run;  /* cleanup: the test run; commit, rollback, change-point: the failover;
+    uint64_t point; /* 0: the newest applied when the run takes it; a change-point's new one */
+    const json_t *points; /* {MACHINE: point}: of those for which it is another; NULL: of none */
+    bool last_delta;      /* unplanned: try to shut the machines down and fetch a last delta */
+    int64_t of_run;       /* cleanup: the test run; commit, rollback, change-point: the failover;
                                0: the newest of that plan (or machine) */
-    const char *who; /* a person's name, for journal and audit */
+    const char *who;      /* a person's name, for journal and audit */
 };
+/* The point that is asked for of that machine; 0: the newest. */
+uint64_t runner_spec_point(const struct runner_spec *spec, const char *machine);
 /* Durable with the turn. ERR_NOT_FOUND: no such plan, or a machine this site holds no replica of;
  * ERR_STATE: another run has one of the machines (names it, and what to do), or it is at the
  * wrong site (names the right one). */

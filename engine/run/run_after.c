@@ -137,7 +137,8 @@ static json_t *moved(const json_t *inputs, const struct runner_spec *spec)
         if (!json_get_u64(known, "promoted", 0))
             (void)json_object_del(machines, machine);
         else if (spec->kind == RUN_CHANGE_POINT)
-            (void)json_object_set_new(known, "wanted", json_integer((json_int_t)spec->point));
+            (void)json_object_set_new(known, "wanted",
+                                      json_integer((json_int_t)runner_spec_point(spec, machine)));
     }
     return machines;
 }
@@ -161,7 +162,7 @@ int run_request_after(struct runner *runner, const struct runner_spec *spec,
         request->source = mem_strdup(json_get_str(inputs, "source", ""));
     request->machines = moved(inputs, spec);
     request->test_inputs = json_incref(inputs);
-    return 0;
+    return run_check_points(spec, request->machines, err);
 }
 
 /* --- Its life ------------------------------------------------------------------------------------- */

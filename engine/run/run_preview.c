@@ -15,6 +15,7 @@ struct runner_preview {
     enum run_kind kind;
     char plan[PLAN_NAME_BYTES];
     uint64_t point;
+    json_t *points; /* of those that have another */
     json_t *machines;
     json_t *steps;
     struct clock *clock;
@@ -41,6 +42,7 @@ int runner_preview_begin(struct runner *runner, const struct runner_spec *spec,
     struct runner_preview *preview = mem_new(struct runner_preview);
     preview->kind = spec->kind;
     preview->point = spec->point;
+    preview->points = spec->points ? json_deep_copy(spec->points) : json_object();
     preview->clock = runner->clock;
     preview->here = world->here;
     (void)snprintf(preview->plan, sizeof(preview->plan), "%s", request.plan_name);
@@ -75,12 +77,18 @@ static bool peer_answers(const struct runner_preview *preview, struct site *ther
            == 0;
 }
 
+static uint64_t point_for(const struct runner_preview *preview, const char *name)
+{
+    return json_get_u64(preview->points, name, preview->point);
+}
+
 /* What was written after the point that would be used. -1: cannot be told. */
-static int64_t loss_bound(const struct runner_preview *preview, const json_t *seen)
+static int64_t loss_bound(const struct runner_preview *preview, const char *name,
+                          const json_t *seen)
 {
     if (is_planned(preview->kind))
         return 0;
-    const char *age = preview->point              ? "asked_age_ms"
+    const char *age = point_for(preview, name)    ? "asked_age_ms"
                       : preview->kind == RUN_TEST ? "applied_age_ms"
                                                   : "durable_age_ms";
     return json_object_get(seen, age) ? (int64_t)json_get_u64(seen, age, 0) : -1;
@@ -95,12 +103,13 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
                                          "asked_age_ms",  "generation"};
     CLEANUP(json_freep) json_t *seen = NULL;
     struct err why = ERR_EMPTY;
+    uint64_t asked = point_for(preview, name);
     json_t *machine = json_pack("{s:s, s:s, s:s}", "machine", name, "group",
                                 json_get_str(known, "group", name), "peer", there->name);
 
     if (site_ask(preview->here, "group.observe",
                  json_pack("{s:s, s:s, s:I}", "group", json_get_str(known, "group", name), "run",
-                           "", "point", (json_int_t)preview->point),
+                           "", "point", (json_int_t)asked),
                  &seen, cancel, &why)
         < 0)
         warn(warnings, mem_printf("%s: %s", name, why.text));
@@ -108,17 +117,17 @@ static json_t *ask_machine(const struct runner_preview *preview, const char *nam
         if (json_object_get(seen, copied[i]))
             (void)json_object_set(machine, copied[i], json_object_get(seen, copied[i]));
     bool applied = preview->kind == RUN_TEST;
-    uint64_t point = preview->point
-                         ? preview->point
-                         : json_get_u64(seen, applied ? "applied_point" : "durable_point", 0);
+    uint64_t point =
+        asked ? asked : json_get_u64(seen, applied ? "applied_point" : "durable_point", 0);
     uint64_t damaged = json_get_u64(seen,
-                                    preview->point ? "asked_damaged"
-                                    : applied      ? "applied_damaged"
-                                                   : "durable_damaged",
+                                    asked     ? "asked_damaged"
+                                    : applied ? "applied_damaged"
+                                              : "durable_damaged",
                                     0);
     (void)json_object_set_new(machine, "point", json_integer((json_int_t)point));
     (void)json_object_set_new(machine, "damaged_chunks", json_integer((json_int_t)damaged));
-    (void)json_object_set_new(machine, "loss_bound_ms", json_integer(loss_bound(preview, seen)));
+    (void)json_object_set_new(machine, "loss_bound_ms",
+                              json_integer(loss_bound(preview, name, seen)));
     return machine;
 }
 
@@ -128,7 +137,7 @@ static int check_whole(const struct runner_preview *preview, const char *name,
 {
     uint64_t damaged = json_get_u64(machine, "damaged_chunks", 0);
 
-    if (damaged == 0 || (is_planned(preview->kind) && preview->point == 0))
+    if (damaged == 0 || (is_planned(preview->kind) && point_for(preview, name) == 0))
         return 0;
     return err_set(err, ERR_CORRUPT, 0,
                    "point %" PRIu64 " of %s needs %" PRIu64
@@ -148,11 +157,11 @@ static int check_point(const struct runner_preview *preview, const char *name,
                        "%s has no point yet: its initial copy has not ended; hint: `muster status` "
                        "shows how far it is",
                        name);
-    if (preview->point == 0 || json_object_get(machine, "asked_age_ms"))
+    if (point_for(preview, name) == 0 || json_object_get(machine, "asked_age_ms"))
         return check_whole(preview, name, machine, err);
     return err_set(err, ERR_NOT_FOUND, 0,
                    "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", name,
-                   preview->point, name);
+                   point_for(preview, name), name);
 }
 
 static int refuse_planned(const char *name, const struct site *there, struct err *why,
@@ -302,6 +311,7 @@ void runner_preview_free(struct runner_preview *preview)
 {
     if (!preview)
         return;
+    json_decref(preview->points);
     json_decref(preview->machines);
     json_decref(preview->steps);
     free(preview->there);

@@ -230,7 +230,7 @@ static int add_machine(struct runner *runner, const struct runner_spec *spec,
         || check_way(runner, spec->kind, machine, err) < 0)
         return -1;
     json_t *known = json_pack("{s:s, s:s, s:I, s:I, s:b}", "group", row.group, "peer", row.peer,
-                              "point", (json_int_t)spec->point, "generation",
+                              "point", (json_int_t)runner_spec_point(spec, machine), "generation",
                               (json_int_t)row.generation, "last_delta", spec->last_delta);
     (void)json_object_set_new(request->machines, machine, known);
     if (!run_is_real(spec->kind))
@@ -253,6 +253,8 @@ static int add_machines(struct runner *runner, const struct runner_spec *spec,
     json_array_foreach(names, i, name)
         if (add_machine(runner, spec, &rows, json_string_value(name), request, err) < 0)
             return -1;
+    if (run_check_points(spec, request->machines, err) < 0)
+        return -1;
     return 0;
 }
 
@@ -355,19 +357,24 @@ static int check_spec(const struct runner_spec *spec, struct err *err)
                            " point %" PRIu64 "; hint: --unplanned --point",
                            spec->kind == RUN_FAILBACK ? "failback" : "planned failover",
                            spec->point);
+        if (run_has_points(spec))
+            return err_set(err, ERR_INVALID, 0,
+                           "a %s loses nothing: it takes the last point it makes, no other; hint: "
+                           "--unplanned --point",
+                           spec->kind == RUN_FAILBACK ? "failback" : "planned failover");
         break;
     case RUN_CLEANUP:
         if (!spec->plan && spec->of_run == 0)
             return err_set(err, ERR_INVALID, 0, "name the plan or the test run to clean up");
         return 0;
     case RUN_CHANGE_POINT:
-        if (spec->point == 0)
+        if (!run_has_points(spec))
             return err_set(err, ERR_INVALID, 0,
                            "name the point; hint: `muster points NAME` lists what is kept");
         break;
     case RUN_COMMIT:
     case RUN_ROLLBACK:
-        if (spec->point != 0)
+        if (run_has_points(spec))
             return err_set(err, ERR_INVALID, 0, "a %s has no point", run_kind_name(spec->kind));
         break;
     case RUN_DRY:
@@ -436,6 +443,8 @@ static json_t *make_inputs(const struct runner *runner, const struct runner_spec
                   "finished_ms", (json_int_t)0, "machines", request->machines);
     if (run_is_after(spec->kind))
         (void)json_object_set_new(inputs, "of_kind", json_string(run_kind_name(request->of_kind)));
+    if (spec->points)
+        (void)json_object_set_new(inputs, "points", json_deep_copy(spec->points));
     if (request->source)
         (void)json_object_set_new(inputs, "source", json_string(request->source));
     return inputs;

@@ -3,6 +3,7 @@
  * source, its link and its machines' definitions. */
 #include "base/fs.h"
 #include "base/mem.h"
+#include "block/source.h"
 #include "sites/estate_base.h"
 #include "sites/site_local.h"
 
@@ -104,6 +105,17 @@ static json_t *machines(void *ctx)
 
 /* --- Adding and removing -------------------------------------------------------------------- */
 
+/* A daemon and a guardian that were killed while a guest was frozen must not leave it so until the next
+ * cut: that may have to wait for the peer. What cannot be started now is done before that cut. */
+static void thaw_left(const struct estate *estate, const char *group)
+{
+    CLEANUP(mem_freep) char *work_dir = estate_path(estate, "sessions", group, "/work");
+    struct err ignored = ERR_EMPTY;
+
+    if (source_qemu_thaw_left(work_dir, NULL, &ignored) < 0)
+        err_clear(&ignored);
+}
+
 static int open_session(struct estate *estate, struct estate_sender *sender, struct err *err)
 {
     struct session_config config = {
@@ -128,6 +140,7 @@ static int open_session(struct estate *estate, struct estate_sender *sender, str
         || estate_key_read(estate, sender->group.group, &config.group_key, err) < 0)
         return -1;
     sender->tip_point = config.tip.point;
+    thaw_left(estate, sender->group.group);
     config.dir = estate_path(estate, "sessions", sender->group.group, "");
     int rc = fs_make_dirs(fs_real(), config.dir, 0700, err);
     if (rc < 0)

@@ -16,6 +16,13 @@ void source_closep(struct source **source)
     *source = NULL;
 }
 
+int source_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                           struct cancel *cancel, struct err *err)
+{
+    return (source->ops->cut_application ? source->ops->cut_application
+                                         : source->ops->cut)(source, serial, ret_cut, cancel, err);
+}
+
 int source_track_from(struct source *source, uint64_t serial, const struct source_marks *marks,
                       size_t count, struct cancel *cancel, struct err *err)
 {

@@ -60,9 +60,18 @@ struct source_piece {
     const uint8_t *data;
 };
 
+/* Whether the guest's file systems were frozen while a cut was made. */
+enum source_freeze {
+    SOURCE_FREEZE_NONE,   /* not asked for; or nobody writes, so there is nobody to ask */
+    SOURCE_FREEZE_HELD,   /* all of them, from before the cut until after it */
+    SOURCE_FREEZE_FAILED, /* `freeze_note` says why, for a person */
+};
+
 struct source_cut {
     int64_t wall_ms;  /* taken just before the cut */
-    int64_t stall_us; /* how long the cut itself took */
+    int64_t stall_us; /* how long the cut, and the freeze around it, held the guest up at most */
+    enum source_freeze freeze;
+    char freeze_note[400]; /* FAILED */
 };
 
 struct source;
@@ -114,6 +123,11 @@ struct source_ops {
      * knows the sum only. */
     int (*pending_disks)(struct source *source, uint64_t *ret_bytes, struct cancel *cancel,
                          struct err *err);
+    /* As `cut`, with the guest's file systems frozen for the cut alone, if that can be: if not, the
+     * cut is made all the same, and says why. They are thawed when it returns, whatever it returns,
+     * or somebody sees to it (qemu/guardian.h). NULL: there is no guest to ask. */
+    int (*cut_application)(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                           struct cancel *cancel, struct err *err);
 };
 
 struct source {
@@ -122,6 +136,8 @@ struct source {
 
 void source_close(struct source *source); /* NULL is fine */
 void source_closep(struct source **source);
+int source_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                           struct cancel *cancel, struct err *err) MUST_CHECK;
 /* ERR_UNSUPPORTED: that source keeps no maps. */
 int source_track_from(struct source *source, uint64_t serial, const struct source_marks *marks,
                       size_t count, struct cancel *cancel, struct err *err) MUST_CHECK;
@@ -161,8 +177,38 @@ struct source_qemu_config {
     const char *work_dir;    /* staging files and sockets; must be local */
     const char *plugin_path; /* nbdkit-muster-plugin.so, for the mirror's sink */
     struct clock *clock;
+    const char *machine;       /* its name for messages; NULL: the group's */
+    const char *agent_path;    /* of the guest's agent; NULL or "": it has none */
+    const char *guardian_path; /* a program with guardian_main; NULL: this one */
 };
 
 /* A running (or paused, or shut-down but living) QEMU: dirty bitmaps and staged push. */
 int source_qemu_open(const struct source_qemu_config *config, struct source **ret_source,
                      struct cancel *cancel, struct err *err) MUST_CHECK;
+/* A guest that was frozen for a cut when all that could thaw it was killed is thawed by a process that
+ * is started here; `work_dir` as above. Nothing is waited for. `guardian_path` as above. */
+int source_qemu_thaw_left(const char *work_dir, const char *guardian_path, struct err *err)
+    MUST_CHECK;
+
+/* Several machines as one group: what is cut is one instant of all of them. Their disks are named
+ * MACHINE.DISK. */
+struct source_group_machine {
+    const char *name;
+    struct source *source; /* of source_qemu_open or source_file_open; taken, also after an error */
+    /* A monitor of it by which it is continued when all else has failed: one that is free then. NULL:
+     * it has no process. */
+    const char *spare_qmp;
+};
+struct source_group_config {
+    const char *group;
+    const struct source_group_machine *machines;
+    size_t count;
+    const char *work_dir;      /* for the guardians' notes: none of a machine's own */
+    const char *guardian_path; /* as above */
+    struct clock *clock;
+};
+/* A cut stops all machines that run, cuts each, and continues them: some ten milliseconds. Whoever dies
+ * in between, a guardian continues them; one that somebody else stopped stays so. If a machine's tracking
+ * is lost, so is the group's: there is one serial number. ERR_INVALID: two disks of one name. */
+int source_group_open(const struct source_group_config *config, struct source **ret_source,
+                      struct cancel *cancel, struct err *err) MUST_CHECK;

@@ -351,6 +351,9 @@ static void qemu_close(struct source *source)
         free(qemu->disks[i].stage_path);
     }
     qmp_close(qemu->qmp);
+    free(qemu->machine);
+    free(qemu->agent_path);
+    free(qemu->guardian_path);
     free(qemu->qmp_path);
     free(qemu->disks);
     free(qemu->maps);
@@ -376,6 +379,7 @@ const struct source_ops source_qemu_ops = {
     .forget = qemu_forget,
     .track_from = qemu_track_from,
     .pending_disks = qemu_pending_disks,
+    .cut_application = source_qemu_cut_application,
 };
 
 /* FNV-1a: only to tell a few groups apart. */
@@ -428,6 +432,10 @@ int source_qemu_open(const struct source_qemu_config *config, struct source **re
     qemu->base.ops = &source_qemu_ops;
     qemu->qmp_path = mem_strdup(config->qmp_path);
     qemu->lent = config->lent;
+    qemu->machine = mem_strdup(config->machine ? config->machine : config->group);
+    qemu->agent_path =
+        config->agent_path && *config->agent_path ? mem_strdup(config->agent_path) : NULL;
+    qemu->guardian_path = config->guardian_path ? mem_strdup(config->guardian_path) : NULL;
     qemu->group = mem_strdup(config->group);
     qemu->generation = config->generation;
     qemu->work_dir = mem_strdup(config->work_dir);

@@ -9,6 +9,7 @@
 #include "block/source.h"
 #include "block/stage_reader.h"
 #include "qemu/blocks.h"
+#include "qemu/guardian.h"
 
 struct source_qemu_disk_state {
     char name[SOURCE_NAME_BYTES];
@@ -33,6 +34,9 @@ struct source_qemu {
     struct source_qemu_disk_state *disks;
     struct maps_disk *maps; /* the same disks, for maps_judge */
     size_t disk_count;
+    char *machine;
+    char *agent_path;    /* NULL: none */
+    char *guardian_path; /* NULL: this program */
     char *qmp_path;
     bool lent;       /* connected for the length of each call only */
     struct qmp *qmp; /* lent: NULL between calls */
@@ -60,13 +64,53 @@ int source_qemu_hold(const struct source_qemu *qemu, int *ret_fd, struct cancel 
  * caller holds the lock. */
 int source_qemu_clear(struct source_qemu *qemu, struct cancel *cancel, struct err *err) MUST_CHECK;
 
+/* The guardians' notes, in the folder of a group's cuts. */
+#define FREEZE_NOTE "held.json"
+#define STOP_NOTE   "stopped.json"
+
+/* source_qemu_freeze.c: the guest's file systems around a cut. */
+struct freeze {
+    bool wanted;
+    struct guardian *guardian; /* NULL: nothing can be frozen */
+    int64_t begun_ms;          /* monotonic; 0: nothing was frozen */
+    enum source_freeze state;
+    char note[400]; /* of source_cut */
+};
+/* Finds out whether it can be done; nothing is held yet. Not wanted: does nothing, as the others then. */
+void freeze_prepare(struct source_qemu *qemu, struct freeze *freeze, struct cancel *cancel);
+void freeze_begin(struct freeze *freeze, struct clock *clock, struct cancel *cancel);
+/* Thaws. `cut` NULL: none was made. */
+void freeze_end(struct freeze *freeze, struct clock *clock, struct source_cut *cut);
+void freeze_fail(struct freeze *freeze, const char *why);
+/* Has it a guest that could answer? A machine that stands still fails the freeze. */
+bool freeze_has_guest(struct source_qemu *qemu, struct freeze *freeze, struct cancel *cancel);
+void freeze_done(struct freeze *freeze); /* CLEANUP */
+
 /* Open monitors' calls; those of a lent one are made around them (source_qemu_lent.c). */
 extern const struct source_ops source_qemu_ops;
 extern const struct source_ops source_qemu_lent_ops;
+/* Connects a lent monitor for longer than a call; no-ops for one of our own. */
+int source_qemu_borrow(struct source_qemu *qemu, struct cancel *cancel, struct err *err) MUST_CHECK;
+void source_qemu_give_back(struct source_qemu *qemu);
 
 /* source_qemu_cut.c */
 int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
                     struct cancel *cancel, struct err *err);
+/* The same in parts, for several at one instant. After prepare: `ret_held` is closed by the caller when
+ * all has ended; when a later part fails, source_qemu_abandon. The monitor is connected all the time. */
+int source_qemu_cut_prepare(struct source_qemu *qemu, uint64_t serial, int *ret_held,
+                            struct cancel *cancel, struct err *err) MUST_CHECK;
+int source_qemu_cut_make(struct source_qemu *qemu, uint64_t serial, struct source_cut *ret_cut,
+                         struct cancel *cancel, struct err *err) MUST_CHECK;
+int source_qemu_cut_stage(struct source_qemu *qemu, uint64_t serial, struct cancel *cancel,
+                          struct err *err) MUST_CHECK;
+void source_qemu_abandon(struct source_qemu *qemu);
+/* A cut that others of its group made and this one did not: its maps are as if it had, and nothing is
+ * staged. */
+int source_qemu_catch_up(struct source_qemu *qemu, uint64_t serial, struct cancel *cancel,
+                         struct err *err) MUST_CHECK;
+int source_qemu_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                                struct cancel *cancel, struct err *err);
 int source_qemu_changes(struct source *source, const char *name, struct source_extents *ret_extents,
                         struct cancel *cancel, struct err *err);
 int source_qemu_read(struct source *source, const char *name, uint64_t off, void *buf, size_t len,

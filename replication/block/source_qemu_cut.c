@@ -187,7 +187,7 @@ static int copy_aside(struct source_qemu *qemu, uint64_t frozen, struct cancel *
 }
 
 /* Under a limit of its own: the caller's may be over, and the lock must outlast the copies. */
-static void abandon(struct source_qemu *qemu)
+void source_qemu_abandon(struct source_qemu *qemu)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, ABANDON_MS);
     struct err ignored = ERR_EMPTY;
@@ -196,37 +196,98 @@ static void abandon(struct source_qemu *qemu)
         err_clear(&ignored); /* the next source_qemu_open tries again */
 }
 
-int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
-                    struct cancel *cancel, struct err *err)
+int source_qemu_cut_prepare(struct source_qemu *qemu, uint64_t serial, int *ret_held,
+                            struct cancel *cancel, struct err *err)
 {
-    struct source_qemu *qemu = source_qemu(source);
-    CLEANUP(fd_close) int held = -1; /* until the copies have ended */
-    struct source_cut cut;
-    int64_t before;
+    CLEANUP(fd_close) int held = -1;
 
     if (source_qemu_hold(qemu, &held, cancel, err) < 0 || source_qemu_clear(qemu, cancel, err) < 0)
         return -1;
     if (prepare(qemu, serial, cancel, err) < 0) {
-        abandon(qemu);
+        source_qemu_abandon(qemu);
         return -1;
     }
     qmp_drop_events(qemu->qmp);
     CRASH_POINT("source.cut.prepared");
-    cut.wall_ms = qemu->clock->wall_ms(qemu->clock);
-    before = qemu->clock->now_ms(qemu->clock);
-    if (blocks_transaction(qemu->qmp, cut_actions(qemu, serial), cancel, err) < 0) {
-        abandon(qemu); /* given up, it may be made all the same */
+    *ret_held = fd_take(&held);
+    return 0;
+}
+
+int source_qemu_cut_make(struct source_qemu *qemu, uint64_t serial, struct source_cut *ret_cut,
+                         struct cancel *cancel, struct err *err)
+{
+    struct source_cut cut = {.wall_ms = qemu->clock->wall_ms(qemu->clock)};
+    int64_t before = qemu->clock->now_ms(qemu->clock);
+
+    if (blocks_transaction(qemu->qmp, cut_actions(qemu, serial), cancel, err) < 0)
         return err_wrap(err, "group %s: cut %" PRIu64, qemu->group, serial);
-    }
     cut.stall_us = (qemu->clock->now_ms(qemu->clock) - before) * 1000;
-    CRASH_POINT("source.cut.made");
-    if (copy_aside(qemu, serial - 1, cancel, err) < 0) {
-        abandon(qemu);
+    *ret_cut = cut;
+    return 0;
+}
+
+int source_qemu_cut_stage(struct source_qemu *qemu, uint64_t serial, struct cancel *cancel,
+                          struct err *err)
+{
+    if (copy_aside(qemu, serial - 1, cancel, err) < 0)
         return err_wrap(err, "group %s: cut %" PRIu64, qemu->group, serial);
+    return 0;
+}
+
+static int cut_whole(struct source_qemu *qemu, uint64_t serial, bool application,
+                     struct source_cut *ret_cut, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(freeze_done) struct freeze freeze = {.wanted = application};
+    CLEANUP(fd_close) int held = -1; /* until the copies have ended */
+    struct source_cut cut;
+
+    freeze_prepare(qemu, &freeze, cancel);
+    if (source_qemu_cut_prepare(qemu, serial, &held, cancel, err) < 0)
+        return -1;
+    freeze_begin(&freeze, qemu->clock, cancel);
+    int rc = source_qemu_cut_make(qemu, serial, &cut, cancel, err);
+    freeze_end(&freeze, qemu->clock, rc == 0 ? &cut : NULL);
+    if (rc < 0) {
+        source_qemu_abandon(qemu); /* given up, it may be made all the same */
+        return -1;
+    }
+    CRASH_POINT("source.cut.made");
+    if (source_qemu_cut_stage(qemu, serial, cancel, err) < 0) {
+        source_qemu_abandon(qemu);
+        return -1;
     }
     CRASH_POINT("source.cut.staged");
     *ret_cut = cut;
     return 0;
+}
+
+int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                    struct cancel *cancel, struct err *err)
+{
+    return cut_whole(source_qemu(source), serial, false, ret_cut, cancel, err);
+}
+
+int source_qemu_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                                struct cancel *cancel, struct err *err)
+{
+    return cut_whole(source_qemu(source), serial, true, ret_cut, cancel, err);
+}
+
+int source_qemu_catch_up(struct source_qemu *qemu, uint64_t serial, struct cancel *cancel,
+                         struct err *err)
+{
+    json_t *actions = json_array();
+    char open[BLOCKS_NAME_BYTES], frozen[BLOCKS_NAME_BYTES];
+
+    maps_name(qemu->group, qemu->generation, serial, open);
+    maps_name(qemu->group, qemu->generation, serial - 1, frozen);
+    for (size_t i = 0; i < qemu->disk_count; i++) {
+        const char *node = qemu->disks[i].node;
+
+        (void)json_array_append_new(actions, blocks_bitmap_add(node, open, STAGE_MAP_BLOCK));
+        (void)json_array_append_new(actions, blocks_bitmap_disable(node, frozen));
+    }
+    return blocks_transaction(qemu->qmp, actions, cancel, err);
 }
 
 /* --- Reading ------------------------------------------------------------------------------- */

@@ -32,6 +32,17 @@ static int give_back(struct source_qemu *qemu, int rc)
     return rc;
 }
 
+int source_qemu_borrow(struct source_qemu *qemu, struct cancel *cancel, struct err *err)
+{
+    return qemu->lent ? borrow(qemu, cancel, err) : 0;
+}
+
+void source_qemu_give_back(struct source_qemu *qemu)
+{
+    if (qemu->lent)
+        (void)give_back(qemu, 0);
+}
+
 static int lent_disks(struct source *source, struct source_disks *ret_disks, struct cancel *cancel,
                       struct err *err)
 {
@@ -100,6 +111,16 @@ static int lent_cut(struct source *source, uint64_t serial, struct source_cut *r
     if (borrow(qemu, cancel, err) < 0)
         return -1;
     return give_back(qemu, source_qemu_ops.cut(source, serial, ret_cut, cancel, err));
+}
+
+static int lent_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                                struct cancel *cancel, struct err *err)
+{
+    struct source_qemu *qemu = source_qemu(source);
+
+    if (borrow(qemu, cancel, err) < 0)
+        return -1;
+    return give_back(qemu, source_qemu_ops.cut_application(source, serial, ret_cut, cancel, err));
 }
 
 static int lent_end(struct source *source, bool delivered, struct cancel *cancel, struct err *err)
@@ -192,4 +213,5 @@ const struct source_ops source_qemu_lent_ops = {
     .forget = lent_forget,
     .track_from = lent_track_from,
     .pending_disks = lent_pending_disks,
+    .cut_application = lent_cut_application,
 };

@@ -13,6 +13,8 @@
 #define SYNC_EVERY_MS   1000
 #define ANSWER_LIMIT_MS 30000
 #define EXEC_LOOK_MS    20
+#define FREEZE          "guest-fsfreeze-freeze"
+#define THAW            "guest-fsfreeze-thaw"
 
 struct agent {
     char *path;
@@ -163,17 +165,14 @@ static json_t *message_new(const char *command, json_t *arguments)
     return message;
 }
 
-int agent_command(struct agent *agent, const char *command, json_t *arguments, json_t **ret_result,
-                  struct cancel *cancel, struct err *err)
+/* The answer to a command that was sent. */
+static int take_answer(struct agent *agent, const char *command, json_t **ret_result,
+                       struct cancel *cancel, struct err *err)
 {
-    CLEANUP(cancel_freep)
-    struct cancel *limit = cancel_new(agent->clock, cancel, ANSWER_LIMIT_MS);
-    CLEANUP(json_freep) json_t *message = message_new(command, arguments);
     CLEANUP(json_freep) json_t *answer = NULL;
     json_t *result;
 
-    if (send_text(agent, "", message, limit, err) < 0
-        || next_answer(agent, &answer, limit, err) < 0)
+    if (next_answer(agent, &answer, cancel, err) < 0)
         return err_wrap(err, "%s", command);
     if (json_object_get(answer, "error"))
         return refusal(command, json_object_get(answer, "error"), err);
@@ -186,6 +185,18 @@ int agent_command(struct agent *agent, const char *command, json_t *arguments, j
     return 0;
 }
 
+int agent_command(struct agent *agent, const char *command, json_t *arguments, json_t **ret_result,
+                  struct cancel *cancel, struct err *err)
+{
+    CLEANUP(cancel_freep)
+    struct cancel *limit = cancel_new(agent->clock, cancel, ANSWER_LIMIT_MS);
+    CLEANUP(json_freep) json_t *message = message_new(command, arguments);
+
+    if (send_text(agent, "", message, limit, err) < 0)
+        return err_wrap(err, "%s", command);
+    return take_answer(agent, command, ret_result, limit, err);
+}
+
 /* --- In our words -------------------------------------------------------------------------- */
 
 int agent_shutdown(struct agent *agent, struct cancel *cancel, struct err *err)
@@ -196,27 +207,80 @@ int agent_shutdown(struct agent *agent, struct cancel *cancel, struct err *err)
     return send_text(agent, "", message, cancel, err);
 }
 
-static int counted(struct agent *agent, const char *command, uint64_t *ret_count,
-                   struct cancel *cancel, struct err *err)
+static int count_of(const char *command, const json_t *result, uint64_t *ret_count, struct err *err)
 {
-    CLEANUP(json_freep) json_t *result = NULL;
-
-    if (agent_command(agent, command, NULL, &result, cancel, err) < 0)
-        return -1;
     if (!json_is_integer(result) || json_integer_value(result) < 0)
         return err_set(err, ERR_PROTOCOL, 0, "guest agent: %s: no count", command);
     *ret_count = (uint64_t)json_integer_value(result);
     return 0;
 }
 
+int agent_freeze_begin(struct agent *agent, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *message = message_new(FREEZE, NULL);
+
+    return send_text(agent, "", message, cancel, err);
+}
+
+int agent_freeze_end(struct agent *agent, uint64_t *ret_count, struct cancel *cancel,
+                     struct err *err)
+{
+    CLEANUP(json_freep) json_t *result = NULL;
+
+    if (take_answer(agent, FREEZE, &result, cancel, err) < 0)
+        return -1;
+    return count_of(FREEZE, result, ret_count, err);
+}
+
 int agent_freeze(struct agent *agent, uint64_t *ret_count, struct cancel *cancel, struct err *err)
 {
-    return counted(agent, "guest-fsfreeze-freeze", ret_count, cancel, err);
+    CLEANUP(cancel_freep)
+    struct cancel *limit = cancel_new(agent->clock, cancel, ANSWER_LIMIT_MS);
+
+    if (agent_freeze_begin(agent, limit, err) < 0)
+        return -1;
+    return agent_freeze_end(agent, ret_count, limit, err);
 }
 
 int agent_thaw(struct agent *agent, uint64_t *ret_count, struct cancel *cancel, struct err *err)
 {
-    return counted(agent, "guest-fsfreeze-thaw", ret_count, cancel, err);
+    CLEANUP(json_freep) json_t *result = NULL;
+
+    if (agent_command(agent, THAW, NULL, &result, cancel, err) < 0)
+        return -1;
+    return count_of(THAW, result, ret_count, err);
+}
+
+/* One that its list does not name may be there all the same: old agents list nothing. */
+static bool is_blocked(const json_t *info, const char *command)
+{
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(json_object_get(info, "supported_commands"), i, entry)
+        if (str_eq(json_get_str(entry, "name", ""), command))
+            return !json_get_bool(entry, "enabled", true);
+    return false;
+}
+
+int agent_check_freeze(struct agent *agent, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *info = NULL;
+    CLEANUP(json_freep) json_t *status = NULL;
+
+    if (agent_command(agent, "guest-info", NULL, &info, cancel, err) < 0)
+        return -1;
+    if (is_blocked(info, FREEZE) || is_blocked(info, THAW))
+        return err_set(err, ERR_UNSUPPORTED, 0,
+                       "the guest agent may not %s the guest's file systems; hint: allow " FREEZE
+                       " and " THAW " in its settings in the guest",
+                       is_blocked(info, FREEZE) ? "freeze" : "thaw");
+    if (agent_command(agent, "guest-fsfreeze-status", NULL, &status, cancel, err) < 0)
+        return -1;
+    if (str_eq(json_is_string(status) ? json_string_value(status) : "", "frozen"))
+        return err_set(err, ERR_STATE, 0,
+                       "the guest's file systems are frozen already, by somebody else");
+    return 0;
 }
 
 static void add_address(const json_t *interface, const json_t *address,

@@ -31,6 +31,13 @@ int agent_freeze(struct agent *agent, uint64_t *ret_count, struct cancel *cancel
     MUST_CHECK;
 int agent_thaw(struct agent *agent, uint64_t *ret_count, struct cancel *cancel, struct err *err)
     MUST_CHECK;
+/* agent_freeze in two halves, so that several guests freeze side by side. */
+int agent_freeze_begin(struct agent *agent, struct cancel *cancel, struct err *err) MUST_CHECK;
+int agent_freeze_end(struct agent *agent, uint64_t *ret_count, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
+/* Before a freeze. ERR_UNSUPPORTED: this agent may not freeze, or not thaw. ERR_STATE: the guest is
+ * frozen already, by somebody who will thaw it. */
+int agent_check_freeze(struct agent *agent, struct cancel *cancel, struct err *err) MUST_CHECK;
 
 struct agent_address {
     char interface[32];

@@ -15,7 +15,7 @@
  *   encryption      "none" | "at-rest"
  *   disks           [{name, size, head, path, own, held}]   head: "raw", "luks", or the format of a
  *                   machine's own disk; path: where it is; held: bytes its file takes
- *   points          [{point, generation, cut_ms, received_ms, consistency, bytes, promotion, applied,
+ *   points          [{point, generation, cut_ms, received_ms, stall_us, consistency, bytes, promotion, applied,
  *                   pinned, label, hash}], oldest first
  *   followed        {point, generation}: another site's promotion that is followed; or null
  *   site, writer_key  of the newest point that was received

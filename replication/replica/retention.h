@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Which points a replica keeps: the newest `keep` of them, and older ones ever more sparsely, by
- * tiers. Values; any thread. Pins and what they need are kept besides. */
+ * tiers. Values; any thread. Pins and what they need are kept besides, and the newest
+ * application-consistent point. */
 #pragma once
 
 #include "base/err.h"

@@ -32,6 +32,7 @@ struct store_point {
     struct sha256 hash;
     int64_t cut_wall_ms;      /* writer's clock */
     int64_t received_wall_ms; /* this store's clock, when it became durable */
+    int64_t stall_us;         /* how long its cut held the guest up */
     enum consistency consistency;
     bool promotion;
     bool applied;
@@ -44,6 +45,12 @@ struct store_point {
     char label[NAME_MAX_BYTES]; /* of the pin, of one of them when there are more */
 };
 VEC_DEFINE(store_points, struct store_point)
+
+struct store_pin {
+    uint64_t point;
+    char label[NAME_MAX_BYTES];
+};
+VEC_DEFINE(store_pins, struct store_pin)
 
 struct store_info {
     enum store_state state;
@@ -96,9 +103,10 @@ struct store_ops {
 
     /* Initial copy. base_begin is idempotent for the same disks; ERR_STATE once there are points,
      * ERR_SPACE before anything is written when the disks' `need_bytes` cannot fit. Frames of a
-     * disk are sealed under `uuid`; a frame may be sent again. base_sync: what came before is
-     * durable. base_end: digests of all chunks are complete; state copied. ERR_BUSY: it did a part of
-     * what there is to do, so that others get at the store; ask again. */
+     * disk are sealed under `uuid`; a frame may be sent again, until the copy has ended (ERR_STATE
+     * then). base_sync: what came before is durable. base_end: digests of all chunks are complete;
+     * state copied. ERR_BUSY: it did a part of what there is to do, so that others get at the store;
+     * ask again. */
     int (*base_begin)(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
                       uint64_t generation, struct err *err);
     int (*base_frame)(struct store *store, const char *disk, const struct uuid *uuid,
@@ -273,6 +281,8 @@ int store_dir_prune_once(struct store *store, const struct retention *retention,
  * store_dir_prune_once would remove. NULL: the one that was told last. */
 int store_dir_plan(struct store *store, const struct retention *retention,
                    struct store_points *ret_points, struct err *err) MUST_CHECK;
+/* All pins. Only for stores of store_dir_open. */
+void store_dir_pins(struct store *store, struct store_pins *ret_pins);
 /* The one that was told last; false: none was, all is kept. */
 bool store_dir_retention(struct store *store, struct retention *ret_retention);
 /* Is all there that the point needs, as far as is known without reading it? ERR_CORRUPT names the disk,

@@ -60,6 +60,7 @@ struct dir_point {
     struct sha256 base; /* zeros: none */
     int64_t cut_wall_ms;
     int64_t received_wall_ms;
+    int64_t stall_us;
     enum consistency consistency;
     bool promotion;
     uint64_t bytes;
@@ -112,11 +113,7 @@ struct dir_disk {
 };
 VEC_DEFINE(dir_disks, struct dir_disk)
 
-struct dir_pin {
-    uint64_t point;
-    char label[NAME_MAX_BYTES];
-};
-VEC_DEFINE(dir_pins, struct dir_pin)
+VEC_DEFINE(dir_pins, struct store_pin)
 
 /* A run of chunks that are known to be damaged; as in struct store_damage. */
 struct dir_damage {

@@ -160,12 +160,12 @@ static void add_point(struct inspection *in, const struct dir_point *point)
     str_hex(point->hash.bytes, SHA256_BYTES, hex);
     (void)json_array_append_new(
         json_object_get(in->report, "points"),
-        json_pack("{s:I, s:I, s:I, s:I, s:s, s:I, s:b, s:b, s:b, s:s, s:s}", "point",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:b, s:b, s:b, s:s, s:s}", "point",
                   (json_int_t)point->point, "generation", (json_int_t)point->generation, "cut_ms",
                   (json_int_t)point->cut_wall_ms, "received_ms",
-                  (json_int_t)point->received_wall_ms, "consistency",
-                  point->consistency == CONSISTENCY_CRASH ? "crash" : "application", "bytes",
-                  (json_int_t)point->bytes, "promotion", point->promotion, "applied",
+                  (json_int_t)point->received_wall_ms, "stall_us", (json_int_t)point->stall_us,
+                  "consistency", point->consistency == CONSISTENCY_CRASH ? "crash" : "application",
+                  "bytes", (json_int_t)point->bytes, "promotion", point->promotion, "applied",
                   point->point <= in->d.applied, "pinned", label != NULL, "label",
                   label ? label : "", "hash", hex));
 }

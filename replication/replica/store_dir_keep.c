@@ -17,7 +17,7 @@ static int check_label(const char *label, struct err *err)
     return 0;
 }
 
-static struct dir_pin *pin_find(const struct store_dir *d, const char *label)
+static struct store_pin *pin_find(const struct store_dir *d, const char *label)
 {
     VEC_FOREACH(pin, &d->pins)
         if (str_eq(pin->label, label))
@@ -88,7 +88,7 @@ int store_dir_pin(struct store *store, uint64_t point, const char *label, uint64
     if (guard_fs_check(&d->guard, err) < 0 || check_label(label, err) < 0
         || dir_own_held(d, err) < 0)
         return -1;
-    const struct dir_pin *same = pin_find(d, label);
+    const struct store_pin *same = pin_find(d, label);
     if (same) {
         if (point != 0 && point != same->point)
             return err_set(err, ERR_EXISTS, 0, "%s: pin \"%s\" holds point %" PRIu64, d->group,
@@ -104,7 +104,7 @@ int store_dir_pin(struct store *store, uint64_t point, const char *label, uint64
     if (dir_is_gone(d, point) && stay_after_all(d, err) < 0)
         return -1;
     CLEANUP(dir_pins_free) struct dir_pins pins = pins_without(d, label);
-    struct dir_pin *pin = dir_pins_push(&pins);
+    struct store_pin *pin = dir_pins_push(&pins);
     pin->point = point;
     memcpy(pin->label, label, strlen(label) + 1);
     if (save_pins(d, &pins, err) < 0)
@@ -123,6 +123,15 @@ int store_dir_unpin(struct store *store, const char *label, struct err *err)
         return 0;
     CLEANUP(dir_pins_free) struct dir_pins pins = pins_without(d, label);
     return save_pins(d, &pins, err);
+}
+
+void store_dir_pins(struct store *store, struct store_pins *ret_pins)
+{
+    const struct store_dir *d = store_dir_of(store);
+
+    store_pins_clear(ret_pins);
+    VEC_FOREACH(pin, &d->pins)
+        *store_pins_push(ret_pins) = *pin;
 }
 
 /* --- Retention --------------------------------------------------------------------------- */
@@ -149,17 +158,32 @@ static uint64_t promoted_from(const struct store_dir *d)
     return 0;
 }
 
+/* Application-consistent points are rarer than the others, and would be gone before the next one comes:
+ * the newest of them stays. 0: there is none. */
+static uint64_t newest_application(const struct store_dir *d, uint64_t last)
+{
+    uint64_t newest = 0;
+
+    VEC_FOREACH(point, &d->points)
+        if (point->point <= last && point->consistency == CONSISTENCY_APPLICATION
+            && !point->promotion)
+            newest = point->point;
+    return newest;
+}
+
 void dir_fates_of(const struct store_dir *d, const struct retention *retention, uint64_t last,
                   struct dir_fates *ret_fates)
 {
     uint64_t chosen = promoted_from(d);
+    uint64_t application = newest_application(d, last);
 
     dir_fates_clear(ret_fates);
     VEC_FOREACH(point, &d->points)
         if (point->point <= last)
             *dir_fates_push(ret_fates) = (struct retention_point){
                 .received_ms = point->received_wall_ms,
-                .held = is_pinned(d, point->point) || (chosen && point->point >= chosen)
+                .held = is_pinned(d, point->point) || point->point == application
+                        || (chosen && point->point >= chosen)
                         || (d->intent && point->point == d->applied),
             };
     if (ret_fates->len > 0)

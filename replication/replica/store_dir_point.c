@@ -66,6 +66,7 @@ static struct dir_point point_of(const struct manifest *m, int64_t received_wall
         .base = m->base,
         .cut_wall_ms = m->cut_wall_ms,
         .received_wall_ms = received_wall_ms,
+        .stall_us = m->stall_us,
         .consistency = m->consistency,
         .promotion = m->promotion,
     };
@@ -329,7 +330,7 @@ int store_dir_point_commit(struct store *store, const char *text, size_t len, st
 
 /* --- Telling ----------------------------------------------------------------------------- */
 
-static const struct dir_pin *pin_of(const struct store_dir *d, uint64_t point)
+static const struct store_pin *pin_of(const struct store_dir *d, uint64_t point)
 {
     VEC_FOREACH(pin, &d->pins)
         if (pin->point == point)
@@ -369,13 +370,14 @@ int store_dir_plan(struct store *store, const struct retention *retention,
     VEC_FOREACH(point, &d->points) {
         const struct retention_point *fate = &fates.at[point - d->points.at];
         struct store_point *to = store_points_push(ret_points);
-        const struct dir_pin *pin = pin_of(d, point->point);
+        const struct store_pin *pin = pin_of(d, point->point);
         *to = (struct store_point){
             .point = point->point,
             .generation = point->generation,
             .hash = point->hash,
             .cut_wall_ms = point->cut_wall_ms,
             .received_wall_ms = point->received_wall_ms,
+            .stall_us = point->stall_us,
             .consistency = point->consistency,
             .promotion = point->promotion,
             .applied = point->point <= d->applied,

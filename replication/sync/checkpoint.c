@@ -53,6 +53,25 @@ static json_t *disks_json(const struct checkpoint *ck)
     return array;
 }
 
+static json_t *application_json(const struct checkpoint_application *a)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:s}", "tried_ms", (json_int_t)a->tried_ms,
+                     "made_ms", (json_int_t)a->made_ms, "failing_ms", (json_int_t)a->failing_ms,
+                     "point", (json_int_t)a->point, "cut_ms", (json_int_t)a->cut_ms, "note",
+                     a->note);
+}
+
+/* Not in files of earlier releases. */
+static void read_application(const json_t *json, struct checkpoint_application *a)
+{
+    a->tried_ms = (int64_t)json_get_u64(json, "tried_ms", 0);
+    a->made_ms = (int64_t)json_get_u64(json, "made_ms", 0);
+    a->failing_ms = (int64_t)json_get_u64(json, "failing_ms", 0);
+    a->point = json_get_u64(json, "point", 0);
+    a->cut_ms = (int64_t)json_get_u64(json, "cut_ms", 0);
+    (void)snprintf(a->note, sizeof(a->note), "%s", json_get_str(json, "note", ""));
+}
+
 static json_t *to_json(const struct checkpoint *ck)
 {
     char hash[2 * SHA256_BYTES + 1];
@@ -60,14 +79,14 @@ static json_t *to_json(const struct checkpoint *ck)
 
     str_hex(ck->durable_hash.bytes, SHA256_BYTES, hash);
     str_hex(ck->tip_hash.bytes, SHA256_BYTES, tip);
-    return json_pack("{s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:o}",
-                     "version", FILE_VERSION, "phase", phase_names[ck->phase], "serial",
-                     (json_int_t)ck->serial, "base", (json_int_t)ck->base, "cut",
-                     (json_int_t)ck->cut, "note", ck->note, "durable",
-                     (json_int_t)ck->durable_point, "durable_hash", hash, "durable_cut_ms",
-                     (json_int_t)ck->durable_cut_ms, "applied", (json_int_t)ck->applied_point,
-                     "applied_cut_ms", (json_int_t)ck->applied_cut_ms, "tip",
-                     (json_int_t)ck->tip_point, "tip_hash", tip, "disks", disks_json(ck));
+    return json_pack(
+        "{s:i, s:s, s:I, s:I, s:I, s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:o, s:o}", "version",
+        FILE_VERSION, "phase", phase_names[ck->phase], "serial", (json_int_t)ck->serial, "base",
+        (json_int_t)ck->base, "cut", (json_int_t)ck->cut, "note", ck->note, "durable",
+        (json_int_t)ck->durable_point, "durable_hash", hash, "durable_cut_ms",
+        (json_int_t)ck->durable_cut_ms, "applied", (json_int_t)ck->applied_point, "applied_cut_ms",
+        (json_int_t)ck->applied_cut_ms, "tip", (json_int_t)ck->tip_point, "tip_hash", tip, "disks",
+        disks_json(ck), "application", application_json(&ck->application));
 }
 
 int checkpoint_save(const char *dir, const struct checkpoint *ck, struct err *err)
@@ -171,6 +190,7 @@ static int from_json(const json_t *json, struct checkpoint *ck, struct err *err)
     ck->durable_cut_ms = (int64_t)cut_ms;
     ck->applied_cut_ms = (int64_t)applied_ms;
     (void)snprintf(ck->note, sizeof(ck->note), "%s", json_get_str(json, "note", ""));
+    read_application(json_object_get(json, "application"), &ck->application);
     return read_resync(json, &ck->resync, err) < 0 ? -1 : read_disks(json, ck, err);
 }
 

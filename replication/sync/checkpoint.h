@@ -26,7 +26,18 @@ struct checkpoint_disk {
 };
 VEC_DEFINE(checkpoint_disks, struct checkpoint_disk)
 
-#define CHECKPOINT_NOTE_BYTES 160
+#define CHECKPOINT_NOTE_BYTES             160
+#define CHECKPOINT_APPLICATION_NOTE_BYTES 320
+
+/* Of application-consistent points. Times by this site's wall clock but for cut_ms; 0: never. */
+struct checkpoint_application {
+    int64_t tried_ms;   /* the latest try, also one that failed, or was cut */
+    int64_t made_ms;    /* the try that the newest such point comes from */
+    int64_t failing_ms; /* since when tries fail; 0: the latest one did not */
+    uint64_t point;     /* the newest one; 0: none */
+    int64_t cut_ms;     /* of it, as in its manifest */
+    char note[CHECKPOINT_APPLICATION_NOTE_BYTES]; /* why they fail, for people */
+};
 
 /* Why all of the disks are to be compared, or are being. */
 enum resync_cause {
@@ -63,6 +74,7 @@ struct checkpoint {
     struct sha256 tip_hash;
     struct checkpoint_resync resync;
     struct checkpoint_disks disks;
+    struct checkpoint_application application;
 };
 
 /* ERR_NOT_FOUND: there is none; ERR_CORRUPT: it cannot be read, and is kept. */

@@ -101,11 +101,20 @@ void session_status(struct session *session, struct session_status *ret_status)
     ret_status->paused = session->paused;
     ret_status->durable_age_ms = session_now(session) - session->durable_cut;
     ret_status->applied_age_ms = session_now(session) - session->applied_cut;
+    ret_status->application_age_ms = session_wall(session) - ret_status->application_cut_ms;
+    if (session->policy.application_ms == 0) { /* nobody asks for them any more */
+        ret_status->application_failing_ms = 0;
+        ret_status->application_note[0] = '\0';
+    }
     (void)pthread_mutex_unlock(&session->lock);
     if (ret_status->durable_point == 0)
         ret_status->durable_age_ms = -1;
     if (ret_status->applied_point == 0)
         ret_status->applied_age_ms = -1;
+    if (ret_status->application_point == 0)
+        ret_status->application_age_ms = -1;
+    else if (ret_status->application_age_ms < 0) /* the clock was set back */
+        ret_status->application_age_ms = 0;
 }
 
 /* The state of a session that works. */
@@ -243,6 +252,7 @@ static int load(struct session *s, struct err *err)
     s->status.state = s->paused ? SESSION_PAUSED : working_state(s);
     session_set_note(s, s->ck.note);
     session_show_points(s);
+    application_show(s);
     session_show_progress(s);
     required_show(s);
     return 0;

@@ -91,8 +91,13 @@ struct session_status {
     uint64_t sent_bytes;   /* since the session was opened */
     uint64_t damaged_head; /* chunks at the replica, as last heard: its newest point lacks them */
     uint64_t damaged_past; /* which only older points of it lack */
-    int64_t damaged_since_ms; /* the replica's clock; 0: none is */
-    char note[160];           /* what a person should know: scope and reason of a rescan */
+    int64_t damaged_since_ms;       /* the replica's clock; 0: none is */
+    uint64_t application_point;     /* the newest application-consistent one; 0: none */
+    int64_t application_cut_ms;     /* of it */
+    int64_t application_age_ms;     /* of it; -1: none */
+    int64_t application_failing_ms; /* since when none could be made; 0: no try failed since */
+    char application_note[320];     /* why */
+    char note[160];                 /* what a person should know: scope and reason of a rescan */
     struct session_resync resync;
     struct session_lag lag;
     size_t disk_count;

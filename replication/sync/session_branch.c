@@ -145,7 +145,7 @@ static int seal(struct session *s, const char *dir, struct session_branch *ret_b
     struct source_cut cut = {0};
 
     tell(s, SESSION_BRANCH_SEALED, ret_branch);
-    if (delta_cut(s, &cut, cancel, err) < 0)
+    if (delta_cut(s, false, &cut, cancel, err) < 0)
         return -1;
     if (write_folder(s, dir, &cut, ret_branch, cancel, err) < 0) {
         session_drop_source(s); /* the next try opens it anew, and takes back what was frozen */

@@ -170,7 +170,8 @@ void delta_manifest(struct session *s, struct manifest *m)
     }
 }
 
-int delta_cut(struct session *s, struct source_cut *ret_cut, struct cancel *cancel, struct err *err)
+int delta_cut(struct session *s, bool application, struct source_cut *ret_cut,
+              struct cancel *cancel, struct err *err)
 {
     s->ck.cut = s->ck.base + 1;
     if (s->ck.serial < s->ck.cut)
@@ -179,8 +180,11 @@ int delta_cut(struct session *s, struct source_cut *ret_cut, struct cancel *canc
         return -1;
     CRASH_POINT("sync.intent");
     int64_t before = session_now(s);
-    if (s->source->ops->cut(s->source, s->ck.cut, ret_cut, cancel, err) < 0)
+    int rc = application ? source_cut_application(s->source, s->ck.cut, ret_cut, cancel, err)
+                         : s->source->ops->cut(s->source, s->ck.cut, ret_cut, cancel, err);
+    if (rc < 0)
         return session_blame_source(s);
+    application_cut(s, ret_cut);
     s->cut_ms = before;
     s->cut_point = s->ck.tip_point ? s->ck.tip_point + 1 : s->ck.durable_point + 1;
     lag_begin(s);
@@ -259,7 +263,7 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
         if (seal_rescan(s, i, NULL, &manifest.disks.at[i], err) < 0)
             return -1;
     bool ahead = s->ck.phase == PHASE_DELTA;
-    if (delta_cut(s, &cut, cancel, err) < 0)
+    if (delta_cut(s, application_begin(s), &cut, cancel, err) < 0)
         return -1;
     session_set_state(s, SESSION_SENDING);
     if (seal_deltas(s, &manifest, small, &link_err, cancel, err) < 0)
@@ -267,6 +271,8 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
 
     manifest.cut_wall_ms = cut.wall_ms;
     manifest.stall_us = cut.stall_us;
+    if (cut.freeze == SOURCE_FREEZE_HELD)
+        manifest.consistency = CONSISTENCY_APPLICATION;
     if (s->config.machines)
         manifest.machines = s->config.machines(s->config.ctx);
     manifest_sign(&manifest, s->config.sign_key);

@@ -12,6 +12,7 @@
  *   session_narrow.c  what it found, narrowed to blocks
  *   session_repair.c  what is damaged at the replica, read here once more
  *   session_delta.c   the cut, and sealing it into the outbox
+ *   session_application.c  which cuts freeze the guest, and what came of it
  *   session_send.c    from the outbox to the replica's newest applied point
  *   session_branch.c  the last changes of a machine that lost the right to write
  *
@@ -221,9 +222,9 @@ int repair_gather(struct session *s, struct cancel *cancel, struct err *err) MUS
 void delta_chain(const struct session *s, struct manifest *m);
 /* Fills in what the next point is, but for what its cut says. */
 void delta_manifest(struct session *s, struct manifest *m);
-/* Intent, then the cut: map base + 1 is open, the base's map frozen. */
-int delta_cut(struct session *s, struct source_cut *ret_cut, struct cancel *cancel, struct err *err)
-    MUST_CHECK;
+/* Intent, then the cut (`application`: with the guest's file systems frozen, if that can be): map base + 1 is open, the base's map frozen. */
+int delta_cut(struct session *s, bool application, struct source_cut *ret_cut,
+              struct cancel *cancel, struct err *err) MUST_CHECK;
 /* What changed on one disk up to the cut, as a segment in `folder` (NULL: the outbox). */
 int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char *folder,
                struct manifest_disk *into, struct cancel *cancel, struct err *err) MUST_CHECK;
@@ -231,6 +232,16 @@ int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char
 int delta_cycle(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* For a source without a machine: nothing was written since the point. ERR_STATE: something was. */
 int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* --- session_application.c ------------------------------------------------------------------- */
+
+/* Is the next cut to be an application-consistent one? Then the try is noted; delta_cut saves it. */
+bool application_begin(struct session *s);
+/* What came of it. */
+void application_cut(struct session *s, const struct source_cut *cut);
+/* That point is at the replica; the caller saves the checkpoint. */
+void application_durable(struct session *s, const struct manifest *manifest);
+void application_show(struct session *s);
 
 /* --- session_send.c -------------------------------------------------------------------------- */
 

@@ -30,17 +30,21 @@ void bare_qemu_start(struct bare_qemu *qemu, const char *dir, const char *const 
     char *log = path_join(dir, "qemu.log");
     const char *argv[16 + 2 * BARE_QEMU_DISKS] = {"qemu-system-x86_64", "-machine", "none",
                                                   "-nodefaults",        "-display", "none"};
-    char *args[2 + BARE_QEMU_DISKS];
+    char *args[3 + BARE_QEMU_DISKS];
     size_t argc = 6, made = 0;
     struct proc_spec spec = {.argv = argv, .log_path = log};
 
     qemu->path = path_join(dir, "qmp");
+    qemu->spare = path_join(dir, "spare.qmp");
     args[made++] = mem_printf("unix:%s,server=on,wait=off", qemu->path);
     args[made++] = mem_printf("unix:%s,server=on,wait=off", own);
     argv[argc++] = "-qmp";
     argv[argc++] = args[0];
     argv[argc++] = "-qmp";
     argv[argc++] = args[1];
+    args[made++] = mem_printf("unix:%s,server=on,wait=off", qemu->spare);
+    argv[argc++] = "-qmp";
+    argv[argc++] = args[2];
     for (size_t i = 0; disks[i]; i++) {
         const char *colon = strchr(disks[i], ':');
 
@@ -94,4 +98,5 @@ void bare_qemu_kill(struct bare_qemu *qemu)
         qemu->id.pid = 0;
     }
     free(TAKE(qemu->path));
+    free(TAKE(qemu->spare));
 }

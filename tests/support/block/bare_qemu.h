@@ -11,6 +11,7 @@
 struct bare_qemu {
     struct proc_id id;
     char *path;      /* the monitor for the code under test */
+    char *spare;     /* another one, which nobody uses */
     struct qmp *qmp; /* the test's own */
 };
 

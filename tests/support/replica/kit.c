@@ -301,6 +301,8 @@ int kit_cut(struct kit *kit, struct err *err)
     m->base = kit->base;
     kit->base_point = 0;
     memset(&kit->base, 0, sizeof(kit->base));
+    m->consistency = kit->consistency;
+    kit->consistency = CONSISTENCY_CRASH;
     m->cut_wall_ms = INT64_C(1700000000000) + (int64_t)m->point * 1000;
     for (size_t i = 0; i < KIT_DISKS; i++) {
         struct manifest_disk *part = manifest_disks_push(&m->disks);

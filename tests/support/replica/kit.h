@@ -42,8 +42,9 @@ struct kit {
     struct sha256 parent;
     uint64_t base_point; /* of the next point, if it follows a promotion elsewhere */
     struct sha256 base;
-    struct kit_images images; /* 0: the initial copy */
-    size_t borrowed;          /* of `images`: another kit's */
+    enum consistency consistency; /* of the next point; of those after it CONSISTENCY_CRASH again */
+    struct kit_images images;     /* 0: the initial copy */
+    size_t borrowed;              /* of `images`: another kit's */
     uint64_t seed;
     struct manifest last; /* the manifest sent last */
 };

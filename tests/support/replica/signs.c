@@ -44,8 +44,10 @@ int __wrap_sign_verify(const uint8_t public_key[SIGN_KEY_BYTES], const void *byt
     if (!memory.on)
         return __real_sign_verify(public_key, bytes, len, signature, err);
     const struct good good = make(public_key, bytes, len, signature);
-    struct good *slot =
-        &memory.slots[((unsigned)good.bytes.bytes[0] << 8 | good.bytes.bytes[1]) % SLOTS];
+    uint16_t at;
+
+    memcpy(&at, good.bytes.bytes, sizeof(at));
+    struct good *slot = &memory.slots[at % SLOTS];
     if (memcmp(slot, &good, sizeof(good)) == 0)
         return 0;
     if (__real_sign_verify(public_key, bytes, len, signature, err) < 0)

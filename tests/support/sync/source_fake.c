@@ -384,6 +384,20 @@ static int op_cut(struct source *source, uint64_t serial, struct source_cut *ret
     return 0;
 }
 
+static int op_cut_application(struct source *source, uint64_t serial, struct source_cut *ret_cut,
+                              struct cancel *cancel, struct err *err)
+{
+    struct fake_machine *m = fake(source)->machine;
+
+    m->freezes++;
+    if (op_cut(source, serial, ret_cut, cancel, err) < 0)
+        return -1;
+    ret_cut->freeze = m->freeze;
+    ret_cut->stall_us = m->freeze == SOURCE_FREEZE_HELD ? 60000 : 250;
+    (void)snprintf(ret_cut->freeze_note, sizeof(ret_cut->freeze_note), "%s", m->freeze_note);
+    return 0;
+}
+
 static int op_changes(struct source *source, const char *disk, struct source_extents *ret_extents,
                       struct cancel *cancel, struct err *err)
 {
@@ -461,6 +475,7 @@ struct source *fake_source_new(struct fake_machine *machine)
         .scan_next = op_scan_next,
         .scan_end = op_scan_end,
         .cut = op_cut,
+        .cut_application = op_cut_application,
         .changes = op_changes,
         .read = op_read,
         .end = op_end,

@@ -33,6 +33,9 @@ struct fake_machine {
     uint64_t scanned; /* pieces given */
     uint64_t opened;  /* sources */
     char note[160];
+    enum source_freeze freeze; /* what comes of one, and why */
+    char freeze_note[200];
+    uint64_t freezes; /* asked for */
     char fail_op[16]; /* "cut", "read", "scan": the next but fail_skip fails */
     int fail_skip;
     enum err_code fail_code;

@@ -185,6 +185,31 @@ static void changes_above_the_link_are_said_with_both_rates_and_a_way_out(void *
     assert_string_equal(hint_at(0), "the link is what is slow");
 }
 
+static void points_that_are_not_application_consistent_as_asked_are_a_warning(void **state)
+{
+    struct health_of of = db1("protected", 100);
+
+    (void)state;
+    status = (struct session_status){
+        .state = SESSION_PROTECTED,
+        .application_failing_ms = SINCE,
+        .application_note = "the guest agent of db1 does not answer; hint: start it",
+    };
+    of.status = &status;
+    assert_int_equal(tell(&of), HEALTH_WARNING);
+    assert_string_equal(reason_at(0), "there is no application-consistent point yet: the guest "
+                                      "agent of db1 does not answer");
+    assert_string_equal(hint_at(0), "start it");
+    assert_int_equal(reasons.at[0].since_ms, SINCE);
+    status.application_point = 7;
+    status.application_age_ms = 7500000;
+    assert_int_equal(tell(&of), HEALTH_WARNING);
+    assert_string_equal(reason_at(0), "the newest application-consistent point is 2 h 5 m old: the "
+                                      "guest agent of db1 does not answer");
+    status.application_failing_ms = 0;
+    assert_int_equal(tell(&of), HEALTH_HEALTHY);
+}
+
 static void what_was_failed_over_has_no_health(void **state)
 {
     (void)state;
@@ -389,6 +414,7 @@ int main(void)
         cmocka_unit_test(a_paused_or_retrying_session_is_a_warning_at_least),
         cmocka_unit_test(a_required_resync_says_why_since_when_and_when_it_goes_on),
         cmocka_unit_test(changes_above_the_link_are_said_with_both_rates_and_a_way_out),
+        cmocka_unit_test(points_that_are_not_application_consistent_as_asked_are_a_warning),
         cmocka_unit_test(what_was_failed_over_has_no_health),
         cmocka_unit_test(what_awaits_its_commit_says_that_it_is_not_protected),
         cmocka_unit_test(a_committed_machine_without_a_replica_is_no_healthy_one),

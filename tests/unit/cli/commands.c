@@ -117,6 +117,47 @@ static void a_misspelt_field_of_the_config_is_told_with_its_line(void **state)
                                                   "hint: did you mean \"address\"?\n"));
 }
 
+/* --- Points ------------------------------------------------------------------------------------- */
+
+static void a_point_is_pinned_and_unpinned_by_a_label(void **state)
+{
+    static const struct canned pin[] = {
+        {"POST /v1/protections/db1/pins", "\"point\":17", 200,
+         "{\"point\":17,\"label\":\"upgrade\"}"},
+        {0},
+    };
+    static const struct canned unpin[] = {
+        {"DELETE /v1/protections/db1/pins/upgrade", NULL, 200,
+         "{\"point\":17,\"label\":\"upgrade\"}"},
+        {0},
+    };
+
+    expect_run(*state, pin, "point pin db1 17 --label upgrade", NULL, 0,
+               "Point 17 of db1 stays, pinned as \"upgrade\".\n", "");
+    expect_run(*state, unpin, "point unpin db1 upgrade", NULL, 0,
+               "Point 17 of db1 is no longer pinned as \"upgrade\".\n", "");
+    expect_run(*state, nothing, "point pin db1 17", NULL, 2, "", "--label L is missing");
+    expect_run(*state, nothing, "point pin db1 newest --label x", NULL, 2, "", "POINT");
+}
+
+static void pruning_asks_with_a_number_or_without(void **state)
+{
+    static const struct canned dry[] = {
+        {"POST /v1/protections/db1/prune", "\"dry_run\":true", 200,
+         "{\"name\":\"db1\",\"dry_run\":true,\"removed\":0,\"points\":[]}"},
+        {0},
+    };
+    static const struct canned three[] = {
+        {"POST /v1/protections/db1/prune", "\"keep\":3", 200,
+         "{\"name\":\"db1\",\"dry_run\":false,\"removed\":4,\"points\":[]}"},
+        {0},
+    };
+
+    expect_run(*state, dry, "prune db1 --dry-run", NULL, 0, "Nothing was removed.\n", "");
+    expect_run(*state, three, "prune db1 --keep 3", NULL, 0, "Removed 4.", "");
+    expect_run(*state, nothing, "prune db1 --keep 0", NULL, 2, "", "--keep");
+}
+
 /* --- Sites and machines ------------------------------------------------------------------------- */
 
 static void a_site_is_made_once(void **state)
@@ -418,6 +459,57 @@ static void a_yes_starts_it_and_shows_it_to_its_end(void **state)
                "  done      Change sides: Promote db1 here", "");
 }
 
+#define POINTS                                                                                        \
+    "{\"name\":\"db1\",\"points\":[{\"point\":44,\"consistency\":\"application\",\"applied\":false}," \
+    "{\"point\":43,\"consistency\":\"crash\",\"applied\":true},{\"point\":42,\"consistency\":"        \
+    "\"application\",\"applied\":true,\"promotion\":true},{\"point\":41,\"consistency\":"             \
+    "\"application\",\"applied\":true},{\"point\":30,\"consistency\":\"application\",\"applied\":"    \
+    "true}]}"
+
+static void the_newest_application_consistent_point_can_be_asked_for(void **state)
+{
+    static const struct canned canned[] = {
+        {"GET /v1/protections/db1/points", NULL, 0, POINTS},
+        {"POST /v1/runs/preview", "\"point\":41", 0, PREVIEW},
+        {"POST /v1/runs", "\"point\":41", 0, "{\"run\":5}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "failover db1 --unplanned --point application --yes --no-wait", NULL,
+               0, "db1: point 41 is its newest application-consistent one", "");
+}
+
+static void of_a_plan_s_machines_each_has_its_own(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/runs/preview", "{\"kind\":\"test\",\"plan\":\"shop\"}", 0, PREVIEW},
+        {"GET /v1/protections/db1/points", NULL, 0, POINTS},
+        {"POST /v1/runs/preview", "\"points\":{\"db1\":41}", 0, PREVIEW},
+        {"GET /v1/plans/shop/runbook?kind=test", NULL, 0, "{\"text\":\"\"}"},
+        {"POST /v1/runs", "\"points\":{\"db1\":41}", 0, "{\"run\":5}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "run shop --kind test --point application --no-wait", NULL, 0,
+               "Run 5 has begun", "");
+}
+
+static void without_one_nothing_is_started(void **state)
+{
+    static const struct canned canned[] = {
+        {"GET /v1/protections/db1/points", NULL, 0,
+         "{\"points\":[{\"point\":43,\"consistency\":\"crash\",\"applied\":true}]}"},
+        {0},
+    };
+
+    expect_run(*state, canned, "test-failover db1 --point application", NULL, 3, "",
+               "no application-consistent point of db1 is kept");
+    expect_run(*state, nothing, "test-failover db1 --point latest", NULL, 2, "",
+               "\"latest\" is no number");
+    expect_run(*state, nothing, "change-point 7 --point application", NULL, 2, "",
+               "needs a machine's name");
+}
+
 static void json_never_asks(void **state)
 {
     static const struct canned canned[] = {
@@ -597,6 +689,8 @@ int main(int argc, char **argv)
         TMPDIR_TEST(without_a_daemon_it_says_how_to_start_one),
         TMPDIR_TEST(a_directory_without_a_site_is_said_to_be),
         TMPDIR_TEST(a_misspelt_field_of_the_config_is_told_with_its_line),
+        TMPDIR_TEST(a_point_is_pinned_and_unpinned_by_a_label),
+        TMPDIR_TEST(pruning_asks_with_a_number_or_without),
         TMPDIR_TEST(a_site_is_made_once),
         TMPDIR_TEST(a_site_s_name_and_address_are_checked_before_anything_is_made),
         TMPDIR_TEST(serve_is_given_the_config_and_the_ready_descriptor),
@@ -614,6 +708,9 @@ int main(int argc, char **argv)
         TMPDIR_TEST(an_option_out_of_its_range_is_a_usage_error_that_says_the_range),
         TMPDIR_TEST(an_unplanned_failover_names_the_loss_and_takes_no_for_an_answer),
         TMPDIR_TEST(a_yes_starts_it_and_shows_it_to_its_end),
+        TMPDIR_TEST(the_newest_application_consistent_point_can_be_asked_for),
+        TMPDIR_TEST(of_a_plan_s_machines_each_has_its_own),
+        TMPDIR_TEST(without_one_nothing_is_started),
         TMPDIR_TEST(json_never_asks),
         TMPDIR_TEST(a_run_that_failed_ends_with_the_code_of_its_step),
         TMPDIR_TEST(a_run_that_was_told_to_stop_and_did_is_no_failure),

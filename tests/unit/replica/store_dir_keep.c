@@ -100,6 +100,30 @@ static void a_pinned_point_stays_and_those_after_it_go(void **state)
     kept_are(f, 9, 9);
 }
 
+static void the_newest_application_consistent_point_stays(void **state)
+{
+    struct fixture *f = *state;
+
+    fixture_copy(f);
+    fixture_points(f, 1);
+    f->kit.consistency = CONSISTENCY_APPLICATION;
+    fixture_points(f, 4); /* the first of them */
+    EXPECT_OK(kit_prune(f->store, 2, &err));
+    only_these_are_kept(f, "2 4 5");
+    fixture_points(f, 3);
+    EXPECT_OK(kit_prune(f->store, 2, &err));
+    only_these_are_kept(f, "2 7 8");
+    f->kit.consistency = CONSISTENCY_APPLICATION;
+    fixture_points(f, 1);
+    EXPECT_OK(kit_prune(f->store, 2, &err));
+    only_these_are_kept(f, "8 9");
+    fixture_points(f, 2);
+    EXPECT_OK(kit_prune(f->store, 1, &err));
+    fixture_reopen(f);
+    only_these_are_kept(f, "9 11");
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+}
+
 static void pinning_again_gives_the_same_point(void **state)
 {
     struct fixture *f = *state;
@@ -164,6 +188,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORE_TEST(the_newest_are_kept_and_their_history_verifies),
         STORE_TEST(a_pinned_point_stays_and_those_after_it_go),
+        STORE_TEST(the_newest_application_consistent_point_stays),
         STORE_TEST(pinning_again_gives_the_same_point),
         STORE_TEST(a_pin_that_could_not_be_written_is_not_there),
         STORE_TEST(points_that_are_not_applied_are_never_pruned),

@@ -201,6 +201,42 @@ static void a_chosen_point_is_the_one_that_starts(void **state)
     assert_int_equal(sim_machine(world->sim_world, "db1")->promoted_point, 4);
 }
 
+static void each_machine_may_start_from_a_point_of_its_own(void **state)
+{
+    struct run_world *world = *state;
+    CLEANUP(json_freep) json_t *document = run_world_plan();
+    CLEANUP(json_freep) json_t *points = json_pack("{s:i, s:i}", "db1", 4, "web1", 6);
+    const struct runner_spec spec = {
+        .plan = "shop", .document = document, .kind = RUN_TEST, .point = 5, .points = points};
+    int64_t run;
+
+    EXPECT_OK(runner_start(world->runner, &spec, &run, &err));
+    (void)run_world_settle(world, run);
+    assert_int_equal(sim_instance(world->sim_world, "db1")->point, 4);
+    assert_int_equal(sim_instance(world->sim_world, "web1")->point, 6);
+    assert_int_equal(sim_instance(world->sim_world, "web2")->point, 5);
+}
+
+static void points_of_machines_that_are_not_the_run_s_are_refused(void **state)
+{
+    struct run_world *world = *state;
+    CLEANUP(json_freep) json_t *document = run_world_plan();
+    CLEANUP(json_freep) json_t *stray = json_pack("{s:i}", "mail", 4);
+    CLEANUP(json_freep) json_t *none = json_pack("{s:i}", "db1", 0);
+    struct runner_spec spec = {
+        .plan = "shop", .document = document, .kind = RUN_UNPLANNED, .points = stray};
+    int64_t run;
+
+    EXPECT_ERR(ERR_INVALID, runner_start(world->runner, &spec, &run, &err));
+    EXPECT_TEXT("no machine \"mail\"");
+    spec.points = none;
+    EXPECT_ERR(ERR_INVALID, runner_start(world->runner, &spec, &run, &err));
+    EXPECT_TEXT("that of db1 is no number");
+    spec.kind = RUN_PLANNED;
+    EXPECT_ERR(ERR_INVALID, runner_start(world->runner, &spec, &run, &err));
+    EXPECT_TEXT("loses nothing");
+}
+
 /* --- Refusals ------------------------------------------------------------------------------------ */
 
 static int try_start(struct run_world *world, json_t *document, enum run_kind kind)
@@ -755,6 +791,8 @@ int main(void)
         RUN_TEST_CASE(a_last_delta_is_fetched_when_asked_for),
         RUN_TEST_CASE(protections_say_where_the_machine_is),
         RUN_TEST_CASE(a_chosen_point_is_the_one_that_starts),
+        RUN_TEST_CASE(each_machine_may_start_from_a_point_of_its_own),
+        RUN_TEST_CASE(points_of_machines_that_are_not_the_run_s_are_refused),
         RUN_TEST_CASE(a_second_run_of_a_machine_is_refused_with_the_firsts_number),
         RUN_TEST_CASE(a_second_test_waits_for_the_cleanup_of_the_first),
         RUN_TEST_CASE(a_failover_asked_for_at_the_site_that_sends_is_refused),
