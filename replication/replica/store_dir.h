@@ -372,6 +372,13 @@ int store_dir_damages(struct store *store, struct store_damages *ret_damages, st
 /* The digest that a damaged chunk of head has in the file once its own is not known any more. */
 struct digest dir_digest_of_damaged(void);
 
+/* --- store_dir_verify.c, _records.c: the scrub ------------------------------------------- */
+
+void dir_scrub_say(struct store_scrub *scrub, const char *text);
+/* Records, manifests, segments that are not applied: faults are counted and named. */
+int dir_records_check(struct store_dir *d, struct store_scrub *scrub, struct cancel *cancel,
+                      struct err *err) MUST_CHECK;
+
 /* --- store_dir_heal.c: applies over damaged chunks --------------------------------------- */
 
 /* Chunks of head that are damaged and come whole, as they were, with this change: they are written

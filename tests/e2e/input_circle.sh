@@ -127,4 +127,15 @@ q paris failback db1 --yes > "$work/run.log" 2>&1 && no "a failback onto a disk 
 check "a disk that others wrote to is named" \
     grep -q "disk vda of db1 was written to, or replaced, since point" "$work/run.log"
 check "db1 runs at lyon as before" kill -0 "$qemu"
+
+# verify takes the disk over: what differs comes again, and the replica goes on.
+q paris run cancel "$(run_at paris)" > /dev/null 2>&1 || true
+q paris verify db1 > "$work/verify.log" 2>&1 && no "what was written by hand was not found"
+check "verify names what was written by hand" grep -q "chunks of 64 KiB at its newest point" "$work/verify.log"
+q lyon resume db1 > /dev/null
+q lyon retry db1 > /dev/null
+has=$(newest_point lyon db1)
+wait_points lyon db1 $((has + 3))
+q paris verify db1 > "$work/verify.log" 2>&1 || no "verify after the repair: $(cat "$work/verify.log")"
+ok "the disk is the replica again, and whole"
 e2e_done
