@@ -24,6 +24,8 @@ void api_tables_fill(struct api_table out[API_TABLES_MAX])
          "always there.",
          api_routes_policies()},
         {"Operations", "What may be done with a machine now.", api_routes_allowed()},
+        {"Points", "What people say about the points of a replica, at either site.",
+         api_routes_points()},
         {"Branches and views",
          "What an old machine wrote that no point holds, and disks as they were, read-only.",
          api_routes_branches()},

@@ -580,8 +580,11 @@ const struct api_route *api_routes_protections(void)
         {"GET", "/v1/protections/{name}/points", list_points,
          "Lists the points of a replica, newest first; at the site that sends it, its peer is asked.",
          "`{name, points: [{point, generation, cut_ms, received_ms, age_ms, stall_us, consistency, applied, "
-         "pinned, promotion, label, bytes, damaged, hash}]}`; `damaged` chunks of 64 KiB that the "
-         "point needs are known to be damaged: it is not promoted; ages by the clock of the site that keeps them",
+         "pinned, promotion, label, pins: [text], bytes, undo_bytes, why, every_ms, damaged, hash}]}`; `damaged` chunks of 64 KiB that the "
+         "point needs are known to be damaged: it is not promoted; ages by the clock of the site that keeps them. "
+         "`undo_bytes` is what the point costs now. `why` is what keeps "
+         "it: `held` (a pin, or what is under way), `newest`, `tier` (one per `every_ms`), or `goes`. `pins` are like `run lyon-4`; "
+         "or `person`, `view`, `branch`, and the label",
          NULL},
         {"POST", "/v1/protections/{name}/verify", verify,
          "Reads a replica and compares it with its digests; at the site that sends it, its peer is "

@@ -11,6 +11,7 @@ const struct api_route *api_routes_machines(void);
 const struct api_route *api_routes_allowed(void);
 const struct api_route *api_routes_protections(void);
 const struct api_route *api_routes_policies(void);
+const struct api_route *api_routes_points(void);
 const struct api_route *api_routes_branches(void);
 const struct api_route *api_routes_replicas(void);
 const struct api_route *api_routes_plans(void);

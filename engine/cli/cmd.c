@@ -21,6 +21,7 @@ void cmd_families(struct cmd_family out[CMD_FAMILIES_MAX])
         {"Protection", cmds_protect()},
         {"Policies", cmds_policy()},
         {"What is going on", cmds_status()},
+        {"Points", cmds_points()},
         {"Branches and older points", cmds_branches()},
         {"Images", cmds_export()},
         {"Replicas as folders", cmds_replica()},

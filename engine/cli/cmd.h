@@ -42,7 +42,7 @@ struct cmd_family {
     const char *title;      /* of a section of the manual; ends with NULL */
     const struct cmd *cmds; /* ends with words NULL */
 };
-#define CMD_FAMILIES_MAX 16
+#define CMD_FAMILIES_MAX 24
 void cmd_families(struct cmd_family out[CMD_FAMILIES_MAX]);
 /* All commands in the order of the manual; ends with NULL; free with free(). */
 const struct cmd **cmd_all(void);
@@ -54,6 +54,7 @@ const struct cmd *cmds_machine(void);
 const struct cmd *cmds_protect(void);
 const struct cmd *cmds_policy(void);
 const struct cmd *cmds_status(void);
+const struct cmd *cmds_points(void);
 const struct cmd *cmds_branches(void);
 const struct cmd *cmds_export(void);
 const struct cmd *cmds_replica(void);

@@ -24,6 +24,8 @@ void show_operations(const json_t *reply, struct str *out);
 void show_points(const json_t *points, struct str *out);
 /* What a replica's folder says of itself (replica/inspect.h). */
 void show_replica(const json_t *report, int64_t now_ms, struct str *out);
+/* What prune removed, or would: its reply. */
+void show_prune(const json_t *reply, struct str *out);
 
 void show_plans(const json_t *plans, struct str *out);
 /* A runbook ({kind, tasks, ...} of plan_show_json) as Markdown. */

@@ -343,10 +343,36 @@ void show_protection(const json_t *protection, struct str *out)
     error_lines(protection, out);
 }
 
+/* "pinned as before-upgrade, held by run lyon-4", "newest", "one per 1 h". */
+static void kept_text(const json_t *point, struct str *out)
+{
+    static const char person[] = "person ";
+    const char *why = json_get_str(point, "why", "");
+    const json_t *pin;
+    char text[32];
+    size_t i;
+
+    json_array_foreach(json_object_get(point, "pins"), i, pin) {
+        const char *holder = json_string_value(pin);
+        bool by_person = holder && str_starts(holder, person);
+        str_addf(out, "%s%s %s", out->len ? ", " : "", by_person ? "pinned as" : "held by",
+                 by_person ? holder + strlen(person)
+                 : holder  ? holder
+                           : "?");
+    }
+    if (out->len == 0 && json_get_bool(point, "pinned", false)) /* as a folder tells it */
+        str_addf(out, "pinned by %s", json_get_str(point, "label", "?"));
+    if (out->len == 0 && str_eq(why, "tier"))
+        str_addf(out, "one per %s",
+                 str_duration(json_get_int(point, "every_ms", 0), text, sizeof(text)));
+    else if (out->len == 0)
+        str_add(out, why);
+}
+
 void show_points(const json_t *points, struct str *out)
 {
-    static const char *const columns[] = {">POINT",     "CUT AT", ">AGE",  ">SIZE", ">GEN",
-                                          "CONSISTENT", ">STALL", "STATE", NULL};
+    static const char *const columns[] = {">POINT",     "CUT AT", ">AGE",  ">SIZE", ">UNDO", ">GEN",
+                                          "CONSISTENT", ">STALL", "STATE", "KEPT",  NULL};
     CLEANUP(table_freep) struct table *table = table_new(columns);
     const json_t *point;
     char text[32];
@@ -355,26 +381,64 @@ void show_points(const json_t *points, struct str *out)
     if (json_array_size(points) == 0)
         str_add(out, "No points yet: the first one follows the initial copy.\n");
     json_array_foreach(points, i, point) {
-        const char *label = json_get_str(point, "label", "");
+        CLEANUP(str_free) struct str kept = STR_EMPTY;
         bool promotion = json_get_bool(point, "promotion", false);
 
         table_addf(table, "%" PRId64, json_get_int(point, "point", 0));
         table_add(table, text_when(json_get_int(point, "cut_ms", 0), text, sizeof(text)));
         table_add(table, text_age(json_get_int(point, "age_ms", -1), text, sizeof(text)));
         table_add(table, str_bytes((uint64_t)json_get_int(point, "bytes", 0), text, sizeof(text)));
+        table_add(table,
+                  str_bytes((uint64_t)json_get_int(point, "undo_bytes", 0), text, sizeof(text)));
         table_addf(table, "%" PRId64, json_get_int(point, "generation", 0));
         table_add(table, json_get_str(point, "consistency", ""));
         /* Rounded up: a cut always takes some of the machine's time. */
         table_add(table, str_duration((json_get_int(point, "stall_us", 0) + 999) / 1000, text,
                                       sizeof(text)));
-        table_addf(table, "%s%s%s%s%s", json_get_int(point, "damaged", 0) ? "damaged, " : "",
+        table_addf(table, "%s%s", json_get_int(point, "damaged", 0) ? "damaged, " : "",
                    promotion                                ? "promotion"
                    : json_get_bool(point, "applied", false) ? "ready"
-                                                            : "safe, not yet applied",
-                   json_get_bool(point, "pinned", false) ? ", pinned" : "", *label ? " by " : "",
-                   label);
+                                                            : "safe, not yet applied");
+        kept_text(point, &kept);
+        table_add(table, str_text(&kept));
     }
     table_render(table, out);
+}
+
+static bool goes(const json_t *point)
+{
+    return str_eq(json_get_str(point, "why", ""), "goes");
+}
+
+void show_prune(const json_t *reply, struct str *out)
+{
+    static const char *const columns[] = {">POINT", "CUT AT", ">AGE", ">UNDO", "", "WHY", NULL};
+    CLEANUP(table_freep) struct table *table = table_new(columns);
+    bool dry = json_get_bool(reply, "dry_run", false);
+    const json_t *point;
+    size_t going = 0;
+    char text[32];
+    size_t i;
+
+    json_array_foreach(json_object_get(reply, "points"), i, point) {
+        CLEANUP(str_free) struct str kept = STR_EMPTY;
+        going += goes(point);
+        table_addf(table, "%" PRId64, json_get_int(point, "point", 0));
+        table_add(table, text_when(json_get_int(point, "cut_ms", 0), text, sizeof(text)));
+        table_add(table, text_age(json_get_int(point, "age_ms", -1), text, sizeof(text)));
+        table_add(table,
+                  str_bytes((uint64_t)json_get_int(point, "undo_bytes", 0), text, sizeof(text)));
+        table_add(table, goes(point) ? dry ? "would go" : "gone" : "stays");
+        if (!goes(point))
+            kept_text(point, &kept);
+        table_add(table, str_text(&kept));
+    }
+    table_render(table, out);
+    if (dry)
+        str_addf(out, "%zu would go. Nothing was removed.\n", going);
+    else
+        str_addf(out, "Removed %" PRId64 ". Files are merged little by little.\n",
+                 json_get_int(reply, "removed", 0));
 }
 
 void show_operations(const json_t *reply, struct str *out)

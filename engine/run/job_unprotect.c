@@ -7,6 +7,7 @@
 #include "link/ask.h"
 #include "run/job_kind.h"
 #include "sites/branch.h"
+#include "sites/keeping.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -85,9 +86,9 @@ int job_remove_replica(struct job *job, const char *peer, const char *group, boo
 static int check_unpinned(struct estate *estate, const char *group, const char *but,
                           struct err *err)
 {
-    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    CLEANUP(store_pins_free) struct store_pins pins = VEC_EMPTY;
+    const struct store_pin *held = NULL;
     struct store *store;
-    const char *label = NULL;
 
     if (estate_store_get(estate, group, &store, err) < 0) {
         if (err->code != ERR_CORRUPT && err->code != ERR_NOT_FOUND && err->code != ERR_AUTH)
@@ -95,17 +96,22 @@ static int check_unpinned(struct estate *estate, const char *group, const char *
         err_clear(err);
         return 0;
     }
-    int rc = store->ops->points(store, &points, err);
-    estate_store_put(estate, group, store, rc < 0);
-    VEC_FOREACH(point, &points)
-        if (point->pinned && !str_starts(point->label, BRANCH_PIN)
-            && !(but && str_eq(point->label, but)))
-            label = point->label; /* a branch's segments stay, and its disk as it is */
-    if (rc == 0 && label)
+    store_dir_pins(store, &pins);
+    estate_store_put(estate, group, store, false);
+    VEC_FOREACH(pin, &pins)
+        if (!str_starts(pin->label, BRANCH_PIN) && !(but && str_eq(pin->label, but)))
+            held = pin; /* a branch's segments stay, and its disk as it is */
+    if (!held)
+        return 0;
+    if (str_starts(held->label, PERSON_PIN))
         return err_set(err, ERR_STATE, 0,
-                       "the replica of %s is in use by \"%s\"; hint: clean up that run first",
-                       group, label);
-    return rc;
+                       "point %" PRIu64 " of %s is pinned as \"%s\"; hint: `muster point unpin %s "
+                       "%s` first, or `muster unprotect %s --keep-replica`",
+                       held->point, group, pin_shown(held->label), group, pin_shown(held->label),
+                       group);
+    return err_set(err, ERR_STATE, 0,
+                   "the replica of %s is in use by \"%s\"; hint: clean up that run first", group,
+                   held->label);
 }
 
 static int remove_local(struct estate *estate, const char *group, const char *but, struct err *err)

@@ -70,12 +70,19 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      and asked (`point`)}
  *                                                      `pinned`: {point, cut_ms} of that run
  *  recovery side
- *   "group.points"     * {group, before}            -> {points: [{point, generation, cut_ms,
- *                                                      received_ms, age_ms, stall_us, consistency, applied,
- *                                                      pinned, promotion, label, bytes, damaged,
- *                                                      hash}],
- *                                                      more}  newest first, those below `before`
- *                                                      (0: all), some 1000 at a time
+ *   "group.points"     * {group, before, keep}      -> {points: [{point, generation, cut_ms,
+ *                                                      received_ms, age_ms, stall_us, consistency,
+ *                                                      applied, pinned, promotion, label,
+ *                                                      pins: ["BY LABEL"], bytes, undo_bytes, why,
+ *                                                      every_ms, damaged, hash}],
+ *                                                      more}  newest first, those below
+ *                                                      `before` (0: all), some 1000 at a time;
+ *                                                      `why` by the retention in force, or as if
+ *                                                      only the newest `keep` stayed
+ *   "group.keep-point" * {group, point, label}      -> {point, label}   a person's pin; 0: the newest
+ *   "group.free-point" * {group, label}             -> {point, label}
+ *   "group.prune"      * {group, keep}              -> {removed, kept, undo_bytes}   keep 0: by the
+ *                                                      retention in force
  *   "group.verify"     * {group, subset, of, at, cursor} -> {done, cursor, done_bytes, total_bytes,
  *                                                      damaged_head, damaged_past, healed, faults,
  *                                                      texts}  some 64 MiB of a scrub (store.h),

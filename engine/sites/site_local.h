@@ -25,6 +25,7 @@ site_ask_fn ask_group_final_sync, ask_group_hold, ask_group_release, ask_group_r
     ask_group_branches;
 site_ask_fn ask_group_observe, ask_group_points, ask_group_verify, ask_group_pin, ask_group_unpin,
     ask_group_promote;
+site_ask_fn ask_group_keep_point, ask_group_free_point, ask_group_prune;
 site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
 site_ask_fn ask_instance_observe, ask_instance_remove, ask_instance_leftovers;
@@ -37,6 +38,9 @@ site_ask_fn ask_guest_network, ask_guest_assign, ask_guest_restore;
 site_ask_fn ask_hook_post;
 site_ask_fn ask_command_start, ask_command_observe, ask_command_stop;
 
+/* Which points a person asks to be kept: `keep` of the arguments, or, without it, what the store was
+ * told last; false: nobody said yet. */
+bool site_retention(struct store *store, const json_t *args, struct retention *ret_retention);
 /* Points in one answer of "group.points". */
 #define SITE_POINTS_PAGE 1000
 #define SITE_NETNS_BYTES (NAME_MAX_BYTES + 32)

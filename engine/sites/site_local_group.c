@@ -3,6 +3,7 @@
  * larger of what the writer's clock and our own say: never better than the truth when they agree. */
 #include "base/mem.h"
 #include "sites/estate_base.h"
+#include "sites/keeping.h"
 #include "sites/site_local.h"
 
 #include <inttypes.h>
@@ -59,11 +60,15 @@ static json_t *point_json(const struct store_point *point)
                      (json_int_t)point->cut_wall_ms);
 }
 
-static json_t *pin_json(const struct store_points *points, const char *run)
+static json_t *pin_json(struct store *store, const struct store_points *points, const char *run)
 {
-    VEC_FOREACH(point, points)
-        if (point->pinned && *run && str_eq(point->label, run))
-            return point_json(point);
+    CLEANUP(store_pins_free) struct store_pins pins = VEC_EMPTY;
+
+    store_dir_pins(store, &pins);
+    VEC_FOREACH(pin, &pins)
+        VEC_FOREACH(point, points)
+            if (point->point == pin->point && str_eq(pin->label, run))
+                return point_json(point);
     return json_null();
 }
 
@@ -78,11 +83,12 @@ static int replica_json(struct estate *estate, struct store *store, const json_t
     if (store->ops->info(store, &info, err) < 0 || store->ops->points(store, &points, err) < 0)
         return -1;
     int64_t now = clock->wall_ms(clock);
-    json_t *result = json_pack(
-        "{s:s, s:s, s:I, s:o, s:I, s:I, s:I}", "role", "replica", "state",
-        store_state_name(info.state), "generation", (json_int_t)info.generation, "pinned",
-        pin_json(&points, run), "damaged_head", (json_int_t)info.damaged_head, "damaged_past",
-        (json_int_t)info.damaged_past, "damaged_since_ms", (json_int_t)info.damaged_since_ms);
+    json_t *result =
+        json_pack("{s:s, s:s, s:I, s:o, s:I, s:I, s:I}", "role", "replica", "state",
+                  store_state_name(info.state), "generation", (json_int_t)info.generation, "pinned",
+                  pin_json(store, &points, run), "damaged_head", (json_int_t)info.damaged_head,
+                  "damaged_past", (json_int_t)info.damaged_past, "damaged_since_ms",
+                  (json_int_t)info.damaged_since_ms);
     add_point(result, "durable", &points, info.durable_point, now);
     add_point(result, "applied", &points, info.applied_point, now);
     add_point(result, "asked", &points, json_get_u64(args, "point", 0), now);
@@ -142,7 +148,8 @@ int ask_group_observe(struct estate *estate, const json_t *args, json_t **ret_re
     return rc;
 }
 
-static json_t *whole_point_json(const struct store_point *point, int64_t now_ms)
+static json_t *whole_point_json(const struct store_point *point, const struct store_pins *pins,
+                                int64_t now_ms)
 {
     static const char *const names[] = {
         [CONSISTENCY_CRASH] = "crash",
@@ -152,17 +159,20 @@ static json_t *whole_point_json(const struct store_point *point, int64_t now_ms)
 
     str_hex(&point->hash, sizeof(point->hash), hash);
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:I, s:I, s:s}", "point",
-        (json_int_t)point->point, "generation", (json_int_t)point->generation, "cut_ms",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:b, s:s, s:o, s:I, s:I, s:s, s:I, s:I, s:s}",
+        "point", (json_int_t)point->point, "generation", (json_int_t)point->generation, "cut_ms",
         (json_int_t)point->cut_wall_ms, "received_ms", (json_int_t)point->received_wall_ms,
         "age_ms", (json_int_t)age_ms(point, now_ms), "stall_us", (json_int_t)point->stall_us,
         "consistency", names[point->consistency], "applied", point->applied, "pinned",
-        point->pinned, "promotion", point->promotion, "label", point->label, "bytes",
-        (json_int_t)point->bytes, "damaged", (json_int_t)point->damaged_chunks, "hash", hash);
+        point->pinned, "promotion", point->promotion, "label", pin_shown(point->label), "pins",
+        pins_json(pins, point->point), "bytes", (json_int_t)point->bytes, "undo_bytes",
+        (json_int_t)point->undo_bytes, "why", retention_why_name(point->why), "every_ms",
+        (json_int_t)point->every_ms, "damaged", (json_int_t)point->damaged_chunks, "hash", hash);
 }
 
 /* A page of them: all that may be kept would not fit a message. */
-static json_t *points_page(const struct store_points *points, uint64_t before, int64_t now_ms)
+static json_t *points_page(const struct store_points *points, const struct store_pins *pins,
+                           uint64_t before, int64_t now_ms)
 {
     json_t *list = json_array();
     bool more = false;
@@ -174,7 +184,7 @@ static json_t *points_page(const struct store_points *points, uint64_t before, i
             continue;
         more = json_array_size(list) == SITE_POINTS_PAGE;
         if (!more)
-            (void)json_array_append_new(list, whole_point_json(point, now_ms));
+            (void)json_array_append_new(list, whole_point_json(point, pins, now_ms));
     }
     return json_pack("{s:o, s:b}", "points", list, "more", more);
 }
@@ -183,7 +193,9 @@ int ask_group_points(struct estate *estate, const json_t *args, json_t **ret_res
                      struct cancel *cancel, struct err *err)
 {
     CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    CLEANUP(store_pins_free) struct store_pins pins = VEC_EMPTY;
     struct clock *clock = estate_clock(estate);
+    struct retention retention;
     const char *group;
     struct store *store;
 
@@ -191,10 +203,13 @@ int ask_group_points(struct estate *estate, const json_t *args, json_t **ret_res
     if (json_need_str(args, "group", "ask", &group, err) < 0
         || estate_store_get(estate, group, &store, err) < 0)
         return -1;
-    int rc = store->ops->points(store, &points, err);
+    bool known = site_retention(store, args, &retention);
+    int rc = store_dir_plan(store, known ? &retention : NULL, &points, err);
+    store_dir_pins(store, &pins);
     estate_store_put(estate, group, store, rc < 0);
     if (rc == 0)
-        *ret_result = points_page(&points, json_get_u64(args, "before", 0), clock->wall_ms(clock));
+        *ret_result =
+            points_page(&points, &pins, json_get_u64(args, "before", 0), clock->wall_ms(clock));
     return rc;
 }
 

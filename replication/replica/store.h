@@ -46,6 +46,12 @@ struct store_point {
 };
 VEC_DEFINE(store_points, struct store_point)
 
+struct store_pin {
+    uint64_t point;
+    char label[NAME_MAX_BYTES];
+};
+VEC_DEFINE(store_pins, struct store_pin)
+
 struct store_info {
     enum store_state state;
     uint64_t generation;
@@ -275,6 +281,8 @@ int store_dir_prune_once(struct store *store, const struct retention *retention,
  * store_dir_prune_once would remove. NULL: the one that was told last. */
 int store_dir_plan(struct store *store, const struct retention *retention,
                    struct store_points *ret_points, struct err *err) MUST_CHECK;
+/* All pins. Only for stores of store_dir_open. */
+void store_dir_pins(struct store *store, struct store_pins *ret_pins);
 /* The one that was told last; false: none was, all is kept. */
 bool store_dir_retention(struct store *store, struct retention *ret_retention);
 /* Is all there that the point needs, as far as is known without reading it? ERR_CORRUPT names the disk,

@@ -113,11 +113,7 @@ struct dir_disk {
 };
 VEC_DEFINE(dir_disks, struct dir_disk)
 
-struct dir_pin {
-    uint64_t point;
-    char label[NAME_MAX_BYTES];
-};
-VEC_DEFINE(dir_pins, struct dir_pin)
+VEC_DEFINE(dir_pins, struct store_pin)
 
 /* A run of chunks that are known to be damaged; as in struct store_damage. */
 struct dir_damage {

@@ -17,7 +17,7 @@ static int check_label(const char *label, struct err *err)
     return 0;
 }
 
-static struct dir_pin *pin_find(const struct store_dir *d, const char *label)
+static struct store_pin *pin_find(const struct store_dir *d, const char *label)
 {
     VEC_FOREACH(pin, &d->pins)
         if (str_eq(pin->label, label))
@@ -88,7 +88,7 @@ int store_dir_pin(struct store *store, uint64_t point, const char *label, uint64
     if (guard_fs_check(&d->guard, err) < 0 || check_label(label, err) < 0
         || dir_own_held(d, err) < 0)
         return -1;
-    const struct dir_pin *same = pin_find(d, label);
+    const struct store_pin *same = pin_find(d, label);
     if (same) {
         if (point != 0 && point != same->point)
             return err_set(err, ERR_EXISTS, 0, "%s: pin \"%s\" holds point %" PRIu64, d->group,
@@ -104,7 +104,7 @@ int store_dir_pin(struct store *store, uint64_t point, const char *label, uint64
     if (dir_is_gone(d, point) && stay_after_all(d, err) < 0)
         return -1;
     CLEANUP(dir_pins_free) struct dir_pins pins = pins_without(d, label);
-    struct dir_pin *pin = dir_pins_push(&pins);
+    struct store_pin *pin = dir_pins_push(&pins);
     pin->point = point;
     memcpy(pin->label, label, strlen(label) + 1);
     if (save_pins(d, &pins, err) < 0)
@@ -123,6 +123,15 @@ int store_dir_unpin(struct store *store, const char *label, struct err *err)
         return 0;
     CLEANUP(dir_pins_free) struct dir_pins pins = pins_without(d, label);
     return save_pins(d, &pins, err);
+}
+
+void store_dir_pins(struct store *store, struct store_pins *ret_pins)
+{
+    const struct store_dir *d = store_dir_of(store);
+
+    store_pins_clear(ret_pins);
+    VEC_FOREACH(pin, &d->pins)
+        *store_pins_push(ret_pins) = *pin;
 }
 
 /* --- Retention --------------------------------------------------------------------------- */

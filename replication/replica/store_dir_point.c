@@ -330,7 +330,7 @@ int store_dir_point_commit(struct store *store, const char *text, size_t len, st
 
 /* --- Telling ----------------------------------------------------------------------------- */
 
-static const struct dir_pin *pin_of(const struct store_dir *d, uint64_t point)
+static const struct store_pin *pin_of(const struct store_dir *d, uint64_t point)
 {
     VEC_FOREACH(pin, &d->pins)
         if (pin->point == point)
@@ -370,7 +370,7 @@ int store_dir_plan(struct store *store, const struct retention *retention,
     VEC_FOREACH(point, &d->points) {
         const struct retention_point *fate = &fates.at[point - d->points.at];
         struct store_point *to = store_points_push(ret_points);
-        const struct dir_pin *pin = pin_of(d, point->point);
+        const struct store_pin *pin = pin_of(d, point->point);
         *to = (struct store_point){
             .point = point->point,
             .generation = point->generation,

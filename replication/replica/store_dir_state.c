@@ -415,7 +415,7 @@ int dir_pins_load(struct store_dir *d, struct err *err)
         return -1;
     for (char *at = text.ptr; (line = next_line(&at)) != NULL;) {
         const char *label;
-        struct dir_pin *pin = dir_pins_push(&d->pins);
+        struct store_pin *pin = dir_pins_push(&d->pins);
         if (!split(line, "pin", &pin->point, &label) || !str_is_name(label))
             return wrong_line(path, line, err);
         memcpy(pin->label, label, strlen(label) + 1);

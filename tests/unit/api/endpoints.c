@@ -219,6 +219,35 @@ static void points_kept_at_the_peer_are_told_as_the_peer_tells_them(void **state
     assert_int_equal(estates_teardown(&fixture), 0);
 }
 
+static void a_point_kept_at_the_peer_is_pinned_and_pruned_from_here_and_it_is_audited(void **state)
+{
+    struct api_site *site = *state;
+    void *fixture;
+
+    assert_int_equal(estates_setup(&fixture), 0);
+    struct estates *sites = fixture;
+    site->peer = sites->lyon;
+    api_site_protect(site, "db1", "source", "protected");
+    api_expect(site, "POST", "/v1/protections/db1/pins", "{\"point\":1}", 400, "label");
+    api_expect(site, "POST", "/v1/protections/db1/pins", "{\"point\":1,\"label\":\"up\"}", 200,
+               "{\"label\":\"up\",\"point\":1}");
+    api_expect(site, "POST", "/v1/protections/db1/prune", "{\"keep\":1,\"dry_run\":true}", 200,
+               "\"removed\":0}");
+    api_expect(site, "POST", "/v1/protections/db1/prune", "{\"keep\":0}", 400,
+               "keep must be 1 to 10000");
+    api_expect(site, "POST", "/v1/protections/db1/prune", "{\"keep\":1}", 200, "\"removed\":1");
+    api_expect(site, "DELETE", "/v1/protections/db1/pins/other", NULL, 404,
+               "lyon: db1: no point is pinned as");
+    api_expect(site, "DELETE", "/v1/protections/db1/pins/up", NULL, 200, "\"label\":\"up\"");
+    api_expect(site, "GET", "/v1/audit", NULL, 200, "point 1 as up");
+    api_expect(site, "GET", "/v1/audit", NULL, 200, "keep 1, removed 1");
+    api_expect(site, "GET", "/v1/audit", NULL, 200, "point.unpin");
+    api_expect(site, "POST", "/v1/protections/db9/pins", "{\"label\":\"x\"}", 404,
+               "db9 is not protected");
+    api_site_peer_done(site);
+    assert_int_equal(estates_teardown(&fixture), 0);
+}
+
 static void points_that_cannot_be_asked_for_are_said_to_be_where_they_are(void **state)
 {
     struct api_site *site = *state;
@@ -427,6 +456,7 @@ int main(int argc, char **argv)
         API_TEST(a_protection_without_a_session_has_no_point_and_says_so),
         API_TEST(a_replica_that_cannot_be_read_is_critical),
         API_TEST(points_kept_at_the_peer_are_told_as_the_peer_tells_them),
+        API_TEST(a_point_kept_at_the_peer_is_pinned_and_pruned_from_here_and_it_is_audited),
         API_TEST(points_that_cannot_be_asked_for_are_said_to_be_where_they_are),
         API_TEST(a_replica_is_not_paused_here),
         API_TEST(settings_out_of_range_are_refused_with_the_range),

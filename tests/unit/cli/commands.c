@@ -117,6 +117,47 @@ static void a_misspelt_field_of_the_config_is_told_with_its_line(void **state)
                                                   "hint: did you mean \"address\"?\n"));
 }
 
+/* --- Points ------------------------------------------------------------------------------------- */
+
+static void a_point_is_pinned_and_unpinned_by_a_label(void **state)
+{
+    static const struct canned pin[] = {
+        {"POST /v1/protections/db1/pins", "\"point\":17", 200,
+         "{\"point\":17,\"label\":\"upgrade\"}"},
+        {0},
+    };
+    static const struct canned unpin[] = {
+        {"DELETE /v1/protections/db1/pins/upgrade", NULL, 200,
+         "{\"point\":17,\"label\":\"upgrade\"}"},
+        {0},
+    };
+
+    expect_run(*state, pin, "point pin db1 17 --label upgrade", NULL, 0,
+               "Point 17 of db1 stays, pinned as \"upgrade\".\n", "");
+    expect_run(*state, unpin, "point unpin db1 upgrade", NULL, 0,
+               "Point 17 of db1 is no longer pinned as \"upgrade\".\n", "");
+    expect_run(*state, nothing, "point pin db1 17", NULL, 2, "", "--label L is missing");
+    expect_run(*state, nothing, "point pin db1 newest --label x", NULL, 2, "", "POINT");
+}
+
+static void pruning_asks_with_a_number_or_without(void **state)
+{
+    static const struct canned dry[] = {
+        {"POST /v1/protections/db1/prune", "\"dry_run\":true", 200,
+         "{\"name\":\"db1\",\"dry_run\":true,\"removed\":0,\"points\":[]}"},
+        {0},
+    };
+    static const struct canned three[] = {
+        {"POST /v1/protections/db1/prune", "\"keep\":3", 200,
+         "{\"name\":\"db1\",\"dry_run\":false,\"removed\":4,\"points\":[]}"},
+        {0},
+    };
+
+    expect_run(*state, dry, "prune db1 --dry-run", NULL, 0, "Nothing was removed.\n", "");
+    expect_run(*state, three, "prune db1 --keep 3", NULL, 0, "Removed 4.", "");
+    expect_run(*state, nothing, "prune db1 --keep 0", NULL, 2, "", "--keep");
+}
+
 /* --- Sites and machines ------------------------------------------------------------------------- */
 
 static void a_site_is_made_once(void **state)
@@ -648,6 +689,8 @@ int main(int argc, char **argv)
         TMPDIR_TEST(without_a_daemon_it_says_how_to_start_one),
         TMPDIR_TEST(a_directory_without_a_site_is_said_to_be),
         TMPDIR_TEST(a_misspelt_field_of_the_config_is_told_with_its_line),
+        TMPDIR_TEST(a_point_is_pinned_and_unpinned_by_a_label),
+        TMPDIR_TEST(pruning_asks_with_a_number_or_without),
         TMPDIR_TEST(a_site_is_made_once),
         TMPDIR_TEST(a_site_s_name_and_address_are_checked_before_anything_is_made),
         TMPDIR_TEST(serve_is_given_the_config_and_the_ready_descriptor),

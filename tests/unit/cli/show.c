@@ -218,25 +218,50 @@ static void points_are_listed_with_age_and_state(void **state)
     CLEANUP(json_freep)
     json_t *json = json_of(
         "[{\"point\":12,\"generation\":2,\"cut_ms\":1772366399000,\"age_ms\":1000,\"consistency\":"
-        "\"crash\",\"applied\":true,\"promotion\":true,\"pinned\":false,\"label\":\"\",\"bytes\":0},"
+        "\"crash\",\"applied\":true,\"promotion\":true,\"why\":\"newest\",\"pins\":[],\"bytes\":0},"
         "{\"point\":11,\"generation\":1,\"cut_ms\":1772366398000,\"age_ms\":2000,\"stall_us\":70100,\"consistency\":"
-        "\"application\",\"applied\":true,\"promotion\":false,\"pinned\":true,\"label\":\"lyon-3\","
-        "\"bytes\":774758},"
+        "\"application\",\"applied\":true,\"promotion\":false,\"why\":\"held\",\"pins\":[\"person upgrade\",\"run lyon-3\"],"
+        "\"bytes\":774758,\"undo_bytes\":2048},"
         "{\"point\":10,\"generation\":1,\"cut_ms\":1772366397000,\"age_ms\":3000,\"stall_us\":3000,\"consistency\":"
-        "\"crash\",\"applied\":false,\"promotion\":false,\"pinned\":false,\"label\":\"\",\"bytes\":"
-        "1024}]");
+        "\"crash\",\"applied\":false,\"promotion\":false,\"why\":\"tier\",\"every_ms\":3600000,"
+        "\"bytes\":1024}]");
     CLEANUP(str_free) struct str out = STR_EMPTY;
 
     (void)state;
     show_points(json, &out);
     assert_string_equal(
         str_text(&out),
-        "POINT  CUT AT                 AGE       SIZE  GEN  CONSISTENT   STALL  STATE\n"
-        "   12  2026-03-01 11:59:59  1.0 s        0 B    2  crash         0 ms  promotion\n"
-        "   11  2026-03-01 11:59:58  2.0 s  756.6 KiB    1  application  71 ms  ready, pinned by "
-        "lyon-3\n"
-        "   10  2026-03-01 11:59:57  3.0 s    1.0 KiB    1  crash         3 ms  safe, not yet "
-        "applied\n");
+        "POINT  CUT AT                 AGE       SIZE     UNDO  GEN  CONSISTENT   STALL  STATE                  "
+        "KEPT\n"
+        "   12  2026-03-01 11:59:59  1.0 s        0 B      0 B    2  crash         0 ms  promotion              "
+        "newest\n"
+        "   11  2026-03-01 11:59:58  2.0 s  756.6 KiB  2.0 KiB    1  application  71 ms  ready                  "
+        "pinned as upgrade, held by run lyon-3\n"
+        "   10  2026-03-01 11:59:57  3.0 s    1.0 KiB      0 B    1  crash         3 ms  safe, not yet applied  "
+        "one per 1 h\n");
+}
+
+static void a_prune_says_what_goes_and_why_the_rest_stays(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *reply = json_of(
+        "{\"name\":\"db1\",\"dry_run\":true,\"removed\":0,\"points\":["
+        "{\"point\":12,\"cut_ms\":1772366399000,\"age_ms\":1000,\"why\":\"newest\",\"pins\":[]},"
+        "{\"point\":11,\"cut_ms\":1772366398000,\"age_ms\":2000,\"why\":\"goes\",\"pins\":[],"
+        "\"undo_bytes\":2048}]}");
+    CLEANUP(str_free) struct str dry = STR_EMPTY;
+    CLEANUP(str_free) struct str done = STR_EMPTY;
+
+    (void)state;
+    show_prune(reply, &dry);
+    assert_non_null(strstr(str_text(&dry), "stays     newest\n"));
+    assert_non_null(strstr(str_text(&dry), "2.0 KiB  would go\n"));
+    assert_non_null(strstr(str_text(&dry), "1 would go. Nothing was removed.\n"));
+    (void)json_object_set_new(reply, "dry_run", json_false());
+    (void)json_object_set_new(reply, "removed", json_integer(1));
+    show_prune(reply, &done);
+    assert_non_null(strstr(str_text(&done), "gone"));
+    assert_non_null(strstr(str_text(&done), "Removed 1."));
 }
 
 static void what_nobody_counts_any_more_is_shown_as_unknown(void **state)
@@ -583,9 +608,10 @@ static void a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first
         "disks        vda, 1.0 MiB, luks, takes 3.0 MiB: /r/vda/head.luks\n"
         "machines     db1 {\"cpus\":2}\n"
         "\n"
-        "POINT  CUT AT                  AGE     SIZE  GEN  CONSISTENT  STATE\n"
-        "    5  2026-03-01 11:59:30  30.0 s      0 B    2  crash       promotion\n"
-        "    4  2026-03-01 11:59:00     1 m  4.0 KiB    1  crash       ready, pinned by drill\n"
+        "POINT  CUT AT                  AGE     SIZE  UNDO  GEN  CONSISTENT  STALL  STATE      KEPT\n"
+        "    5  2026-03-01 11:59:30  30.0 s      0 B   0 B    2  crash        0 ms  promotion\n"
+        "    4  2026-03-01 11:59:00     1 m  4.0 KiB   0 B    1  crash        0 ms  ready      pinned "
+        "by drill\n"
         "\n"
         "Damaged or missing:\n"
         "  /r/pins: damaged\n");
@@ -606,6 +632,7 @@ int main(void)
         cmocka_unit_test(colours_are_not_counted_as_width),
         cmocka_unit_test(nothing_protected_says_what_to_do),
         cmocka_unit_test(points_are_listed_with_age_and_state),
+        cmocka_unit_test(a_prune_says_what_goes_and_why_the_rest_stays),
         cmocka_unit_test(what_nobody_counts_any_more_is_shown_as_unknown),
         cmocka_unit_test(a_run_is_a_tree_of_stages_and_steps),
         cmocka_unit_test(a_step_that_did_not_reach_all_is_no_tick),

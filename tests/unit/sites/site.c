@@ -66,6 +66,95 @@ static void both_sites_tell_the_same_points(void **state)
                site_ask(e->at_paris, "group.points", points_args(0), NULL, NULL, &err));
 }
 
+/* --- What people say about points ---------------------------------------------------------------- */
+
+static json_t *label_args(int point, const char *label)
+{
+    return json_pack("{s:s, s:i, s:s}", "group", "db1", "point", point, "label", label);
+}
+
+static const json_t *point_named(const json_t *answer, uint64_t number)
+{
+    const json_t *point;
+    size_t i;
+
+    json_array_foreach(json_object_get(answer, "points"), i, point)
+        if (json_get_u64(point, "point", 0) == number)
+            return point;
+    return NULL;
+}
+
+static void a_person_pins_a_point_from_either_site_and_it_survives_pruning(void **state)
+{
+    struct estates *e = *state;
+    json_t *keep_one = json_pack("{s:s, s:i}", "group", "db1", "keep", 1);
+
+    e->lyon_answers = true;
+    CLEANUP(json_freep)
+    json_t *pin = estates_ask(e->lyon_from_paris, "group.keep-point", label_args(1, "upgrade"));
+    assert_int_equal(json_get_u64(pin, "point", 0), 1);
+    CLEANUP(json_freep) json_t *plan = estates_ask(e->at_lyon, "group.points", json_copy(keep_one));
+    assert_string_equal(json_get_str(point_named(plan, 1), "why", ""), "held");
+    assert_string_equal(json_get_str(point_named(plan, 2), "why", ""), "goes");
+    assert_string_equal(json_get_str(point_named(plan, 3), "why", ""), "newest");
+    assert_string_equal(json_get_str(point_named(plan, 1), "label", ""), "upgrade");
+    CLEANUP(json_freep) json_t *done = estates_ask(e->lyon_from_paris, "group.prune", keep_one);
+    assert_int_equal(json_get_u64(done, "removed", 0), 1);
+    CLEANUP(json_freep) json_t *left = estates_ask(e->at_lyon, "group.points", points_args(0));
+    assert_int_equal(json_array_size(json_object_get(left, "points")), 2);
+    assert_non_null(point_named(left, 1));
+    CLEANUP(json_freep)
+    json_t *freed = estates_ask(e->lyon_from_paris, "group.free-point", label_args(0, "upgrade"));
+    assert_int_equal(json_get_u64(freed, "point", 0), 1);
+    EXPECT_ERR(ERR_NOT_FOUND, site_ask(e->at_lyon, "group.free-point", label_args(0, "upgrade"),
+                                       NULL, NULL, &err));
+    EXPECT_TEXT("`muster points db1` lists what is");
+}
+
+static void pins_of_runs_are_not_a_persons_to_end(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(json_freep)
+    json_t *run =
+        estates_ask(e->at_lyon, "group.pin",
+                    json_pack("{s:s, s:s, s:i}", "group", "db1", "run", "lyon-4", "point", 2));
+
+    EXPECT_ERR(ERR_STATE,
+               site_ask(e->at_lyon, "group.free-point", label_args(0, "lyon-4"), NULL, NULL, &err));
+    EXPECT_TEXT("point 2 of db1 is held by run lyon-4");
+    EXPECT_ERR(ERR_STATE,
+               site_ask(e->at_lyon, "group.keep-point", label_args(3, "lyon-4"), NULL, NULL, &err));
+    EXPECT_ERR(ERR_INVALID,
+               site_ask(e->at_lyon, "group.keep-point", label_args(3, "view-1"), NULL, NULL, &err));
+    EXPECT_ERR(ERR_INVALID,
+               site_ask(e->at_lyon, "group.keep-point", label_args(3, "a b"), NULL, NULL, &err));
+    EXPECT_ERR(ERR_NOT_FOUND,
+               site_ask(e->at_lyon, "group.keep-point", label_args(9, "x"), NULL, NULL, &err));
+    /* Both on one point: each is told. */
+    CLEANUP(json_freep)
+    json_t *mine = estates_ask(e->at_lyon, "group.keep-point", label_args(2, "x"));
+    CLEANUP(json_freep) json_t *all = estates_ask(e->at_lyon, "group.points", points_args(0));
+    assert_int_equal(json_array_size(json_object_get(point_named(all, 2), "pins")), 2);
+    CLEANUP(json_freep)
+    json_t *seen = estates_ask(e->at_lyon, "group.observe", estates_group_args("lyon-4"));
+    assert_int_equal(json_get_u64(json_object_get(seen, "pinned"), "point", 0), 2);
+    EXPECT_ERR(ERR_EXISTS,
+               site_ask(e->at_lyon, "group.keep-point", label_args(3, "x"), NULL, NULL, &err));
+    EXPECT_TEXT("muster point unpin db1 x");
+}
+
+static void pruning_without_a_policy_asks_for_a_number(void **state)
+{
+    struct estates *e = *state;
+
+    EXPECT_ERR(ERR_STATE, site_ask(e->at_lyon, "group.prune", json_pack("{s:s}", "group", "db1"),
+                                   NULL, NULL, &err));
+    EXPECT_TEXT("--keep N");
+    EXPECT_ERR(ERR_INVALID,
+               site_ask(e->at_lyon, "group.prune",
+                        json_pack("{s:s, s:i}", "group", "db1", "keep", 10001), NULL, NULL, &err));
+}
+
 static void a_pin_names_its_point(void **state)
 {
     struct estates *e = *state;
@@ -329,6 +418,9 @@ int main(void)
         ESTATES_TEST(a_replica_tells_its_points_and_their_age),
         ESTATES_TEST(points_are_listed_newest_first_and_below_a_number),
         ESTATES_TEST(both_sites_tell_the_same_points),
+        ESTATES_TEST(a_person_pins_a_point_from_either_site_and_it_survives_pruning),
+        ESTATES_TEST(pins_of_runs_are_not_a_persons_to_end),
+        ESTATES_TEST(pruning_without_a_policy_asks_for_a_number),
         ESTATES_TEST(a_pin_names_its_point),
         ESTATES_TEST(promoting_twice_by_one_run_raises_once),
         ESTATES_TEST(a_hold_survives_a_restart_and_ends_with_its_release),
