@@ -212,6 +212,26 @@ int send_apply(struct session *s, struct cancel *cancel, struct err *err)
     return 0;
 }
 
+static int send_prune(struct session *s, struct cancel *cancel, struct err *err)
+{
+    struct policy policy;
+
+    session_policy(s, &policy);
+    return remote_prune(&s->remote, &policy.retention, cancel, err);
+}
+
+/* The peer's disk is full. What the policy does not keep any more goes before anything is refused: it
+ * may have changed since the last point came through. */
+static bool made_room(struct session *s, struct cancel *cancel, struct err *err)
+{
+    struct err ignored = ERR_EMPTY;
+
+    if (!err || err->code != ERR_SPACE || !s->link || send_prune(s, cancel, &ignored) < 0)
+        return false;
+    err_clear(err);
+    return true;
+}
+
 int send_outbox(struct session *s, const struct manifest *manifest, const char *text, bool sent,
                 struct cancel *cancel, struct err *err)
 {
@@ -223,6 +243,8 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
     session_set_state(s, SESSION_SENDING);
     int64_t before = session_now(s);
     int rc = there ? 0 : deliver(s, manifest, text, sent, cancel, err);
+    if (rc < 0 && made_room(s, cancel, err))
+        rc = deliver(s, manifest, text, false, cancel, err);
     lag_sent(s, session_now(s) - before);
     if (rc < 0)
         return err_wrap(err, "point %" PRIu64, manifest->point);
@@ -236,14 +258,14 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
     CRASH_POINT("sync.end");
     before = session_now(s);
     rc = send_apply(s, cancel, err);
+    if (rc < 0 && made_room(s, cancel, err))
+        rc = send_apply(s, cancel, err);
     lag_applied(s, session_now(s) - before);
     if (rc < 0)
         return err_wrap(err, "apply point %" PRIu64, manifest->point);
     lag_end(s);
 
-    struct policy policy;
-    session_policy(s, &policy);
-    if (remote_prune(&s->remote, &policy.retention, cancel, err) < 0)
+    if (send_prune(s, cancel, err) < 0)
         return session_blame_peer(s);
     CRASH_POINT("sync.prune");
     return outbox_clear(s->config.dir, err);

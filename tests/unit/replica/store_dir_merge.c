@@ -10,9 +10,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define OPS  (f->store->ops)
 #define DISK "web.vdb"
@@ -313,6 +316,91 @@ static void a_merge_that_failed_anywhere_costs_no_point(void **state)
     EXPECT_OK(store_dir_verify(f->store, NULL, &err));
 }
 
+/* The disk is full once, anywhere in an apply: an old point that is not to be kept any more goes, and
+ * nobody hears of it, wherever it was known already which point comes. */
+static void a_full_disk_costs_an_old_point_before_it_refuses_a_new_one(void **state)
+{
+    struct fixture *f = *state;
+    const struct retention three = {.keep = 3};
+    size_t made_room = 0;
+
+    fixture_copy(f);
+    fixture_points(f, 3);
+    EXPECT_OK(OPS->prune(f->store, &three, &err));
+    for (int skip = 0; skip < 30; skip++) {
+        uint64_t point;
+        kit_scribble(&f->kit, 12);
+        EXPECT_OK(kit_point(&f->kit, f->store, &err));
+        fault_arm("fs.pwrite", skip, ENOSPC);
+        int rc = OPS->point_apply(f->store, &point, NULL, NULL, &err);
+        bool was_full = fault_hit("fs.pwrite") == 0;
+        fault_clear();
+        if (rc < 0) {
+            assert_int_equal(err.code, ERR_SPACE);
+            EXPECT_OK(OPS->point_apply(f->store, &point, NULL, NULL, &err));
+        } else if (was_full && undo_files(f) < 3) {
+            made_room++;
+        }
+        check_all(f);
+        EXPECT_OK(OPS->prune(f->store, &three, &err));
+        assert_int_equal(undo_files(f), 2);
+    }
+    assert_true(made_room > 3);
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+}
+
+/* --- Another process ---------------------------------------------------------------------- */
+
+static void come_and_go_for_ever(struct fixture *f)
+{
+    const struct retention two = {.keep = 2};
+    struct err failed;
+
+    for (;;) {
+        kit_scribble(&f->kit, 6);
+        if (kit_point_applied(&f->kit, f->store, &failed) < 0
+            || f->store->ops->prune(f->store, &two, &failed) < 0) {
+            (void)fprintf(stderr, "%s\n", failed.text);
+            _exit(1);
+        }
+    }
+}
+
+static void views_that_open_and_close_are_bit_exact_while_another_process_merges(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) uint8_t *have = mem_alloc((size_t)f->kit.disks[1].size, 1);
+    uint64_t pinned;
+    int status;
+
+    fixture_copy(f);
+    fixture_points(f, 9);
+    EXPECT_OK(OPS->pin(f->store, 3, "three", &pinned, &err));
+    EXPECT_OK(OPS->pin(f->store, 6, "six", &pinned, &err));
+    EXPECT_OK(OPS->pin(f->store, 9, "nine", &pinned, &err));
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        come_and_go_for_ever(f);
+    for (uint64_t i = 0; i < 400; i++) {
+        CLEANUP(view_closep) struct view *view = NULL;
+        uint64_t point = 3 + 3 * (i % 3);
+        EXPECT_OK(view_open(f->kit.dir, DISK, point, &f->kit.key, NULL, &view, &err));
+        EXPECT_OK(view_read(view, 0, have, (size_t)view_size(view), &err));
+        assert_memory_equal(have, kit_image(&f->kit, point)->bytes[1], view_size(view));
+    }
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    fixture_reopen(f);
+    for (uint64_t point = 3; point <= 9; point += 3)
+        EXPECT_OK(kit_check_view(&f->kit, point, &err));
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+    assert_true(fixture_info(f).applied_point > 20);
+    EXPECT_OK(kit_prune(f->store, 2, &err));
+    assert_true(undo_files(f) < 24);
+}
+
 static void a_damaged_file_is_not_merged_and_stops_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -414,6 +502,8 @@ int main(void)
         STORE_TEST(removed_points_give_back_what_they_held_twice),
         STORE_TEST(files_at_and_after_a_viewed_point_are_left_alone),
         STORE_TEST(a_merge_that_failed_anywhere_costs_no_point),
+        STORE_TEST(a_full_disk_costs_an_old_point_before_it_refuses_a_new_one),
+        STORE_TEST(views_that_open_and_close_are_bit_exact_while_another_process_merges),
         STORE_TEST(a_damaged_file_is_not_merged_and_stops_nothing),
         STORE_TEST(a_lost_file_of_a_removed_point_is_seen),
         STORE_TEST(a_manifest_that_is_missing_is_seen_though_others_were_removed),

@@ -186,6 +186,32 @@ static void only_as_many_points_are_kept_as_wanted(void **state)
     assert_int_equal(points.len, 3);
 }
 
+/* It is full once, wherever that is noticed: the replica is pruned, and the point comes through. */
+static void a_replica_s_full_disk_is_pruned_before_a_point_is_refused(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    unsigned at_replica = 0;
+
+    start(&f, *state);
+    bed_turns_until(&f.bed, 4, 30);
+    for (int skip = 0; skip < 24; skip++) {
+        fake_write_random(f.machine, &f.seed, 10);
+        unsigned before = f.bed.messages;
+        fault_arm("fs.pwrite", skip, ENOSPC);
+        bed_turn(&f.bed);
+        fault_clear();
+        struct session_status s = bed_status(&f.bed);
+        if (s.error.code == ERR_SPACE) {
+            assert_null(strstr(s.error.text, "/replica/"));
+            bed_turn(&f.bed);
+        } else if (f.bed.messages > before + 8) {
+            at_replica++;
+        }
+    }
+    assert_true(at_replica > 0);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
 /* --- The link -------------------------------------------------------------------------------- */
 
 static void start_sharing(struct fixture *f, const char *dir)
@@ -383,6 +409,7 @@ int main(void)
         TMPDIR_TEST(points_come_an_interval_apart_and_late_ones_are_not_made_up_for),
         TMPDIR_TEST(a_shorter_interval_counts_from_the_last_cut),
         TMPDIR_TEST(only_as_many_points_are_kept_as_wanted),
+        TMPDIR_TEST(a_replica_s_full_disk_is_pruned_before_a_point_is_refused),
         TMPDIR_TEST(between_its_turns_a_session_holds_no_link),
         TMPDIR_TEST(an_idle_link_that_is_dead_costs_no_point),
         TMPDIR_TEST(a_file_that_cannot_be_replaced_leaves_what_was_true),
