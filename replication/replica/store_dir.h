@@ -244,9 +244,9 @@ int dir_point_check(const struct store_dir *d, const struct dir_point *point, st
 /* Makes a checked manifest durable and one of the points. */
 int dir_manifest_add(struct store_dir *d, const struct manifest *manifest, const char *text,
                      struct err *err) MUST_CHECK;
-/* ERR_NOT_FOUND that lists what is kept. */
 /* Bytes of the undo files that only this point and older ones need. */
 uint64_t dir_undo_bytes(const struct store_dir *d, uint64_t point);
+/* ERR_NOT_FOUND that lists what is kept. */
 int dir_no_point(const struct store_dir *d, uint64_t point, struct err *err);
 int store_dir_point_commit(struct store *store, const char *text, size_t len, struct err *err);
 int store_dir_points(struct store *store, struct store_points *ret_points, struct err *err);
