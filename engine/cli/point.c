@@ -19,11 +19,13 @@ int cli_point_option(struct cli *cli, struct cli_point *ret_point, struct err *e
     return cli_number_option(cli, "point", 1, INT64_MAX, &ret_point->number, err);
 }
 
-/* A promotion has the data of the point it chose, and is none to start from. */
+/* A promotion has the data of the point it chose, and is none to start from; a damaged point would be
+ * refused. */
 static bool is_wanted(const json_t *point)
 {
     return str_eq(json_get_str(point, "consistency", ""), "application")
-           && json_get_bool(point, "applied", false) && !json_get_bool(point, "promotion", false);
+           && json_get_bool(point, "applied", false) && !json_get_bool(point, "promotion", false)
+           && json_get_u64(point, "damaged", 0) == 0;
 }
 
 int cli_point_find(struct cli *cli, const char *machine, uint64_t *ret_point, struct err *err)

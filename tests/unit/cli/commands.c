@@ -459,11 +459,11 @@ static void a_yes_starts_it_and_shows_it_to_its_end(void **state)
                "  done      Change sides: Promote db1 here", "");
 }
 
-#define POINTS                                                                                        \
-    "{\"name\":\"db1\",\"points\":[{\"point\":44,\"consistency\":\"application\",\"applied\":false}," \
-    "{\"point\":43,\"consistency\":\"crash\",\"applied\":true},{\"point\":42,\"consistency\":"        \
-    "\"application\",\"applied\":true,\"promotion\":true},{\"point\":41,\"consistency\":"             \
-    "\"application\",\"applied\":true},{\"point\":30,\"consistency\":\"application\",\"applied\":"    \
+#define POINTS                                                                                                                                                          \
+    "{\"name\":\"db1\",\"points\":[{\"point\":44,\"consistency\":\"application\",\"applied\":false},"                                                                   \
+    "{\"point\":43,\"consistency\":\"crash\",\"applied\":true},{\"point\":42,\"consistency\":"                                                                          \
+    "\"application\",\"applied\":true,\"promotion\":true},{\"point\":42,\"consistency\":\"application\",\"applied\":true,\"damaged\":1},{\"point\":41,\"consistency\":" \
+    "\"application\",\"applied\":true},{\"point\":30,\"consistency\":\"application\",\"applied\":"                                                                      \
     "true}]}"
 
 static void the_newest_application_consistent_point_can_be_asked_for(void **state)
