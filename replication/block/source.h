@@ -26,6 +26,7 @@ struct source_disk {
     char name[SOURCE_NAME_BYTES];
     uint64_t size;            /* bytes, as the guest sees it */
     uint64_t allocated_bytes; /* estimate of what a scan will read */
+    bool zero_tail; /* what it grows by reads as zeros until it is written (and tracked) */
 };
 VEC_DEFINE(source_disks, struct source_disk)
 

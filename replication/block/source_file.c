@@ -138,6 +138,7 @@ static int file_disks(struct source *source, struct source_disks *ret_disks, str
         memcpy(out->name, disk->name, sizeof(out->name));
         if (disk_size(file, disk, &out->size, cancel, err) < 0 || disk_stat(disk, &st, err) < 0)
             return -1;
+        out->zero_tail = !S_ISBLK(st.st_mode);
         out->allocated_bytes = S_ISBLK(st.st_mode) ? out->size : (uint64_t)st.st_blocks * 512;
         if (out->allocated_bytes > out->size)
             out->allocated_bytes = out->size;

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MARKS_MAP "marks" /* in the file that brings them */
@@ -121,6 +122,13 @@ int source_qemu_clear(struct source_qemu *qemu, struct cancel *cancel, struct er
 
 /* --- Looking ------------------------------------------------------------------------------- */
 
+static bool is_file(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int qemu_disks(struct source *source, struct source_disks *ret_disks, struct cancel *cancel,
                       struct err *err)
 {
@@ -140,6 +148,7 @@ static int qemu_disks(struct source *source, struct source_disks *ret_disks, str
                            disk->node);
         memcpy(out->name, disk->name, sizeof(out->name));
         out->size = node->size;
+        out->zero_tail = !disk->raw || (disk->path && is_file(disk->path));
         out->allocated_bytes =
             node->actual_bytes && node->actual_bytes < node->size ? node->actual_bytes : node->size;
     }

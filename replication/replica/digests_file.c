@@ -93,6 +93,16 @@ int digests_file_look(struct fs *fs, const char *path, uint64_t size, int *ret_f
     return open_file(fs, path, O_RDONLY, size, ret_fd, err);
 }
 
+int digests_file_resize(struct fs *fs, int fd, uint64_t size, struct err *err)
+{
+    uint8_t header[HEADER_BYTES];
+
+    put_header(header, size);
+    if (fs->truncate(fs, fd, file_size(size), err) < 0)
+        return -1;
+    return fs->pwrite(fs, fd, header, sizeof(header), 0, err);
+}
+
 int digests_file_read(struct fs *fs, int fd, uint64_t first, uint64_t count,
                       struct digest *ret_digests, struct err *err)
 {

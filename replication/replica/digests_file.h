@@ -16,6 +16,8 @@ int digests_file_open(struct fs *fs, const char *path, uint64_t size, int *ret_f
 /* The same for reading alone, of a file that nobody may change. */
 int digests_file_look(struct fs *fs, const char *path, uint64_t size, int *ret_fd, struct err *err)
     MUST_CHECK;
+/* An open one, for a disk that has this size from now on: what is new is zero. Not synced. */
+int digests_file_resize(struct fs *fs, int fd, uint64_t size, struct err *err) MUST_CHECK;
 int digests_file_read(struct fs *fs, int fd, uint64_t first, uint64_t count,
                       struct digest *ret_digests, struct err *err) MUST_CHECK;
 int digests_file_write(struct fs *fs, int fd, uint64_t first, uint64_t count,

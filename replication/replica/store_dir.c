@@ -319,8 +319,8 @@ static int load(struct store_dir *d, struct err *err)
     if (d->run_moved && dir_state_save(d, d->base, err) < 0)
         return -1;
     if (dir_pruned_load(d, err) < 0 || load_applied(d, err) < 0 || dir_disks_open(d, err) < 0
-        || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0 || dir_tip_load(d, err) < 0
-        || dir_retention_load(d, err) < 0)
+        || dir_resize_finish(d, err) < 0 || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0
+        || dir_tip_load(d, err) < 0 || dir_retention_load(d, err) < 0)
         return -1;
     dir_files_load(d);
     if (dir_damage_load(d, err) < 0)

@@ -95,6 +95,7 @@ struct dir_merge;
 struct dir_disk {
     char name[NAME_MAX_BYTES];
     uint64_t size;
+    uint64_t resizing; /* to this many bytes, begun and not finished; 0: not */
     char *dir;
     char *elsewhere;               /* the head's path when it is a machine's own disk; else NULL */
     char format[DIR_FORMAT_BYTES]; /* of that */
@@ -393,6 +394,19 @@ int dir_heal_check(const struct dir_change *change, const struct chunks *unsaved
  * same again after a cut. */
 int dir_heal_settle(const struct dir_change *change, const struct chunks *touched,
                     uint64_t to_point, struct dir_damages *list, struct err *err) MUST_CHECK;
+
+/* --- store_dir_resize.c: disks of another size ------------------------------------------- */
+
+/* May a point come whose disk has `size` bytes, after one with `from`? */
+int dir_resize_check(const struct store_dir *d, const struct dir_disk *disk, uint64_t from,
+                     uint64_t size, struct err *err) MUST_CHECK;
+/* Head and digests get the sizes that the manifest has. */
+int dir_resize(struct store_dir *d, const struct manifest *manifest, struct err *err) MUST_CHECK;
+/* What was begun; the files are open. */
+int dir_resize_finish(struct store_dir *d, struct err *err) MUST_CHECK;
+/* The chunks that another size changes or takes away, zeros aside. */
+int dir_resize_chunks(struct store_dir *d, const struct dir_disk *disk, uint64_t size,
+                      struct chunks *chunks, struct err *err) MUST_CHECK;
 
 /* --- store_dir_own.c: heads that are a machine's own disks ------------------------------- */
 

@@ -7,6 +7,7 @@
  *   undo/A of each disk  what the touched chunks hold at the applied point A; durable as a whole
  *   damaged              what is still damaged then; a chunk without its digest is not saved for undo
  *   chain page           views of A and older look there from now on
+ *   sizes                of disks that grew, or are smaller again (store_dir_resize.c)
  *   head, digests        in place, in offset order; synced
  *   applied              names the new point
  *
@@ -198,7 +199,8 @@ static void note_saved(struct apply *a)
             return;
         }
         VEC_FOREACH(chunk, &a->chunks[i])
-            set_saved(&d->disks.at[i], *chunk);
+            if (*chunk < chunk_count(d->disks.at[i].size)) /* it may be smaller now */
+                set_saved(&d->disks.at[i], *chunk);
     }
     if (!a->leaving)
         d->saved_since = a->from;
@@ -239,7 +241,8 @@ static int plan_disk(struct apply *a, struct dir_disk *disk, uint64_t back, stru
     VEC_FOREACH(segment, &change->part->segments)
         if (dir_segment_match(a->d, disk, &a->manifest, segment, true, err) < 0)
             return -1;
-    return dir_change_chunks(change, &a->chunks[disk - a->d->disks.at], err);
+    struct chunks *chunks = &a->chunks[disk - a->d->disks.at];
+    return dir_change_chunks(change, chunks, err);
 }
 
 static int plan(struct apply *a, struct err *err)
@@ -311,6 +314,7 @@ static int save_chunk(struct apply *a, const struct dir_disk *disk, uint64_t chu
 
 static int save_undo(struct apply *a, size_t i, struct err *err)
 {
+    static const uint8_t zeros[CHUNK_BYTES];
     struct store_dir *d = a->d;
     struct dir_disk *disk = &d->disks.at[i];
     CLEANUP(mem_freep) char *path = dir_undo_path(disk, d->applied);
@@ -326,6 +330,12 @@ static int save_undo(struct apply *a, size_t i, struct err *err)
     if (undo_writer_open(d->fs, path, &head, &d->key, &writer, err) < 0)
         return -1;
     VEC_FOREACH(chunk, &a->chunks[i]) {
+        /* It grows by that: zeros, to an older point that was as large before a way back. */
+        if (*chunk >= chunk_count(disk->size)) {
+            if (undo_writer_add(writer, *chunk, zeros, CHUNK_BYTES, err) < 0)
+                return -1;
+            continue;
+        }
         if (a->leaving && is_saved(disk, *chunk))
             continue;
         if (save_chunk(a, disk, *chunk, &window, writer, err) < 0)
@@ -343,7 +353,7 @@ static int write_digests(struct apply *a, size_t i, struct store_digests *ret_di
     struct digest run[RUN_CHUNKS];
     uint8_t buf[CHUNK_BYTES];
 
-    for (size_t k = 0; k < chunks->len;) {
+    for (size_t k = 0; k < chunks->len && chunks->at[k] < chunk_count(disk->size);) {
         uint64_t first = chunks->at[k];
         size_t n = 0;
         do {
@@ -356,7 +366,8 @@ static int write_digests(struct apply *a, size_t i, struct store_digests *ret_di
             if (ret_digests)
                 *store_digests_push(ret_digests) = (struct store_digest){first + n, run[n]};
             n++;
-        } while (n < RUN_CHUNKS && k + n < chunks->len && chunks->at[k + n] == first + n);
+        } while (n < RUN_CHUNKS && k + n < chunks->len && chunks->at[k + n] == first + n
+                 && first + n < chunk_count(disk->size));
         if (cancel_check(a->cancel, err) < 0
             || digests_file_write(d->fs, disk->digests, first, n, run, err) < 0)
             return -1;
@@ -501,6 +512,8 @@ static int run(struct apply *a, struct store_digests *ret_digests, struct err *e
     if (plan(a, err) < 0 || begin(a, err) < 0 || save(a, again, err) < 0)
         return -1;
     dir_chain_publish(d, 0, d->applied + 1);
+    if (dir_resize(d, &a->manifest, err) < 0)
+        return -1;
     for (size_t i = 0; i < d->disks.len; i++)
         if (write_disk(a, i, ret_digests ? &ret_digests[i] : NULL, err) < 0)
             return err_wrap(err, "write disk %s", d->disks.at[i].name);

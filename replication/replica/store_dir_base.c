@@ -64,7 +64,7 @@ static int check_same(const struct store_dir *d, const struct store_disks *disks
                            "the copy was begun without disk %s; hint: remove the replica and"
                            " protect again",
                            wanted->name);
-        if (disk->size != wanted->size)
+        if (disk->size > wanted->size || (disk->size < wanted->size && d->base != STORE_COPYING))
             return err_set(err, ERR_STATE, 0,
                            "disk %s has %" PRIu64 " bytes at the source, %" PRIu64 " here; hint:"
                            " remove the replica and protect again",
@@ -127,6 +127,22 @@ static int begin_anew(struct store_dir *d, const struct store_disks *disks, stru
     return dir_disks_open(d, err);
 }
 
+/* Disks that grew during their copy: what came is kept, the digests begin anew. */
+static int grow(struct store_dir *d, const struct store_disks *disks, struct err *err)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < d->disks.len; i++)
+        VEC_FOREACH(wanted, disks)
+            any = any
+                  || (str_eq(wanted->name, d->disks.at[i].name)
+                      && wanted->size > d->disks.at[i].size);
+    if (!any)
+        return 0;
+    dir_disks_close(d);
+    return begin_anew(d, disks, err);
+}
+
 static int take_generation(struct store_dir *d, uint64_t generation, struct err *err)
 {
     if (generation == d->generation)
@@ -154,7 +170,8 @@ int store_dir_base_begin(struct store *store, const struct store_disks *disks, u
                        " remove the replica first",
                        d->group);
     if (d->base != STORE_EMPTY) {
-        if (check_same(d, disks, err) < 0 || take_generation(d, generation, err) < 0)
+        if (check_same(d, disks, err) < 0 || take_generation(d, generation, err) < 0
+            || grow(d, disks, err) < 0)
             return -1;
         return dir_disks_open(d, err);
     }

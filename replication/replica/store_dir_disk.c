@@ -93,7 +93,7 @@ static int open_path(struct store_dir *d, struct dir_disk *disk, const char *pat
     off_t size = lseek(disk->head, 0, SEEK_END);
     if (size < 0)
         return err_set(err, ERR_IO, errno, "%s: its size", path);
-    if ((uint64_t)size != disk->size)
+    if ((uint64_t)size != disk->size && !disk->resizing)
         return err_set(err, ERR_CORRUPT, 0, "%s: %jd bytes, but the disk has %" PRIu64 "; hint: %s",
                        path, (intmax_t)size, disk->size, what);
     return 0;
@@ -164,6 +164,8 @@ static int open_disk(struct store_dir *d, struct dir_disk *disk, struct err *err
         return -1;
     if (disk->digests >= 0)
         return 0;
+    if (disk->resizing) /* it may be of either size */
+        return d->fs->open(d->fs, digests, O_RDWR, 0, &disk->digests, err);
     if (digests_file_open(d->fs, digests, disk->size, &disk->digests, err) < 0) {
         if (err && err->code == ERR_NOT_FOUND)
             err->code = ERR_CORRUPT;

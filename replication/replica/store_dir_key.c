@@ -97,7 +97,7 @@ static int judge_head(struct judge *j, const struct dir_disk *disk, struct err *
 
 /* --- Undo --------------------------------------------------------------------------------- */
 
-static void judge_undo(struct judge *j, const struct dir_disk *disk, const char *path)
+static void judge_undo(struct judge *j, const char *path)
 {
     CLEANUP(undo_freep) struct undo *undo = NULL;
     uint8_t buf[CHUNK_BYTES];
@@ -109,7 +109,7 @@ static void judge_undo(struct judge *j, const struct dir_disk *disk, const char 
     for (size_t i = 0; i < undo->row_count && i < SAMPLES; i++) {
         if (undo->rows[i].pos == 0)
             continue;
-        if (undo_record_read(undo->fd, path, coder, &undo->rows[i], disk->size, buf, &why) < 0)
+        if (undo_record_read(undo->fd, path, coder, &undo->rows[i], undo->disk_size, buf, &why) < 0)
             j->differ++;
         else
             j->fit++;
@@ -127,7 +127,7 @@ static int judge_undo_files(struct judge *j, const struct dir_disk *disk, struct
         return -1;
     for (size_t i = 0; i < names.len && j->fit == 0; i++) {
         CLEANUP(mem_freep) char *path = path_join(folder, names.at[i]);
-        judge_undo(j, disk, path);
+        judge_undo(j, path);
     }
     return 0;
 }

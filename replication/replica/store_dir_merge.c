@@ -194,7 +194,11 @@ static int begin(struct store_dir *d, size_t start, size_t end, struct err *err)
     for (size_t i = 0; i < m->disk_count; i++) {
         const struct dir_disk *disk = &d->disks.at[i];
         CLEANUP(mem_freep) char *path = dir_undo_path(disk, first_of(m));
-        const struct undo_head head = {disk->name, disk->size, first_of(m)};
+        CLEANUP(undo_freep) struct undo *first = NULL;
+        if (undo_open(path, &first, err) < 0)
+            return -1;
+        /* The size that the disk had then (store_dir_resize.c). */
+        const struct undo_head head = {disk->name, first->disk_size, first_of(m)};
         if (undo_writer_open(d->fs, path, &head, &d->key, &m->writers[i], err) < 0)
             return -1;
     }
@@ -235,8 +239,7 @@ static int inputs_open(struct store_dir *d, struct err *err)
         CLEANUP(mem_freep) char *path = dir_undo_path(disk, m->files.at[i]);
         if (undo_open(path, &m->inputs[i].undo, err) < 0)
             return -1;
-        if (m->inputs[i].undo->point != m->files.at[i]
-            || m->inputs[i].undo->disk_size != disk->size)
+        if (m->inputs[i].undo->point != m->files.at[i])
             return err_set(err, ERR_CORRUPT, 0, "%s: of another point, or another disk", path);
         m->inputs[i].coder = undo_coder_new(&d->key, &m->inputs[i].undo->uuid);
     }
@@ -270,12 +273,34 @@ static struct input *next_input(struct dir_merge *m, const struct undo_row **ret
     return lowest;
 }
 
+/* One record, as the first file's disk had its chunks. What lies beyond that disk's end are zeros:
+ * it grew by them. */
+static int write_row(struct dir_merge *m, const struct input *from, const struct undo_row *row,
+                     struct err *err)
+{
+    uint64_t size = m->inputs[0].undo->disk_size;
+    uint8_t buf[CHUNK_BYTES] = {0};
+    bool beyond = row->chunk >= chunk_count(size);
+    struct err why = ERR_EMPTY;
+    size_t len = beyond ? CHUNK_BYTES : chunk_len(size, row->chunk);
+
+    if (beyond && row->pos)
+        return 0;
+    if (undo_record_read(from->undo->fd, from->undo->path, from->coder, row, from->undo->disk_size,
+                         buf, &why)
+        < 0) {
+        if (why.code != ERR_CORRUPT)
+            return err_set(err, why.code, why.sys, "%s", why.text);
+        undo_writer_add_damaged(m->writers[m->disk], row->chunk);
+        return 0;
+    }
+    return undo_writer_add(m->writers[m->disk], row->chunk, buf, len, err);
+}
+
 static int write_some(struct store_dir *d, uint64_t *budget, struct err *err)
 {
     struct dir_merge *m = d->merge;
-    const struct dir_disk *disk = &d->disks.at[m->disk];
     const struct undo_row *row;
-    uint8_t buf[CHUNK_BYTES];
 
     if (!m->inputs && inputs_open(d, err) < 0)
         return -1;
@@ -285,18 +310,9 @@ static int write_some(struct store_dir *d, uint64_t *budget, struct err *err)
             inputs_close(m);
             return undo_writer_seal(m->writers[m->disk++], err);
         }
-        size_t len = chunk_len(disk->size, row->chunk);
-        struct err why = ERR_EMPTY;
-        if (undo_record_read(from->undo->fd, from->undo->path, from->coder, row, disk->size, buf,
-                             &why)
-            < 0) {
-            if (why.code != ERR_CORRUPT)
-                return err_set(err, why.code, why.sys, "%s", why.text);
-            undo_writer_add_damaged(m->writers[m->disk], row->chunk);
-        } else if (undo_writer_add(m->writers[m->disk], row->chunk, buf, len, err) < 0) {
+        if (write_row(m, from, row, err) < 0)
             return -1;
-        }
-        *budget -= *budget < len ? *budget : len;
+        *budget -= *budget < CHUNK_BYTES ? *budget : CHUNK_BYTES;
     }
     return 0;
 }

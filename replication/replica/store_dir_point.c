@@ -253,8 +253,24 @@ static int check_parent(const struct store_dir *d, const struct manifest *m, str
     return 0;
 }
 
+/* A disk's size at the newest point, which may not be applied yet. */
+static uint64_t newest_size(const struct dir_disk *disk, const struct manifest *newest)
+{
+    VEC_FOREACH(part, &newest->disks)
+        if (str_eq(part->name, disk->name))
+            return part->size;
+    return disk->size;
+}
+
 static int check_disks(struct store_dir *d, const struct manifest *m, struct err *err)
 {
+    CLEANUP(manifest_done) struct manifest newest;
+    const struct dir_point *last = dir_point_newest(d);
+
+    manifest_init(&newest);
+    if (last && last->point != d->applied
+        && dir_manifest_read(d, last->point, &newest, NULL, err) < 0)
+        return -1;
     VEC_FOREACH(part, &m->disks) {
         const struct dir_disk *disk = dir_disk_find(d, part->name, err);
         if (!disk) {
@@ -262,11 +278,8 @@ static int check_disks(struct store_dir *d, const struct manifest *m, struct err
                 err->code = ERR_STATE;
             return -1;
         }
-        if (disk->size != part->size)
-            return err_set(err, ERR_STATE, 0,
-                           "disk %s has %" PRIu64 " bytes at the source, %" PRIu64 " here; hint:"
-                           " protect the machine again",
-                           part->name, part->size, disk->size);
+        if (dir_resize_check(d, disk, newest_size(disk, &newest), part->size, err) < 0)
+            return -1;
         VEC_FOREACH(segment, &part->segments)
             if (dir_segment_match(d, disk, m, segment, false, err) < 0)
                 return err_wrap(err, "point %" PRIu64, m->point);

@@ -92,6 +92,8 @@ int dir_change_chunks(const struct dir_change *change, struct chunks *ret_chunks
             if (is_between(change, file)
                 && chunks_of_undo(change, file->point, ret_chunks, err) < 0)
                 return -1;
+    if (dir_resize_chunks(change->d, change->disk, change->part->size, ret_chunks, err) < 0)
+        return -1;
     sort_unique(ret_chunks);
     return 0;
 }
@@ -151,10 +153,16 @@ static int write_row(const struct dir_change *c, const struct undo *undo, struct
 {
     struct fs *fs = c->d->fs;
     uint8_t buf[CHUNK_BYTES];
-    size_t len = chunk_len(c->disk->size, row->chunk);
     uint64_t off = row->chunk * CHUNK_BYTES;
     struct err why = ERR_EMPTY;
 
+    if (row->chunk >= chunk_count(c->disk->size)) /* the disk was larger then */
+        return 0;
+    /* Each file has the chunk as long as the disk had it at its point. */
+    size_t len = row->chunk < chunk_count(undo->disk_size) ? chunk_len(undo->disk_size, row->chunk)
+                                                           : CHUNK_BYTES;
+    if (len > chunk_len(c->disk->size, row->chunk))
+        len = chunk_len(c->disk->size, row->chunk);
     if (undo_record_read(undo->fd, undo->path, coder, row, undo->disk_size, buf, &why) < 0) {
         if (why.code != ERR_CORRUPT)
             return err_set(err, why.code, why.sys, "%s", why.text);

@@ -189,6 +189,15 @@ int store_dir_segment_close(struct store *store, const char *disk, const struct 
     return rc;
 }
 
+/* What the manifest says of the disk: it may not be applied yet. */
+static uint64_t size_in(const struct manifest *manifest, const struct dir_disk *disk)
+{
+    VEC_FOREACH(part, &manifest->disks)
+        if (str_eq(part->name, disk->name))
+            return part->size;
+    return disk->size;
+}
+
 int dir_segment_match(struct store_dir *d, const struct dir_disk *disk,
                       const struct manifest *manifest, const struct manifest_segment *segment,
                       bool whole, struct err *err)
@@ -212,7 +221,7 @@ int dir_segment_match(struct store_dir *d, const struct dir_disk *disk,
                        "%s: not the segment that the manifest of point %" PRIu64 " names", path,
                        manifest->point);
     if (!str_eq(head.group, manifest->group) || !str_eq(head.disk, disk->name)
-        || head.disk_size != disk->size || head.generation != manifest->generation
+        || head.disk_size != size_in(manifest, disk) || head.generation != manifest->generation
         || head.point != manifest->point
         || memcmp(&head.parent, &manifest->parent, sizeof(head.parent)) != 0)
         return err_set(err, ERR_CORRUPT, 0,
@@ -220,7 +229,7 @@ int dir_segment_match(struct store_dir *d, const struct dir_disk *disk,
                        " %" PRIu64 "; the manifest has it for %s/%s of %" PRIu64 " bytes,"
                        " generation %" PRIu64 ", point %" PRIu64 " (or another parent)",
                        path, head.group, head.disk, head.disk_size, head.generation, head.point,
-                       manifest->group, disk->name, disk->size, manifest->generation,
+                       manifest->group, disk->name, size_in(manifest, disk), manifest->generation,
                        manifest->point);
     return 0;
 }

@@ -4,7 +4,8 @@
  *   replica     "muster replica 1", "group NAME", "state copying|copied", "disk SIZE NAME" ...,
  *               each followed by "head FORMAT PATH" when it is a machine's own disk, or by "luks UUID" (hex)
  *               when its head is a LUKS container; "run DIR", where
- *               such heads have their servers, if any; "released", when the machine has them back
+ *               such heads have their servers, if any; "released", when the machine has them back;
+ *               "resize SIZE NAME" of a disk that is being brought to that size
  *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0), and
  *               "stamp INODE SIZE MTIME CTIME NAME" (ns) of each own disk that can be told
  *   pruned      "pruned N HASH", what stands before the oldest manifest; then, ascending,
@@ -77,6 +78,22 @@ static bool get_disk(struct store_dir *d, char *line)
         return false;
     dir_disk_add(d, name, size, NULL, "raw");
     return true;
+}
+
+static bool get_resize(struct store_dir *d, char *line)
+{
+    const char *name;
+    uint64_t size;
+
+    if (!str_starts(line, "resize ") || !split(line, "resize", &size, &name) || size == 0
+        || size % 512)
+        return false;
+    VEC_FOREACH(disk, &d->disks)
+        if (str_eq(disk->name, name)) {
+            disk->resizing = size;
+            return true;
+        }
+    return false;
 }
 
 static bool get_head(struct store_dir *d, const char *line)
@@ -165,8 +182,8 @@ int dir_state_load(struct store_dir *d, struct err *err)
     if (get_group(d, path, next_line(&at), err) < 0)
         return -1;
     while ((line = next_line(&at)) != NULL)
-        if (!get_head(d, line) && !get_luks(d, line) && !get_disk(d, line) && !get_state(d, line)
-            && !get_run(d, line))
+        if (!get_head(d, line) && !get_luks(d, line) && !get_resize(d, line) && !get_disk(d, line)
+            && !get_state(d, line) && !get_run(d, line))
             return wrong_line(path, line, err);
     if (d->base == STORE_EMPTY || d->disks.len == 0)
         return err_set(err, ERR_CORRUPT, 0, "%s: no state or no disk in it", path);
@@ -198,6 +215,9 @@ int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
         str_hex(disk->luks_uuid.bytes, UUID_BYTES, hex);
         str_addf(&text, "luks %s\n", hex);
     }
+    VEC_FOREACH(disk, &d->disks)
+        if (disk->resizing)
+            str_addf(&text, "resize %" PRIu64 " %s\n", disk->resizing, disk->name);
     if (d->run_dir && has_own(d))
         str_addf(&text, "run %s\n", d->run_dir);
     if (d->released)

@@ -102,11 +102,13 @@ static int note_found(struct slice *s, uint64_t point, struct err *err)
 }
 
 /* Is the row the one by which the asked point has its chunk? */
-static bool is_needed(struct store_scrub *scrub, uint64_t chunk)
+static bool is_needed(const struct slice *s, uint64_t chunk)
 {
+    struct store_scrub *scrub = s->scrub;
     uint8_t bit = (uint8_t)(1U << (chunk % 8));
 
-    if (!scrub->old)
+    /* Beyond its end: of a time when the disk was larger. */
+    if (!scrub->old || chunk >= chunk_count(s->disk->size))
         return true;
     if (scrub->old[chunk / 8] & bit)
         return false;
@@ -120,7 +122,7 @@ static void check_row(struct slice *s, const struct undo *undo, struct frame_cod
     uint8_t buf[CHUNK_BYTES];
     struct err why = ERR_EMPTY;
 
-    if (!is_needed(s->scrub, row->chunk) || !is_in_subset(s->scrub, row->chunk))
+    if (!is_needed(s, row->chunk) || !is_in_subset(s->scrub, row->chunk))
         return;
     if (undo_record_read(undo->fd, undo->path, coder, row, undo->disk_size, buf, &why) < 0) {
         say(s, why.text);
@@ -375,7 +377,7 @@ static int look_back(struct slice *s, struct err *err)
             continue; /* on the list already */
         size_t rows = undo_done || file->point < scrub->at ? undo->row_count : scrub->row;
         for (size_t i = 0; i < rows && i < undo->row_count; i++)
-            (void)is_needed(scrub, undo->rows[i].chunk);
+            (void)is_needed(s, undo->rows[i].chunk);
     }
     return 0;
 }

@@ -7,7 +7,9 @@
  *   records             a sealed frame (frame.c) each, of one extent: the chunk; numbered from 0
  *   table   24 each     chunk | position of its record, 0 for a chunk of zeros | record's bytes (4)
  *                       | record's CRC-32C (4); ascending by chunk. A chunk that was damaged when it
- *                       was to be saved has position 256 and no bytes: no record is so short
+ *                       was to be saved has position 256 and no bytes: no record is so short.
+ *                       Beyond the disk's size there are only zeros: the disk grew by them with the
+ *                       next point
  *   footer  64 bytes    0 magic "MUSTUNDE" | 8 where the table begins | 16 rows
  *                       24 CRC-32C of the table | 28 zeros | 60 CRC-32C of the 60 bytes before
  *
@@ -237,7 +239,7 @@ static int parse_rows(struct undo *u, const uint8_t *bytes, uint64_t table_off, 
     for (size_t i = 0; i < u->row_count; i++) {
         const uint8_t *at = bytes + i * ROW_BYTES;
         struct undo_row row = {get_u64(at), get_u64(at + 8), get_u32(at + 16), get_u32(at + 20)};
-        if (row.chunk >= chunks || (i > 0 && row.chunk <= u->rows[i - 1].chunk))
+        if ((row.chunk >= chunks && row.pos) || (i > 0 && row.chunk <= u->rows[i - 1].chunk))
             return damaged(u->path, "table", err);
         if (row.pos
             && (row.pos < HEADER_BYTES || row.len > RECORD_MAX || row.pos > table_off
@@ -296,8 +298,8 @@ int undo_open(const char *path, struct undo **ret_undo, struct err *err)
 
 int undo_check_head(const struct undo *undo, const struct undo_head *want, struct err *err)
 {
-    if (str_eq(undo->disk, want->disk) && undo->point == want->point
-        && undo->disk_size == want->disk_size)
+    /* The disk may have had another size at that point. */
+    if (str_eq(undo->disk, want->disk) && undo->point == want->point && undo->disk_size % 512 == 0)
         return 0;
     return err_set(err, ERR_CORRUPT, 0,
                    "%s: of point %" PRIu64 " and disk %s of %" PRIu64
@@ -348,10 +350,11 @@ int undo_record_read(int fd, const char *path, struct frame_coder *coder,
     struct fs *fs = fs_real();
     uint8_t record[RECORD_MAX];
     struct frame_view view;
-    size_t len = chunk_len(disk_size, row->chunk);
 
     if (row->pos == 0) {
-        memset(buf, 0, len);
+        memset(buf, 0,
+               row->chunk < chunk_count(disk_size) ? chunk_len(disk_size, row->chunk)
+                                                   : CHUNK_BYTES);
         return 0;
     }
     if (undo_row_is_damaged(row))
@@ -359,6 +362,7 @@ int undo_record_read(int fd, const char *path, struct frame_coder *coder,
                        "%s: chunk %" PRIu64 " was damaged before it was saved here; hint: points at"
                        " and before this one cannot be shown, later ones can",
                        path, row->chunk);
+    size_t len = chunk_len(disk_size, row->chunk);
     if (fs->pread(fs, fd, record, row->len, row->pos, err) < 0)
         return -1;
     /* The record's number stands in it; the tag covers it. */

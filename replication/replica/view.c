@@ -38,6 +38,7 @@
 
 struct view_file {
     uint64_t point;
+    uint64_t size; /* of the disk at that point */
     struct uuid uuid;
 };
 VEC_DEFINE(view_files, struct view_file)
@@ -66,7 +67,8 @@ struct view {
     struct fs *heads;
     struct fs *nbd; /* ours, for a head in another format; or NULL */
     int head;
-    uint64_t size;
+    uint64_t size;  /* of head, when it was opened */
+    uint64_t shown; /* of the disk at the point: it may have grown since, or be smaller again */
     uint64_t point;
     struct key key;
     struct chain *chain;
@@ -132,7 +134,9 @@ static int add_file(struct view *v, uint64_t point, struct err *err)
         if (view_map_add(v->map, row->chunk, &place, err) < 0)
             return -1;
     }
-    *view_files_push(&v->files) = (struct view_file){point, undo->uuid};
+    if (point == v->point)
+        v->shown = undo->disk_size;
+    *view_files_push(&v->files) = (struct view_file){point, undo->disk_size, undo->uuid};
     return 0;
 }
 
@@ -218,7 +222,8 @@ static int read_record(struct view *v, uint64_t chunk, const struct old_place *o
     if (coder_of(v, old->place.file, &old->file.uuid, path, &slot, err) < 0)
         return -1;
     slot->used = ++v->clock;
-    return undo_record_read(slot->fd, path, slot->coder, &row, v->size, buf, err);
+    memset(buf, 0, CHUNK_BYTES); /* what the disk did not have at that point */
+    return undo_record_read(slot->fd, path, slot->coder, &row, old->file.size, buf, err);
 }
 
 /* Part of a chunk's old content through the kept ones: a chunk's place never changes once it has
@@ -341,9 +346,17 @@ static int read_head(struct view *v, uint64_t off, uint8_t *buf, const struct pi
 {
     uint64_t chunk = off / CHUNK_BYTES;
     uint64_t end = off + piece->len;
+    off_t now = lseek(v->head, 0, SEEK_END);
+    uint64_t size = now >= 0 && (uint64_t)now < v->size ? (uint64_t)now : v->size;
 
+    if (off >= size) { /* the disk was larger at the point, and what is not in undo was zeros */
+        memset(buf, 0, piece->len);
+        *ret_done = chain_seq(v->chain) == piece->seq ? piece->len : 0;
+        return 0;
+    }
+    end = end < size ? end : size;
     if (!is_checked(v, chunk))
-        return read_unchecked(v, off, buf, piece->len, piece->seq, ret_done, err);
+        return read_unchecked(v, off, buf, (size_t)(end - off), piece->seq, ret_done, err);
     while (chunk * CHUNK_BYTES < end && is_checked(v, chunk))
         chunk++;
     end = chunk * CHUNK_BYTES < end ? chunk * CHUNK_BYTES : end;
@@ -374,9 +387,9 @@ int view_read(struct view *view, uint64_t off, void *buf, size_t len, struct err
 {
     uint8_t *at = buf;
 
-    if (off > view->size || len > view->size - off)
+    if (off > view->shown || len > view->shown - off)
         return err_set(err, ERR_INVALID, 0, "%s has %" PRIu64 " bytes, asked for %zu at %" PRIu64,
-                       view->dir, view->size, len, off);
+                       view->dir, view->shown, len, off);
     while (len > 0) {
         size_t done;
         if (read_piece(view, off, at, len, &done, err) < 0)
@@ -390,7 +403,7 @@ int view_read(struct view *view, uint64_t off, void *buf, size_t len, struct err
 
 uint64_t view_size(const struct view *view)
 {
-    return view->size;
+    return view->shown;
 }
 
 /* --- Opening ----------------------------------------------------------------------------- */
@@ -418,7 +431,7 @@ static int open_head(struct view *v, const char *dir, const char *disk, struct e
     off_t size = lseek(v->head, 0, SEEK_END);
     if (size < 0)
         return err_set(err, ERR_IO, errno, "%s: its size", path);
-    v->size = (uint64_t)size;
+    v->size = v->shown = (uint64_t)size;
     return 0;
 }
 

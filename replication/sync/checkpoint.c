@@ -2,7 +2,8 @@
 /* The file `checkpoint`: canonical JSON of struct checkpoint's fields and "version": 1, a line
  * feed, "crc32c " and eight hex digits over what stands before the line feed. "resync" ({cause, now,
  * since_ms, why}) is there only while one is required or under way; whoever does not know it
- * compares nothing, and sends what is tracked. */
+ * compares nothing, and sends what is tracked. "grown_from" of a disk is there only until the first
+ * point of its new size is durable. */
 #include "sync/checkpoint.h"
 
 #include "base/fs.h"
@@ -24,10 +25,8 @@ static const char *const phase_names[] = {
 };
 
 static const char *const cause_names[RESYNC_CAUSE_COUNT] = {
-    [RESYNC_NONE] = "none",
-    [RESYNC_LOST] = "tracking-lost",
-    [RESYNC_LOG] = "log-too-large",
-    [RESYNC_ASKED] = "asked",
+    [RESYNC_NONE] = "none",   [RESYNC_LOST] = "tracking-lost", [RESYNC_LOG] = "log-too-large",
+    [RESYNC_ASKED] = "asked", [RESYNC_GREW] = "disk-grew",
 };
 
 const char *resync_cause_name(enum resync_cause cause)
@@ -45,11 +44,15 @@ static json_t *disks_json(const struct checkpoint *ck)
 {
     json_t *array = json_array();
 
-    VEC_FOREACH(disk, &ck->disks)
+    VEC_FOREACH(disk, &ck->disks) {
         (void)json_array_append_new(array,
                                     json_pack("{s:s, s:I, s:I, s:b}", "name", disk->name, "size",
                                               (json_int_t)disk->size, "scanned",
                                               (json_int_t)disk->scanned, "done", disk->done));
+        if (disk->grown_from)
+            (void)json_object_set_new(json_array_get(array, json_array_size(array) - 1),
+                                      "grown_from", json_integer((json_int_t)disk->grown_from));
+    }
     return array;
 }
 
@@ -124,6 +127,7 @@ static int read_disks(const json_t *json, struct checkpoint *ck, struct err *err
             return -1;
         (void)snprintf(disk->name, sizeof(disk->name), "%s", name);
         disk->done = json_get_bool(item, "done", false);
+        disk->grown_from = json_get_u64(item, "grown_from", 0);
     }
     return 0;
 }

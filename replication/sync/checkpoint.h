@@ -21,8 +21,10 @@ enum phase {
 struct checkpoint_disk {
     char name[SOURCE_NAME_BYTES];
     uint64_t size;
-    uint64_t scanned; /* an ordered scan of this phase goes on from here */
+    uint64_t grown_from; /* the size that the replica knows; 0: the same */
+    uint64_t scanned;    /* an ordered scan of this phase goes on from here */
     bool done;
+    char why[96]; /* it grew: for people, in this life */
 };
 VEC_DEFINE(checkpoint_disks, struct checkpoint_disk)
 
@@ -45,6 +47,7 @@ enum resync_cause {
     RESYNC_LOST,  /* nobody kept track: begins at once */
     RESYNC_LOG,   /* more is pending than the policy allows: points wait for it */
     RESYNC_ASKED, /* by a person: points go on until it begins */
+    RESYNC_GREW,  /* a block device: only what is new of it; at once */
     RESYNC_CAUSE_COUNT
 };
 const char *resync_cause_name(enum resync_cause cause);

@@ -456,6 +456,43 @@ int digests_open(const char *dir, const struct store_disks *disks, const struct 
     return 0;
 }
 
+/* Zeros for what is beyond its end. */
+static int copy_grown(struct digests *old, size_t disk, uint64_t chunks,
+                      struct digests_writer *writer, struct err *err)
+{
+    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, BATCH);
+
+    for (uint64_t at = 0; at < chunks;) {
+        uint64_t end = at < old->counts[disk] ? old->counts[disk] : chunks;
+        uint64_t n = end - at < BATCH ? end - at : BATCH;
+        memset(batch, 0, n * sizeof(*batch));
+        if (at < old->counts[disk] && digests_read(old, disk, at, n, batch, err) < 0)
+            return -1;
+        if (digests_writer_add(writer, batch, n, err) < 0)
+            return -1;
+        at += n;
+    }
+    return 0;
+}
+
+int digests_resize(const char *dir, const struct store_disks *from, const struct store_disks *to,
+                   struct err *err)
+{
+    CLEANUP(digests_writer_freep) struct digests_writer *writer = NULL;
+    CLEANUP(digests_closep) struct digests *old = NULL;
+    struct digests_end end = {0};
+    struct err why = ERR_EMPTY;
+
+    if (find_end(dir, from, &end, &why) < 0 || digests_open(dir, from, &end.tip, &old, &why) < 0)
+        return why.code == ERR_NOT_FOUND ? 0 : err_set(err, why.code, why.sys, "%s", why.text);
+    if (digests_writer_open(dir, to, &writer, err) < 0)
+        return -1;
+    for (size_t i = 0; i < to->len; i++)
+        if (copy_grown(old, i, chunk_count(to->at[i].size), writer, err) < 0)
+            return -1;
+    return digests_writer_commit(writer, &end.tip, err);
+}
+
 int digests_read(struct digests *digests, size_t disk, uint64_t first, uint64_t count,
                  struct digest *ret_digests, struct err *err)
 {

@@ -40,6 +40,10 @@ int digests_append(const char *dir, const struct digests_tip *from, const struct
                    const struct store_disks *disks, const struct store_digests *changed,
                    struct digests_end *end, struct err *err) MUST_CHECK;
 
+/* The disks of a copy grew: what is new is zero. No copy of them: nothing happens. */
+int digests_resize(const char *dir, const struct store_disks *from, const struct store_disks *to,
+                   struct err *err) MUST_CHECK;
+
 /* Opens the copy if it is at `tip` for exactly these disks: ERR_NOT_FOUND otherwise. */
 struct digests;
 int digests_open(const char *dir, const struct store_disks *disks, const struct digests_tip *tip,

@@ -6,6 +6,7 @@
  *   session_fail.c    what an error means
  *   session_turn.c    one turn: replica, source, where we are, what is next
  *   session_required.c  what is pending; when a resync is required, and when it may run
+ *   session_grow.c    disks of another size
  *   session_lag.c     whether it keeps pace with the changes
  *   session_copy.c    a slice of the initial copy
  *   session_resync.c  a slice of a rescan
@@ -178,6 +179,19 @@ int required_free(const struct session *s, uint64_t *ret_bytes, struct err *err)
 /* Backing off: looks at what is pending. True: there is room again, it is worth a try. */
 bool required_watch(struct session *s, struct cancel *cancel);
 
+/* --- session_grow.c -------------------------------------------------------------------------- */
+
+/* Holds the source's disks against the checkpoint's: ERR_STATE where they cannot be followed. `ret_grew`:
+ * the checkpoint has their new sizes, and the source is to be opened anew. */
+int grow_follow(struct session *s, const struct source_disks *disks, bool *ret_grew,
+                struct err *err) MUST_CHECK;
+/* The replica has an older size. */
+bool grow_is_to_be_sent(const struct session *s);
+/* Begins to compare what is new. */
+int grow_compare(struct session *s, struct err *err) MUST_CHECK;
+/* A point that the replica has; the caller saves. */
+void grow_durable(struct session *s, const struct manifest *manifest);
+
 /* --- session_lag.c --------------------------------------------------------------------------- */
 
 /* A cut that holds so many changed bytes; the cycle ends with lag_end. */
@@ -206,6 +220,8 @@ bool resync_is_bound(const struct session *s);
 /* session_narrow.c: what was found on a disk since the last rescan_sync, before that is noted for good. */
 int resync_narrow(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
     MUST_CHECK;
+/* Chunks of a disk that the replica has: ours may have grown. What it does not have is zero. */
+uint64_t resync_chunks_there(const struct checkpoint_disk *disk);
 /* Makes our copy of the replica's digests at `tip` by asking for all of them. */
 int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struct cancel *cancel,
                          struct err *err) MUST_CHECK;

@@ -48,6 +48,9 @@ int resync_narrow(struct session *s, size_t disk, struct cancel *cancel, struct 
     size_t count;
     CLEANUP(mem_freep) uint64_t *chunks = rescan_fresh(s->rescan, disk, &count);
 
+    /* The replica's disk may be smaller still. */
+    while (count > 0 && chunks[count - 1] >= resync_chunks_there(&s->ck.disks.at[disk]))
+        count--;
     for (size_t at = 0; at < count && !s->whole_chunks;) {
         size_t n = count - at < REMOTE_BLOCKS_MAX ? count - at : REMOTE_BLOCKS_MAX;
         struct err why = ERR_EMPTY;

@@ -92,7 +92,7 @@ bool required_runs(struct session *s)
     struct policy policy;
 
     if (resync->now || s->hurry || resync->cause == RESYNC_NONE || resync->cause == RESYNC_LOST
-        || resync_is_bound(s))
+        || resync->cause == RESYNC_GREW || resync_is_bound(s))
         return true;
     session_policy(s, &policy);
     if (!policy.resync_auto)
@@ -117,7 +117,8 @@ void required_show(struct session *s)
 
     (void)pthread_mutex_lock(&s->lock);
     s->status.resync = (struct session_resync){.cause = resync->cause,
-                                               .now = resync->now || resync->cause == RESYNC_LOST,
+                                               .now = resync->now || resync->cause == RESYNC_LOST
+                                                      || resync->cause == RESYNC_GREW,
                                                .since_ms = resync->since_ms,
                                                .next_ms = next,
                                                .waits = waits};

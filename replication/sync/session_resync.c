@@ -54,6 +54,19 @@ bool resync_is_bound(const struct session *s)
 
 /* --- The replica's digests ------------------------------------------------------------------- */
 
+static struct checkpoint_disk *find_disk(struct session *s, const char *name)
+{
+    VEC_FOREACH(disk, &s->ck.disks)
+        if (strcmp(disk->name, name) == 0)
+            return disk;
+    return NULL;
+}
+
+uint64_t resync_chunks_there(const struct checkpoint_disk *disk)
+{
+    return chunk_count(disk->grown_from ? disk->grown_from : disk->size);
+}
+
 int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struct cancel *cancel,
                          struct err *err)
 {
@@ -67,9 +80,14 @@ int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struc
         return -1;
     VEC_FOREACH(disk, &disks) {
         uint64_t chunks = chunk_count(disk->size);
+        uint64_t there = resync_chunks_there(find_disk(s, disk->name));
         for (uint64_t at = 0; at < chunks;) {
-            uint64_t n = chunks - at < REMOTE_DIGESTS_MAX ? chunks - at : REMOTE_DIGESTS_MAX;
-            if (remote_digests(&s->remote, disk->name, tip->point, at, n, batch, cancel, err) < 0)
+            uint64_t end = at < there ? there : chunks;
+            uint64_t n = end - at < REMOTE_DIGESTS_MAX ? end - at : REMOTE_DIGESTS_MAX;
+            memset(batch, 0, n * sizeof(*batch));
+            if (at < there
+                && remote_digests(&s->remote, disk->name, tip->point, at, n, batch, cancel, err)
+                       < 0)
                 return session_blame_peer(s);
             if (digests_writer_add(writer, batch, n, err) < 0)
                 return -1;
@@ -98,7 +116,7 @@ static int need_digests(struct session *s, struct cancel *cancel, struct err *er
 
 /* --- Beginning ------------------------------------------------------------------------------- */
 
-/* A replica that has what we want to compare with, of the same disks. */
+/* A replica that has what we want to compare with, of the same disks, though ours may have grown. */
 static int check_disks(struct session *s, struct cancel *cancel, struct err *err)
 {
     CLEANUP(store_disks_free) struct store_disks theirs = VEC_EMPTY;
@@ -112,6 +130,10 @@ static int check_disks(struct session *s, struct cancel *cancel, struct err *err
         VEC_FOREACH(candidate, &theirs)
             if (strcmp(candidate->name, disk->name) == 0)
                 there = candidate;
+        if (there && there->size < disk->size) {
+            find_disk(s, disk->name)->grown_from = there->size;
+            continue;
+        }
         if (!there || there->size != disk->size)
             return err_set(err, ERR_STATE, 0,
                            "disk %s has %" PRIu64 " bytes here and %" PRIu64 " at %s; hint: remove "

@@ -141,6 +141,7 @@ int send_mark_durable(struct session *s, const struct manifest *manifest, struct
     s->ck.base = s->ck.cut;
     s->ck.cut = 0;
     s->ck.note[0] = '\0';
+    grow_durable(s, manifest);
     if (was_resync)
         required_clear(s);
     if (session_save(s, err) < 0) {

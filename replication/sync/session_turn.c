@@ -142,40 +142,16 @@ static int open_source(struct session *s, struct source **ret_source, struct can
     return 0;
 }
 
-static int size_changed(const struct session *s, const struct source_disks *disks, struct err *err)
-{
-    for (size_t i = 0; i < disks->len; i++) {
-        const struct source_disk *now = &disks->at[i];
-        const struct checkpoint_disk *then = i < s->ck.disks.len ? &s->ck.disks.at[i] : NULL;
-
-        if (!then || strcmp(then->name, now->name) != 0)
-            return err_set(err, ERR_STATE, 0,
-                           "disk %s was not there when the protection of %s began; hint: "
-                           "unprotect the machine and protect it again",
-                           now->name, s->config.group);
-        if (then->size != now->size)
-            return err_set(err, ERR_STATE, 0,
-                           "disk %s of %s changed its size from %" PRIu64 " to %" PRIu64
-                           " bytes; hint: unprotect the machine and protect it again: that is a "
-                           "full copy",
-                           now->name, s->config.group, then->size, now->size);
-    }
-    if (disks->len != s->ck.disks.len)
-        return err_set(err, ERR_STATE, 0,
-                       "disk %s of %s is gone; hint: unprotect the machine and protect it again",
-                       s->ck.disks.at[disks->len].name, s->config.group);
-    return 0;
-}
-
-/* The disks are what they were; at first, what they are is noted. */
-static int check_disks(struct session *s, struct cancel *cancel, struct err *err)
+/* The disks are what they were, or larger; at first, what they are is noted. */
+static int check_disks(struct session *s, bool *ret_grew, struct cancel *cancel, struct err *err)
 {
     CLEANUP(source_disks_free) struct source_disks disks = VEC_EMPTY;
 
+    *ret_grew = false;
     if (s->source->ops->disks(s->source, &disks, cancel, err) < 0)
         return session_blame_source(s);
     if (s->ck.phase != PHASE_NEW)
-        return size_changed(s, &disks, err);
+        return grow_follow(s, &disks, ret_grew, err);
     if (disks.len == 0 || disks.len > SESSION_DISKS_MAX)
         return err_set(err, ERR_LIMIT, 0, "%s has %zu disks, 1 to %d can be protected together",
                        s->config.group, disks.len, SESSION_DISKS_MAX);
@@ -208,7 +184,7 @@ static int look_for_machine(struct session *s, struct cancel *cancel, struct err
     return 0;
 }
 
-int turn_look(struct session *s, struct cancel *cancel, struct err *err)
+static int look(struct session *s, struct cancel *cancel, struct err *err)
 {
     (void)pthread_mutex_lock(&s->lock);
     bool look_again = s->look_again;
@@ -236,7 +212,18 @@ int turn_look(struct session *s, struct cancel *cancel, struct err *err)
             return session_blame_source(s);
     }
     s->source_is_old = true;
-    return s->scanning ? 0 : check_disks(s, cancel, err);
+    return 0;
+}
+
+int turn_look(struct session *s, struct cancel *cancel, struct err *err)
+{
+    bool grew = false;
+
+    do {
+        if (look(s, cancel, err) < 0 || (!s->scanning && check_disks(s, &grew, cancel, err) < 0))
+            return -1;
+    } while (!s->source);
+    return 0;
 }
 
 static int not_delivered(struct session *s, struct cancel *cancel, struct err *err)
@@ -413,7 +400,8 @@ static bool found_nothing(const struct session *s)
 
 static int make_point(struct session *s, bool *ret_point, struct cancel *cancel, struct err *err)
 {
-    bool same = s->rescan ? found_nothing(s) : s->ck.phase == PHASE_DELTA;
+    bool same =
+        !grow_is_to_be_sent(s) && (s->rescan ? found_nothing(s) : s->ck.phase == PHASE_DELTA);
 
     if (!s->state.running && s->ck.durable_point > 0 && s->ck.tip_point == 0 && same)
         return quiet_turn(s, ret_point, cancel, err);
@@ -466,6 +454,8 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
     case PHASE_DELTA:
         if (lost)
             return resync_begin(s, why_lost(s), cancel, err);
+        if (!all_done(s))
+            return grow_compare(s, err);
         if (delta_or_not(s, &compare, cancel, err) < 0)
             return -1;
         if (compare)

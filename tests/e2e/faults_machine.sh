@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A protected machine's QEMU killed in the initial copy and later, its disk grown while it was off, and the
+# A protected machine's QEMU killed in the initial copy and later, its disk of another size, and the
 # process that serves a recovered machine's disk killed under it. Replication goes on with what differs,
 # or says what it refuses; the guest waits and goes on.
 . "$(dirname "$0")/lib/e2e.sh"
@@ -79,17 +79,57 @@ next_point_is_whole "killed while protected"
 
 remember_points db1
 q paris machine stop db1 --force > /dev/null
+head_has() { # BYTES
+    test "$(stat -c %s "$work/lyon/replicas/db1/vda/head.raw")" = "$1"
+}
+before=$(newest_point lyon db1)
 truncate -s +16M "$work/db1-1.raw"
-wait_for 30 "the size to be refused" status_says "critical" \
-    "disk vda of db1 changed its size from 268435456 to 285212672"
-ok "a disk that grew is refused with both sizes: $(printf '%s' "$status" | grep -m 1 'changed its size')"
+wait_for 60 "the replica to grow" head_has 285212672
+check "a disk that grew while its machine was off is a point of the new size" \
+    test "$(newest_point lyon db1)" -gt "$before"
 points_are_kept db1
+remember_points db1
 truncate -s -16M "$work/db1-1.raw"
+wait_for 30 "the size to be refused" status_says "critical" \
+    "disk vda of db1 shrank from 285212672 to 268435456" "give it its size back"
+ok "a disk that shrank is refused with both sizes: $(printf '%s' "$status" | grep -m 1 'shrank')"
+points_are_kept db1
+truncate -s +16M "$work/db1-1.raw"
 q paris retry db1 > /dev/null
-wait_for 60 "replication to go on with the old size" status_says "session      protected"
+wait_for 60 "replication to go on with the size it had" status_says "session      protected"
 start_again
 points_go_on db1 1
-next_point_is_whole "the old size again"
+
+# --- And while it works -------------------------------------------------------------------------
+
+# The node "disk0" is what the guest writes to.
+resize_live() { # MACHINE DISK BYTES
+    out=$(printf '%s\n' '{"execute":"qmp_capabilities"}' \
+        '{"execute":"block_resize","arguments":{"node-name":"'"$2"'","size":'"$3"'}}' |
+        socat -t 5 - "UNIX-CONNECT:$work/paris/machines/$1/qmp-spare")
+    case $out in *'"error"'*) no "block_resize: $out" ;; esac
+}
+before=$(sent_bytes)
+resize_live db1 disk0 301989888
+wait_for 60 "the replica to grow" head_has 301989888
+points_go_on db1 2
+check "what is new was not read or sent: $(($(sent_bytes) - before)) bytes" \
+    test $(($(sent_bytes) - before)) -lt 40000000
+next_point_is_whole "a disk that grew twice"
+
+# --- Compared by hand ----------------------------------------------------------------------------
+
+before=$(sent_bytes)
+said=$(q paris resync db1 --now)
+check "a comparison is begun by hand: $said" test "${said#*compared with its replica now}" != "$said"
+compared() { ! status_says "resync  " && status_says "session      protected"; }
+began() { status_says "resync       asked" || grep -q 'resynchronized group=db1' "$work/paris.log"; }
+wait_for 30 "the comparison to begin" began
+wait_for 120 "the comparison to end" compared
+points_go_on db1 1
+check "what is the same was not sent: $(($(sent_bytes) - before)) bytes" \
+    test $(($(sent_bytes) - before)) -lt 20000000
+next_point_is_whole "compared by hand"
 
 # --- The served disk dies under its guest ------------------------------------------------------
 

@@ -57,6 +57,19 @@ void kit_init(struct kit *kit, const char *root, uint64_t size, uint64_t seed)
     kit->seed = seed;
 }
 
+/* `size` bytes of `bytes`; the rest is zero. */
+static void set_disk(struct kit_disk *disk, const uint8_t *bytes, uint64_t have, uint64_t size)
+{
+    uint8_t *grown = mem_alloc(size, 1);
+
+    memcpy(grown, bytes, (size_t)(have < size ? have : size));
+    free(disk->bytes);
+    free(disk->dirty);
+    disk->bytes = grown;
+    disk->dirty = mem_alloc(size / BLOCK, 1);
+    disk->size = size;
+}
+
 void kit_resume(struct kit *kit, const struct kit *from, const char *root, uint64_t point,
                 uint64_t generation)
 {
@@ -74,7 +87,7 @@ void kit_resume(struct kit *kit, const struct kit *from, const char *root, uint6
     kit->seed = from->seed + point;
     kit->luks_key = from->luks_key ? mem_strdup(from->luks_key) : NULL;
     for (size_t i = 0; i < KIT_DISKS; i++)
-        memcpy(kit->disks[i].bytes, image->bytes[i], (size_t)kit->disks[i].size);
+        set_disk(&kit->disks[i], image->bytes[i], image->sizes[i], image->sizes[i]);
     VEC_FOREACH(other, &from->images)
         *kit_images_push(&kit->images) = *other;
     kit->borrowed = kit->images.len;
@@ -130,6 +143,13 @@ int kit_open(struct kit *kit, struct fs *fs, struct store **ret_store, struct er
     const struct store_dir_config config = kit_config(kit, fs);
 
     return store_dir_open(&config, ret_store, err);
+}
+
+void kit_grow(struct kit *kit, size_t disk, uint64_t size)
+{
+    struct kit_disk *d = &kit->disks[disk];
+
+    set_disk(d, d->bytes, d->size, size);
 }
 
 void kit_write(struct kit *kit, size_t disk, uint64_t off, const void *bytes, size_t len)
@@ -222,6 +242,7 @@ void kit_keep_image(struct kit *kit, uint64_t point, const struct sha256 *hash)
     image->point = point;
     image->hash = *hash;
     for (size_t i = 0; i < KIT_DISKS; i++) {
+        image->sizes[i] = kit->disks[i].size;
         image->bytes[i] = mem_alloc(kit->disks[i].size, 1);
         memcpy(image->bytes[i], kit->disks[i].bytes, kit->disks[i].size);
     }
@@ -434,10 +455,8 @@ void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, u
 {
     const struct kit_image *from = kit_image(kit, chosen);
 
-    for (size_t i = 0; i < KIT_DISKS; i++) {
-        memcpy(kit->disks[i].bytes, from->bytes[i], kit->disks[i].size);
-        memset(kit->disks[i].dirty, 0, kit->disks[i].size / BLOCK);
-    }
+    for (size_t i = 0; i < KIT_DISKS; i++)
+        set_disk(&kit->disks[i], from->bytes[i], from->sizes[i], from->sizes[i]);
     kit_keep_image(kit, number, hash);
     kit->generation = generation;
 }
@@ -447,7 +466,7 @@ void kit_promoted(struct kit *kit, uint64_t number, const struct sha256 *hash, u
 static int differs(const struct kit *kit, size_t disk, uint64_t point, const uint8_t *have,
                    const uint8_t *want, struct err *err)
 {
-    uint64_t size = kit->disks[disk].size;
+    uint64_t size = kit_image(kit, point)->sizes[disk];
 
     for (uint64_t i = 0; i < size; i++)
         if (have[i] != want[i])
@@ -471,16 +490,16 @@ int kit_check_view(struct kit *kit, uint64_t point, struct err *err)
         return -1;
     for (size_t i = 0; i < KIT_DISKS; i++) {
         CLEANUP(view_closep) struct view *view = NULL;
-        CLEANUP(mem_freep) uint8_t *have = mem_alloc(kit->disks[i].size, 1);
+        CLEANUP(mem_freep) uint8_t *have = mem_alloc(image->sizes[i], 1);
         if (view_open(kit->dir, kit->disks[i].name, point, &kit->key, heads ? heads : kit->heads,
                       &view, err)
             < 0)
             return -1;
-        if (view_size(view) != kit->disks[i].size)
+        if (view_size(view) != image->sizes[i])
             return err_set(err, ERR_CORRUPT, 0, "view has %" PRIu64 " bytes", view_size(view));
-        if (view_read(view, 0, have, (size_t)kit->disks[i].size, err) < 0)
+        if (view_read(view, 0, have, (size_t)image->sizes[i], err) < 0)
             return -1;
-        if (memcmp(have, image->bytes[i], (size_t)kit->disks[i].size) != 0)
+        if (memcmp(have, image->bytes[i], (size_t)image->sizes[i]) != 0)
             return differs(kit, i, point, have, image->bytes[i], err);
     }
     return 0;
@@ -531,7 +550,7 @@ int kit_check_head(struct kit *kit, uint64_t point, struct err *err)
         }
         if (fs_read_file(fs_real(), path, SIZE_MAX / 2, &have, err) < 0)
             return -1;
-        if (have.len != kit->disks[i].size)
+        if (have.len != image->sizes[i])
             return err_set(err, ERR_CORRUPT, 0, "%s has %zu bytes", path, have.len);
         if (memcmp(have.ptr, image->bytes[i], have.len) != 0)
             return differs(kit, i, point, (const uint8_t *)have.ptr, image->bytes[i], err);

@@ -12,6 +12,7 @@
 struct kit_image { /* what the disks held at one point */
     uint64_t point;
     struct sha256 hash;
+    uint64_t sizes[KIT_DISKS];
     uint8_t *bytes[KIT_DISKS];
 };
 VEC_DEFINE(kit_images, struct kit_image)
@@ -65,6 +66,8 @@ uint64_t kit_random(struct kit *kit, uint64_t below);
 struct store_dir_config kit_config(struct kit *kit, struct fs *fs);
 int kit_open(struct kit *kit, struct fs *fs, struct store **ret_store, struct err *err);
 
+/* The disk becomes larger, a multiple of 4 KiB, by zeros. */
+void kit_grow(struct kit *kit, size_t disk, uint64_t size);
 /* Writes as a guest does; `kit_scribble`: `count` random writes of 4 to 64 KiB, some of zeros. */
 void kit_write(struct kit *kit, size_t disk, uint64_t off, const void *bytes, size_t len);
 void kit_scribble(struct kit *kit, size_t count);

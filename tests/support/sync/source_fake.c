@@ -10,6 +10,7 @@
 
 #define CHUNK       65536u
 #define PIECE_BYTES (4u * CHUNK)
+#define ROOM(size)  (2 * (size)) /* a disk may grow to that */
 
 struct fake_source {
     struct source source;
@@ -39,7 +40,7 @@ struct fake_machine *fake_machine_new(const uint64_t *sizes, size_t count)
     size_t total = sizeof(struct fake_machine);
 
     for (size_t i = 0; i < count; i++)
-        total += 2 * sizes[i] + 2 * blocks(sizes[i]);
+        total += 2 * ROOM(sizes[i]) + 2 * blocks(ROOM(sizes[i]));
     struct fake_machine *m =
         mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (m == MAP_FAILED)
@@ -53,10 +54,10 @@ struct fake_machine *fake_machine_new(const uint64_t *sizes, size_t count)
         (void)snprintf(d->name, sizeof(d->name), "disk%zu", i);
         d->size = sizes[i];
         d->bytes = at;
-        d->cut = d->bytes + sizes[i];
-        d->open = d->cut + sizes[i];
-        d->frozen = d->open + blocks(sizes[i]);
-        at = d->frozen + blocks(sizes[i]);
+        d->cut = d->bytes + ROOM(sizes[i]);
+        d->open = d->cut + ROOM(sizes[i]);
+        d->frozen = d->open + blocks(ROOM(sizes[i]));
+        at = d->frozen + blocks(ROOM(sizes[i]));
     }
     return m;
 }
@@ -112,6 +113,16 @@ void fake_write_random(struct fake_machine *machine, uint64_t *seed, unsigned co
             bytes[i] = zero ? 0 : (uint8_t)fake_random(seed);
         fake_write(machine, disk, at * 512, bytes, n * 512);
     }
+}
+
+void fake_resize(struct fake_machine *machine, size_t disk, uint64_t size)
+{
+    struct fake_disk *d = &machine->disks[disk];
+
+    for (uint64_t at = d->size; at < size; at++)
+        d->bytes[at] = machine->dirty_tail ? (uint8_t)(at % 251 + 1) : 0;
+    d->size = size;
+    machine->touched++;
 }
 
 void fake_restart(struct fake_machine *machine)
@@ -176,6 +187,7 @@ static int op_disks(struct source *source, struct source_disks *ret_disks, struc
         memcpy(d->name, m->disks[i].name, sizeof(d->name));
         d->size = m->disks[i].size;
         d->allocated_bytes = d->size;
+        d->zero_tail = !m->dirty_tail;
     }
     return 0;
 }

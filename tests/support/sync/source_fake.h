@@ -25,7 +25,8 @@ struct fake_machine {
     size_t bytes; /* of this memory */
     bool running; /* else like plain files: what is tracked is known to one source object only */
     bool quiet;
-    bool unordered; /* scans come in disorder, with repetitions */
+    bool dirty_tail; /* block devices: what they grow by may hold anything */
+    bool unordered;  /* scans come in disorder, with repetitions */
     uint64_t open;
     uint64_t frozen;
     uint64_t touched; /* counts the writes */
@@ -57,6 +58,9 @@ void fake_write(struct fake_machine *machine, size_t disk, uint64_t off, const v
                 size_t len);
 /* `count` writes of 512 B to 32 KiB anywhere, some of them zeros; all from the seed. */
 void fake_write_random(struct fake_machine *machine, uint64_t *seed, unsigned count);
+/* The disk becomes larger, up to twice what it was made with: by zeros, or, with `dirty_tail`, by what
+ * lay there. A smaller size shrinks it. */
+void fake_resize(struct fake_machine *machine, size_t disk, uint64_t size);
 /* QEMU died and was started again: its maps are gone. */
 void fake_restart(struct fake_machine *machine);
 void fake_fail(struct fake_machine *machine, const char *op, int skip, enum err_code code);

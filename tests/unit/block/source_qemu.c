@@ -510,6 +510,108 @@ static void disks_have_the_size_the_guest_sees(void **unused)
     assert_true(disks.at[1].allocated_bytes < 64 * MIB);
 }
 
+static void resize(const char *node, uint64_t size)
+{
+    EXPECT_OK(qmp_command(qemu.qmp, "block_resize",
+                          json_pack("{s:s, s:I}", "node-name", node, "size", (json_int_t)size),
+                          NULL, cancel, &err));
+}
+
+/* Maps grow with their disk, and have what is written to what is new. */
+static void a_disk_that_is_resized_keeps_its_map(void **unused)
+{
+    CLEANUP(source_disks_free) struct source_disks disks = VEC_EMPTY;
+    struct source_cut made;
+    uint64_t pending[2];
+
+    (void)unused;
+    track(1);
+    bare_qemu_write(&qemu, "d0", MIB, 4096, 1);
+    resize("d0", 80 * MIB);
+    resize("d1", 96 * MIB);
+    bare_qemu_write(&qemu, "d0", 80 * MIB - 4096, 4096, 2);
+    bare_qemu_write(&qemu, "d1", 70 * MIB, 8192, 3);
+    assert_int_equal(look().open, 1);
+    EXPECT_OK(source_pending(source, pending, 2, cancel, &err));
+    assert_int_equal(pending[0], 8192);
+    assert_int_equal(pending[1], 8192);
+    EXPECT_OK(source->ops->disks(source, &disks, cancel, &err));
+    assert_int_equal(disks.at[0].size, 80 * MIB);
+    assert_int_equal(disks.at[1].size, 96 * MIB);
+    assert_true(disks.at[0].zero_tail && disks.at[1].zero_tail);
+    /* This one still has the old sizes: it cannot cut, and nothing is lost by that. */
+    if (source->ops->cut(source, 2, &made, cancel, &err) == 0)
+        fail_msg("a cut with staging files of the old size");
+    err_clear(&err);
+    reopen();
+    if (look().frozen)
+        end(false);
+    cut(look().open + 1);
+    assert_int_equal(changed("vda"), 8192);
+    assert_int_equal(changed("vdb"), 8192);
+    expect_byte("vda", MIB, 1);
+    expect_byte("vda", 80 * MIB - 4096, 2);
+    expect_byte("vdb", 70 * MIB + 4096, 3);
+    end(true);
+    expect_nothing_left();
+}
+
+static void add_map(const char *name, uint64_t granularity)
+{
+    EXPECT_OK(qmp_command(qemu.qmp, "block-dirty-bitmap-add",
+                          json_pack("{s:s, s:s, s:I}", "node", "d1", "name", name, "granularity",
+                                    (json_int_t)granularity),
+                          NULL, cancel, &err));
+}
+
+static void remove_map(const char *node, const char *name)
+{
+    EXPECT_OK(qmp_command(qemu.qmp, "block-dirty-bitmap-remove",
+                          json_pack("{s:s, s:s}", "node", node, "name", name), NULL, cancel, &err));
+}
+
+static void a_map_that_is_gone_or_of_another_granularity_is_not_trusted(void **unused)
+{
+    struct source_cut made;
+
+    (void)unused;
+    track(1);
+    remove_map("d1", "muster-shop-3-1");
+    assert_int_equal(look().open, 0);
+    assert_non_null(strstr(look().note, "disk vdb: no change map"));
+    add_map("muster-shop-3-1", 65536);
+    assert_int_equal(look().open, 0);
+    assert_non_null(strstr(look().note, "has a granularity of 65536 bytes"));
+    EXPECT_ERR(ERR_STATE, source->ops->cut(source, 2, &made, cancel, &err));
+    track(2); /* takes it away, and begins anew */
+    assert_int_equal(look().open, 2);
+}
+
+/* Persistent in a qcow2 disk whose QEMU was killed: it comes back, and says that it is worth nothing. */
+static void an_inconsistent_map_of_a_killed_qemu_is_not_trusted(void **unused)
+{
+    CLEANUP(mem_freep) char *raw = mem_printf("raw:%s", in_dir("a.raw"));
+    CLEANUP(mem_freep) char *qcow2 = mem_printf("qcow2:%s", in_dir("b.qcow2"));
+
+    (void)unused;
+    track(1);
+    remove_map("d1", "muster-shop-3-1");
+    EXPECT_OK(qmp_command(qemu.qmp, "block-dirty-bitmap-add",
+                          json_pack("{s:s, s:s, s:i, s:b}", "node", "d1", "name", "muster-shop-3-1",
+                                    "granularity", 4096, "persistent", 1),
+                          NULL, cancel, &err));
+    assert_int_equal(look().open, 1);
+    bare_qemu_write(&qemu, "d1", 0, 4096, 1);
+    bare_qemu_flush(&qemu, "d1");
+    source_closep(&source);
+    bare_qemu_kill(&qemu);
+    bare_qemu_start(&qemu, dir, (const char *const[]){raw, qcow2, NULL});
+    reopen();
+    assert_int_equal(look().open, 0);
+    track(2);
+    assert_int_equal(look().open, 2);
+}
+
 static void expect_free_monitor(void)
 {
     CLEANUP(cancel_freep) struct cancel *soon = cancel_new(NULL, NULL, 10000);
@@ -588,6 +690,9 @@ int main(void)
         QEMU_TEST(a_sink_that_dies_ends_the_scan_and_not_qemu),
         QEMU_TEST(a_disk_that_is_not_there_is_named),
         QEMU_TEST(disks_have_the_size_the_guest_sees),
+        QEMU_TEST(a_disk_that_is_resized_keeps_its_map),
+        QEMU_TEST(a_map_that_is_gone_or_of_another_granularity_is_not_trusted),
+        QEMU_TEST(an_inconsistent_map_of_a_killed_qemu_is_not_trusted),
         LENT_TEST(a_lent_monitor_is_free_for_others_between_all_calls),
         LENT_TEST(a_lent_monitor_that_another_has_is_waited_for),
     };

@@ -125,9 +125,9 @@ static void other_disks_than_before_are_refused_with_both_sizes(void **state)
     CLEANUP(store_disks_free) struct store_disks disks = disks_of(f);
 
     EXPECT_OK(begin(f, &disks, 1024, 1));
-    disks.at[1].size = 2097152;
+    disks.at[1].size = 524288;
     EXPECT_ERR(ERR_STATE, begin(f, &disks, 1024, 1));
-    EXPECT_TEXT("2097152");
+    EXPECT_TEXT("524288");
     EXPECT_TEXT("1069056");
     disks.len = 1;
     EXPECT_ERR(ERR_STATE, begin(f, &disks, 1024, 1));

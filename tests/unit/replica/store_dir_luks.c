@@ -119,6 +119,31 @@ static void an_older_point_is_promoted_and_head_goes_back_to_it(void **state)
     EXPECT_OK(store_dir_verify(f->store, NULL, &err));
 }
 
+static void a_container_grows_with_its_disk_and_is_as_large_again_on_the_way_back(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t generation, chosen, point;
+
+    fixture_copy(f);
+    fixture_points(f, 2);
+    kit_grow(&f->kit, 0, f->kit.disks[0].size + 1044480);
+    kit_grow(&f->kit, 1, f->kit.disks[1].size + 4096);
+    fixture_points(f, 2);
+    EXPECT_OK(kit_check_head(&f->kit, 4, &err));
+    EXPECT_OK(kit_check_view(&f->kit, 2, &err));
+    assert_int_equal(compare_by_qemu(f, 0, 4), 0);
+    EXPECT_OK(open_again(f));
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+    EXPECT_OK(
+        OPS->promote(f->store, 1, 2, "run", "lyon", f->kit.sign, 1, &generation, &chosen, &err));
+    EXPECT_OK(OPS->point_apply(f->store, &point, NULL, NULL, &err));
+    const struct store_info info = fixture_info(f);
+    kit_promoted(&f->kit, info.durable_point, &info.durable_hash, chosen, generation);
+    EXPECT_OK(kit_check_head(&f->kit, point, &err));
+    EXPECT_OK(kit_check_view(&f->kit, 4, &err));
+    assert_int_equal(compare_by_qemu(f, 0, point), 0);
+}
+
 static void a_flipped_bit_of_a_container_is_found(void **state)
 {
     struct fixture *f = *state;
@@ -261,6 +286,7 @@ int main(void)
         LUKS_TEST(every_kept_point_is_what_it_was_and_verifies),
         LUKS_TEST(nothing_of_the_disks_is_readable_in_the_folder),
         LUKS_TEST(an_older_point_is_promoted_and_head_goes_back_to_it),
+        LUKS_TEST(a_container_grows_with_its_disk_and_is_as_large_again_on_the_way_back),
         LUKS_TEST(a_flipped_bit_of_a_container_is_found),
         LUKS_TEST(without_its_key_or_with_another_it_is_not_opened_and_not_changed),
         LUKS_TEST(a_damaged_header_and_a_container_of_another_disk_are_told),

@@ -95,6 +95,45 @@ static void block_devices_live_as_heads(void **state)
         live(f, &own);
 }
 
+/* --- Another size ------------------------------------------------------------------------ */
+
+static void a_raw_disk_grows_with_the_machine_at_the_other_site(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(own_done) struct own own;
+    struct stat st;
+
+    (void)own_at_2(&own, f, OWN_RAW);
+    EXPECT_OK(own_adopt(&own, f->store, &err));
+    go_on(f);
+    uint64_t before = f->kit.disks[1].size;
+    kit_grow(&f->kit, 1, before + 409600);
+    go_on(f);
+    fixture_reopen(f);
+    go_on(f);
+    assert_int_equal(stat(f->kit.own[1], &st), 0);
+    assert_int_equal(st.st_size, before + 409600);
+    EXPECT_OK(kit_check_view(&f->kit, 2, &err));
+    EXPECT_OK(kit_check_head(&f->kit, f->kit.point, &err));
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+}
+
+static void a_disk_that_cannot_grow_is_refused_with_what_to_do(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(own_done) struct own own;
+
+    (void)own_at_2(&own, f, OWN_QCOW2);
+    EXPECT_OK(own_adopt(&own, f->store, &err));
+    go_on(f);
+    uint64_t point = f->kit.point;
+    kit_grow(&f->kit, 0, f->kit.disks[0].size + 65536);
+    EXPECT_ERR(ERR_STATE, kit_point(&f->kit, f->store, &err));
+    EXPECT_TEXT("which only a raw image can follow; hint: unprotect");
+    assert_int_equal(fixture_info(f).durable_point, point);
+    EXPECT_OK(store_dir_verify(f->store, NULL, &err));
+}
+
 /* --- Adoption ---------------------------------------------------------------------------- */
 
 static void known_digests_are_taken_over(void **state)
@@ -410,6 +449,8 @@ int main(void)
         STORE_TEST(raw_files_live_as_heads),
         STORE_TEST(qcow2_files_live_as_heads),
         STORE_TEST(block_devices_live_as_heads),
+        STORE_TEST(a_raw_disk_grows_with_the_machine_at_the_other_site),
+        STORE_TEST(a_disk_that_cannot_grow_is_refused_with_what_to_do),
         STORE_TEST(known_digests_are_taken_over),
         STORE_TEST(own_disks_are_not_touched_before_a_point_comes),
         STORE_TEST(a_disk_that_does_not_fit_is_refused_and_nothing_is_left),

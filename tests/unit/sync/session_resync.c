@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "replica/view.h"
 #include "support/expect.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
@@ -362,6 +363,36 @@ static void it_finds_what_no_map_knew_of(void **state)
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
+/* What a test failover shows, and what it is made from. */
+static void points_can_be_shown_while_it_compares(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/replica", (const char *)*state);
+    CLEANUP(store_points_free) struct store_points points = VEC_EMPTY;
+    CLEANUP(mem_freep) uint8_t *then = mem_alloc(two_disks[0], 1);
+    CLEANUP(mem_freep) uint8_t *shown = mem_alloc(two_disks[0], 1);
+    int64_t at;
+
+    start_at_noon(&f, *state);
+    bed_turns_until(&f.bed, 3, 5);
+    memcpy(then, f.machine->disks[0].cut, two_disks[0]);
+    f.machine->disks[0].bytes[4711] ^= 0xff; /* past QEMU: it differs */
+    EXPECT_OK(session_resync(f.bed.session, true, &at, &err));
+    turn(&f);
+    turn(&f); /* disk0 */
+    assert_int_equal(bed_status(&f.bed).state, SESSION_RESYNCING);
+    struct store *store = bed_store(&f.bed);
+    EXPECT_OK(store->ops->points(store, &points, &err));
+    bed_store_put(&f.bed);
+    assert_int_equal(points.len, 3);
+    CLEANUP(view_closep) struct view *view = NULL;
+    EXPECT_OK(view_open(dir, "disk0", 3, &f.bed.config.group_key, NULL, &view, &err));
+    bed_turns_until(&f.bed, 4, 10);
+    EXPECT_OK(view_read(view, 0, shown, two_disks[0], &err));
+    assert_memory_equal(shown, then, two_disks[0]);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
 static void a_pause_keeps_what_was_compared(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -465,6 +496,7 @@ int main(void)
         TMPDIR_TEST(one_that_is_asked_for_begins_at_once_with_now),
         TMPDIR_TEST(points_go_on_until_one_that_is_asked_for_begins),
         TMPDIR_TEST(it_finds_what_no_map_knew_of),
+        TMPDIR_TEST(points_can_be_shown_while_it_compares),
         TMPDIR_TEST(a_pause_keeps_what_was_compared),
         TMPDIR_TEST(there_is_nothing_to_compare_before_the_first_point),
         TMPDIR_TEST(without_room_to_seal_nothing_is_cut_until_there_is_some),

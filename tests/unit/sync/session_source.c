@@ -232,7 +232,7 @@ static void a_source_that_stays_broken_becomes_critical(void **state)
     assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
 }
 
-static void a_disk_that_changed_its_size_is_refused_with_both_sizes(void **state)
+static void a_disk_that_shrank_is_refused_with_both_sizes(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
     int64_t next;
@@ -245,7 +245,7 @@ static void a_disk_that_changed_its_size_is_refused_with_both_sizes(void **state
     struct session_status s = bed_status(&f.bed);
     assert_int_equal(s.state, SESSION_CRITICAL);
     assert_int_equal(next, CANCEL_NEVER);
-    assert_non_null(strstr(s.error.text, "disk0 of shop changed its size from 2097152 to 1048576"));
+    assert_non_null(strstr(s.error.text, "disk0 of shop shrank from 2097152 to 1048576"));
     assert_non_null(strstr(s.error.text, "; hint: "));
     assert_int_equal(s.durable_point, 1);
 }
@@ -373,7 +373,7 @@ int main(void)
         TMPDIR_TEST(a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting),
         TMPDIR_TEST(a_failing_cut_changes_nothing_and_the_next_has_it_all),
         TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
-        TMPDIR_TEST(a_disk_that_changed_its_size_is_refused_with_both_sizes),
+        TMPDIR_TEST(a_disk_that_shrank_is_refused_with_both_sizes),
         TMPDIR_TEST(a_machine_that_is_off_is_copied_and_then_only_watched),
         TMPDIR_TEST(what_a_replica_applied_unheard_is_learned_without_another_point),
         TMPDIR_TEST(disks_touched_while_off_are_compared_and_sent),
