@@ -242,6 +242,17 @@ int link_recv(struct link *link, struct link_msg *ret_msg, struct cancel *cancel
     return 0;
 }
 
+void link_swap_payload(struct link *link, uint8_t **buf, size_t *cap)
+{
+    uint8_t *payload = link->payload;
+    size_t payload_cap = link->payload_cap;
+
+    link->payload = *buf;
+    link->payload_cap = *cap;
+    *buf = payload;
+    *cap = payload_cap;
+}
+
 /* Their text goes into our log and to a terminal: one line, nothing that moves a cursor. */
 static void plain_text(char *text)
 {

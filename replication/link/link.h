@@ -38,6 +38,9 @@ int link_send(struct link *link, const json_t *head, const void *payload, size_t
               struct cancel *cancel, struct err *err) MUST_CHECK;
 int link_recv(struct link *link, struct link_msg *ret_msg, struct cancel *cancel, struct err *err)
     MUST_CHECK;
+/* Exchanges the buffer of the message received last for another one (NULL: none), which the link takes:
+ * the payload stays where it is and is the caller's, to be freed with free(). */
+void link_swap_payload(struct link *link, uint8_t **buf, size_t *cap);
 /* The answer to the oldest link_send that has none yet: many may be sent before answers are
  * collected, which come in order. `ret_reply->head` is the result itself. An error answer becomes
  * our error with the peer's code, and "PEER: " before its text; the link stays usable. `ret_reply`

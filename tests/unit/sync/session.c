@@ -24,6 +24,25 @@ static void the_initial_copy_and_a_first_delta_make_point_1(void **state)
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
+/* The link holds: only what the replica said of the slice tells that it is to be sent again. */
+static void a_frame_that_the_replica_could_not_write_is_sent_again(void **state)
+{
+    for (int skip = 0; skip < 6; skip++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, skip);
+        CLEANUP(fixture_done) struct fixture f;
+
+        start(&f, dir);
+        f.machine->unordered = skip % 2 != 0;
+        bed_turn(&f.bed); /* begins */
+        fault_arm("fs.punch", skip, ENOSPC);
+        bed_turn(&f.bed);
+        fault_clear();
+        assert_int_equal(bed_status(&f.bed).error.code, ERR_SPACE);
+        bed_turns_until(&f.bed, 1, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
+}
+
 static void an_unordered_scan_copies_the_same(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -374,6 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(the_initial_copy_and_a_first_delta_make_point_1),
+        TMPDIR_TEST(a_frame_that_the_replica_could_not_write_is_sent_again),
         TMPDIR_TEST(an_unordered_scan_copies_the_same),
         TMPDIR_TEST(what_a_full_or_failing_disk_did_not_take_of_a_copy_is_sent_again),
         TMPDIR_TEST(a_copy_whose_sync_failed_is_not_believed),
