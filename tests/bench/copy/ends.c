@@ -405,7 +405,7 @@ void ends_run(const struct ends_job *job)
     sign_key_new(config.sign_key, public_key);
     OK(session_open(&config, &session, &err));
     session_status(session, &status);
-    uint64_t point = status.applied_point + 1;
+    uint64_t point = status.durable_point + 1;
     if (job->percent) {
         turns_until(session, point++);
         source_extents_clear(&p.known->changed);
