@@ -6,7 +6,7 @@
  *   bench_copy hash FILE THREADS               seconds
  *   bench_copy sites DIR                       identities for the two below
  *   bench_copy serve DIR                       the receiving site, until killed
- *   bench_copy run DIR FILE COMPRESSION WORKERS           copy or resync; seconds, bytes sent, point
+ *   bench_copy run DIR FILE COMPRESSION WORKERS           copy or resync (ends.h)
  *   bench_copy delta DIR FILE COMPRESSION WORKERS PERCENT the same for one cycle of a known map
  *   bench_copy blocks DIR FILE PERCENT         the blocks of such a delta through one connection */
 #include "base/mem.h"
