@@ -193,8 +193,7 @@ static int next_place(struct scan *scan, struct source_piece *ret_piece, struct 
         return 0;
     }
     uint64_t left = scan->data_end - scan->at;
-    *ret_piece =
-        (struct source_piece){.off = scan->at, .len = left < PIECE_MAX ? left : PIECE_MAX};
+    *ret_piece = (struct source_piece){.off = scan->at, .len = left < PIECE_MAX ? left : PIECE_MAX};
     return 0;
 }
 

@@ -34,6 +34,11 @@ bool link_is_proven(const struct link *link);
 /* Lower bounds for what is received (a peer that has proven nothing yet). */
 void link_set_limits(struct link *link, size_t head_max, size_t payload_max);
 
+/* What is sent from now on waits for this flow (link/shaper.h), which stays the caller's; NULL: for
+ * none. */
+struct shaper_flow;
+void link_set_flow(struct link *link, struct shaper_flow *flow);
+
 int link_send(struct link *link, const json_t *head, const void *payload, size_t len,
               struct cancel *cancel, struct err *err) MUST_CHECK;
 int link_recv(struct link *link, struct link_msg *ret_msg, struct cancel *cancel, struct err *err)

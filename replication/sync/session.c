@@ -138,6 +138,18 @@ static uint64_t sent_total(const struct session *s)
     return s->sent_before + (s->link ? s->remote.sent_bytes : 0);
 }
 
+void session_pace(struct session *s)
+{
+    struct policy policy;
+    uint32_t weight = s->ck.phase == PHASE_DELTA ? SHAPER_DELTA : SHAPER_BULK;
+
+    (void)pthread_mutex_lock(&s->lock);
+    s->flow_weight = weight;
+    policy = s->policy;
+    (void)pthread_mutex_unlock(&s->lock);
+    shaper_flow_set(s->flow, &policy.throttle, weight);
+}
+
 void session_drop_link(struct session *s)
 {
     s->sent_before = sent_total(s);
@@ -154,6 +166,7 @@ static void give_link(struct session *s)
     if (!s->link || !s->config.give_link || s->remote.waiting > 0 || link_is_broken(s->link))
         return;
     s->sent_before = sent_total(s);
+    link_set_flow(s->link, NULL);
     s->config.give_link(s->config.ctx, s->link);
     s->link = NULL;
 }
@@ -276,6 +289,10 @@ int session_open(const struct session_config *config, struct session **ret_sessi
     if (s->turn_fd < 0 || pthread_mutex_init(&s->lock, NULL) != 0)
         abort();
     s->digester = chunk_digester_new(&config->group_key);
+    if (!config->shaper)
+        s->own_shaper = shaper_new(config->clock);
+    s->flow = shaper_flow_new(config->shaper ? config->shaper : s->own_shaper);
+    s->flow_weight = SHAPER_BULK;
     s->due_ms = session_now(s);
     s->watch_ms = CANCEL_NEVER;
     if (load(s, err) < 0) {
@@ -292,6 +309,8 @@ void session_close(struct session *session)
         return;
     session_drop_source(session);
     session_drop_link(session);
+    shaper_flow_free(session->flow);
+    shaper_free(session->own_shaper);
     digester_free(session->digester);
     checkpoint_done(&session->ck);
     key_wipe(&session->config.group_key);

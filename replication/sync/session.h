@@ -120,6 +120,7 @@ struct session_base {
     int (*read)(void *ctx, const char *disk, uint64_t off, void *buf, size_t len, struct err *err);
 };
 
+struct shaper; /* link/shaper.h */
 struct session_config {
     char group[NAME_MAX_BYTES];
     char site[NAME_MAX_BYTES]; /* ours */
@@ -132,6 +133,9 @@ struct session_config {
     struct session_tip tip;
     struct session_base base;
     struct clock *clock;
+    /* Of the peer, shared by all sessions to it; outlives the session. NULL: the policy's throttle is
+     * all there is. */
+    struct shaper *shaper;
     void *ctx;
     /* Opens a source over the group's disks as they are now. */
     int (*open_source)(void *ctx, struct source **ret_source, struct cancel *cancel,

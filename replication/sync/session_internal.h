@@ -21,6 +21,7 @@
 #pragma once
 
 #include "base/crypto.h"
+#include "link/shaper.h"
 #include "replica/chunk.h"
 #include "sync/checkpoint.h"
 #include "sync/digests.h"
@@ -43,7 +44,11 @@ struct session {
     struct session_config config;
     int turn_fd; /* a semaphore of one: readable while nobody is in a turn */
 
+    struct shaper *own_shaper; /* where the config has none */
+    struct shaper_flow *flow;
+
     pthread_mutex_t lock;
+    uint32_t flow_weight;
     struct session_status status;
     struct policy policy;
     bool paused;
@@ -111,6 +116,8 @@ void session_show_progress(struct session *s);
 void session_policy(struct session *s, struct policy *ret_policy);
 /* What the checkpoint says about points. */
 void session_show_points(struct session *s);
+/* What is sent from now on waits for its share: by the policy's limit, and as what the phase makes it. */
+void session_pace(struct session *s);
 void session_drop_link(struct session *s);
 void session_drop_source(struct session *s);
 /* Notes the fault and gives what was at fault up; evaluate to -1. */

@@ -47,6 +47,8 @@ static int need_replica(struct session *s, struct cancel *cancel, struct err *er
         }
         remote_init(&s->remote, s->link, s->config.group, s->config.generation);
     }
+    session_pace(s);
+    link_set_flow(s->link, s->flow);
     if (remote_info(&s->remote, &s->info, cancel, err) < 0)
         return session_blame_peer(s);
     (void)pthread_mutex_lock(&s->lock);

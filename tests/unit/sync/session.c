@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/fault.h"
+#include "link/shaper.h"
 #include "support/expect.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
@@ -205,6 +206,31 @@ static void only_as_many_points_are_kept_as_wanted(void **state)
     assert_int_equal(points.len, 3);
 }
 
+static void what_is_sent_keeps_to_the_pairs_rate(void **state)
+{
+    const struct throttle_plan plan = {.bytes_per_s = 4 * MIB};
+    CLEANUP(mem_freep) uint8_t *noise = mem_alloc(2 * MIB, 1);
+    CLEANUP(fixture_done) struct fixture f;
+    struct shaper *shaper = shaper_new(clock_real()); /* the bed's own clock stands still */
+    struct shaper_status status;
+
+    shaper_set_plan(shaper, &plan);
+    prepare(&f, *state);
+    for (size_t i = 0; i < 2 * MIB; i++)
+        noise[i] = (uint8_t)fake_random(&f.seed);
+    fake_write(f.machine, 0, 0, noise, 2 * MIB);
+    f.bed.config.shaper = shaper;
+    bed_open_session(&f.bed);
+    int64_t began = clock_real()->now_ms(clock_real());
+    bed_turns_until(&f.bed, 1, 20);
+    int64_t took = clock_real()->now_ms(clock_real()) - began;
+    shaper_status(shaper, &status);
+    assert_true(status.sent_bytes > 2 * MIB);
+    assert_true(took * 4 * MIB / 1000 >= (int64_t)(status.sent_bytes - 4 * MIB / 8));
+    bed_drop_session(&f.bed);
+    shaper_free(shaper);
+}
+
 /* --- The link -------------------------------------------------------------------------------- */
 
 static void start_sharing(struct fixture *f, const char *dir)
@@ -406,6 +432,7 @@ int main(void)
         TMPDIR_TEST(between_its_turns_a_session_holds_no_link),
         TMPDIR_TEST(an_idle_link_that_is_dead_costs_no_point),
         TMPDIR_TEST(a_file_that_cannot_be_replaced_leaves_what_was_true),
+        TMPDIR_TEST(what_is_sent_keeps_to_the_pairs_rate),
         TMPDIR_TEST(a_link_cut_in_a_segment_goes_on_with_the_rest),
         TMPDIR_TEST(a_replica_that_restarts_is_gone_on_with),
         TMPDIR_TEST(an_unreachable_replica_is_tried_by_the_schedule),
