@@ -16,15 +16,11 @@
 #define SINCE_BYTES 32
 
 static const char *const state_names[SESSION_STATE_COUNT] = {
-    [SESSION_COPYING] = "copying",
-    [SESSION_PROTECTED] = "protected",
-    [SESSION_SENDING] = "sending",
-    [SESSION_RESYNCING] = "resyncing",
-    [SESSION_BACKING_OFF] = "backing-off",
-    [SESSION_CRITICAL] = "critical",
-    [SESSION_FENCED] = "fenced",
-    [SESSION_PAUSED] = "paused",
-    [SESSION_RESYNC_REQUIRED] = "resync-required",
+    [SESSION_COPYING] = "copying",         [SESSION_PROTECTED] = "protected",
+    [SESSION_SENDING] = "sending",         [SESSION_RESYNCING] = "resyncing",
+    [SESSION_BACKING_OFF] = "backing-off", [SESSION_CRITICAL] = "critical",
+    [SESSION_FENCED] = "fenced",           [SESSION_PAUSED] = "paused",
+    [SESSION_SCHEDULED] = "scheduled",     [SESSION_RESYNC_REQUIRED] = "resync-required",
 };
 
 const char *session_state_name(enum session_state state)
@@ -122,6 +118,8 @@ static enum session_state working_state(const struct session *s)
 {
     if (s->waits_window)
         return SESSION_RESYNC_REQUIRED;
+    if (s->start_ms)
+        return SESSION_SCHEDULED;
     switch (s->ck.phase) {
     case PHASE_NEW:
     case PHASE_COPY: return SESSION_COPYING;
@@ -396,6 +394,8 @@ static void succeed(struct session *s, bool again)
     s->status.retry_at_ms = 0;
     s->status.failures = 0;
     s->status.next_cut_ms = again ? 0 : session_wall(s) + (wait > 0 ? wait : 0);
+    if (s->start_ms)
+        s->status.next_cut_ms = s->start_ms;
     (void)pthread_mutex_unlock(&s->lock);
 }
 
@@ -456,6 +456,7 @@ static bool may_run(struct session *s)
     if (retry || (asked && state != SESSION_BACKING_OFF && state != SESSION_CRITICAL)
         || (looks && state != SESSION_CRITICAL && state != SESSION_FENCED)) {
         retry_reset(&s->retry);
+        s->start_now = retry && s->start_ms;
         /* A fresh start: the link that is still open may be one to a daemon that is no more. */
         s->instant_used = false;
         s->source_failures = 0;

@@ -32,6 +32,7 @@ enum session_state {
     SESSION_CRITICAL,        /* an error that trying again does not mend; a person is needed */
     SESSION_FENCED,          /* the replica was promoted: this side may not write any more */
     SESSION_PAUSED,          /* by a person, or for a failover */
+    SESSION_SCHEDULED,       /* the initial copy waits for its time: next_cut_ms, and in the note */
     SESSION_RESYNC_REQUIRED, /* waits for its window; the replica stays at its last point */
     SESSION_STATE_COUNT
 };

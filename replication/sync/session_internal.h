@@ -7,6 +7,7 @@
  *   session_turn.c    one turn: replica, source, where we are, what is next
  *   session_required.c  what is pending; when a resync is required, and when it may run
  *   session_lag.c     whether it keeps pace with the changes
+ *   session_start.c   an initial copy that waits for its time
  *   session_copy.c    a slice of the initial copy
  *   session_resync.c  a slice of a rescan
  *   session_narrow.c  what it found, narrowed to blocks
@@ -91,6 +92,8 @@ struct session {
     int64_t durable_cut_now;  /* what the status will show as durable_cut */
     int64_t applied_cut_now;
     bool waits_window;  /* a resync is required, and may not run now */
+    bool start_now;     /* a person said so: the initial copy waits no longer */
+    int64_t start_ms;   /* wall clock the initial copy waits for; 0: it does not */
     bool hurry;         /* somebody waits for a point: no window, and no limit */
     int64_t watch_ms;   /* backing off, the source is looked at then; CANCEL_NEVER */
     uint64_t room_then; /* free bytes when there was not room enough for a cut; 0: there was */
@@ -194,6 +197,12 @@ void lag_changed(struct session *s, uint64_t bytes);
 void lag_sent(struct session *s, int64_t ms);
 void lag_applied(struct session *s, int64_t ms);
 void lag_end(struct session *s);
+
+/* --- session_start.c ------------------------------------------------------------------------- */
+
+/* Has the initial copy, which was not begun, to wait for its time? Notes it in `start_ms` and for people. */
+int start_waits(struct session *s, bool *ret_waits, struct err *err) MUST_CHECK;
+void start_forget(struct session *s);
 
 /* --- session_copy.c -------------------------------------------------------------------------- */
 

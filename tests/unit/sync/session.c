@@ -206,6 +206,72 @@ static void only_as_many_points_are_kept_as_wanted(void **state)
     assert_int_equal(points.len, 3);
 }
 
+/* At 03:00 by the clock on the wall. */
+static void begin_scheduled(struct fixture *f, const char *dir, int64_t *ret_at_ms)
+{
+    prepare(f, dir);
+    f->bed.config.policy.copy_start = 180;
+    *ret_at_ms = day_minute_next_ms(180, f->bed.clock.clock.wall_ms(&f->bed.clock.clock));
+    bed_open_session(&f->bed);
+    bed_turn(&f->bed);
+    assert_int_equal(bed_status(&f->bed).state, SESSION_SCHEDULED);
+    assert_int_equal(bed_status(&f->bed).next_cut_ms, *ret_at_ms);
+    assert_non_null(strstr(bed_status(&f->bed).note, "03:00; `muster retry shop`"));
+    assert_int_equal(f->machine->open, 0); /* nothing is tracked meanwhile */
+}
+
+static void a_scheduled_copy_waits_for_its_time(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    while (f.bed.clock.clock.wall_ms(&f.bed.clock.clock) < at_ms - 30000) {
+        clock_fake_advance(&f.bed.clock, 20000);
+        bed_turn(&f.bed);
+        assert_int_equal(bed_status(&f.bed).state, SESSION_SCHEDULED);
+    }
+    clock_fake_advance(&f.bed.clock, 60000);
+    bed_turns_until(&f.bed, 1, 20);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_daemon_that_was_down_at_that_time_copies_when_it_is_back(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    bed_drop_session(&f.bed);
+    clock_fake_advance(&f.bed.clock,
+                       at_ms - f.bed.clock.clock.wall_ms(&f.bed.clock.clock) + 3600 * 1000);
+    bed_open_session(&f.bed);
+    bed_turns_until(&f.bed, 1, 20);
+}
+
+static void a_retry_begins_a_scheduled_copy_now(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    session_retry(f.bed.session);
+    bed_turns_until(&f.bed, 1, 20);
+    assert_true(f.bed.clock.clock.wall_ms(&f.bed.clock.clock) < at_ms);
+}
+
+static void a_policy_without_a_time_begins_a_scheduled_copy_too(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    f.bed.config.policy.copy_start = POLICY_NO_START;
+    session_set_policy(f.bed.session, &f.bed.config.policy);
+    bed_turns_until(&f.bed, 1, 20);
+}
+
 static void what_is_sent_keeps_to_the_pairs_rate(void **state)
 {
     const struct throttle_plan plan = {.bytes_per_s = 4 * MIB};
@@ -432,6 +498,10 @@ int main(void)
         TMPDIR_TEST(between_its_turns_a_session_holds_no_link),
         TMPDIR_TEST(an_idle_link_that_is_dead_costs_no_point),
         TMPDIR_TEST(a_file_that_cannot_be_replaced_leaves_what_was_true),
+        TMPDIR_TEST(a_scheduled_copy_waits_for_its_time),
+        TMPDIR_TEST(a_daemon_that_was_down_at_that_time_copies_when_it_is_back),
+        TMPDIR_TEST(a_retry_begins_a_scheduled_copy_now),
+        TMPDIR_TEST(a_policy_without_a_time_begins_a_scheduled_copy_too),
         TMPDIR_TEST(what_is_sent_keeps_to_the_pairs_rate),
         TMPDIR_TEST(a_link_cut_in_a_segment_goes_on_with_the_rest),
         TMPDIR_TEST(a_replica_that_restarts_is_gone_on_with),
