@@ -99,30 +99,17 @@ void crew_submit(struct crew *crew, struct crew_job *job)
     (void)pthread_mutex_unlock(&crew->lock);
 }
 
-static struct crew_job *take(struct crew *crew, bool wait)
+struct crew_job *crew_take(struct crew *crew)
 {
     struct crew_job *job = NULL;
 
     (void)pthread_mutex_lock(&crew->lock);
     if (crew->head != crew->next) {
         job = crew->ring[crew->head % crew->size];
-        while (wait && !job->done)
+        while (!job->done)
             (void)pthread_cond_wait(&crew->done, &crew->lock);
-        if (job->done)
-            crew->head++;
-        else
-            job = NULL;
+        crew->head++;
     }
     (void)pthread_mutex_unlock(&crew->lock);
     return job;
-}
-
-struct crew_job *crew_take(struct crew *crew)
-{
-    return take(crew, true);
-}
-
-struct crew_job *crew_take_done(struct crew *crew)
-{
-    return take(crew, false);
 }

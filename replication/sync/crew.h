@@ -26,5 +26,3 @@ void crew_submit(struct crew *crew, struct crew_job *job);
 bool crew_is_full(const struct crew *crew);
 /* The oldest job, when it is done; waits for that. NULL: none is with the crew. */
 struct crew_job *crew_take(struct crew *crew);
-/* The same without waiting; NULL: none, or the oldest is not done. */
-struct crew_job *crew_take_done(struct crew *crew);

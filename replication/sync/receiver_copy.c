@@ -174,14 +174,11 @@ int receiver_copy_frame(struct receiver_copy *copy, struct link *link, const str
                         struct err *err)
 {
     struct err why = ERR_EMPTY;
-    struct crew_job *job;
 
     if (!copy->crew)
         copy->crew = crew_new(THREADS, SLOTS);
     if (crew_is_full(copy->crew))
         commit(copy, (struct slot *)crew_take(copy->crew));
-    while ((job = crew_take_done(copy->crew)))
-        commit(copy, (struct slot *)job);
     if (copy->failure.code == ERR_NONE && accept_frame(copy, link, msg, &why) < 0)
         copy->failure = why;
     return tell(&copy->failure, err);

@@ -291,6 +291,7 @@ int session_open(const struct session_config *config, struct session **ret_sessi
         s->own_shaper = shaper_new(config->clock);
     s->flow = shaper_flow_new(config->shaper ? config->shaper : s->own_shaper);
     s->flow_weight = SHAPER_BULK;
+    adaptive_init(&s->adaptive, config->policy.compression);
     s->due_ms = session_now(s);
     s->watch_ms = CANCEL_NEVER;
     if (load(s, err) < 0) {

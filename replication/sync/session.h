@@ -98,6 +98,7 @@ struct session_status {
     int64_t application_age_ms;     /* of it; -1: none */
     int64_t application_failing_ms; /* since when none could be made; 0: no try failed since */
     char application_note[320];     /* why */
+    char packing[16];               /* how data is compressed now: adaptive_name */
     char note[160];                 /* what a person should know: scope and reason of a rescan */
     struct session_resync resync;
     struct session_lag lag;

@@ -43,16 +43,16 @@ struct copy_slice {
     struct copy_frame_job *jobs;
     size_t job_count;
     size_t next;
-    enum compression compression;
+    struct policy policy;
 };
 
 void copy_slice_init(struct copy_slice *slice, const struct policy *policy);
 void copy_slice_done(struct copy_slice *slice); /* drops what was not sent */
-/* The disk's zeros and `piece` (NULL: none), as one frame: handed to the crew; frames that are ready
- * are sent. Data that is not in the piece is read by the crew, from the disk's scan. */
+/* The disk's zeros and `piece` (NULL: none), as one frame: handed to the crew; the oldest one is
+ * sent when there are many. Data that is not in the piece is read by the crew, from the disk's scan. */
 int copy_frame(struct copy_slice *slice, struct copy_disk *disk, const struct source_piece *piece)
     MUST_CHECK;
 /* Evaluates to -1. The session hears of it when the crew is gone. */
 int copy_slice_blame(struct copy_slice *slice, enum blame blame);
-/* All frames are sent; not yet answered. */
+/* All frames are sent, and the replica took them. */
 int copy_slice_drain(struct copy_slice *slice) MUST_CHECK;

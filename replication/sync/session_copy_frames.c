@@ -23,12 +23,16 @@ struct copy_frame_job {
     uint8_t *payload; /* FRAME_PAYLOAD_MAX */
     uint8_t *frame;   /* FRAME_SEALED_MAX */
     size_t frame_len;
+    enum adaptive_kind packing;
+    size_t packed; /* bytes of the payload */
+    struct clock *clock;
+    int64_t ms;     /* it took to pack and seal them */
     struct err err; /* of reading */
 };
 
 void copy_slice_init(struct copy_slice *slice, const struct policy *policy)
 {
-    slice->compression = policy->compression;
+    slice->policy = *policy;
     slice->job_count = policy->copy_workers + MORE_JOBS;
     slice->jobs = mem_new_array(struct copy_frame_job, slice->job_count);
     slice->crew = crew_new(policy->copy_workers, slice->job_count);
@@ -77,9 +81,11 @@ static void make_frame(struct crew_job *base)
     if (job->scan && job->data_len > 0
         && scan_read(job->scan, job->data_off, job->payload, job->data_len, &job->err) < 0)
         return;
-    size_t len = find_zeros(job);
-    frame_seal(job->coder, job->number, job->extents, job->extent_count, job->payload, len,
+    job->packed = find_zeros(job);
+    int64_t began = job->clock->now_ms(job->clock);
+    frame_seal(job->coder, job->number, job->extents, job->extent_count, job->payload, job->packed,
                job->frame, &job->frame_len);
+    job->ms = job->clock->now_ms(job->clock) - began;
 }
 
 /* --- By the session -------------------------------------------------------------------------- */
@@ -96,7 +102,7 @@ static int send_frame(struct copy_slice *slice, struct copy_frame_job *job)
     const struct remote_frame frame = {
         .disk = job->disk,
         .uuid = &s->copy->uuid,
-        .compression = slice->compression,
+        .compression = adaptive_choice(job->packing).compression,
         .number = job->number,
     };
 
@@ -104,9 +110,13 @@ static int send_frame(struct copy_slice *slice, struct copy_frame_job *job)
         (void)err_set(slice->err, job->err.code, 0, "%s", job->err.text);
         return copy_slice_blame(slice, BLAME_SOURCE);
     }
+    int64_t began = session_now(s);
     if (remote_base_frame(&s->remote, &frame, job->frame, job->frame_len, slice->cancel, slice->err)
         < 0)
         return copy_slice_blame(slice, BLAME_PEER);
+    session_note_sent(s, job->frame_len, session_now(s) - began);
+    if (job->packed > 0)
+        adaptive_packed(&s->adaptive, job->packing, job->packed, job->frame_len, (double)job->ms);
     return 0;
 }
 
@@ -119,21 +129,22 @@ static struct copy_frame_job *next_job(struct copy_slice *slice)
         /* Not cleared: it is written before it is read. */
         job->payload = mem_grow(NULL, FRAME_PAYLOAD_MAX, 1);
         job->frame = mem_grow(NULL, FRAME_SEALED_MAX, 1);
-        job->coder =
-            frame_coder_new(&slice->s->config.group_key, &slice->s->copy->uuid, slice->compression);
+        job->coder = frame_coder_new(&slice->s->config.group_key, &slice->s->copy->uuid,
+                                     slice->policy.compression);
+        job->clock = slice->s->config.clock;
     }
+    job->packing = session_packing(slice->s, &slice->policy);
+    const struct adaptive_choice choice = adaptive_choice(job->packing);
+    frame_coder_set(job->coder, choice.compression, choice.level);
     err_clear(&job->err);
     return job;
 }
 
 int copy_frame(struct copy_slice *slice, struct copy_disk *disk, const struct source_piece *piece)
 {
-    struct crew_job *done;
-
-    while (
-        (done = crew_is_full(slice->crew) ? crew_take(slice->crew) : crew_take_done(slice->crew)))
-        if (send_frame(slice, (struct copy_frame_job *)done) < 0)
-            return -1;
+    if (crew_is_full(slice->crew)
+        && send_frame(slice, (struct copy_frame_job *)crew_take(slice->crew)) < 0)
+        return -1;
 
     struct copy_frame_job *job = next_job(slice);
     job->disk = disk->name;
@@ -158,5 +169,9 @@ int copy_slice_drain(struct copy_slice *slice)
     while ((done = crew_take(slice->crew)))
         if (send_frame(slice, (struct copy_frame_job *)done) < 0)
             return -1;
+    int64_t began = session_now(slice->s);
+    if (remote_drain(&slice->s->remote, slice->cancel, slice->err) < 0)
+        return copy_slice_blame(slice, BLAME_PEER);
+    session_note_sent(slice->s, 0, session_now(slice->s) - began);
     return 0;
 }

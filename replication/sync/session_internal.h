@@ -24,6 +24,7 @@
 #include "base/crypto.h"
 #include "link/shaper.h"
 #include "replica/chunk.h"
+#include "sync/adaptive.h"
 #include "sync/checkpoint.h"
 #include "sync/digests.h"
 #include "sync/pace.h"
@@ -79,6 +80,9 @@ struct session {
     bool base_lost;    /* the config's base could not be read */
     bool whole_chunks; /* the replica does not tell the digests of blocks */
     struct digester *digester;
+    struct adaptive adaptive;
+    enum adaptive_kind seal_packing; /* of the segment that is being sealed, and since when */
+    int64_t seal_began_ms;
     struct retry retry;
     enum blame blame;
     uint32_t source_failures; /* in a row */
@@ -119,6 +123,10 @@ void session_show_progress(struct session *s);
 void session_policy(struct session *s, struct policy *ret_policy);
 /* What the checkpoint says about points. */
 void session_show_points(struct session *s);
+/* What is packed now is packed so: by the policy, or by what pays; shown. */
+enum adaptive_kind session_packing(struct session *s, const struct policy *policy);
+/* A sender was busy so long with bytes of packed data. */
+void session_note_sent(struct session *s, uint64_t bytes, int64_t ms);
 /* What is sent from now on waits for its share: by the policy's limit, and as what the phase makes it. */
 void session_pace(struct session *s);
 void session_drop_link(struct session *s);
