@@ -105,7 +105,7 @@ struct dir_disk {
     int digests;
     uint8_t *known; /* initial copy only: the chunks whose digest is already right, one bit each */
     uint64_t settled; /* chunks before it are as the copy's end needs them */
-    uint8_t *saved; /* chunks saved since the store's `saved_since`, one bit each; or NULL */
+    uint8_t *saved;   /* chunks saved since the store's `saved_since`, one bit each; or NULL */
 };
 VEC_DEFINE(dir_disks, struct dir_disk)
 
