@@ -554,6 +554,7 @@ const struct api_route *api_routes_protections(void)
          "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `application_point`, "
          "`application_cut_ms`, `application_age_ms` (the newest application-consistent point), "
          "`application_failing_ms`, `application_note` (since when and why none could be made), "
+         "`packing` (how data is compressed now: `none`, `lz4`, `zstd`, `zstd 3`; not before any was), "
          "`note`, `disks: [{name, size, total, "
          "done, pending_bytes}]` with `left_ms`, while a comparison is required or under way `resync: "
          "{cause: \"tracking-lost\"|\"log-too-large\"|\"asked\", now, waits, since_ms, next_ms, why}` "

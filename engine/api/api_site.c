@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/api_tables.h"
 #include "base/mem.h"
+#include "link/shaper.h"
 #include "link/tls.h"
 #include "run/job.h"
 #include "run/run.h"
+#include "sites/estate.h"
 #include "state/state.h"
 
 #include <unistd.h>
@@ -88,6 +90,22 @@ const struct api_route *api_routes_site(void)
 
 /* --- Peers --------------------------------------------------------------------------------- */
 
+static json_t *peer_json(const struct api_world *world, const struct tls_peer *peer)
+{
+    json_t *json = json_pack("{s:s, s:s}", "name", peer->name, "address", peer->address);
+    char text[THROTTLE_TEXT_BYTES];
+    struct shaper_status status;
+
+    if (!world->estate)
+        return json;
+    shaper_status(estate_shaper(world->estate, peer->name), &status);
+    (void)json_object_set_new(json, "throttle",
+                              json_string(throttle_plan_text(&status.plan, text, sizeof(text))));
+    (void)json_object_set_new(json, "limit_per_s", json_integer((json_int_t)status.limit_per_s));
+    (void)json_object_set_new(json, "used_per_s", json_integer((json_int_t)status.used_per_s));
+    return json;
+}
+
 static int list_work(const struct api_world *world, const json_t *in, json_t **ret_out,
                      struct cancel *cancel, struct err *err)
 {
@@ -102,8 +120,7 @@ static int list_work(const struct api_world *world, const json_t *in, json_t **r
         return -1;
     }
     for (size_t i = 0; i < count; i++)
-        (void)json_array_append_new(
-            list, json_pack("{s:s, s:s}", "name", peers[i].name, "address", peers[i].address));
+        (void)json_array_append_new(list, peer_json(world, &peers[i]));
     free(peers);
     *ret_out = json_pack("{s:o}", "peers", list);
     return 0;
@@ -225,8 +242,53 @@ static int remove_peer(struct api_request *req, json_t **ret_reply, struct err *
     return api_defer(req, json_pack("{s:s}", "name", name), PAIR_MS, remove_work, remove_finish);
 }
 
+static int throttle_work(const struct api_world *world, const json_t *in, json_t **ret_out,
+                         struct cancel *cancel, struct err *err)
+{
+    struct throttle_plan plan;
+
+    (void)cancel;
+    (void)ret_out;
+    if (throttle_plan_parse(json_get_str(in, "throttle", ""), &plan, err) < 0)
+        return -1;
+    return pair_set_throttle(world->keys_dir, json_get_str(in, "name", ""), &plan, err);
+}
+
+static int throttle_finish(struct api_request *req, const json_t *in, json_t *out,
+                           json_t **ret_reply, struct err *err)
+{
+    const struct api_world *world = api_world_of(req);
+    const char *text = json_get_str(in, "throttle", "");
+    const char *name = json_get_str(in, "name", "");
+    struct throttle_plan plan;
+
+    (void)out;
+    (void)ret_reply;
+    if (throttle_plan_parse(text, &plan, err) < 0)
+        return -1;
+    if (world->estate)
+        shaper_set_plan(estate_shaper(world->estate, name), &plan);
+    return api_audit(req, "pair.throttle", name, text, err);
+}
+
+static int set_throttle(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    json_t *in = json_pack("{s:s, s:s}", "name", api_param(req, "name"), "throttle",
+                           json_get_str(api_in(req), "throttle", ""));
+
+    (void)ret_reply;
+    (void)err;
+    return api_defer(req, in, PAIR_MS, throttle_work, throttle_finish);
+}
+
 const struct api_route *api_routes_peers(void)
 {
+    static const struct api_field throttle_fields[] = {
+        {"throttle", API_TEXT, true,
+         "bytes per second sent to that site by all machines together, and windows of the week with "
+         "another rate: `50MiB; mon-fri 08:00-18:00 10MiB`; `none`"},
+        {0},
+    };
     static const struct api_field join_fields[] = {
         {"token", API_TEXT, true, "what the other site's `muster site pair issue` printed"},
         {0},
@@ -238,12 +300,16 @@ const struct api_route *api_routes_peers(void)
     };
     static const struct api_route routes[] = {
         {"GET", "/v1/peers", get_peers, "Lists the sites this one is paired with.",
-         "`{peers: [{name, address}]}`", NULL},
+         "`{peers: [{name, address, throttle, limit_per_s, used_per_s}]}`: what may be sent per second by "
+         "the throttle now (0: no limit), and what was in the latest second",
+         NULL},
         {"POST", "/v1/peers/token", issue_token,
          "Issues a token with which one other site can pair with this one, once, for an hour.",
          "`{token}`", NULL},
         {"POST", "/v1/peers", join_peer, "Pairs with the site that issued the token.",
          "`{name, address}` of that site", join_fields},
+        {"PUT", "/v1/peers/{name}/throttle", set_throttle,
+         "Limits what is sent to that site, at once and for good.", "`{}`", throttle_fields},
         {"DELETE", "/v1/peers/{name}", remove_peer,
          "Ends a pairing; refused while machines are protected over it.", "`{}`", remove_fields},
         {0},

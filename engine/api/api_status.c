@@ -113,6 +113,8 @@ static void add_session(json_t *entry, const struct session_status *status)
     set_int(entry, "damaged_past", (int64_t)status->damaged_past);
     set_int(entry, "damaged_since_ms", status->damaged_since_ms);
     set_application(entry, status);
+    if (status->packing[0])
+        (void)json_object_set_new(entry, "packing", json_string(status->packing));
     (void)json_object_set_new(entry, "note", json_string(status->note));
     set_disks(entry, status);
     if (status->resync.cause != RESYNC_NONE)

@@ -151,14 +151,35 @@ static int run_init(struct cli *cli, struct err *err)
 
 /* --- site show, site pair -------------------------------------------------------------------- */
 
+/* "at most 10 MiB/s now, 9.8 MiB/s sent; 50MiB; mon-fri 08:00-18:00 10MiB"; false: no limit ever. */
+static bool peer_rate(const json_t *peer, struct str *out)
+{
+    const char *plan = json_get_str(peer, "throttle", "none");
+    uint64_t limit = json_get_u64(peer, "limit_per_s", 0);
+    char text[32];
+
+    str_free(out);
+    if (str_eq(plan, "none"))
+        return false;
+    if (limit)
+        str_addf(out, "at most %s/s now, ", str_bytes(limit, text, sizeof(text)));
+    else
+        str_add(out, "no limit now, ");
+    str_addf(out, "%s/s sent; throttle %s",
+             str_bytes(json_get_u64(peer, "used_per_s", 0), text, sizeof(text)), plan);
+    return true;
+}
+
 static void peers_text(const json_t *peers, struct str *out)
 {
+    CLEANUP(str_free) struct str rate = STR_EMPTY;
     const json_t *peer;
     size_t i;
 
     json_array_foreach(peers, i, peer)
-        str_addf(out, "%s%s (%s)", i ? ", " : "", json_get_str(peer, "name", ""),
-                 json_get_str(peer, "address", ""));
+        str_addf(out, "%s%s (%s%s%s)", i ? ", " : "", json_get_str(peer, "name", ""),
+                 json_get_str(peer, "address", ""), peer_rate(peer, &rate) ? ", " : "",
+                 str_text(&rate));
     if (!out->len)
         str_add(out, "none");
 }
@@ -257,6 +278,22 @@ static int run_unpair(struct cli *cli, struct err *err)
     return 0;
 }
 
+static int run_throttle(struct cli *cli, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *plan = cli_arg(cli, "RATE");
+    const char *name;
+
+    if (cli_name_arg(cli, "SITE", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/peers/%s/throttle", name);
+    if (client_call(cli, "PUT", path, json_pack("{s:s}", "throttle", plan), NULL, err) < 0)
+        return -1;
+    if (!cli->json)
+        (void)fprintf(cli->out, "Sent to %s: %s\n", name, plan);
+    return 0;
+}
+
 const struct cmd *cmds_site(void)
 {
     static const struct cmd cmds[] = {
@@ -295,6 +332,19 @@ const struct cmd *cmds_site(void)
                       "what `muster site pair issue` printed there; - reads it "
                       "from standard input"}},
             .run = run_join,
+        },
+        {
+            .words = "site throttle",
+            .help = "Limits the bytes per second sent to a paired site.",
+            .about =
+                "For all machines together, which share it fairly: deltas come before initial "
+                "copies. A machine's own limit is its setting `throttle`.\nThe rate at other times "
+                "comes first, then windows of the week, each with its own, in quotes: \"50MiB; mon-fri "
+                "08:00-18:00 10MiB\".",
+            .args = {{"SITE", false, "the paired site"},
+                     {"RATE", false, "50MiB; none; \"none; mon-fri 08:00-18:00 10MiB\""}},
+            .examples = {"site throttle lyon 50MiB", "site throttle lyon none"},
+            .run = run_throttle,
         },
         {
             .words = "site pair remove",

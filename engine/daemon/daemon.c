@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "daemon/daemon_internal.h"
 #include "link/identity.h"
+#include "link/shaper.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -48,6 +49,24 @@ void daemon_commit(void *ctx)
         runner_turn_committed(daemon->runner);
 }
 
+/* A limit that cannot be read is no reason not to replicate; it is said. */
+static void load_throttles(struct daemon *daemon)
+{
+    size_t count;
+    char **names = peers_names(daemon->peers, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        struct throttle_plan plan;
+        struct err err = ERR_EMPTY;
+        if (pair_throttle(daemon->identity_dir, names[i], &plan, &err) < 0)
+            log_error("daemon", "throttle not read peer=%s error=\"%s\"", names[i], err.text);
+        else
+            shaper_set_plan(estate_shaper(daemon->estate, names[i]), &plan);
+        free(names[i]);
+    }
+    free(names);
+}
+
 void daemon_peers_changed(void *ctx)
 {
     struct daemon *daemon = ctx;
@@ -56,6 +75,7 @@ void daemon_peers_changed(void *ctx)
     if (peers_load(daemon->peers, &err) < 0)
         log_error("daemon", "peers not loaded error=\"%s\"", err.text);
     estate_links_drop(daemon->estate, NULL);
+    load_throttles(daemon);
 }
 
 /* --- What the rooms ask of us ------------------------------------------------------------- */
@@ -352,6 +372,7 @@ static int start(struct daemon *daemon, struct err *err)
         return -1;
     daemon->pool = pool_new(daemon->loop, POOL_THREADS);
     make_estate(daemon);
+    load_throttles(daemon);
     char boot_id[64];
     if (daemon_describe_begin(daemon, err) < 0 || daemon_fill(daemon, err) < 0
         || estate_boot_id(boot_id, sizeof(boot_id), err) < 0

@@ -21,17 +21,23 @@ struct inbound {
     struct daemon *daemon;
     int fd;
     struct link *link;
-    bool data;            /* it carries a session's data: for data_pool */
-    struct link_msg next; /* read, not yet served */
+    bool data;                 /* it carries a session's data: for data_pool */
+    struct receiver *receiver; /* then */
+    struct link_msg next;      /* read, not yet served */
 };
 
-static int serve_message(struct daemon *daemon, struct link *link, struct link_msg *msg,
-                         struct err *err)
+static int serve_message(struct inbound *inbound, struct err *err)
 {
+    struct daemon *daemon = inbound->daemon;
+    struct link *link = inbound->link;
+    struct link_msg *msg = &inbound->next;
     const char *op = json_get_str(msg->head, "op", "");
 
-    if (receiver_knows(op))
-        return receiver_serve(estate_receiver_host(daemon->estate), link, msg, daemon->stop, err);
+    if (receiver_knows(op)) {
+        if (!inbound->receiver)
+            inbound->receiver = receiver_new(estate_receiver_host(daemon->estate));
+        return receiver_serve(inbound->receiver, link, msg, daemon->stop, err);
+    }
     if (site_serve_knows(op))
         return site_serve(daemon->estate, link, msg, daemon->stop, err);
     return daemon_peer_op(daemon, link, msg, daemon->stop, err);
@@ -56,11 +62,12 @@ static void serve_site(struct inbound *inbound)
             return;
         }
         if (rc == 0)
-            rc = serve_message(daemon, link, &inbound->next, &err);
+            rc = serve_message(inbound, &err);
         link_msg_done(&inbound->next);
         inbound->next = (struct link_msg){0};
     }
     log_debug("daemon", "link over peer=%s reason=\"%s\"", link_peer(link), err.text);
+    receiver_free(TAKE(inbound->receiver));
     link_close(link);
     inbound->link = NULL;
 }

@@ -327,8 +327,8 @@ static int copy_work(struct job *job, struct err *err)
     copy_progress(job, &status);
     if (stuck(&status, err) < 0)
         return -1;
-    bool copying = status.state == SESSION_COPYING || status.state == SESSION_BACKING_OFF
-                   || status.state == SESSION_PAUSED;
+    bool copying = status.state == SESSION_COPYING || status.state == SESSION_SCHEDULED
+                   || status.state == SESSION_BACKING_OFF || status.state == SESSION_PAUSED;
     return copying && status.durable_point == 0 ? JOB_AGAIN : 0;
 }
 

@@ -75,6 +75,7 @@ void estate_free(struct estate *estate)
     estate_links_drop(estate, NULL);
     estate_links_free(&estate->links);
     estate_senders_free(&estate->senders);
+    estate_pairs_done(estate);
     estate_holders_free(&estate->holders);
     estate_machines_free(&estate->machines);
     estate_name_locks_free(&estate->name_locks);

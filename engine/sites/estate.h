@@ -139,6 +139,8 @@ int estate_retiring_ask(struct estate *estate, const struct estate_retiring *ret
 void estate_retiring_over(struct estate *estate, const char *group);
 /* Closes idle links to that peer (NULL: to all): it may be another by now, or gone. */
 void estate_links_drop(struct estate *estate, const char *peer);
+/* What all sessions to that peer send through; the same until estate_free. Any thread. */
+struct shaper *estate_shaper(struct estate *estate, const char *peer);
 /* Those there are; free with free(). */
 struct estate_group *estate_group_list(struct estate *estate, size_t *ret_count);
 /* Borrowed until estate_session_put; NULL when this site does not send that group. */

@@ -50,6 +50,12 @@ VEC_DEFINE(estate_clocks, struct estate_clock)
 VEC_DEFINE(estate_retirings, struct estate_retiring)
 VEC_DEFINE(estate_links, struct link *)
 
+struct estate_pair {
+    char peer[NAME_MAX_BYTES];
+    struct shaper *shaper;
+};
+VEC_DEFINE(estate_pairs, struct estate_pair *)
+
 struct estate {
     struct estate_config config;
     char *site;
@@ -63,6 +69,7 @@ struct estate {
     struct estate_links links; /* of sessions, idle; estate_links.c */
     struct estate_clocks clocks;
     json_t *networks;                  /* group -> its own; estate_networks.c */
+    struct estate_pairs pairs;         /* how fast each peer is sent to; estate_links.c */
     struct estate_retirings retirings; /* as their files say */
     struct receiver_host receiver_host;
     pthread_mutex_t boot_lock; /* what follows, and its file */
@@ -87,6 +94,7 @@ void estate_holder_free(struct estate_holder *holder);
 struct link *estate_links_take(struct estate *estate, const char *peer);
 /* Takes the link. Each takes the one that was given last: those that are not needed grow old. */
 void estate_links_give(struct estate *estate, struct link *link);
+void estate_pairs_done(struct estate *estate);
 
 /* Writes the mark; one that says nothing is removed. */
 int estate_mark_write(struct estate *estate, const char *group, const struct estate_mark *mark,

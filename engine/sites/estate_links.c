@@ -3,8 +3,10 @@
  * as data threads work, however many groups there are. */
 #include "base/mem.h"
 #include "link/link.h"
+#include "link/shaper.h"
 #include "sites/estate_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define IDLE_MAX 64 /* all peers; more than data threads there can be */
@@ -55,4 +57,31 @@ void estate_links_drop(struct estate *estate, const char *peer)
     VEC_FOREACH(link, &gone)
         link_close(*link);
     estate_links_free(&gone);
+}
+
+struct shaper *estate_shaper(struct estate *estate, const char *peer)
+{
+    struct shaper *shaper = NULL;
+
+    estate_lock(estate);
+    VEC_FOREACH(pair, &estate->pairs)
+        if (str_eq((*pair)->peer, peer))
+            shaper = (*pair)->shaper;
+    if (!shaper) {
+        struct estate_pair *pair = mem_new(struct estate_pair);
+        (void)snprintf(pair->peer, sizeof(pair->peer), "%s", peer);
+        shaper = pair->shaper = shaper_new(estate->config.clock);
+        *estate_pairs_push(&estate->pairs) = pair;
+    }
+    estate_unlock(estate);
+    return shaper;
+}
+
+void estate_pairs_done(struct estate *estate)
+{
+    VEC_FOREACH(pair, &estate->pairs) {
+        shaper_free((*pair)->shaper);
+        free(*pair);
+    }
+    estate_pairs_free(&estate->pairs);
 }

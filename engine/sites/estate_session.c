@@ -122,6 +122,7 @@ static int open_session(struct estate *estate, struct estate_sender *sender, str
         .policy = sender->group.policy,
         .generation = sender->group.generation,
         .clock = estate->config.clock,
+        .shaper = estate_shaper(estate, sender->group.peer),
         .ctx = sender,
         .open_source = open_source,
         .open_link = open_link,

@@ -62,6 +62,10 @@ void sealer_free(struct sealer *sealer);
 void sealer_freep(struct sealer **sealer);
 void sealer_seal(struct sealer *sealer, uint64_t number, const void *aad, size_t aad_len,
                  const void *plain, size_t len, void *ret_sealed, void *ret_tag);
+/* The same for plain bytes in two pieces, sealed as one; the first's length is a multiple of 16. */
+void sealer_seal_two(struct sealer *sealer, uint64_t number, const void *aad, size_t aad_len,
+                     const void *first, size_t first_len, const void *second, size_t second_len,
+                     void *ret_sealed, void *ret_tag);
 /* ERR_CORRUPT when the tag is wrong; the output is cleared then. */
 int sealer_open(struct sealer *sealer, uint64_t number, const void *aad, size_t aad_len,
                 const void *sealed, size_t len, const void *tag, void *ret_plain, struct err *err)

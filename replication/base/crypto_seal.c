@@ -76,18 +76,29 @@ static bool feed(EVP_CIPHER_CTX *ctx, uint8_t *to, const uint8_t *from, size_t l
     return true;
 }
 
-void sealer_seal(struct sealer *sealer, uint64_t number, const void *aad, size_t aad_len,
-                 const void *plain, size_t len, void *ret_sealed, void *ret_tag)
+/* NOLINTNEXTLINE(readability-function-size): three pieces in, two out */
+void sealer_seal_two(struct sealer *sealer, uint64_t number, const void *aad, size_t aad_len,
+                     const void *first, size_t first_len, const void *second, size_t second_len,
+                     void *ret_sealed, void *ret_tag)
 {
     EVP_CIPHER_CTX *ctx = sealer->seal;
+    uint8_t *sealed = ret_sealed;
     uint8_t nonce[NONCE_BYTES];
     uint8_t rest[16];
     int out = 0;
 
     nonce_of(number, nonce);
-    must(EVP_EncryptInit_ex(ctx, NULL, NULL, NULL, nonce) == 1 && feed(ctx, NULL, aad, aad_len)
-         && feed(ctx, ret_sealed, plain, len) && EVP_EncryptFinal_ex(ctx, rest, &out) == 1
+    must(first_len % 16 == 0 && EVP_EncryptInit_ex(ctx, NULL, NULL, NULL, nonce) == 1
+         && feed(ctx, NULL, aad, aad_len) && feed(ctx, sealed, first, first_len)
+         && feed(ctx, sealed + first_len, second, second_len)
+         && EVP_EncryptFinal_ex(ctx, rest, &out) == 1
          && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, SEAL_TAG_BYTES, ret_tag) == 1);
+}
+
+void sealer_seal(struct sealer *sealer, uint64_t number, const void *aad, size_t aad_len,
+                 const void *plain, size_t len, void *ret_sealed, void *ret_tag)
+{
+    sealer_seal_two(sealer, number, aad, aad_len, NULL, 0, plain, len, ret_sealed, ret_tag);
 }
 
 int sealer_open(struct sealer *sealer, uint64_t number, const void *aad, size_t aad_len,

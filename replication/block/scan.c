@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -25,7 +26,7 @@ struct scan {
     uint64_t size;
     uint64_t at;
     uint64_t data_end; /* [at, data_end) is data */
-    uint8_t *buf;      /* PIECE_MAX */
+    uint8_t *buf;      /* PIECE_MAX; NULL until used */
 };
 
 bool scan_is_zero(const uint8_t *bytes, size_t len)
@@ -45,7 +46,6 @@ static struct scan *scan_new(uint64_t size, uint64_t from)
     scan->fd = -1;
     scan->size = size;
     scan->at = scan->known_end = from / UNIT * UNIT;
-    scan->buf = mem_alloc(PIECE_MAX, 1);
     return scan;
 }
 
@@ -133,19 +133,20 @@ static int image_find_data(struct scan *scan, uint64_t *ret_start, uint64_t *ret
     return 0;
 }
 
-static int read_raw(struct scan *scan, size_t len, struct err *err)
+int scan_read(const struct scan *scan, uint64_t off, void *buf, size_t len, struct err *err)
 {
+    uint8_t *to = buf;
     size_t got = 0;
 
     while (got < len) {
-        ssize_t n = pread(scan->fd, scan->buf + got, len - got, (off_t)(scan->at + got));
+        ssize_t n = pread(scan->fd, to + got, len - got, (off_t)(off + got));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return err_set(err, ERR_IO, errno, "disk %s: read %s at %llu", scan->name, scan->path,
-                           (unsigned long long)(scan->at + got));
+                           (unsigned long long)(off + got));
         if (n == 0) {
-            memset(scan->buf + got, 0, len - got);
+            memset(to + got, 0, len - got);
             break;
         }
         got += (size_t)n;
@@ -172,11 +173,10 @@ static int find_data(struct scan *scan, struct source_piece *ret_piece, struct c
     return 0;
 }
 
-int scan_next(struct scan *scan, struct source_piece *ret_piece, struct cancel *cancel,
-              struct err *err)
+static int next_place(struct scan *scan, struct source_piece *ret_piece, struct cancel *cancel,
+                      struct err *err)
 {
     struct source_piece piece = {.off = scan->at};
-    size_t len;
 
     if (cancel_check(cancel, err) < 0)
         return -1;
@@ -192,13 +192,40 @@ int scan_next(struct scan *scan, struct source_piece *ret_piece, struct cancel *
         *ret_piece = (struct source_piece){.off = scan->size};
         return 0;
     }
-    len = scan->data_end - scan->at < PIECE_MAX ? (size_t)(scan->data_end - scan->at) : PIECE_MAX;
-    if ((scan->fd >= 0 ? read_raw(scan, len, err)
-                       : nbd_image_read(scan->image, scan->at, scan->buf, len, cancel, err))
-        < 0)
+    uint64_t left = scan->data_end - scan->at;
+    *ret_piece = (struct source_piece){.off = scan->at, .len = left < PIECE_MAX ? left : PIECE_MAX};
+    return 0;
+}
+
+int scan_next_place(struct scan *scan, struct source_piece *ret_piece, struct cancel *cancel,
+                    struct err *err)
+{
+    assert(scan->fd >= 0);
+    if (next_place(scan, ret_piece, cancel, err) < 0)
         return -1;
-    *ret_piece = (struct source_piece){
-        .off = scan->at, .len = len, .zero = scan_is_zero(scan->buf, len), .data = scan->buf};
-    scan->at += len;
+    scan->at = ret_piece->off + ret_piece->len;
+    return 0;
+}
+
+int scan_next(struct scan *scan, struct source_piece *ret_piece, struct cancel *cancel,
+              struct err *err)
+{
+    struct source_piece piece;
+
+    if (next_place(scan, &piece, cancel, err) < 0)
+        return -1;
+    if (!piece.zero && piece.len > 0) {
+        size_t len = (size_t)piece.len;
+        if (!scan->buf)
+            scan->buf = mem_alloc(PIECE_MAX, 1);
+        if ((scan->fd >= 0 ? scan_read(scan, scan->at, scan->buf, len, err)
+                           : nbd_image_read(scan->image, scan->at, scan->buf, len, cancel, err))
+            < 0)
+            return -1;
+        piece.zero = scan_is_zero(scan->buf, len);
+        piece.data = scan->buf;
+        scan->at += len;
+    }
+    *ret_piece = piece;
     return 0;
 }

@@ -15,6 +15,12 @@ int scan_raw_open(const char *name, const char *path, uint64_t size, uint64_t fr
 void scan_image_open(struct nbd_image *image, uint64_t from, struct scan **ret_scan);
 int scan_next(struct scan *scan, struct source_piece *ret_piece, struct cancel *cancel,
               struct err *err) MUST_CHECK;
+/* The same, but data is not read: `data` is NULL. Only for raw disks. */
+int scan_next_place(struct scan *scan, struct source_piece *ret_piece, struct cancel *cancel,
+                    struct err *err) MUST_CHECK;
+/* Reads data of such a piece. Only for raw disks; any thread, several at a time, until scan_close. */
+int scan_read(const struct scan *scan, uint64_t off, void *buf, size_t len, struct err *err)
+    MUST_CHECK;
 void scan_close(struct scan *scan); /* NULL is fine */
 
 /* Is all of it zero? */

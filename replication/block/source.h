@@ -75,6 +75,7 @@ struct source_cut {
     char freeze_note[400]; /* FAILED */
 };
 
+struct scan; /* block/scan.h */
 struct source;
 struct source_ops {
     void (*close)(struct source *source);
@@ -129,6 +130,12 @@ struct source_ops {
      * or somebody sees to it (qemu/guardian.h). NULL: there is no guest to ask. */
     int (*cut_application)(struct source *source, uint64_t serial, struct source_cut *ret_cut,
                            struct cancel *cancel, struct err *err);
+
+    /* A scan of its own over a disk whose bytes are read without the source: ordered, several may be
+     * open at a time, and scan_next_place and scan_read may be used; the caller closes it, before the
+     * source. `ret_scan` NULL: that disk is scanned by scan_begin only. May be NULL. */
+    int (*scan_open)(struct source *source, const char *disk, uint64_t from, struct scan **ret_scan,
+                     struct cancel *cancel, struct err *err);
 };
 
 struct source {

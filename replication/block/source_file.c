@@ -204,6 +204,21 @@ static int file_scan_begin(struct source *source, const char *name, uint64_t fro
     return 0;
 }
 
+static int file_scan_open(struct source *source, const char *name, uint64_t from,
+                          struct scan **ret_scan, struct cancel *cancel, struct err *err)
+{
+    struct source_file *file = source_file(source);
+    struct file_disk *disk;
+    uint64_t size;
+
+    if (find_disk(file, name, &disk, err) < 0 || disk_size(file, disk, &size, cancel, err) < 0)
+        return -1;
+    if (is_raw(disk))
+        return scan_raw_open(disk->name, disk->path, size, from, ret_scan, err);
+    *ret_scan = NULL;
+    return 0;
+}
+
 static int file_scan_next(struct source *source, struct source_piece *ret_piece,
                           struct cancel *cancel, struct err *err)
 {
@@ -334,6 +349,7 @@ static const struct source_ops file_ops = {
     .read = file_read,
     .end = file_end,
     .forget = file_forget,
+    .scan_open = file_scan_open,
 };
 
 int source_file_open(const struct source_file_disk *disks, size_t count, const char *work_dir,

@@ -335,6 +335,21 @@ static int qemu_scan_begin(struct source *source, const char *name, uint64_t fro
     return 0;
 }
 
+/* No word with QEMU: whoever only lends us its monitor need not be asked. */
+int source_qemu_scan_open(struct source *source, const char *name, uint64_t from,
+                          struct scan **ret_scan, struct cancel *cancel, struct err *err)
+{
+    struct source_qemu_disk_state *disk;
+
+    (void)cancel;
+    if (source_qemu_find(source_qemu(source), name, &disk, err) < 0)
+        return -1;
+    if (disk->raw && disk->path)
+        return scan_raw_open(disk->name, disk->path, disk->size, from, ret_scan, err);
+    *ret_scan = NULL;
+    return 0;
+}
+
 static int qemu_scan_next(struct source *source, struct source_piece *ret_piece,
                           struct cancel *cancel, struct err *err)
 {
@@ -389,6 +404,7 @@ const struct source_ops source_qemu_ops = {
     .track_from = qemu_track_from,
     .pending_disks = qemu_pending_disks,
     .cut_application = source_qemu_cut_application,
+    .scan_open = source_qemu_scan_open,
 };
 
 /* FNV-1a: only to tell a few groups apart. */

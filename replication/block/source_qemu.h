@@ -93,6 +93,9 @@ extern const struct source_ops source_qemu_lent_ops;
 int source_qemu_borrow(struct source_qemu *qemu, struct cancel *cancel, struct err *err) MUST_CHECK;
 void source_qemu_give_back(struct source_qemu *qemu);
 
+int source_qemu_scan_open(struct source *source, const char *name, uint64_t from,
+                          struct scan **ret_scan, struct cancel *cancel, struct err *err);
+
 /* source_qemu_cut.c */
 int source_qemu_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
                     struct cancel *cancel, struct err *err);

@@ -214,4 +214,5 @@ const struct source_ops source_qemu_lent_ops = {
     .track_from = lent_track_from,
     .pending_disks = lent_pending_disks,
     .cut_application = lent_cut_application,
+    .scan_open = source_qemu_scan_open,
 };

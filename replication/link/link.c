@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "link/link_internal.h"
+#include "link/shaper.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ struct link {
     size_t payload_max;
     uint8_t *payload;
     size_t payload_cap;
+    struct shaper_flow *flow; /* borrowed; may be NULL */
     bool broken;
     bool proven;
 };
@@ -130,11 +132,29 @@ static int check_usable(struct link *link, const char *fault, struct err *err)
     return 0;
 }
 
-int link_send(struct link *link, const json_t *head, const void *payload, size_t len,
-              struct cancel *cancel, struct err *err)
+void link_set_flow(struct link *link, struct shaper_flow *flow)
+{
+    link->flow = flow;
+}
+
+static int paced_write(struct link *link, const uint8_t *bytes, size_t len, struct cancel *cancel,
+                       struct err *err)
 {
     struct transport *t = link->transport;
 
+    while (link->flow && len > 0) {
+        size_t n = shaper_piece(link->flow, len);
+        if (shaper_take(link->flow, n, cancel, err) < 0 || t->write(t, bytes, n, cancel, err) < 0)
+            return -1;
+        bytes += n;
+        len -= n;
+    }
+    return len > 0 ? t->write(t, bytes, len, cancel, err) : 0;
+}
+
+int link_send(struct link *link, const json_t *head, const void *payload, size_t len,
+              struct cancel *cancel, struct err *err)
+{
     assert(json_is_object(head) && len <= LINK_PAYLOAD_MAX);
     if (check_usable(link, "link.send", err) < 0)
         return -1;
@@ -153,9 +173,9 @@ int link_send(struct link *link, const json_t *head, const void *payload, size_t
     memcpy(buf + PREFIX_BYTES, text, head_len);
     if (small && len > 0)
         memcpy(buf + PREFIX_BYTES + head_len, payload, len);
-    if (t->write(t, buf, first, cancel, err) < 0)
+    if (paced_write(link, buf, first, cancel, err) < 0)
         return broke(link, err);
-    if (!small && t->write(t, payload, len, cancel, err) < 0)
+    if (!small && paced_write(link, payload, len, cancel, err) < 0)
         return broke(link, err);
     return 0;
 }
@@ -240,6 +260,17 @@ int link_recv(struct link *link, struct link_msg *ret_msg, struct cancel *cancel
         return -1;
     }
     return 0;
+}
+
+void link_swap_payload(struct link *link, uint8_t **buf, size_t *cap)
+{
+    uint8_t *payload = link->payload;
+    size_t payload_cap = link->payload_cap;
+
+    link->payload = *buf;
+    link->payload_cap = *cap;
+    *buf = payload;
+    *cap = payload_cap;
 }
 
 /* Their text goes into our log and to a terminal: one line, nothing that moves a cursor. */

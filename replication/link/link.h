@@ -34,10 +34,18 @@ bool link_is_proven(const struct link *link);
 /* Lower bounds for what is received (a peer that has proven nothing yet). */
 void link_set_limits(struct link *link, size_t head_max, size_t payload_max);
 
+/* What is sent from now on waits for this flow (link/shaper.h), which stays the caller's; NULL: for
+ * none. */
+struct shaper_flow;
+void link_set_flow(struct link *link, struct shaper_flow *flow);
+
 int link_send(struct link *link, const json_t *head, const void *payload, size_t len,
               struct cancel *cancel, struct err *err) MUST_CHECK;
 int link_recv(struct link *link, struct link_msg *ret_msg, struct cancel *cancel, struct err *err)
     MUST_CHECK;
+/* Exchanges the buffer of the message received last for another one (NULL: none), which the link takes:
+ * the payload stays where it is and is the caller's, to be freed with free(). */
+void link_swap_payload(struct link *link, uint8_t **buf, size_t *cap);
 /* The answer to the oldest link_send that has none yet: many may be sent before answers are
  * collected, which come in order. `ret_reply->head` is the result itself. An error answer becomes
  * our error with the peer's code, and "PEER: " before its text; the link stays usable. `ret_reply`

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A paired site is two files below `dir`/peers: NAME.json {"address", "sign_key" (hex), "site"} and
- * NAME.crt, its authority's certificate. The certificate is written last and removed first: it
+ * NAME.crt, its authority's certificate; and NAME.throttle, how fast it is sent to, if that has a limit
+ * (throttle_plan.c). The certificate is written last and removed first: it
  * makes the pairing. */
 #include "link/identity.h"
 
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "link/throttle_plan.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#define THROTTLE ".throttle"
 
 static char *peer_path(const char *dir, const char *name, const char *suffix)
 {
@@ -113,6 +117,47 @@ int pair_list(const char *dir, struct tls_peer **ret_peers, size_t *ret_count, s
     return 0;
 }
 
+static int check_paired(const char *dir, const char *peer, struct err *err)
+{
+    if (!str_is_name(peer))
+        return err_set(err, ERR_INVALID, 0, "\"%s\" is not a site's name", peer);
+    CLEANUP(mem_freep) char *crt_path = peer_path(dir, peer, ".crt");
+    if (!fs_exists(crt_path))
+        return err_set(err, ERR_NOT_FOUND, 0, "not paired with a site named \"%s\"", peer);
+    return 0;
+}
+
+int pair_throttle(const char *dir, const char *peer, struct throttle_plan *ret_plan,
+                  struct err *err)
+{
+    CLEANUP(mem_freep) char *path = peer_path(dir, peer, THROTTLE);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+
+    if (check_paired(dir, peer, err) < 0)
+        return -1;
+    if (!fs_exists(path)) {
+        *ret_plan = (struct throttle_plan){0};
+        return 0;
+    }
+    if (fs_read_file(fs_real(), path, THROTTLE_TEXT_BYTES, &text, err) < 0)
+        return -1;
+    if (throttle_plan_parse(str_text(&text), ret_plan, err) < 0)
+        return err_wrap(err, "%s", path);
+    return 0;
+}
+
+int pair_set_throttle(const char *dir, const char *peer, const struct throttle_plan *plan,
+                      struct err *err)
+{
+    CLEANUP(mem_freep) char *path = peer_path(dir, peer, THROTTLE);
+    char text[THROTTLE_TEXT_BYTES];
+
+    (void)throttle_plan_text(plan, text, sizeof(text));
+    if (check_paired(dir, peer, err) < 0)
+        return -1;
+    return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
+}
+
 int pair_remove(const char *dir, const char *peer, struct err *err)
 {
     CLEANUP(mem_freep) char *peers = path_join(dir, "peers");
@@ -122,11 +167,14 @@ int pair_remove(const char *dir, const char *peer, struct err *err)
         return err_set(err, ERR_INVALID, 0, "\"%s\" is not a site's name", peer);
     CLEANUP(mem_freep) char *crt_path = peer_path(dir, peer, ".crt");
     CLEANUP(mem_freep) char *json_path = peer_path(dir, peer, ".json");
+    CLEANUP(mem_freep) char *throttle_path = peer_path(dir, peer, THROTTLE);
     if (!fs_exists(crt_path))
         return err_set(err, ERR_NOT_FOUND, 0, "not paired with a site named \"%s\"", peer);
     if (fs->unlink(fs, crt_path, err) < 0 || fs->sync_dir(fs, peers, err) < 0)
         return -1;
     if (fs_exists(json_path) && fs->unlink(fs, json_path, err) < 0)
+        return -1;
+    if (fs_exists(throttle_path) && fs->unlink(fs, throttle_path, err) < 0)
         return -1;
     return fs->sync_dir(fs, peers, err);
 }

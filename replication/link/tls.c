@@ -201,6 +201,8 @@ static int load_peers(struct tls *tls, const char *dir, struct err *err)
     return 0;
 }
 
+#define READ_BUFFER_BYTES 65536u
+
 static SSL_CTX *context_new(struct tls *tls)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_method());
@@ -213,8 +215,11 @@ static SSL_CTX *context_new(struct tls *tls)
     SSL_CTX_set_cert_verify_callback(ctx, verify_cert, tls);
     SSL_CTX_set_alpn_select_cb(ctx, select_alpn, NULL);
     (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    (void)SSL_CTX_set_mode(ctx,
-                           SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+                                    | SSL_MODE_RELEASE_BUFFERS);
+    /* Several records by one read of the socket; given back while a link is idle. */
+    SSL_CTX_set_read_ahead(ctx, 1);
+    SSL_CTX_set_default_read_buffer_len(ctx, READ_BUFFER_BYTES);
     return ctx;
 }
 

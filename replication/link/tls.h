@@ -63,6 +63,13 @@ int pair_serve(const char *dir, struct link *link, struct clock *clock, struct c
 /* The peers there are; free with free(). */
 int pair_list(const char *dir, struct tls_peer **ret_peers, size_t *ret_count, struct err *err)
     MUST_CHECK;
+/* How fast we send to that peer; without a word of it: without a limit. `throttle.h`'s text in a file
+ * beside the pairing. ERR_NOT_FOUND: not paired. */
+struct throttle_plan;
+int pair_throttle(const char *dir, const char *peer, struct throttle_plan *ret_plan,
+                  struct err *err) MUST_CHECK;
+int pair_set_throttle(const char *dir, const char *peer, const struct throttle_plan *plan,
+                      struct err *err) MUST_CHECK;
 int pair_remove(const char *dir, const char *peer, struct err *err) MUST_CHECK;
 /* Our own keys. */
 int pair_sign_key(const char *dir, uint8_t ret_private[32], uint8_t ret_public[32], struct err *err)

@@ -32,12 +32,12 @@
 #define EXTENT_BYTES 16U
 #define ZERO_BIT     (UINT64_C(1) << 63)
 #define UNIT         512U
-#define ZSTD_LEVEL   1
 #define BUFFER_BYTES (FRAME_EXTENTS_MAX * EXTENT_BYTES + FRAME_PAYLOAD_MAX)
 
 struct frame_coder {
     struct sealer *sealer;
     enum compression compression;
+    int level; /* of zstd */
     ZSTD_CCtx *zstd;
     ZSTD_DCtx *unzstd;
     struct extent *extents; /* of the frame opened last */
@@ -64,8 +64,14 @@ struct frame_coder *frame_coder_new(const struct key *group_key, const struct uu
 
     key_derive(group_key, "segment", uuid->bytes, sizeof(uuid->bytes), &key);
     coder->sealer = sealer_new(&key);
-    coder->compression = compression;
+    frame_coder_set(coder, compression, FRAME_ZSTD_LEVEL);
     return coder;
+}
+
+void frame_coder_set(struct frame_coder *coder, enum compression compression, int level)
+{
+    coder->compression = compression;
+    coder->level = level;
 }
 
 void frame_coder_free(struct frame_coder *coder)
@@ -116,7 +122,7 @@ static size_t pack(struct frame_coder *coder, const void *payload, size_t len, u
         if (!coder->zstd)
             coder->zstd = ZSTD_createCCtx();
         assert(coder->zstd);
-        size_t n = ZSTD_compressCCtx(coder->zstd, to, bound, payload, len, ZSTD_LEVEL);
+        size_t n = ZSTD_compressCCtx(coder->zstd, to, bound, payload, len, coder->level);
         return ZSTD_isError(n) ? 0 : n;
     }
     return 0;
@@ -142,12 +148,12 @@ void frame_seal(struct frame_coder *coder, uint64_t number, const struct extent 
 
     assert(extent_count <= FRAME_EXTENTS_MAX && payload_len <= FRAME_PAYLOAD_MAX);
     put_extents(body, extents, extent_count);
+    const void *stored = body + table_len;
     size_t stored_len = pack(coder, payload, payload_len, body + table_len);
     if (stored_len == 0) {
         used = COMPRESSION_NONE;
         stored_len = payload_len;
-        if (payload_len > 0)
-            memcpy(body + table_len, payload, payload_len);
+        stored = payload;
     }
     put_u32(frame, MAGIC);
     put_u32(frame + 4, (uint32_t)used);
@@ -156,8 +162,8 @@ void frame_seal(struct frame_coder *coder, uint64_t number, const struct extent 
     put_u32(frame + 20, (uint32_t)payload_len);
     put_u32(frame + 24, (uint32_t)(table_len + stored_len));
     put_u32(frame + 28, 0);
-    sealer_seal(coder->sealer, number, frame, HEADER_BYTES, body, table_len + stored_len, body,
-                body + table_len + stored_len);
+    sealer_seal_two(coder->sealer, number, frame, HEADER_BYTES, body, table_len, stored, stored_len,
+                    body, body + table_len + stored_len);
     *ret_len = HEADER_BYTES + table_len + stored_len + SEAL_TAG_BYTES;
 }
 

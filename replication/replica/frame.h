@@ -28,6 +28,10 @@ struct frame_coder;
 /* The sealing key is derived from the group's key and `uuid`; (uuid, number) never seals twice. */
 struct frame_coder *frame_coder_new(const struct key *group_key, const struct uuid *uuid,
                                     enum compression compression);
+/* How the frames that it seals from now on are compressed; `level` is zstd's, 1 to 19. What does not
+ * get smaller by a sixteenth at least is stored as it is. */
+#define FRAME_ZSTD_LEVEL 1
+void frame_coder_set(struct frame_coder *coder, enum compression compression, int level);
 void frame_coder_free(struct frame_coder *coder);
 void frame_coder_freep(struct frame_coder **coder);
 

@@ -30,6 +30,8 @@ struct segment_info {
 };
 
 struct segment_writer;
+/* zstd's level from the next frame on; FRAME_ZSTD_LEVEL at first. */
+void segment_writer_set_level(struct segment_writer *writer, int level);
 /* Starts PATH.tmp; the uuid in `head` must be fresh. */
 int segment_writer_open(struct fs *fs, const char *path, const struct segment_head *head,
                         const struct key *group_key, struct segment_writer **ret_writer,

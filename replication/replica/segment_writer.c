@@ -82,6 +82,11 @@ int segment_writer_open(struct fs *fs, const char *path, const struct segment_he
     return 0;
 }
 
+void segment_writer_set_level(struct segment_writer *writer, int level)
+{
+    frame_coder_set(writer->coder, writer->head.compression, level);
+}
+
 static int flush_frame(struct segment_writer *w, struct err *err)
 {
     const uint8_t *at = w->payload;

@@ -95,6 +95,7 @@ struct store_proof {
     size_t manifest_count;
 };
 
+struct base_frame; /* replica/base_frame.h */
 struct store;
 struct store_ops {
     void (*close)(struct store *store);
@@ -112,6 +113,12 @@ struct store_ops {
     int (*base_frame)(struct store *store, const char *disk, const struct uuid *uuid,
                       enum compression compression, uint64_t number, const void *frame, size_t len,
                       struct err *err);
+    /* base_frame in two steps: makes `frame` ready for base_frame_open, which needs neither the store nor
+     * its lock; then base_put, in the order in which frames were sent. */
+    int (*base_ready)(struct store *store, const char *disk, const struct uuid *uuid,
+                      struct base_frame *frame, struct err *err);
+    int (*base_put)(struct store *store, const char *disk, const struct base_frame *frame,
+                    struct err *err);
     int (*base_sync)(struct store *store, const char *disk, struct err *err);
     int (*base_end)(struct store *store, struct err *err);
 

@@ -104,13 +104,9 @@ struct dir_disk {
     struct uuid luks_uuid;
     int head;
     int digests;
-    /* Initial copy only: the chunks whose digest is already right in the file, one bit each; and
-     * the coder of the frames that come in. */
-    uint8_t *known;
+    uint8_t *known; /* initial copy only: the chunks whose digest is already right, one bit each */
     uint64_t settled; /* chunks before it are as the copy's end needs them */
-    struct uuid coder_uuid;
-    struct frame_coder *coder;
-    uint8_t *saved; /* chunks saved since the store's `saved_since`, one bit each; or NULL */
+    uint8_t *saved;   /* chunks saved since the store's `saved_since`, one bit each; or NULL */
 };
 VEC_DEFINE(dir_disks, struct dir_disk)
 
@@ -287,6 +283,10 @@ int store_dir_base_begin(struct store *store, const struct store_disks *disks, u
 int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
                          enum compression compression, uint64_t number, const void *frame,
                          size_t len, struct err *err);
+int store_dir_base_ready(struct store *store, const char *disk, const struct uuid *uuid,
+                         struct base_frame *frame, struct err *err);
+int store_dir_base_put(struct store *store, const char *disk, const struct base_frame *frame,
+                       struct err *err);
 int store_dir_base_sync(struct store *store, const char *disk, struct err *err);
 int store_dir_base_end(struct store *store, struct err *err);
 

@@ -5,6 +5,7 @@
 
 #include "base/fs_luks.h"
 #include "base/mem.h"
+#include "replica/base_frame.h"
 #include "replica/digests_file.h"
 #include "replica/generation.h"
 
@@ -17,6 +18,7 @@
 
 #define WINDOW_CHUNKS 1024U                /* digests looked at in one go */
 #define FILL_BYTES    (UINT64_C(64) << 20) /* of containers, by one call: others wait meanwhile */
+#define ZERO_DIGESTS  256U
 
 /* --- Begin ------------------------------------------------------------------------------- */
 
@@ -197,48 +199,46 @@ static bool is_known(const struct dir_disk *disk, uint64_t chunk)
     return (disk->known[chunk / 8] >> (chunk % 8) & 1) != 0;
 }
 
-/* The digests of chunks that came whole are taken while their bytes are here; base_end reads the
- * others back. */
+/* The digests of chunks that came whole are written with their bytes; base_end reads the others
+ * back. `digests` NULL: zeros. */
 static int note_digests(struct store_dir *d, struct dir_disk *disk, const struct extent *extent,
-                        const uint8_t *bytes, struct err *err)
+                        const struct digest **digests, struct err *err)
 {
+    static const struct digest zeros[ZERO_DIGESTS];
     uint64_t end = extent->off + extent->len;
+    uint64_t first = (extent->off + CHUNK_BYTES - 1) / CHUNK_BYTES;
+    uint64_t whole = end == disk->size ? chunk_count(end) : end / CHUNK_BYTES;
 
-    for (uint64_t chunk = extent->off / CHUNK_BYTES; chunk * CHUNK_BYTES < end; chunk++) {
-        uint64_t begin = chunk * CHUNK_BYTES;
-        size_t len = chunk_len(disk->size, chunk);
-        struct digest digest = {{0}};
-        bool whole = begin >= extent->off && begin + len <= end;
-
+    for (uint64_t chunk = extent->off / CHUNK_BYTES; chunk * CHUNK_BYTES < end; chunk++)
         dir_digest_known(disk, chunk, false);
-        if (!whole)
-            continue;
-        if (!extent->zero)
-            chunk_digest(d->digester, bytes + (begin - extent->off), len, &digest);
-        if (digests_file_write(d->fs, disk->digests, chunk, 1, &digest, err) < 0)
+    while (first < whole) {
+        uint64_t n = whole - first;
+        if (!digests && n > ZERO_DIGESTS)
+            n = ZERO_DIGESTS;
+        if (digests_file_write(d->fs, disk->digests, first, n, digests ? *digests : zeros, err) < 0)
             return -1;
-        dir_digest_known(disk, chunk, true);
+        if (digests)
+            *digests += n;
+        for (uint64_t end_of = first + n; first < end_of; first++)
+            dir_digest_known(disk, first, true);
     }
     return 0;
 }
 
-static int write_frame(struct store_dir *d, struct dir_disk *disk, const struct frame_view *view,
+static int write_frame(struct store_dir *d, struct dir_disk *disk, const struct base_frame *frame,
                        struct err *err)
 {
+    const struct frame_view *view = &frame->view;
+    const struct digest *digests = frame->digests;
     const uint8_t *at = view->payload;
 
     disk->settled = 0;
     for (size_t i = 0; i < view->extent_count; i++) {
         const struct extent *extent = &view->extents[i];
-        if (extent->off > disk->size || extent->len > disk->size - extent->off)
-            return err_set(err, ERR_CORRUPT, 0,
-                           "disk %s of %" PRIu64 " bytes: frame with an extent at %" PRIu64
-                           " of %" PRIu64,
-                           disk->name, disk->size, extent->off, extent->len);
         int rc = extent->zero
                      ? d->fs->punch(d->fs, disk->head, extent->off, extent->len, err)
                      : d->fs->pwrite(d->fs, disk->head, at, (size_t)extent->len, extent->off, err);
-        if (rc < 0 || note_digests(d, disk, extent, at, err) < 0)
+        if (rc < 0 || note_digests(d, disk, extent, extent->zero ? NULL : &digests, err) < 0)
             return -1;
         at += extent->zero ? 0 : extent->len;
     }
@@ -264,25 +264,44 @@ static int check_copying(const struct store_dir *d, struct err *err)
                    d->group);
 }
 
+int store_dir_base_ready(struct store *store, const char *disk, const struct uuid *uuid,
+                         struct base_frame *frame, struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    const struct dir_disk *to = copying_disk(d, disk, err);
+
+    if (!to)
+        return -1;
+    base_frame_init(frame, &d->key, uuid, to->size);
+    return 0;
+}
+
+int store_dir_base_put(struct store *store, const char *disk, const struct base_frame *frame,
+                       struct err *err)
+{
+    struct store_dir *d = store_dir_of(store);
+    struct dir_disk *to = copying_disk(d, disk, err);
+
+    if (!to || guard_fs_check(&d->guard, err) < 0 || check_copying(d, err) < 0)
+        return -1;
+    if (frame->disk_size != to->size)
+        return err_set(err, ERR_STATE, 0, "%s: another copy of disk %s was begun", d->group, disk);
+    return write_frame(d, to, frame, err);
+}
+
 /* NOLINTNEXTLINE(readability-function-size): the seam's signature */
 int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
                          enum compression compression, uint64_t number, const void *frame,
                          size_t len, struct err *err)
 {
-    struct store_dir *d = store_dir_of(store);
-    struct dir_disk *to = copying_disk(d, disk, err);
-    struct frame_view view;
+    CLEANUP(base_frame_done) struct base_frame opened = {0};
 
-    if (!to || guard_fs_check(&d->guard, err) < 0 || check_copying(d, err) < 0)
+    (void)compression; /* each frame says its own */
+    if (store_dir_base_ready(store, disk, uuid, &opened, err) < 0)
         return -1;
-    if (!to->coder || memcmp(&to->coder_uuid, uuid, sizeof(*uuid)) != 0) {
-        frame_coder_free(to->coder);
-        to->coder = frame_coder_new(&d->key, uuid, compression);
-        to->coder_uuid = *uuid;
-    }
-    if (frame_open(to->coder, number, frame, len, &view, err) < 0)
+    if (base_frame_open(&opened, number, frame, len, err) < 0)
         return err_wrap(err, "copy of disk %s", disk);
-    return write_frame(d, to, &view, err);
+    return store_dir_base_put(store, disk, &opened, err);
 }
 
 int store_dir_base_sync(struct store *store, const char *disk, struct err *err)
@@ -412,7 +431,6 @@ int store_dir_base_end(struct store *store, struct err *err)
     VEC_FOREACH(disk, &d->disks) {
         if (disk->luks)
             fs_luks_holes(d->luks, disk->head, false);
-        frame_coder_freep(&disk->coder);
         free(TAKE(disk->known));
     }
     return 0;

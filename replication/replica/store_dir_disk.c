@@ -203,7 +203,6 @@ void dir_disks_close(struct store_dir *d)
     VEC_FOREACH(disk, &d->disks) {
         if (disk->digests >= 0)
             (void)d->fs->close(d->fs, disk->digests);
-        frame_coder_free(disk->coder);
         free(disk->known);
         free(disk->saved);
         free(disk->dir);

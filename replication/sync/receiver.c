@@ -37,18 +37,28 @@
  * their numbers, big endian, at most 4096 at a time. (The first release does not know block-digests:
  * its answer is "unsupported", and whole chunks are sent to it.)
  *
+ * The answer to store.base-frame says that the frame was taken. What became of it, and of all before
+ * it, the answer to the next store.base-sync says, or the one to a later frame.
+ *
  * A peer may ask for what its own replicas need and nothing else: promotion, pins and removal are
  * this site's affair. Names are checked here since a store makes paths of them. */
 #include "sync/receiver.h"
 
 #include "base/fault.h"
 #include "base/mem.h"
+#include "sync/receiver_copy.h"
+#include "sync/receiver_internal.h"
 #include "sync/wire.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #define DIGESTS_MAX (LINK_PAYLOAD_MAX / DIGEST_BYTES)
+
+struct receiver {
+    struct receiver_host host;
+    struct receiver_copy *copy;
+};
 
 struct call {
     struct store *store;
@@ -96,26 +106,6 @@ static int op_base_begin(struct call *call, struct err *err)
         || json_need_u64(call->msg->head, "generation", "message", &generation, err) < 0)
         return -1;
     return call->store->ops->base_begin(call->store, &disks, need, generation, err);
-}
-
-static int op_base_frame(struct call *call, struct err *err)
-{
-    const json_t *head = call->msg->head;
-    const char *disk;
-    struct uuid uuid;
-    uint64_t compression;
-    uint64_t number;
-
-    if (wire_need_name(head, "disk", &disk, err) < 0
-        || wire_need_hex(head, "uuid", uuid.bytes, UUID_BYTES, err) < 0
-        || json_need_u64(head, "compression", "message", &compression, err) < 0
-        || json_need_u64(head, "number", "message", &number, err) < 0)
-        return -1;
-    if (compression > COMPRESSION_LZ4)
-        return err_set(err, ERR_UNSUPPORTED, 0, "compression %llu is not known here",
-                       (unsigned long long)compression);
-    return call->store->ops->base_frame(call->store, disk, &uuid, (enum compression)compression,
-                                        number, call->msg->payload, call->msg->payload_len, err);
 }
 
 static int op_base_sync(struct call *call, struct err *err)
@@ -347,7 +337,7 @@ static const struct op {
     {"store.info", op_info, NULL, false},
     {"store.disks", op_disks, NULL, false},
     {"store.base-begin", op_base_begin, "receiver.base-begin", false},
-    {"store.base-frame", op_base_frame, "receiver.base-frame", true},
+    {"store.base-frame", NULL, NULL, true}, /* receiver_copy.c */
     {"store.base-sync", op_base_sync, "receiver.base-sync", true},
     {"store.base-end", op_base_end, "receiver.base-end", true},
     {"store.segment-open", op_segment_open, "receiver.segment-open", true},
@@ -376,21 +366,17 @@ bool receiver_knows(const char *op)
     return find_op(op) != NULL;
 }
 
-/* After these the store's files and what it has in memory may differ; opening it recovers. */
-static bool leaves_doubt(enum err_code code)
+bool receiver_leaves_doubt(enum err_code code)
 {
     return code == ERR_IO || code == ERR_SPACE || code == ERR_UNKNOWN;
 }
 
-/* A side that was promoted over may still have requests under way, which knew nothing of it. (The
- * store itself checks `base-begin`, which may raise the generation, and each manifest.) */
-static int check_generation(const struct call *call, const char *group, struct err *err)
+int receiver_check_generation(struct store *store, uint64_t generation, const char *group,
+                              struct err *err)
 {
     struct store_info info;
-    uint64_t generation;
 
-    if (json_need_u64(call->msg->head, "generation", "message", &generation, err) < 0
-        || call->store->ops->info(call->store, &info, err) < 0)
+    if (store->ops->info(store, &info, err) < 0)
         return -1;
     if (generation != info.generation)
         return err_set(err, ERR_FENCED, 0,
@@ -398,6 +384,15 @@ static int check_generation(const struct call *call, const char *group, struct e
                        ", this was sent under generation %" PRIu64,
                        group, info.generation, generation);
     return 0;
+}
+
+static int check_generation(const struct call *call, const char *group, struct err *err)
+{
+    uint64_t generation;
+
+    if (json_need_u64(call->msg->head, "generation", "message", &generation, err) < 0)
+        return -1;
+    return receiver_check_generation(call->store, generation, group, err);
 }
 
 static int run_op(const struct receiver_host *host, const char *peer, const struct op *op,
@@ -411,13 +406,44 @@ static int run_op(const struct receiver_host *host, const char *peer, const stru
     int rc = op->writes ? check_generation(call, group, err) : 0;
     if (rc == 0)
         rc = op->run(call, err);
-    host->store_put(host->ctx, group, call->store, rc < 0 && leaves_doubt(err->code));
+    host->store_put(host->ctx, group, call->store, rc < 0 && receiver_leaves_doubt(err->code));
     if (rc == 0 && op->crash)
         CRASH_POINT(op->crash);
     return rc;
 }
 
-int receiver_serve(const struct receiver_host *host, struct link *link, struct link_msg *msg,
+/* What was sent of a copy is in the store before anything else is asked of it; an error of that is the
+ * answer to what needs it. */
+static int settle_copy(struct receiver *receiver, const struct op *op, struct err *err)
+{
+    struct err failure = ERR_EMPTY;
+
+    if (receiver_copy_settle(receiver->copy, &failure) < 0
+        && (op->run == op_base_sync || op->run == op_base_end)) {
+        *err = failure;
+        return -1;
+    }
+    return 0;
+}
+
+struct receiver *receiver_new(const struct receiver_host *host)
+{
+    struct receiver *receiver = mem_new(struct receiver);
+
+    receiver->host = *host;
+    receiver->copy = receiver_copy_new(host);
+    return receiver;
+}
+
+void receiver_free(struct receiver *receiver)
+{
+    if (!receiver)
+        return;
+    receiver_copy_free(receiver->copy);
+    free(receiver);
+}
+
+int receiver_serve(struct receiver *receiver, struct link *link, struct link_msg *msg,
                    struct cancel *cancel, struct err *err)
 {
     CLEANUP(call_done) struct call call = {.msg = msg, .cancel = cancel};
@@ -426,10 +452,12 @@ int receiver_serve(const struct receiver_host *host, struct link *link, struct l
     struct err failure = ERR_EMPTY;
     int rc;
 
-    if (op)
-        rc = run_op(host, link_peer(link), op, &call, &failure);
-    else
+    if (!op)
         rc = err_set(&failure, ERR_UNSUPPORTED, 0, "unknown request \"%.64s\"", name);
+    else if (!op->run)
+        rc = receiver_copy_frame(receiver->copy, link, msg, &failure);
+    else if ((rc = settle_copy(receiver, op, &failure)) == 0)
+        rc = run_op(&receiver->host, link_peer(link), op, &call, &failure);
     if (rc == 0) {
         rc = link_answer(link, call.result, call.payload, call.payload_len, cancel, &failure);
         if (rc == 0)

@@ -22,6 +22,10 @@ struct receiver_host {
 
 /* True for the ops this room answers ("store.info", "store.base-frame", ...). */
 bool receiver_knows(const char *op);
+struct receiver;
+/* One per link; keeps a copy of `host`. */
+struct receiver *receiver_new(const struct receiver_host *host);
+void receiver_free(struct receiver *receiver); /* NULL is fine */
 /* Answers one message. -1 only when the link is broken. */
-int receiver_serve(const struct receiver_host *host, struct link *link, struct link_msg *msg,
+int receiver_serve(struct receiver *receiver, struct link *link, struct link_msg *msg,
                    struct cancel *cancel, struct err *err) MUST_CHECK;

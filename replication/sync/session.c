@@ -16,15 +16,11 @@
 #define SINCE_BYTES 32
 
 static const char *const state_names[SESSION_STATE_COUNT] = {
-    [SESSION_COPYING] = "copying",
-    [SESSION_PROTECTED] = "protected",
-    [SESSION_SENDING] = "sending",
-    [SESSION_RESYNCING] = "resyncing",
-    [SESSION_BACKING_OFF] = "backing-off",
-    [SESSION_CRITICAL] = "critical",
-    [SESSION_FENCED] = "fenced",
-    [SESSION_PAUSED] = "paused",
-    [SESSION_RESYNC_REQUIRED] = "resync-required",
+    [SESSION_COPYING] = "copying",         [SESSION_PROTECTED] = "protected",
+    [SESSION_SENDING] = "sending",         [SESSION_RESYNCING] = "resyncing",
+    [SESSION_BACKING_OFF] = "backing-off", [SESSION_CRITICAL] = "critical",
+    [SESSION_FENCED] = "fenced",           [SESSION_PAUSED] = "paused",
+    [SESSION_SCHEDULED] = "scheduled",     [SESSION_RESYNC_REQUIRED] = "resync-required",
 };
 
 const char *session_state_name(enum session_state state)
@@ -122,6 +118,8 @@ static enum session_state working_state(const struct session *s)
 {
     if (s->waits_window)
         return SESSION_RESYNC_REQUIRED;
+    if (s->start_ms)
+        return SESSION_SCHEDULED;
     switch (s->ck.phase) {
     case PHASE_NEW:
     case PHASE_COPY: return SESSION_COPYING;
@@ -136,6 +134,18 @@ static enum session_state working_state(const struct session *s)
 static uint64_t sent_total(const struct session *s)
 {
     return s->sent_before + (s->link ? s->remote.sent_bytes : 0);
+}
+
+void session_pace(struct session *s)
+{
+    struct policy policy;
+    uint32_t weight = s->ck.phase == PHASE_DELTA ? SHAPER_DELTA : SHAPER_BULK;
+
+    (void)pthread_mutex_lock(&s->lock);
+    s->flow_weight = weight;
+    policy = s->policy;
+    (void)pthread_mutex_unlock(&s->lock);
+    shaper_flow_set(s->flow, &policy.throttle, weight);
 }
 
 void session_drop_link(struct session *s)
@@ -154,6 +164,7 @@ static void give_link(struct session *s)
     if (!s->link || !s->config.give_link || s->remote.waiting > 0 || link_is_broken(s->link))
         return;
     s->sent_before = sent_total(s);
+    link_set_flow(s->link, NULL);
     s->config.give_link(s->config.ctx, s->link);
     s->link = NULL;
 }
@@ -276,6 +287,11 @@ int session_open(const struct session_config *config, struct session **ret_sessi
     if (s->turn_fd < 0 || pthread_mutex_init(&s->lock, NULL) != 0)
         abort();
     s->digester = chunk_digester_new(&config->group_key);
+    if (!config->shaper)
+        s->own_shaper = shaper_new(config->clock);
+    s->flow = shaper_flow_new(config->shaper ? config->shaper : s->own_shaper);
+    s->flow_weight = SHAPER_BULK;
+    adaptive_init(&s->adaptive, config->policy.compression);
     s->due_ms = session_now(s);
     s->watch_ms = CANCEL_NEVER;
     if (load(s, err) < 0) {
@@ -292,6 +308,8 @@ void session_close(struct session *session)
         return;
     session_drop_source(session);
     session_drop_link(session);
+    shaper_flow_free(session->flow);
+    shaper_free(session->own_shaper);
     digester_free(session->digester);
     checkpoint_done(&session->ck);
     key_wipe(&session->config.group_key);
@@ -377,6 +395,8 @@ static void succeed(struct session *s, bool again)
     s->status.retry_at_ms = 0;
     s->status.failures = 0;
     s->status.next_cut_ms = again ? 0 : session_wall(s) + (wait > 0 ? wait : 0);
+    if (s->start_ms)
+        s->status.next_cut_ms = s->start_ms;
     (void)pthread_mutex_unlock(&s->lock);
 }
 
@@ -437,6 +457,7 @@ static bool may_run(struct session *s)
     if (retry || (asked && state != SESSION_BACKING_OFF && state != SESSION_CRITICAL)
         || (looks && state != SESSION_CRITICAL && state != SESSION_FENCED)) {
         retry_reset(&s->retry);
+        s->start_now = retry && s->start_ms;
         /* A fresh start: the link that is still open may be one to a daemon that is no more. */
         s->instant_used = false;
         s->source_failures = 0;

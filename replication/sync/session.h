@@ -32,6 +32,7 @@ enum session_state {
     SESSION_CRITICAL,        /* an error that trying again does not mend; a person is needed */
     SESSION_FENCED,          /* the replica was promoted: this side may not write any more */
     SESSION_PAUSED,          /* by a person, or for a failover */
+    SESSION_SCHEDULED,       /* the initial copy waits for its time: next_cut_ms, and in the note */
     SESSION_RESYNC_REQUIRED, /* waits for its window; the replica stays at its last point */
     SESSION_STATE_COUNT
 };
@@ -97,6 +98,7 @@ struct session_status {
     int64_t application_age_ms;     /* of it; -1: none */
     int64_t application_failing_ms; /* since when none could be made; 0: no try failed since */
     char application_note[320];     /* why */
+    char packing[16];               /* how data is compressed now: adaptive_name */
     char note[160];                 /* what a person should know: scope and reason of a rescan */
     struct session_resync resync;
     struct session_lag lag;
@@ -120,6 +122,7 @@ struct session_base {
     int (*read)(void *ctx, const char *disk, uint64_t off, void *buf, size_t len, struct err *err);
 };
 
+struct shaper; /* link/shaper.h */
 struct session_config {
     char group[NAME_MAX_BYTES];
     char site[NAME_MAX_BYTES]; /* ours */
@@ -132,6 +135,9 @@ struct session_config {
     struct session_tip tip;
     struct session_base base;
     struct clock *clock;
+    /* Of the peer, shared by all sessions to it; outlives the session. NULL: the policy's throttle is
+     * all there is. */
+    struct shaper *shaper;
     void *ctx;
     /* Opens a source over the group's disks as they are now. */
     int (*open_source)(void *ctx, struct source **ret_source, struct cancel *cancel,

@@ -1,115 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The initial copy, disk by disk, a slice per turn. Every byte of a disk is either sent or said to
- * be zero, holes included: the replica may hold what an earlier, broken copy left there.
+/* The initial copy, a slice per turn, of several disks side by side if the policy says so. Every byte
+ * of a disk is either sent or said to be zero, holes included: the replica may hold what an earlier,
+ * broken copy left there.
  *
- * Frames are sealed under a uuid made for this object and disk and numbered from 0 on; a restart,
- * which does not know how far the numbers went, takes another uuid. So no nonce repeats. */
+ *   scan of a disk -> places of data -> a crew reads, looks for zeros, packs and seals -> sent in order
+ *
+ * A slice ends with the replica's word that all of it is durable; only then the checkpoint moves on.
+ * After any error everything that was not acknowledged so is read and sent again.
+ *
+ * Frames are sealed under a uuid made for this object and numbered from 0 on; a restart, which does
+ * not know how far the numbers went, takes another uuid. So no nonce repeats. */
 #include "sync/session_internal.h"
 
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "replica/frame.h"
+#include "block/scan.h"
+#include "sync/session_copy.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
-#define GAP_LIMIT 65536u /* pieces without data looked at in one turn */
+#define SLICE_COPY_BYTES (UINT64_C(256) << 20)
+#define SLICE_MS         1000   /* so that other groups get their turn on a slow link, too */
+#define GAP_LIMIT        65536u /* pieces without data looked at in one turn */
 
-struct copy {
-    size_t disk;
-    uint64_t size;
-    struct uuid uuid;
-    struct frame_coder *coder;
-    uint64_t number;
-    bool ordered;
-    uint64_t next;  /* ordered: up to here all is sent */
-    uint8_t *seen;  /* else: a bit per chunk */
-    uint64_t count; /* of bits set */
-    struct extent extents[FRAME_EXTENTS_MAX];
-    size_t extent_count;
-    uint8_t *payload;
-    size_t payload_len;
-    uint8_t *frame;
-};
+static void disk_free(struct session *s, struct copy_disk *disk)
+{
+    scan_close(disk->scan);
+    if (!disk->scan && s->scanning && s->source) {
+        s->source->ops->scan_end(s->source);
+        s->scanning = false;
+    }
+    free(disk->seen);
+    free(disk);
+}
 
 void copy_drop(struct session *s)
 {
     if (!s->copy) /* a scan that is open is a comparison's, which goes on without a link */
         return;
-    frame_coder_free(s->copy->coder);
-    free(s->copy->seen);
-    free(s->copy->payload);
-    free(s->copy->frame);
+    for (size_t i = 0; i < s->copy->count; i++)
+        disk_free(s, s->copy->disks[i]);
     free(s->copy);
     s->copy = NULL;
-    if (s->scanning && s->source)
-        s->source->ops->scan_end(s->source);
-    s->scanning = false;
 }
 
 /* --- Frames ---------------------------------------------------------------------------------- */
 
-static int flush(struct session *s, struct cancel *cancel, struct err *err)
+/* The zeros that wait, as a frame of their own or before data. */
+static int flush_zeros(struct copy_slice *slice, struct copy_disk *d)
 {
-    struct copy *c = s->copy;
-    size_t len = 0;
-
-    if (c->extent_count == 0)
-        return 0;
-    const struct remote_frame frame = {
-        .disk = s->ck.disks.at[c->disk].name,
-        .uuid = &c->uuid,
-        .compression = s->config.policy.compression,
-        .number = c->number++,
-    };
-    frame_seal(c->coder, frame.number, c->extents, c->extent_count, c->payload, c->payload_len,
-               c->frame, &len);
-    c->extent_count = 0;
-    c->payload_len = 0;
-    if (remote_base_frame(&s->remote, &frame, c->frame, len, cancel, err) < 0)
-        return session_blame_peer(s);
-    return 0;
+    return d->zero_count ? copy_frame(slice, d, NULL) : 0;
 }
 
-static int add_extent(struct session *s, uint64_t off, const uint8_t *bytes, uint64_t len,
-                      struct cancel *cancel, struct err *err)
+static int add_zero(struct copy_slice *slice, struct copy_disk *d, uint64_t off, uint64_t len)
 {
-    struct copy *c = s->copy;
-    struct extent *last = c->extent_count ? &c->extents[c->extent_count - 1] : NULL;
+    struct extent *last = d->zero_count ? &d->zeros[d->zero_count - 1] : NULL;
 
-    /* A frame's extents ascend; and it holds only so much. */
-    if ((last && off < last->off + last->len) || c->extent_count == FRAME_EXTENTS_MAX
-        || (bytes && c->payload_len + len > FRAME_PAYLOAD_MAX)) {
-        if (flush(s, cancel, err) < 0)
-            return -1;
-        last = NULL;
-    }
-    if (last && last->off + last->len == off && last->zero == !bytes)
+    if (last && last->off + last->len == off) {
         last->len += len;
-    else
-        c->extents[c->extent_count++] = (struct extent){.off = off, .len = len, .zero = !bytes};
-    if (bytes) {
-        memcpy(c->payload + c->payload_len, bytes, len);
-        c->payload_len += len;
+        return 0;
     }
+    /* A frame's extents ascend; and it holds only so many. */
+    if (((last && off < last->off) || d->zero_count == COPY_ZEROS_MAX) && flush_zeros(slice, d) < 0)
+        return -1;
+    d->zeros[d->zero_count++] = (struct extent){.off = off, .len = len, .zero = true};
     return 0;
 }
 
-static int add_data(struct session *s, uint64_t off, const uint8_t *bytes, uint64_t len,
-                    struct cancel *cancel, struct err *err)
+static int add_data(struct copy_slice *slice, struct copy_disk *d, const struct source_piece *piece)
 {
-    while (len > 0) {
-        uint64_t n = len < CHUNK_BYTES ? len : CHUNK_BYTES;
-        bool zero = bytes_are_zero(bytes, n);
-        if (add_extent(s, off, zero ? NULL : bytes, n, cancel, err) < 0)
-            return -1;
-        off += n;
-        bytes += n;
-        len -= n;
-    }
-    return 0;
+    const struct extent *last = d->zero_count ? &d->zeros[d->zero_count - 1] : NULL;
+
+    if (last && piece->off < last->off + last->len && flush_zeros(slice, d) < 0)
+        return -1;
+    return copy_frame(slice, d, piece);
 }
 
 /* --- A disk ---------------------------------------------------------------------------------- */
@@ -139,36 +105,77 @@ static int prepare_replica(struct session *s, struct cancel *cancel, struct err 
     return 0;
 }
 
-static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+/* A scan of its own, or the source's one: then `ret_begun` is false while another disk has that. */
+static int begin_scan(struct session *s, struct copy_disk *c, bool *ret_begun,
+                      struct cancel *cancel, struct err *err)
 {
-    struct checkpoint_disk *d = &s->ck.disks.at[disk];
+    struct checkpoint_disk *d = &s->ck.disks.at[c->disk];
+    const struct source_ops *ops = s->source->ops;
 
-    copy_drop(s);
-    if (prepare_replica(s, cancel, err) < 0)
-        return -1;
-    struct copy *c = mem_new(struct copy);
-    s->copy = c;
-    c->disk = disk;
-    c->size = d->size;
-    uuid_new(&c->uuid);
-    c->coder = frame_coder_new(&s->config.group_key, &c->uuid, s->config.policy.compression);
-    c->payload = mem_alloc(FRAME_PAYLOAD_MAX, 1);
-    c->frame = mem_alloc(FRAME_SEALED_MAX, 1);
-    if (s->source->ops->scan_begin(s->source, d->name, d->scanned, &c->ordered, cancel, err) < 0)
+    *ret_begun = true;
+    if (ops->scan_open && ops->scan_open(s->source, d->name, d->scanned, &c->scan, cancel, err) < 0)
         return session_blame_source(s);
-    s->scanning = true;
-    if (c->ordered) {
-        c->next = d->scanned;
-    } else {
+    c->ordered = true;
+    if (!c->scan) {
+        *ret_begun = !s->scanning;
+        if (s->scanning)
+            return 0;
+        if (ops->scan_begin(s->source, d->name, d->scanned, &c->ordered, cancel, err) < 0)
+            return session_blame_source(s);
+        s->scanning = true;
+    }
+    if (!c->ordered) {
         d->scanned = 0;
         c->seen = mem_alloc(chunk_count(d->size) / 8 + 1, 1);
     }
+    c->next = d->scanned;
+    return 0;
+}
+
+static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
+{
+    const struct checkpoint_disk *d = &s->ck.disks.at[disk];
+    struct copy_disk *c = mem_new(struct copy_disk);
+    bool begun;
+
+    c->disk = disk;
+    c->size = d->size;
+    c->name = d->name;
+    if (begin_scan(s, c, &begun, cancel, err) < 0 || !begun) {
+        free(c);
+        return begun ? -1 : 0;
+    }
+    s->copy->disks[s->copy->count++] = c;
     log_info("session", "copying group=%s disk=%s size=%" PRIu64 " from=%" PRIu64, s->config.group,
              d->name, d->size, d->scanned);
     return 0;
 }
 
-static void note_seen(struct copy *c, uint64_t off, uint64_t len)
+static bool is_begun(const struct copy *copy, size_t disk)
+{
+    for (size_t i = 0; i < copy->count; i++)
+        if (copy->disks[i]->disk == disk)
+            return true;
+    return false;
+}
+
+/* As many as are to be copied at a time. */
+static int begin_disks(struct session *s, const struct policy *policy, struct cancel *cancel,
+                       struct err *err)
+{
+    if (!s->copy) {
+        if (prepare_replica(s, cancel, err) < 0)
+            return -1;
+        s->copy = mem_new(struct copy);
+        uuid_new(&s->copy->uuid);
+    }
+    for (size_t i = 0; i < s->ck.disks.len && s->copy->count < policy->copy_disks; i++)
+        if (!s->ck.disks.at[i].done && !is_begun(s->copy, i) && begin_disk(s, i, cancel, err) < 0)
+            return -1;
+    return 0;
+}
+
+static void note_seen(struct copy_disk *c, uint64_t off, uint64_t len)
 {
     for (uint64_t chunk = off / CHUNK_BYTES; chunk * CHUNK_BYTES < off + len; chunk++) {
         uint8_t bit = (uint8_t)(1u << (chunk % 8));
@@ -177,33 +184,29 @@ static void note_seen(struct copy *c, uint64_t off, uint64_t len)
     }
 }
 
-static int check_piece(const struct copy *c, const struct source_piece *piece, const char *disk,
-                       struct err *err)
+static int check_piece(const struct copy_disk *c, const struct source_piece *piece, struct err *err)
 {
     bool inside = piece->off <= c->size && piece->len <= c->size - piece->off;
     bool aligned = piece->off % CHUNK_BYTES == 0
                    && (piece->len % CHUNK_BYTES == 0 || piece->off + piece->len == c->size);
+    bool fits = piece->zero || piece->len <= FRAME_PAYLOAD_MAX;
 
-    if (!inside || !aligned || (c->ordered && piece->off < c->next))
+    if (!inside || !aligned || !fits || (c->ordered && piece->off < c->next))
         return err_set(err, ERR_IO, 0,
                        "disk %s: the source gave a piece of %" PRIu64 " bytes at %" PRIu64
                        " that does not fit a disk of %" PRIu64,
-                       disk, piece->len, piece->off, c->size);
+                       c->name, piece->len, piece->off, c->size);
     return 0;
 }
 
-static int take_piece(struct session *s, const struct source_piece *piece, struct cancel *cancel,
-                      struct err *err)
+static int take_piece(struct copy_slice *slice, struct copy_disk *c,
+                      const struct source_piece *piece)
 {
-    struct copy *c = s->copy;
-
-    if (check_piece(c, piece, s->ck.disks.at[c->disk].name, err) < 0)
-        return session_blame_source(s);
-    if (c->ordered && piece->off > c->next
-        && add_extent(s, c->next, NULL, piece->off - c->next, cancel, err) < 0)
+    if (check_piece(c, piece, slice->err) < 0)
+        return copy_slice_blame(slice, BLAME_SOURCE);
+    if (c->ordered && piece->off > c->next && add_zero(slice, c, c->next, piece->off - c->next) < 0)
         return -1;
-    if (piece->zero ? add_extent(s, piece->off, NULL, piece->len, cancel, err) < 0
-                    : add_data(s, piece->off, piece->data, piece->len, cancel, err) < 0)
+    if ((piece->zero ? add_zero(slice, c, piece->off, piece->len) : add_data(slice, c, piece)) < 0)
         return -1;
     if (c->ordered)
         c->next = piece->off + piece->len;
@@ -213,44 +216,113 @@ static int take_piece(struct session *s, const struct source_piece *piece, struc
 }
 
 /* What the scan did not mention is a hole. */
-static int add_holes(struct session *s, struct cancel *cancel, struct err *err)
+static int add_holes(struct copy_slice *slice, struct copy_disk *c)
 {
-    struct copy *c = s->copy;
     uint64_t chunks = chunk_count(c->size);
 
     if (c->ordered)
-        return c->next < c->size ? add_extent(s, c->next, NULL, c->size - c->next, cancel, err) : 0;
+        return c->next < c->size ? add_zero(slice, c, c->next, c->size - c->next) : 0;
     for (uint64_t i = 0; i < chunks; i++)
         if (!(c->seen[i / 8] >> (i % 8) & 1)
-            && add_extent(s, i * CHUNK_BYTES, NULL, chunk_len(c->size, i), cancel, err) < 0)
+            && add_zero(slice, c, i * CHUNK_BYTES, chunk_len(c->size, i)) < 0)
             return -1;
     return 0;
 }
 
-/* Pieces until the slice is full or the scan is complete. */
-static int scan_some(struct session *s, bool *ret_complete, struct cancel *cancel, struct err *err)
+/* The next piece of one disk. */
+static int scan_piece(struct copy_slice *slice, struct copy_disk *c)
 {
-    uint64_t bytes = 0;
-    uint32_t pieces = 0;
+    struct session *s = slice->s;
+    struct source_piece piece = {0};
+    int rc = c->scan ? scan_next_place(c->scan, &piece, slice->cancel, slice->err)
+                     : s->source->ops->scan_next(s->source, &piece, slice->cancel, slice->err);
 
-    *ret_complete = false;
-    while (bytes < SLICE_BYTES && pieces++ < GAP_LIMIT) {
-        struct source_piece piece = {0};
-        if (s->source->ops->scan_next(s->source, &piece, cancel, err) < 0)
-            return session_blame_source(s);
-        if (piece.len == 0) {
-            *ret_complete = true;
-            return 0;
-        }
-        if (take_piece(s, &piece, cancel, err) < 0)
-            return -1;
-        if (!piece.zero)
-            bytes += piece.len;
+    if (rc < 0)
+        return copy_slice_blame(slice, BLAME_SOURCE);
+    c->touched = true;
+    if (piece.len == 0) {
+        c->complete = true;
+        return add_holes(slice, c);
     }
-    return 0;
+    if (!piece.zero)
+        slice->bytes += piece.len;
+    return take_piece(slice, c, &piece);
 }
 
 /* --- The slice ------------------------------------------------------------------------------- */
+
+/* Pieces, of one disk after the other, until the slice is full or all scans are complete. */
+static int scan_some(struct copy_slice *slice)
+{
+    struct copy *copy = slice->s->copy;
+    int64_t until = session_now(slice->s) + SLICE_MS;
+    size_t complete = 0;
+
+    for (size_t i = 0; complete < copy->count; i++) {
+        struct copy_disk *c = copy->disks[i % copy->count];
+        if (slice->bytes >= SLICE_COPY_BYTES || i >= GAP_LIMIT || session_now(slice->s) >= until)
+            break;
+        if (c->complete)
+            continue;
+        if (scan_piece(slice, c) < 0)
+            return -1;
+        complete += c->complete;
+    }
+    for (size_t i = 0; i < copy->count; i++)
+        if (flush_zeros(slice, copy->disks[i]) < 0)
+            return -1;
+    return copy_slice_drain(slice);
+}
+
+/* The replica has a disk's slice for good. */
+static int sync_disk(struct session *s, struct copy_disk *c, struct cancel *cancel, struct err *err)
+{
+    struct checkpoint_disk *d = &s->ck.disks.at[c->disk];
+
+    if (remote_base_sync(&s->remote, c->name, cancel, err) < 0)
+        return session_blame_peer(s);
+    CRASH_POINT("sync.base-sync");
+    c->touched = false;
+    if (c->ordered)
+        d->scanned = c->next;
+    d->done = c->complete;
+    show_done(s, c->disk, c->complete ? d->size : (c->ordered ? c->next : c->count * CHUNK_BYTES));
+    return 0;
+}
+
+static void drop_complete(struct session *s)
+{
+    struct copy *copy = s->copy;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < copy->count; i++)
+        if (copy->disks[i]->complete)
+            disk_free(s, copy->disks[i]);
+        else
+            copy->disks[kept++] = copy->disks[i];
+    copy->count = kept;
+}
+
+static int copy_some(struct session *s, struct cancel *cancel, struct err *err)
+{
+    struct policy policy;
+    struct copy_slice slice = {.s = s, .cancel = cancel, .err = err};
+
+    session_policy(s, &policy);
+    if (begin_disks(s, &policy, cancel, err) < 0)
+        return -1;
+    copy_slice_init(&slice, &policy);
+    int rc = scan_some(&slice);
+    copy_slice_done(&slice);
+    /* Now that no thread reads from them, scans may be given up. */
+    if (rc < 0)
+        return slice.blame == BLAME_SOURCE ? session_blame_source(s) : session_blame_peer(s);
+    for (size_t i = 0; i < s->copy->count; i++)
+        if (s->copy->disks[i]->touched && sync_disk(s, s->copy->disks[i], cancel, err) < 0)
+            return -1;
+    drop_complete(s);
+    return session_save(s, err);
+}
 
 static int finish(struct session *s, struct cancel *cancel, struct err *err)
 {
@@ -290,32 +362,16 @@ static void begin_again(struct session *s)
 
 int copy_slice(struct session *s, struct cancel *cancel, struct err *err)
 {
-    bool complete;
-    size_t disk = 0;
+    bool done = true;
 
     if (s->info.state == STORE_EMPTY)
         begin_again(s);
-    while (disk < s->ck.disks.len && s->ck.disks.at[disk].done)
-        disk++;
-    if (disk == s->ck.disks.len)
+    VEC_FOREACH(d, &s->ck.disks)
+        done = done && d->done;
+    if (done)
         return finish(s, cancel, err);
-    if ((!s->copy || s->copy->disk != disk) && begin_disk(s, disk, cancel, err) < 0)
-        return -1;
-    if (scan_some(s, &complete, cancel, err) < 0)
-        return -1;
-    struct checkpoint_disk *d = &s->ck.disks.at[disk];
-    if ((complete && add_holes(s, cancel, err) < 0) || flush(s, cancel, err) < 0)
-        return -1;
-    if (remote_base_sync(&s->remote, d->name, cancel, err) < 0)
-        return session_blame_peer(s);
-    CRASH_POINT("sync.base-sync");
-    if (s->copy->ordered)
-        d->scanned = s->copy->next;
-    show_done(s, disk, s->copy->ordered ? s->copy->next : s->copy->count * CHUNK_BYTES);
-    if (complete) {
-        d->done = true;
-        show_done(s, disk, d->size);
-        copy_drop(s);
-    }
-    return session_save(s, err);
+    if (copy_some(s, cancel, err) == 0)
+        return 0;
+    copy_drop(s); /* what was on its way is not known to be there */
+    return -1;
 }

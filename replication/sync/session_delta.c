@@ -51,7 +51,9 @@ static void segment_head_for(struct session *s, const struct checkpoint_disk *di
     ret_head->generation = s->config.generation;
     ret_head->point = next.point;
     ret_head->parent = next.parent;
-    ret_head->compression = policy.compression;
+    s->seal_packing = session_packing(s, &policy);
+    s->seal_began_ms = session_now(s);
+    ret_head->compression = adaptive_choice(s->seal_packing).compression;
     uuid_new(&ret_head->uuid);
 }
 
@@ -67,15 +69,22 @@ static int open_writer(struct session *s, const struct checkpoint_disk *disk, co
     CLEANUP(mem_freep)
     char *path = folder ? mem_printf("%s/%s-%s", folder, disk->name, hex)
                         : outbox_segment_path(s->config.dir, disk->name, &head.uuid);
-    return segment_writer_open(fs_real(), path, &head, &s->config.group_key, ret_writer, err);
+    if (segment_writer_open(fs_real(), path, &head, &s->config.group_key, ret_writer, err) < 0)
+        return -1;
+    segment_writer_set_level(*ret_writer, adaptive_choice(s->seal_packing).level);
+    return 0;
 }
 
-static int close_writer(struct segment_writer *writer, struct manifest_disk *into, struct err *err)
+static int close_writer(struct session *s, struct segment_writer *writer,
+                        struct manifest_disk *into, struct err *err)
 {
     struct segment_info info;
 
     if (segment_writer_finish(writer, &info, err) < 0)
         return -1;
+    if (info.data_bytes >= ADAPTIVE_MIN_BYTES)
+        adaptive_packed(&s->adaptive, s->seal_packing, info.data_bytes, info.bytes,
+                        (double)(session_now(s) - s->seal_began_ms));
     if (info.extent_count == 0) /* all of it is in another one; the file goes with the outbox */
         return 0;
     struct manifest_segment *segment = manifest_segments_push(&into->segments);
@@ -119,7 +128,7 @@ static int seal_extents(struct session *s, const struct checkpoint_disk *disk, c
     VEC_FOREACH(extent, extents)
         if (write_extent(s, disk->name, extent, writer, buf, cancel, err) < 0)
             return -1;
-    return close_writer(writer, into, err);
+    return close_writer(s, writer, into, err);
 }
 
 int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char *folder,
@@ -143,7 +152,7 @@ static int seal_rescan(struct session *s, size_t disk, const struct source_exten
     if (open_writer(s, &s->ck.disks.at[disk], NULL, &writer, err) < 0
         || rescan_write(s->rescan, disk, changes, writer, err) < 0)
         return -1;
-    return close_writer(writer, into, err);
+    return close_writer(s, writer, into, err);
 }
 
 /* Sealing it takes no time that matters: then it is done after the cut. */

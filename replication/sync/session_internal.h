@@ -8,6 +8,7 @@
  *   session_required.c  what is pending; when a resync is required, and when it may run
  *   session_grow.c    disks of another size
  *   session_lag.c     whether it keeps pace with the changes
+ *   session_start.c   an initial copy that waits for its time
  *   session_copy.c    a slice of the initial copy
  *   session_resync.c  a slice of a rescan
  *   session_narrow.c  what it found, narrowed to blocks
@@ -22,7 +23,9 @@
 #pragma once
 
 #include "base/crypto.h"
+#include "link/shaper.h"
 #include "replica/chunk.h"
+#include "sync/adaptive.h"
 #include "sync/checkpoint.h"
 #include "sync/digests.h"
 #include "sync/pace.h"
@@ -44,7 +47,11 @@ struct session {
     struct session_config config;
     int turn_fd; /* a semaphore of one: readable while nobody is in a turn */
 
+    struct shaper *own_shaper; /* where the config has none */
+    struct shaper_flow *flow;
+
     pthread_mutex_t lock;
+    uint32_t flow_weight;
     struct session_status status;
     struct policy policy;
     bool paused;
@@ -74,6 +81,9 @@ struct session {
     bool base_lost;    /* the config's base could not be read */
     bool whole_chunks; /* the replica does not tell the digests of blocks */
     struct digester *digester;
+    struct adaptive adaptive;
+    enum adaptive_kind seal_packing; /* of the segment that is being sealed, and since when */
+    int64_t seal_began_ms;
     struct retry retry;
     enum blame blame;
     uint32_t source_failures; /* in a row */
@@ -87,6 +97,8 @@ struct session {
     int64_t durable_cut_now;  /* what the status will show as durable_cut */
     int64_t applied_cut_now;
     bool waits_window;  /* a resync is required, and may not run now */
+    bool start_now;     /* a person said so: the initial copy waits no longer */
+    int64_t start_ms;   /* wall clock the initial copy waits for; 0: it does not */
     bool hurry;         /* somebody waits for a point: no window, and no limit */
     int64_t watch_ms;   /* backing off, the source is looked at then; CANCEL_NEVER */
     uint64_t room_then; /* free bytes when there was not room enough for a cut; 0: there was */
@@ -112,6 +124,12 @@ void session_show_progress(struct session *s);
 void session_policy(struct session *s, struct policy *ret_policy);
 /* What the checkpoint says about points. */
 void session_show_points(struct session *s);
+/* What is packed now is packed so: by the policy, or by what pays; shown. */
+enum adaptive_kind session_packing(struct session *s, const struct policy *policy);
+/* A sender was busy so long with bytes of packed data. */
+void session_note_sent(struct session *s, uint64_t bytes, int64_t ms);
+/* What is sent from now on waits for its share: by the policy's limit, and as what the phase makes it. */
+void session_pace(struct session *s);
 void session_drop_link(struct session *s);
 void session_drop_source(struct session *s);
 /* Notes the fault and gives what was at fault up; evaluate to -1. */
@@ -201,6 +219,12 @@ void lag_changed(struct session *s, uint64_t bytes);
 void lag_sent(struct session *s, int64_t ms);
 void lag_applied(struct session *s, int64_t ms);
 void lag_end(struct session *s);
+
+/* --- session_start.c ------------------------------------------------------------------------- */
+
+/* Has the initial copy, which was not begun, to wait for its time? Notes it in `start_ms` and for people. */
+int start_waits(struct session *s, bool *ret_waits, struct err *err) MUST_CHECK;
+void start_forget(struct session *s);
 
 /* --- session_copy.c -------------------------------------------------------------------------- */
 

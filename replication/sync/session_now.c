@@ -31,7 +31,9 @@ void session_set_policy(struct session *session, const struct policy *policy)
 {
     (void)pthread_mutex_lock(&session->lock);
     session->policy = *policy;
+    uint32_t weight = session->flow_weight;
     (void)pthread_mutex_unlock(&session->lock);
+    shaper_flow_set(session->flow, &policy->throttle, weight);
 }
 
 static bool turn_is_free(const struct session *s)

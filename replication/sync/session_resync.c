@@ -16,35 +16,35 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "block/scan.h"
+#include "sync/session_scan.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#define DIGEST_BATCH 4096u
-#define BASE_CHUNKS  (UINT64_C(1) << 20) /* 64 GiB of a disk whose digests are compared in a turn */
+#define DIGEST_BATCH     4096u
+#define SLICE_MS         1000 /* so that other groups get their turn on a slow disk, too */
+#define SLICE_SCAN_BYTES (UINT64_C(256) << 20)
+#define BASE_CHUNKS      (UINT64_C(1) << 20) /* 64 GiB of a disk whose digests are compared in a turn */
 
 /* The scan of one disk that is under way; lives in the session as long as `scanning`. */
 struct scan_state {
     size_t disk;
+    struct scan *own; /* NULL: the source's */
     bool ordered;
     uint64_t next;
     uint8_t *seen;
     uint64_t count;
 };
 
+static void end_disk(struct session *s);
+
 void resync_drop(struct session *s)
 {
     rescan_close(s->rescan);
     s->rescan = NULL;
     digests_closep(&s->digests);
-    if (s->resync_scan) {
-        free(s->resync_scan->seen);
-        free(s->resync_scan);
-        s->resync_scan = NULL;
-    }
-    if (s->scanning && s->source)
-        s->source->ops->scan_end(s->source);
-    s->scanning = false;
+    end_disk(s);
 }
 
 bool resync_is_bound(const struct session *s)
@@ -190,28 +190,28 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
 
 /* --- Comparing ------------------------------------------------------------------------------- */
 
-static int compare_chunk(struct session *s, size_t disk, uint64_t chunk, const struct digest *there,
-                         const uint8_t *bytes, size_t len, struct err *err)
-{
-    struct digest here = {{0}};
+static const struct digest zero_digest;
 
-    if (bytes)
-        chunk_digest(s->digester, bytes, len, &here);
+/* Zeros have a digest of their own, which no other bytes have. */
+static int compare_chunk(struct session *s, size_t disk, uint64_t chunk, const struct digest *there,
+                         const struct digest *here, const uint8_t *bytes, struct err *err)
+{
     /* Found before and found again: also when it is the same now. */
-    if (memcmp(&here, there, sizeof(here)) == 0 && !rescan_has(s->rescan, disk, chunk))
+    if (memcmp(here, there, sizeof(*here)) == 0 && !rescan_has(s->rescan, disk, chunk))
         return 0;
-    bool zero = !bytes || bytes_are_zero(bytes, len);
+    bool zero = memcmp(here, &zero_digest, sizeof(*here)) == 0;
     return rescan_put(s->rescan, disk, chunk, zero ? NULL : bytes, err);
 }
 
-/* `bytes` NULL: they are zeros. */
-static int compare_range(struct session *s, size_t disk, uint64_t off, const uint8_t *bytes,
-                         uint64_t len, struct cancel *cancel, struct err *err)
+static int compare_range(struct session *s, size_t disk, const struct scan_piece *piece,
+                         struct cancel *cancel, struct err *err)
 {
-    uint64_t size = s->ck.disks.at[disk].size;
+    const uint8_t *bytes = piece->zero ? NULL : piece->data;
+    uint64_t off = piece->off;
     uint64_t chunk = off / CHUNK_BYTES;
-    uint64_t end = (off + len + CHUNK_BYTES - 1) / CHUNK_BYTES;
-    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, DIGEST_BATCH);
+    uint64_t end = (off + piece->len + CHUNK_BYTES - 1) / CHUNK_BYTES;
+    uint64_t room = end - chunk < DIGEST_BATCH ? end - chunk : DIGEST_BATCH;
+    CLEANUP(mem_freep) struct digest *batch = mem_new_array(struct digest, room);
 
     while (chunk < end) {
         uint64_t n = end - chunk < DIGEST_BATCH ? end - chunk : DIGEST_BATCH;
@@ -219,16 +219,26 @@ static int compare_range(struct session *s, size_t disk, uint64_t off, const uin
             || digests_read(s->digests, disk, chunk, n, batch, err) < 0)
             return -1;
         for (uint64_t i = 0; i < n; i++, chunk++) {
-            const uint8_t *at = bytes ? bytes + (chunk * CHUNK_BYTES - off) : NULL;
-            if (compare_chunk(s, disk, chunk, &batch[i], at, chunk_len(size, chunk), err) < 0)
+            uint64_t at = chunk * CHUNK_BYTES - off;
+            const struct digest *here = bytes ? &piece->digests[at / CHUNK_BYTES] : &zero_digest;
+            if (compare_chunk(s, disk, chunk, &batch[i], here, bytes ? bytes + at : NULL, err) < 0)
                 return -1;
         }
     }
     return 0;
 }
 
-static int take_piece(struct session *s, const struct source_piece *piece, struct cancel *cancel,
-                      struct err *err)
+static int compare_zeros(struct session *s, size_t disk, uint64_t off, uint64_t len,
+                         struct cancel *cancel, struct err *err)
+{
+    const struct scan_piece zeros = {.off = off, .len = len, .zero = true};
+
+    return compare_range(s, disk, &zeros, cancel, err);
+}
+
+/* `ret_blame`: whose the error is. */
+static int take_piece(struct session *s, const struct scan_piece *piece, enum blame *ret_blame,
+                      struct cancel *cancel, struct err *err)
 {
     struct scan_state *scan = s->resync_scan;
     const struct checkpoint_disk *d = &s->ck.disks.at[scan->disk];
@@ -236,19 +246,18 @@ static int take_piece(struct session *s, const struct source_piece *piece, struc
     bool aligned = piece->off % CHUNK_BYTES == 0
                    && (piece->len % CHUNK_BYTES == 0 || piece->off + piece->len == d->size);
 
+    *ret_blame = BLAME_NONE;
     if (!inside || !aligned || (scan->ordered && piece->off < scan->next)) {
-        (void)err_set(err, ERR_IO, 0,
-                      "disk %s: the source gave a piece of %" PRIu64 " bytes at %" PRIu64
-                      " that does not fit a disk of %" PRIu64,
-                      d->name, piece->len, piece->off, d->size);
-        return session_blame_source(s);
+        *ret_blame = BLAME_SOURCE;
+        return err_set(err, ERR_IO, 0,
+                       "disk %s: the source gave a piece of %" PRIu64 " bytes at %" PRIu64
+                       " that does not fit a disk of %" PRIu64,
+                       d->name, piece->len, piece->off, d->size);
     }
     if (scan->ordered && piece->off > scan->next
-        && compare_range(s, scan->disk, scan->next, NULL, piece->off - scan->next, cancel, err) < 0)
+        && compare_zeros(s, scan->disk, scan->next, piece->off - scan->next, cancel, err) < 0)
         return -1;
-    if (compare_range(s, scan->disk, piece->off, piece->zero ? NULL : piece->data, piece->len,
-                      cancel, err)
-        < 0)
+    if (compare_range(s, scan->disk, piece, cancel, err) < 0)
         return -1;
     scan->next = piece->off + piece->len;
     for (uint64_t chunk = piece->off / CHUNK_BYTES;
@@ -269,12 +278,11 @@ static int compare_holes(struct session *s, struct cancel *cancel, struct err *e
 
     if (scan->ordered)
         return scan->next < size
-                   ? compare_range(s, scan->disk, scan->next, NULL, size - scan->next, cancel, err)
+                   ? compare_zeros(s, scan->disk, scan->next, size - scan->next, cancel, err)
                    : 0;
     for (uint64_t i = 0; i < chunks; i++)
         if (!(scan->seen[i / 8] >> (i % 8) & 1)
-            && compare_range(s, scan->disk, i * CHUNK_BYTES, NULL, chunk_len(size, i), cancel, err)
-                   < 0)
+            && compare_zeros(s, scan->disk, i * CHUNK_BYTES, chunk_len(size, i), cancel, err) < 0)
             return -1;
     return 0;
 }
@@ -377,13 +385,18 @@ static int base_or_all(struct session *s, size_t disk, struct cancel *cancel, st
 static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
 {
     struct checkpoint_disk *d = &s->ck.disks.at[disk];
-    bool ordered;
+    const struct source_ops *ops = s->source->ops;
+    struct scan *own = NULL;
+    bool ordered = true;
 
-    if (s->source->ops->scan_begin(s->source, d->name, d->scanned, &ordered, cancel, err) < 0)
+    if (ops->scan_open && ops->scan_open(s->source, d->name, d->scanned, &own, cancel, err) < 0)
         return session_blame_source(s);
-    s->scanning = true;
+    if (!own && ops->scan_begin(s->source, d->name, d->scanned, &ordered, cancel, err) < 0)
+        return session_blame_source(s);
+    s->scanning = !own;
     s->resync_scan = mem_new(struct scan_state);
     s->resync_scan->disk = disk;
+    s->resync_scan->own = own;
     s->resync_scan->ordered = ordered;
     if (!ordered) {
         d->scanned = 0;
@@ -395,31 +408,51 @@ static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, str
 
 static void end_disk(struct session *s)
 {
-    s->source->ops->scan_end(s->source);
+    if (!s->resync_scan)
+        return;
+    if (s->scanning && s->source)
+        s->source->ops->scan_end(s->source);
     s->scanning = false;
+    scan_close(s->resync_scan->own);
     free(s->resync_scan->seen);
     free(s->resync_scan);
     s->resync_scan = NULL;
 }
 
-static int scan_some(struct session *s, bool *ret_complete, struct cancel *cancel, struct err *err)
+/* Pieces until the slice is full or the scan is complete; those that were begun are taken. */
+static int compare_pieces(struct session *s, struct session_scan *scan, enum blame *ret_blame,
+                          struct cancel *cancel, struct err *err)
 {
+    int64_t until = session_now(s) + SLICE_MS;
     uint64_t bytes = 0;
 
-    *ret_complete = false;
-    while (bytes < SLICE_BYTES) {
-        struct source_piece piece = {0};
-        if (s->source->ops->scan_next(s->source, &piece, cancel, err) < 0)
-            return session_blame_source(s);
-        if (piece.len == 0) {
-            *ret_complete = true;
-            return compare_holes(s, cancel, err);
-        }
-        if (take_piece(s, &piece, cancel, err) < 0)
+    for (;;) {
+        bool more = bytes < SLICE_SCAN_BYTES && session_now(s) < until;
+        struct scan_piece piece;
+
+        *ret_blame = BLAME_SOURCE;
+        if (session_scan_next(scan, more, &piece, cancel, err) < 0)
+            return -1;
+        if (piece.len == 0)
+            return 0;
+        if (take_piece(s, &piece, ret_blame, cancel, err) < 0)
             return -1;
         bytes += piece.zero ? CHUNK_BYTES : piece.len;
     }
-    return 0;
+}
+
+static int scan_some(struct session *s, bool *ret_complete, struct cancel *cancel, struct err *err)
+{
+    struct session_scan *scan = session_scan_new(s, s->resync_scan->own);
+    enum blame blame;
+    int rc = compare_pieces(s, scan, &blame, cancel, err);
+
+    *ret_complete = session_scan_is_complete(scan);
+    session_scan_free(scan);
+    /* Now that no thread reads from it, the scan may be given up. */
+    if (rc < 0)
+        return blame == BLAME_SOURCE ? session_blame_source(s) : -1;
+    return *ret_complete ? compare_holes(s, cancel, err) : 0;
 }
 
 static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, struct err *err)

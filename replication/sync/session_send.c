@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define MUCH_BYTES  (8u << 20)
 #define PIECE_BYTES (256u * 1024u) /* what a broken link costs at most */
 
 static int send_segment(struct session *s, const char *disk, const struct manifest_segment *segment,
@@ -35,6 +36,8 @@ static int send_segment(struct session *s, const char *disk, const struct manife
     if (remote_segment_open(&s->remote, disk, &segment->uuid, fresh ? NULL : &have, cancel, err)
         < 0)
         return session_blame_peer(s);
+    int64_t began = session_now(s);
+    uint64_t first = have;
     while (have < segment->bytes) {
         uint64_t left = segment->bytes - have;
         size_t n = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
@@ -44,6 +47,9 @@ static int send_segment(struct session *s, const char *disk, const struct manife
             return session_blame_peer(s);
         have += n;
     }
+    /* Less may still be on its way, whatever the link's speed. */
+    if (have - first >= MUCH_BYTES)
+        session_note_sent(s, have - first, session_now(s) - began);
     if (remote_segment_close(&s->remote, disk, segment, cancel, err) < 0)
         return session_blame_peer(s);
     return 0;

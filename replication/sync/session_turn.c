@@ -47,6 +47,8 @@ static int need_replica(struct session *s, struct cancel *cancel, struct err *er
         }
         remote_init(&s->remote, s->link, s->config.group, s->config.generation);
     }
+    session_pace(s);
+    link_set_flow(s->link, s->flow);
     if (remote_info(&s->remote, &s->info, cancel, err) < 0)
         return session_blame_peer(s);
     (void)pthread_mutex_lock(&s->lock);
@@ -329,6 +331,11 @@ static void take_tip(struct session *s)
 static int begin(struct session *s, struct cancel *cancel, struct err *err)
 {
     if (s->info.state == STORE_EMPTY || s->info.state == STORE_COPYING) {
+        bool waits;
+        if (start_waits(s, &waits, err) < 0)
+            return -1;
+        if (waits)
+            return 0;
         take_tip(s);
         return turn_begin_phase(s, PHASE_COPY, false, "", cancel, err);
     }
@@ -435,7 +442,11 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
 
     *ret_again = true;
     switch (s->ck.phase) {
-    case PHASE_NEW: return begin(s, cancel, err);
+    case PHASE_NEW: {
+        int rc = begin(s, cancel, err);
+        *ret_again = s->start_ms == 0;
+        return rc;
+    }
     case PHASE_COPY: return copy_turn(s, lost, cancel, err);
     case PHASE_RESYNC:
         if (lost)

@@ -83,6 +83,7 @@ void bed_store_put(struct bed *bed)
 static void *serve(void *arg)
 {
     struct bed *bed = arg;
+    struct receiver *receiver = receiver_new(&bed->host);
     struct err err = ERR_EMPTY;
 
     for (;;) {
@@ -105,9 +106,10 @@ static void *serve(void *arg)
                 break;
             continue;
         }
-        if (receiver_serve(&bed->host, bed->server_link, &msg, NULL, &err) < 0)
+        if (receiver_serve(receiver, bed->server_link, &msg, NULL, &err) < 0)
             break;
     }
+    receiver_free(receiver);
     return NULL;
 }
 

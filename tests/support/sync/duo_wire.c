@@ -21,6 +21,7 @@ struct duo_wire {
     struct transport server;
     struct duo *duo;
     struct link *server_link;
+    struct receiver *receiver;
     struct bytes up;
     struct bytes down;
     uint64_t up_left;
@@ -129,7 +130,7 @@ static bool serve(struct duo_wire *w, struct duo *duo)
     duo_pass(duo, duo->latency_ms);
     struct site_fs *before = site_enter(&duo->lyon);
     if (link_recv(w->server_link, &msg, NULL, &err) < 0
-        || receiver_serve(&duo->host, w->server_link, &msg, NULL, &err) < 0)
+        || receiver_serve(w->receiver, w->server_link, &msg, NULL, &err) < 0)
         break_wire(w);
     link_msg_done(&msg);
     (void)site_enter(before);
@@ -193,6 +194,7 @@ static void keep_late(struct duo_wire *w)
 
 static void wire_free(struct duo_wire *w)
 {
+    receiver_free(w->receiver);
     link_close(w->server_link);
     free(w->up.at);
     free(w->down.at);
@@ -220,6 +222,7 @@ static struct duo_wire *wire_new(struct duo *duo)
     w->up_left = UINT64_MAX;
     w->down_left = UINT64_MAX;
     w->server_link = link_new(&w->server, "paris");
+    w->receiver = receiver_new(&duo->host);
     return w;
 }
 

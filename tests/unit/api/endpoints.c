@@ -45,6 +45,12 @@ static void a_pairing_that_protects_machines_is_not_ended(void **state)
     api_expect(*state, "DELETE", "/v1/peers/lyon", NULL, 409, "muster unprotect db1");
 }
 
+static void a_throttle_without_a_rate_or_a_peer_is_refused(void **state)
+{
+    api_expect(*state, "PUT", "/v1/peers/lyon/throttle", "{\"throttle\":\"fast\"}", 400, "fast");
+    api_expect(*state, "PUT", "/v1/peers/nice/throttle", "{\"throttle\":\"1MiB\"}", 404, "nice");
+}
+
 static void a_change_number_of_an_earlier_daemon_is_answered_at_once(void **state)
 {
     api_expect(*state, "GET", "/v1/events?since=999&wait_ms=60000", NULL, 200, "{\"change\":0}");
@@ -441,6 +447,7 @@ int main(int argc, char **argv)
         API_TEST(no_token_is_issued_for_an_address_nobody_can_connect_to),
         API_TEST(a_token_that_is_none_is_refused),
         API_TEST(a_pairing_that_protects_machines_is_not_ended),
+        API_TEST(a_throttle_without_a_rate_or_a_peer_is_refused),
         API_TEST(a_change_number_of_an_earlier_daemon_is_answered_at_once),
         API_TEST(a_machine_is_added_with_what_would_stop_its_start),
         API_TEST(a_machine_s_wrong_field_is_named),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/fs.h"
 #include "base/mem.h"
+#include "link/throttle_plan.h"
 #include "link/tls.h"
 #include "support/expect.h"
 #include "support/link/sites.h"
@@ -182,6 +183,30 @@ static void two_sites_of_one_name_are_not_paired(void **state)
     EXPECT_TEXT("both sites are named \"paris\"");
 }
 
+static void a_throttle_is_kept_with_the_pairing_and_goes_with_it(void **state)
+{
+    CLEANUP(mem_freep) char *paris = site_make(*state, "paris");
+    CLEANUP(mem_freep) char *lyon = site_make(*state, "lyon");
+    struct throttle_plan plan = {.bytes_per_s = 1};
+    struct throttle_plan read;
+
+    EXPECT_ERR(ERR_NOT_FOUND, pair_set_throttle(paris, "lyon", &plan, &err));
+    EXPECT_ERR(ERR_INVALID, pair_throttle(paris, "../lyon", &read, &err));
+    site_pair(paris, "paris", lyon, "lyon");
+    EXPECT_OK(pair_throttle(paris, "lyon", &plan, &err));
+    assert_int_equal(plan.bytes_per_s, 0);
+    EXPECT_OK(throttle_plan_parse("50MiB; mon-fri 08:00-18:00 10MiB", &plan, &err));
+    EXPECT_OK(pair_set_throttle(paris, "lyon", &plan, &err));
+    EXPECT_OK(pair_throttle(paris, "lyon", &read, &err));
+    assert_true(throttle_plan_equal(&plan, &read));
+
+    EXPECT_OK(pair_remove(paris, "lyon", &err));
+    site_keep(paris, lyon, "lyon");
+    EXPECT_OK(pair_throttle(paris, "lyon", &read, &err));
+    assert_int_equal(read.bytes_per_s, 0);
+    assert_int_equal(read.window_count, 0);
+}
+
 static void a_removed_peer_is_gone(void **state)
 {
     CLEANUP(mem_freep) char *paris = site_make(*state, "paris");
@@ -208,6 +233,7 @@ int main(void)
         TMPDIR_TEST(what_is_no_token_is_said_so),
         TMPDIR_TEST(a_name_taken_by_another_authority_is_kept),
         TMPDIR_TEST(two_sites_of_one_name_are_not_paired),
+        TMPDIR_TEST(a_throttle_is_kept_with_the_pairing_and_goes_with_it),
         TMPDIR_TEST(a_removed_peer_is_gone),
     };
     return cmocka_run_group_tests_name("pairing", tests, NULL, NULL);

@@ -178,7 +178,9 @@ static json_t *answer_of_lyon(struct estates *e)
     theirs = link_new(b, "paris");
     EXPECT_OK(link_send(ours, ask, NULL, 0, NULL, &err));
     EXPECT_OK(link_recv(theirs, &asked, NULL, &err));
-    EXPECT_OK(receiver_serve(estate_receiver_host(e->lyon), theirs, &asked, NULL, &err));
+    struct receiver *receiver = receiver_new(estate_receiver_host(e->lyon));
+    EXPECT_OK(receiver_serve(receiver, theirs, &asked, NULL, &err));
+    receiver_free(receiver);
     EXPECT_OK(link_recv(ours, &answer, NULL, &err));
     return json_incref(json_object_get(answer.head, "error"));
 }

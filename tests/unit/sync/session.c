@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/fault.h"
+#include "link/shaper.h"
 #include "support/expect.h"
 #include "support/sync/fixture.h"
 #include "support/tmpdir.h"
@@ -22,6 +23,25 @@ static void the_initial_copy_and_a_first_delta_make_point_1(void **state)
     assert_int_equal(s.disks[1].done_bytes, two_disks[1]);
     assert_true(s.durable_cut_ms > 0);
     assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+/* The link holds: only what the replica said of the slice tells that it is to be sent again. */
+static void a_frame_that_the_replica_could_not_write_is_sent_again(void **state)
+{
+    for (int skip = 0; skip < 6; skip++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, skip);
+        CLEANUP(fixture_done) struct fixture f;
+
+        start(&f, dir);
+        f.machine->unordered = skip % 2 != 0;
+        bed_turn(&f.bed); /* begins */
+        fault_arm("fs.punch", skip, ENOSPC);
+        bed_turn(&f.bed);
+        fault_clear();
+        assert_int_equal(bed_status(&f.bed).error.code, ERR_SPACE);
+        bed_turns_until(&f.bed, 1, 20);
+        assert_true(bed_replica_equals_cut(&f.bed));
+    }
 }
 
 static void an_unordered_scan_copies_the_same(void **state)
@@ -212,6 +232,97 @@ static void a_replica_s_full_disk_is_pruned_before_a_point_is_refused(void **sta
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
+/* At 03:00 by the clock on the wall. */
+static void begin_scheduled(struct fixture *f, const char *dir, int64_t *ret_at_ms)
+{
+    prepare(f, dir);
+    f->bed.config.policy.copy_start = 180;
+    *ret_at_ms = day_minute_next_ms(180, f->bed.clock.clock.wall_ms(&f->bed.clock.clock));
+    bed_open_session(&f->bed);
+    bed_turn(&f->bed);
+    assert_int_equal(bed_status(&f->bed).state, SESSION_SCHEDULED);
+    assert_int_equal(bed_status(&f->bed).next_cut_ms, *ret_at_ms);
+    assert_non_null(strstr(bed_status(&f->bed).note, "03:00; `muster retry shop`"));
+    assert_int_equal(f->machine->open, 0); /* nothing is tracked meanwhile */
+}
+
+static void a_scheduled_copy_waits_for_its_time(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    while (f.bed.clock.clock.wall_ms(&f.bed.clock.clock) < at_ms - 30000) {
+        clock_fake_advance(&f.bed.clock, 20000);
+        bed_turn(&f.bed);
+        assert_int_equal(bed_status(&f.bed).state, SESSION_SCHEDULED);
+    }
+    clock_fake_advance(&f.bed.clock, 60000);
+    bed_turns_until(&f.bed, 1, 20);
+    assert_int_equal(bed_status(&f.bed).state, SESSION_PROTECTED);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
+static void a_daemon_that_was_down_at_that_time_copies_when_it_is_back(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    bed_drop_session(&f.bed);
+    clock_fake_advance(&f.bed.clock,
+                       at_ms - f.bed.clock.clock.wall_ms(&f.bed.clock.clock) + 3600 * 1000);
+    bed_open_session(&f.bed);
+    bed_turns_until(&f.bed, 1, 20);
+}
+
+static void a_retry_begins_a_scheduled_copy_now(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    session_retry(f.bed.session);
+    bed_turns_until(&f.bed, 1, 20);
+    assert_true(f.bed.clock.clock.wall_ms(&f.bed.clock.clock) < at_ms);
+}
+
+static void a_policy_without_a_time_begins_a_scheduled_copy_too(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    int64_t at_ms;
+
+    begin_scheduled(&f, *state, &at_ms);
+    f.bed.config.policy.copy_start = POLICY_NO_START;
+    session_set_policy(f.bed.session, &f.bed.config.policy);
+    bed_turns_until(&f.bed, 1, 20);
+}
+
+static void what_is_sent_keeps_to_the_pairs_rate(void **state)
+{
+    const struct throttle_plan plan = {.bytes_per_s = 4 * MIB};
+    CLEANUP(mem_freep) uint8_t *noise = mem_alloc(2 * MIB, 1);
+    CLEANUP(fixture_done) struct fixture f;
+    struct shaper *shaper = shaper_new(clock_real()); /* the bed's own clock stands still */
+    struct shaper_status status;
+
+    shaper_set_plan(shaper, &plan);
+    prepare(&f, *state);
+    for (size_t i = 0; i < 2 * MIB; i++)
+        noise[i] = (uint8_t)fake_random(&f.seed);
+    fake_write(f.machine, 0, 0, noise, 2 * MIB);
+    f.bed.config.shaper = shaper;
+    bed_open_session(&f.bed);
+    int64_t began = clock_real()->now_ms(clock_real());
+    bed_turns_until(&f.bed, 1, 20);
+    int64_t took = clock_real()->now_ms(clock_real()) - began;
+    shaper_status(shaper, &status);
+    assert_true(status.sent_bytes > 2 * MIB);
+    assert_true(took * 4 * MIB / 1000 >= (int64_t)(status.sent_bytes - 4 * MIB / 8));
+    bed_drop_session(&f.bed);
+    shaper_free(shaper);
+}
+
 /* --- The link -------------------------------------------------------------------------------- */
 
 static void start_sharing(struct fixture *f, const char *dir)
@@ -400,6 +511,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(the_initial_copy_and_a_first_delta_make_point_1),
+        TMPDIR_TEST(a_frame_that_the_replica_could_not_write_is_sent_again),
         TMPDIR_TEST(an_unordered_scan_copies_the_same),
         TMPDIR_TEST(what_a_full_or_failing_disk_did_not_take_of_a_copy_is_sent_again),
         TMPDIR_TEST(a_copy_whose_sync_failed_is_not_believed),
@@ -413,6 +525,11 @@ int main(void)
         TMPDIR_TEST(between_its_turns_a_session_holds_no_link),
         TMPDIR_TEST(an_idle_link_that_is_dead_costs_no_point),
         TMPDIR_TEST(a_file_that_cannot_be_replaced_leaves_what_was_true),
+        TMPDIR_TEST(a_scheduled_copy_waits_for_its_time),
+        TMPDIR_TEST(a_daemon_that_was_down_at_that_time_copies_when_it_is_back),
+        TMPDIR_TEST(a_retry_begins_a_scheduled_copy_now),
+        TMPDIR_TEST(a_policy_without_a_time_begins_a_scheduled_copy_too),
+        TMPDIR_TEST(what_is_sent_keeps_to_the_pairs_rate),
         TMPDIR_TEST(a_link_cut_in_a_segment_goes_on_with_the_rest),
         TMPDIR_TEST(a_replica_that_restarts_is_gone_on_with),
         TMPDIR_TEST(an_unreachable_replica_is_tried_by_the_schedule),
