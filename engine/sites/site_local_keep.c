@@ -108,10 +108,11 @@ static int keep_point(struct store *store, const char *group, const json_t *args
     if (store->ops->pin(store, json_get_u64(args, "point", 0), label, &point, err) < 0) {
         if (err->code != ERR_EXISTS)
             return -1;
+        const struct store_pin *other = find_pin(&pins, label);
         return err_set(err, ERR_EXISTS, 0,
                        "%s: the label \"%s\" is that of point %" PRIu64 "; hint: `muster point "
                        "unpin %s %s` first, or take another label",
-                       group, shown, find_pin(&pins, label)->point, group, shown);
+                       group, shown, other ? other->point : 0, group, shown);
     }
     *ret_result = json_pack("{s:I, s:s}", "point", (json_int_t)point, "label", shown);
     return 0;

@@ -54,14 +54,6 @@ bool resync_is_bound(const struct session *s)
 
 /* --- The replica's digests ------------------------------------------------------------------- */
 
-static struct checkpoint_disk *find_disk(struct session *s, const char *name)
-{
-    VEC_FOREACH(disk, &s->ck.disks)
-        if (strcmp(disk->name, name) == 0)
-            return disk;
-    return NULL;
-}
-
 uint64_t resync_chunks_there(const struct checkpoint_disk *disk)
 {
     return chunk_count(disk->grown_from ? disk->grown_from : disk->size);
@@ -80,7 +72,7 @@ int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struc
         return -1;
     VEC_FOREACH(disk, &disks) {
         uint64_t chunks = chunk_count(disk->size);
-        uint64_t there = resync_chunks_there(find_disk(s, disk->name));
+        uint64_t there = resync_chunks_there(&s->ck.disks.at[disk - disks.at]);
         for (uint64_t at = 0; at < chunks;) {
             uint64_t end = at < there ? there : chunks;
             uint64_t n = end - at < REMOTE_DIGESTS_MAX ? end - at : REMOTE_DIGESTS_MAX;
@@ -131,7 +123,7 @@ static int check_disks(struct session *s, struct cancel *cancel, struct err *err
             if (strcmp(candidate->name, disk->name) == 0)
                 there = candidate;
         if (there && there->size < disk->size) {
-            find_disk(s, disk->name)->grown_from = there->size;
+            s->ck.disks.at[disk - ours.at].grown_from = there->size;
             continue;
         }
         if (!there || there->size != disk->size)
