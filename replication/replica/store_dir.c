@@ -393,6 +393,17 @@ int store_dir_open(const struct store_dir_config *config, struct store **ret_sto
     return 0;
 }
 
+/* First and durably: the record says whose they are, and whoever removes what a cut left needs it. */
+static int remove_disks(struct store_dir *d, struct err *err)
+{
+    VEC_FOREACH(disk, &d->disks) {
+        CLEANUP(mem_freep) char *path = path_join(d->dir, disk->name);
+        if (fs_remove_tree(d->fs, path, err) < 0)
+            return -1;
+    }
+    return d->fs->sync_dir(d->fs, d->dir, err);
+}
+
 int store_dir_remove(struct fs *fs, const char *dir, struct err *err)
 {
     CLEANUP(close_dirp) struct store_dir *d = mem_new(struct store_dir);
@@ -406,7 +417,8 @@ int store_dir_remove(struct fs *fs, const char *dir, struct err *err)
     CLEANUP(mem_freep) char *lock = dir_path(d, DIR_FILE_LOCK);
     /* What is not ours is not removed with it. */
     if (fs_lock(lock, &d->lock, err) < 0 || dir_state_load(d, err) < 0
-        || dir_check_files(dir, &d->disks, err) < 0 || fs_remove_tree(d->fs, dir, err) < 0)
+        || dir_check_files(dir, &d->disks, err) < 0 || remove_disks(d, err) < 0
+        || fs_remove_tree(d->fs, dir, err) < 0)
         return err_wrap(err, "remove the replica in %s", dir);
     return 0;
 }

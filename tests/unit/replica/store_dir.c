@@ -2,6 +2,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "support/expect.h"
+#include "support/replica/dying_fs.h"
 #include "support/replica/fixture.h"
 
 #include <errno.h>
@@ -331,6 +332,30 @@ static void a_removed_replica_leaves_nothing(void **state)
     EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
 }
 
+/* Killed at every change: whoever asks again finds nothing that is not the replica's. */
+static void a_removal_that_was_cut_anywhere_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) char *saved = mem_printf("%s.saved", f->kit.dir);
+    CLEANUP(mem_freep) char *copy = mem_printf("cp -a %s %s", f->kit.dir, saved);
+    CLEANUP(mem_freep)
+    char *again = mem_printf("rm -rf %s && cp -a %s %s", f->kit.dir, saved, f->kit.dir);
+    struct dying_fs dying;
+    int rc = -1;
+
+    fill(f);
+    store_closep(&f->store);
+    assert_int_equal(system(copy), 0); /* NOLINT(cert-env33-c): a test's own folder */
+    for (uint64_t changes = 0; rc < 0; changes++) {
+        assert_int_equal(system(again), 0); /* NOLINT(cert-env33-c) */
+        dying_fs_init(&dying, fs_real(), changes);
+        err_clear(&err);
+        rc = store_dir_remove(&dying.fs, f->kit.dir, &err);
+        EXPECT_OK(store_dir_remove(fs_real(), f->kit.dir, &err));
+        assert_false(fs_exists(f->kit.dir));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +373,7 @@ int main(void)
         STORE_TEST(a_read_only_directory_is_said),
         STORE_TEST(head_tells_its_bytes_and_the_digests_of_its_blocks),
         STORE_TEST(a_removed_replica_leaves_nothing),
+        STORE_TEST(a_removal_that_was_cut_anywhere_goes_on),
     };
     return cmocka_run_group_tests_name("store_dir", tests, NULL, NULL);
 }

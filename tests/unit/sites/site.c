@@ -118,6 +118,7 @@ static void pins_of_runs_are_not_a_persons_to_end(void **state)
     json_t *run =
         estates_ask(e->at_lyon, "group.pin",
                     json_pack("{s:s, s:s, s:i}", "group", "db1", "run", "lyon-4", "point", 2));
+    assert_int_equal(json_get_u64(run, "point", 0), 2);
 
     EXPECT_ERR(ERR_STATE,
                site_ask(e->at_lyon, "group.free-point", label_args(0, "lyon-4"), NULL, NULL, &err));
@@ -133,6 +134,7 @@ static void pins_of_runs_are_not_a_persons_to_end(void **state)
     /* Both on one point: each is told. */
     CLEANUP(json_freep)
     json_t *mine = estates_ask(e->at_lyon, "group.keep-point", label_args(2, "x"));
+    assert_int_equal(json_get_u64(mine, "point", 0), 2);
     CLEANUP(json_freep) json_t *all = estates_ask(e->at_lyon, "group.points", points_args(0));
     assert_int_equal(json_array_size(json_object_get(point_named(all, 2), "pins")), 2);
     CLEANUP(json_freep)
