@@ -108,7 +108,9 @@ part_sanitize() {
     configure build/asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
         -DSANITIZE=address,undefined
     ninja -C build/asan -j "$jobs" --quiet
-    TMPDIR=$memory run_ctest build/asan "ASan+UBSan, all but e2e" -j "$jobs" -LE 'e2e'
+    # A sample of the sweeps that the ordinary build makes in full.
+    MUSTER_CRASH_POINTS=600 MUSTER_SEEDS=100 MUSTER_FLIPS=200 TMPDIR=$memory \
+        run_ctest build/asan "ASan+UBSan, all but e2e" -j "$jobs" -LE 'e2e'
     run_ctest build/asan "ASan+UBSan, e2e but the longest" -j "$jobs" -L 'e2e' -LE 'long'
 }
 
@@ -116,7 +118,7 @@ part_threads() {
     say "Build and tests: clang, ThreadSanitizer"
     configure build/tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DSANITIZE=thread
     ninja -C build/tsan -j "$jobs" --quiet
-    TMPDIR=$memory run_ctest build/tsan "TSan, threaded rooms" -j "$jobs" -R '^(unit/(base|core|link|sync|replica|run|sites)|sim)/'
+    MUSTER_SEEDS=100 TMPDIR=$memory run_ctest build/tsan "TSan, threaded rooms" -j "$jobs" -R '^(unit/(base|core|link|sync|replica|run|sites)|sim)/'
 }
 
 part_tidy() {
