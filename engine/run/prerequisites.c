@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PEER_MS          15000
 #define STAGING_MIN      16777216
@@ -31,6 +32,7 @@ struct look {
     const struct prerequisites_ask *ask;
     struct prerequisites all;
     uint64_t bytes; /* of all disks */
+    uint64_t held;  /* of these, what their files take: the rest are holes */
 };
 
 void prerequisites_done(struct prerequisites *all)
@@ -86,6 +88,17 @@ static void PRINTF_LIKE(5, 6) bad(struct look *look, enum verdict state, const c
 
 /* --- Here ------------------------------------------------------------------------------------ */
 
+/* A file may have holes; of a device nobody can tell. */
+static uint64_t held_bytes(const char *path, uint64_t size)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        return size;
+    uint64_t held = (uint64_t)st.st_blocks * 512;
+    return held < size ? held : size;
+}
+
 static void look_at_disks(struct look *look)
 {
     const struct machine *machine = look->ask->machine;
@@ -107,6 +120,7 @@ static void look_at_disks(struct look *look)
         char *found = mem_printf("%s, %s", disk->format, str_bytes(size, text, sizeof(text)));
         add(look, OK, site, what, "raw or qcow2", found, "");
         look->bytes += size;
+        look->held += held_bytes(disk->path, size);
     }
 }
 
@@ -165,7 +179,7 @@ static void look_at_room(struct look *look, enum verdict otherwise, const char *
 static void look_at_staging(struct look *look)
 {
     const char *dir = look->ask->world->dir;
-    uint64_t need = look->bytes / STAGING_FRACTION;
+    uint64_t need = look->held / STAGING_FRACTION;
     uint64_t have = 0;
     char a[32];
     char b[32];
@@ -220,24 +234,32 @@ uint64_t prerequisites_undo_bytes(const struct policy *policy, uint64_t bytes, i
     return (uint64_t)((double)bytes * PREREQUISITE_CHANGE_PERCENT / 100 * kept / (double)DAY_MS);
 }
 
-/* The head must find room; undo is an estimate, and only warned of. */
+/* What the disks hold must find room, and all of them when they are encrypted: such a head has no holes.
+ * That they may fill up, and undo, which is an estimate, are only warned of. */
 static void look_at_replica_room(struct look *look, uint64_t have, bool head_is_there)
 {
     const struct prerequisites_ask *ask = look->ask;
     bool at_rest = ask->policy->encryption == POLICY_ENCRYPTION_AT_REST;
     uint64_t head = look->bytes + (at_rest ? LUKS_HEADER * ask->machine->disks.len : 0);
+    uint64_t now = at_rest ? head : look->held;
     int64_t kept_ms = 0;
     uint64_t undo = prerequisites_undo_bytes(ask->policy, look->bytes, &kept_ms);
     char a[32], b[32], c[32];
 
     if (head_is_there)
-        head = 0;
+        head = now = 0;
+    CLEANUP(mem_freep)
+    char *no_room =
+        mem_printf("%s has %s free, what the disks hold needs %s" HINT
+                   "make room there, in `replicas/` of its `dir`",
+                   ask->peer, str_bytes(have, a, sizeof(a)), str_bytes(now, b, sizeof(b)));
+    look_at_room(look, FAILED, ask->peer, "room for what the disks hold", now, have, no_room);
     CLEANUP(mem_freep)
     char *no_head =
-        mem_printf("%s has %s free, the disks need up to %s" HINT
-                   "make room there, in `replicas/` of its `dir`",
+        mem_printf("%s has %s free, the disks need up to %s when they fill up" HINT
+                   "make room there before they do, in `replicas/` of its `dir`",
                    ask->peer, str_bytes(have, a, sizeof(a)), str_bytes(head, b, sizeof(b)));
-    look_at_room(look, FAILED, ask->peer, "room for the disks", head, have, no_head);
+    look_at_room(look, WARNING, ask->peer, "room for the disks", head, have, no_head);
     uint64_t left = have > head ? have - head : 0;
     CLEANUP(mem_freep)
     char *no_undo =

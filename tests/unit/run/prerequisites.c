@@ -35,7 +35,7 @@ static void a_peer_without_room_or_with_another_replica_is_named(void **dir)
     f.answer = peer_answer(1000, 1000000, "absent");
     assert_int_equal(protect(&f, "lyon", &id), 0);
     settle(&f);
-    expect_job(&f, id, "failed", "lyon has 1000 B free, the disks need up to 1.0 MiB");
+    expect_job(&f, id, "failed", "lyon has 1000 B free, what the disks hold needs 4.0 KiB");
     json_decref(f.answer);
     f.answer = peer_answer(1ULL << 40, 1000000, "other");
     assert_int_equal(protect(&f, "lyon", &id), 0);
@@ -183,6 +183,25 @@ static void what_is_scarce_only_now_is_a_warning(void **dir)
 
 /* --- Room, tracking ---------------------------------------------------------------------------- */
 
+/* 16 bytes of it are written; a disk of holes needs no room before it fills up. */
+static void a_thin_disk_that_would_not_fit_is_warned_of(void **dir)
+{
+    struct fixture f;
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    json_decref(f.answer);
+    f.answer = peer_answer(500000, 1000000, "absent");
+    assert_int_equal(protect(&f, "lyon", &id), 0);
+    settle(&f);
+    expect_job(&f, id, "running", "");
+    expect_row(&f, id, "room for what the disks hold", "\"needed\":\"4.0 KiB\"");
+    expect_row(&f, id, "room for the disks", "\"state\":\"warning\"");
+    expect_row(&f, id, "room for the disks", "the disks need up to 1.0 MiB when they fill up");
+    tear_down(&f);
+}
+
 static void room_for_older_points_is_estimated_and_shown(void **dir)
 {
     struct fixture f;
@@ -286,6 +305,7 @@ int main(void)
         TMPDIR_TEST(networks_of_its_own_are_in_its_row_and_wrong_ones_are_refused),
         TMPDIR_TEST(with_force_only_the_data_counts),
         TMPDIR_TEST(what_is_scarce_only_now_is_a_warning),
+        TMPDIR_TEST(a_thin_disk_that_would_not_fit_is_warned_of),
         TMPDIR_TEST(room_for_older_points_is_estimated_and_shown),
         TMPDIR_TEST(the_estimate_goes_by_how_long_points_are_kept),
         TMPDIR_TEST(a_qemu_without_bitmaps_is_named),
