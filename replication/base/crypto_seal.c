@@ -90,7 +90,7 @@ void sealer_seal_two(struct sealer *sealer, uint64_t number, const void *aad, si
     nonce_of(number, nonce);
     must(first_len % 16 == 0 && EVP_EncryptInit_ex(ctx, NULL, NULL, NULL, nonce) == 1
          && feed(ctx, NULL, aad, aad_len) && feed(ctx, sealed, first, first_len)
-         && feed(ctx, sealed + first_len, second, second_len)
+         && (second_len == 0 || feed(ctx, sealed + first_len, second, second_len))
          && EVP_EncryptFinal_ex(ctx, rest, &out) == 1
          && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, SEAL_TAG_BYTES, ret_tag) == 1);
 }
