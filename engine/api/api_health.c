@@ -214,9 +214,51 @@ static void session(const struct health_of *of, struct health_reasons *list)
     if (status->paused && !is_held(of))
         health_add(list, HEALTH_WARNING, "paused", status->paused_since_ms,
                    "replication is paused" HINT "`muster resume %s`", of->name);
-    if (status->state == SESSION_RESYNCING && !after_state(of))
-        health_add(list, HEALTH_WARNING, "resyncing", 0,
-                   "tracking was lost: the replica is compared and brought up");
+}
+
+/* A comparison with the replica: waited for, or under way. */
+static void resync(const struct health_of *of, struct health_reasons *list)
+{
+    const struct session_status *status = of->status;
+    char at[32];
+
+    if (!status || is_moved(of) || after_state(of))
+        return;
+    const struct session_resync *resync = &status->resync;
+    if (resync->waits && resync->cause == RESYNC_ASKED)
+        health_add(list, HEALTH_HEALTHY, "resync-asked", resync->since_ms,
+                   "it will be compared with its replica from %s on" HINT
+                   "`muster resync %s --now` begins at once",
+                   str_time(resync->next_ms, at, sizeof(at)), of->name);
+    else if (resync->waits && resync->next_ms)
+        health_add(list, HEALTH_WARNING, "resync-required", resync->since_ms,
+                   "resynchronization required: %s; it goes on at %s" HINT
+                   "`muster resync %s --now` begins at once",
+                   resync->why, str_time(resync->next_ms, at, sizeof(at)), of->name);
+    else if (resync->waits)
+        health_add(list, HEALTH_WARNING, "resync-required", resync->since_ms,
+                   "resynchronization required: %s; its policy starts none" HINT
+                   "`muster resync %s`",
+                   resync->why, of->name);
+    else if (status->state == SESSION_RESYNCING)
+        health_add(list, HEALTH_WARNING, "resyncing", resync->since_ms,
+                   "the replica is compared and brought up: %s",
+                   resync->why[0] ? resync->why : "tracking was lost");
+}
+
+/* The changes come faster than they are sent. */
+static void lag(const struct health_of *of, struct health_reasons *list)
+{
+    const struct session_lag *lag = of->status ? &of->status->lag : NULL;
+    char changed[32], sent[32];
+
+    if (!lag || lag->since_ms == 0 || is_moved(of))
+        return;
+    health_add(list, HEALTH_WARNING, "not-converging", lag->since_ms,
+               "not converging: %s/s change, %s/s get to %s; the replica stays at its last point "
+               "for as long as each delta takes" HINT "%s",
+               str_bytes(lag->changed_per_s, changed, sizeof(changed)),
+               str_bytes(lag->sent_per_s, sent, sizeof(sent)), of->peer, lag->advice);
 }
 
 /* --- Points ---------------------------------------------------------------------------------- */
@@ -278,7 +320,7 @@ static void recreated(const struct health_of *of, struct health_reasons *list)
 enum health health_tell(const struct health_of *of, struct health_reasons *list)
 {
     static void (*const causes[])(const struct health_of *of, struct health_reasons *list) = {
-        fence, held, session, unread, age, after_failover, recreated, tests,
+        fence, held, session, resync, lag, unread, age, after_failover, recreated, tests,
     };
     bool none = is_moved(of) || is_early(of) || is_in(of, SESSION_FENCED);
 

@@ -312,6 +312,28 @@ static int retry(struct api_request *req, json_t **ret_reply, struct err *err)
     return api_audit(req, "protection.retry", name, NULL, err);
 }
 
+static int resync(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const char *name = api_param(req, "name");
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    bool now = json_get_bool(api_in(req), "now", false);
+    struct session *session = need_session(req, name, &row, err);
+    struct session_status status;
+    int64_t at = 0;
+
+    if (!session)
+        return -1;
+    int rc = session_resync(session, now, &at, err);
+    session_status(session, &status);
+    done_with(req, name, session);
+    if (rc < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I, s:b, s:b}", "at_ms", (json_int_t)at, "now",
+                           at <= api_world_of(req)->clock->wall_ms(api_world_of(req)->clock),
+                           "paused", status.paused);
+    return api_audit(req, "protection.resync", name, now ? "now" : NULL, err);
+}
+
 /* A failover's hold is not ours to lift. */
 static int check_not_held(const struct api_request *req, const char *name, struct err *err)
 {
@@ -411,6 +433,10 @@ const struct api_route *api_routes_protections(void)
         {"keep", API_NUMBER, false, "how many points the replica keeps, 1 to 10000"},
         {0},
     };
+    static const struct api_field resync_fields[] = {
+        {"now", API_BOOL, false, "at once, not in the policy's window"},
+        {0},
+    };
     static const struct api_field reprotect_fields[] = {
         {"accept_branch", API_BOOL, false,
          "the other site may have writes of its own: they stay there, as a branch"},
@@ -427,7 +453,10 @@ const struct api_route *api_routes_protections(void)
          "test runs whose machines are up here. A `source` "
          "has besides: `session`, `pending_bytes` (-1: held or failed over, nobody counts), `rate_per_s`, `sent_bytes`, `last_bytes`, "
          "`last_cycle_ms`, `last_stall_us`, `next_cut_ms`, `note`, `disks: [{name, size, total, "
-         "done}]` with `left_ms`, and, after a failure, `error: {code, message, hint}`, "
+         "done, pending_bytes}]` with `left_ms`, while a comparison is required or under way `resync: "
+         "{cause: \"tracking-lost\"|\"log-too-large\"|\"asked\", now, waits, since_ms, next_ms, why}` "
+         "(`next_ms` 0: by hand), when changes come faster than they are sent `not_converging: "
+         "{since_ms, changed_per_s, sent_per_s, advice}`, and, after a failure, `error: {code, message, hint}`, "
          "`error_since_ms`, `retry_at_ms`, `failures`. A `replica` has `store`",
          NULL},
         {"POST", "/v1/protections", protect,
@@ -446,6 +475,10 @@ const struct api_route *api_routes_protections(void)
          NULL},
         {"POST", "/v1/protections/{name}/retry", retry, "Tries again now, whatever stopped it.",
          "`{}`", NULL},
+        {"POST", "/v1/protections/{name}/resync", resync,
+         "Compares all of the disks with the replica, and sends what differs as one point.",
+         "`{at_ms, now, paused}`: when it begins, or goes on; `paused`: not before `resume`",
+         resync_fields},
         {"POST", "/v1/protections/{name}/pause", pause_protection, "Makes no more points.", "`{}`",
          NULL},
         {"POST", "/v1/protections/{name}/resume", resume_protection, "Makes points again.", "`{}`",

@@ -57,26 +57,39 @@ static void set_disks(json_t *entry, const struct session_status *status)
         const struct session_disk_progress *disk = &status->disks[i];
 
         left += disk->total_bytes > disk->done_bytes ? disk->total_bytes - disk->done_bytes : 0;
-        (void)json_array_append_new(disks, json_pack("{s:s, s:I, s:I, s:I}", "name", disk->name,
-                                                     "size", (json_int_t)disk->size, "total",
-                                                     (json_int_t)disk->total_bytes, "done",
-                                                     (json_int_t)disk->done_bytes));
+        (void)json_array_append_new(disks, json_pack("{s:s, s:I, s:I, s:I, s:I}", "name",
+                                                     disk->name, "size", (json_int_t)disk->size,
+                                                     "total", (json_int_t)disk->total_bytes, "done",
+                                                     (json_int_t)disk->done_bytes, "pending_bytes",
+                                                     (json_int_t)disk->pending_bytes));
     }
     (void)json_object_set_new(entry, "disks", disks);
     set_int(entry, "left_ms",
             status->rate_per_s ? (int64_t)(left * 1000 / status->rate_per_s) : -1);
 }
 
-static void add_session(const struct api_world *world, json_t *entry,
-                        const struct session_status *status)
+static json_t *resync_json(const struct session_resync *resync)
 {
-    int64_t now = world->clock->wall_ms(world->clock);
+    return json_pack("{s:s, s:b, s:b, s:I, s:I, s:s}", "cause", resync_cause_name(resync->cause),
+                     "now", resync->now, "waits", resync->waits, "since_ms",
+                     (json_int_t)resync->since_ms, "next_ms", (json_int_t)resync->next_ms, "why",
+                     resync->why);
+}
 
+static json_t *lag_json(const struct session_lag *lag)
+{
+    return json_pack("{s:I, s:I, s:I, s:s}", "since_ms", (json_int_t)lag->since_ms, "changed_per_s",
+                     (json_int_t)lag->changed_per_s, "sent_per_s", (json_int_t)lag->sent_per_s,
+                     "advice", lag->advice);
+}
+
+static void add_session(json_t *entry, const struct session_status *status)
+{
     (void)json_object_set_new(entry, "session", json_string(session_state_name(status->state)));
     set_point(entry, "durable", status->durable_point, status->durable_cut_ms,
-              now > status->durable_cut_ms ? now - status->durable_cut_ms : 0);
+              status->durable_age_ms);
     set_point(entry, "applied", status->applied_point, status->applied_cut_ms,
-              now > status->applied_cut_ms ? now - status->applied_cut_ms : 0);
+              status->applied_age_ms);
     /* Nobody counts any more once the machine is held or has moved. */
     set_int(entry, "pending_bytes",
             str_starts(json_get_str(entry, "state", ""), "fail") ? -1
@@ -89,6 +102,10 @@ static void add_session(const struct api_world *world, json_t *entry,
     set_int(entry, "next_cut_ms", status->next_cut_ms);
     (void)json_object_set_new(entry, "note", json_string(status->note));
     set_disks(entry, status);
+    if (status->resync.cause != RESYNC_NONE)
+        (void)json_object_set_new(entry, "resync", resync_json(&status->resync));
+    if (status->lag.since_ms)
+        (void)json_object_set_new(entry, "not_converging", lag_json(&status->lag));
     /* What it met when it sent last is over, once the machine is the other site's. */
     if (status->error.code == ERR_NONE || str_eq(json_get_str(entry, "state", ""), "failed-over"))
         return;
@@ -202,7 +219,7 @@ static void learn(const struct api_world *world, json_t *entry, struct cancel *c
     } else if ((session = estate_session_get(world->estate, name))) {
         session_status(session, &learned->status);
         learned->sent = true;
-        add_session(world, entry, &learned->status);
+        add_session(entry, &learned->status);
         estate_session_put(world->estate, name);
     }
     add_health(world, entry, learned, cancel);

@@ -131,6 +131,34 @@ static int run_retry(struct cli *cli, struct err *err)
     return act(cli, "retry", "tried again now; `muster status` shows how it goes", err);
 }
 
+static int run_resync(struct cli *cli, struct err *err)
+{
+    CLEANUP(json_freep) json_t *reply = NULL;
+    CLEANUP(mem_freep) char *path = NULL;
+    const char *name;
+    char text[32];
+
+    if (cli_name_arg(cli, "NAME", &name, err) < 0)
+        return -1;
+    path = mem_printf("/v1/protections/%s/resync", name);
+    if (client_call(cli, "POST", path, json_pack("{s:b}", "now", cli_flag(cli, "now")), &reply, err)
+        < 0)
+        return -1;
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else if (json_get_bool(reply, "paused", false))
+        (void)fprintf(cli->out, "%s: compared with its replica after `muster resume %s`\n", name,
+                      name);
+    else if (json_get_bool(reply, "now", false))
+        (void)fprintf(cli->out,
+                      "%s: compared with its replica now; `muster status %s` shows how far it is\n",
+                      name, name);
+    else
+        (void)fprintf(cli->out, "%s: compared with its replica from %s on; --now begins at once\n",
+                      name, text_when(json_get_int(reply, "at_ms", 0), text, sizeof(text)));
+    return 0;
+}
+
 static int run_pause(struct cli *cli, struct err *err)
 {
     return act(cli, "pause", "replication is paused", err);
@@ -225,6 +253,19 @@ const struct cmd *cmds_protect(void)
             .help = "Tries again now, whatever stopped replication.",
             .args = {{"NAME", false, "the machine"}},
             .run = run_retry,
+        },
+        {
+            .words = "resync",
+            .help = "Compares a machine's disks with its replica, sends what differs.",
+            .about = "It reads the disks and this site's copy of the replica's digests. What "
+                     "differs travels as one point: the replica stays at its last one until "
+                     "then, and can be tested and failed over to. It begins in the policy's "
+                     "window, stops at its end and goes on in the next; `muster pause` holds it, "
+                     "`muster resume` goes on where it was.",
+            .args = {{"NAME", false, "the machine"}},
+            .options = {{"now", NULL, "begin at once, and work through"}},
+            .examples = {"resync db1", "resync db1 --now"},
+            .run = run_resync,
         },
         {
             .words = "pause",

@@ -90,7 +90,8 @@ static void copy_lines(const json_t *protection, struct str *out)
     char text[32];
     size_t i;
 
-    if (!str_eq(session, "copying") && !str_eq(session, "resyncing"))
+    if (!str_eq(session, "copying") && !str_eq(session, "resyncing")
+        && !str_eq(session, "resync-required"))
         return;
     json_array_foreach(json_object_get(protection, "disks"), i, disk) {
         str_addf(out, "  %s: %s of %s: ", json_get_str(protection, "name", ""),
@@ -234,6 +235,58 @@ static void point_line(const json_t *protection, const char *which, const char *
         str_addf(out, "%snone yet\n", label);
 }
 
+static void rate_lines(const json_t *protection, struct str *out)
+{
+    const json_t *lag = json_object_get(protection, "not_converging");
+    char a[32], b[32], c[32];
+
+    if (lag)
+        str_addf(out, "too slow     since %s: %s/s change, %s/s are sent; %s\n",
+                 text_when(json_get_int(lag, "since_ms", 0), a, sizeof(a)),
+                 str_bytes((uint64_t)json_get_int(lag, "changed_per_s", 0), b, sizeof(b)),
+                 str_bytes((uint64_t)json_get_int(lag, "sent_per_s", 0), c, sizeof(c)),
+                 json_get_str(lag, "advice", ""));
+}
+
+static void resync_lines(const json_t *protection, struct str *out)
+{
+    const json_t *resync = json_object_get(protection, "resync");
+    int64_t next = json_get_int(resync, "next_ms", 0);
+    char text[32];
+
+    if (!resync)
+        return;
+    str_addf(out, "resync       %s, since %s: %s\n", json_get_str(resync, "cause", ""),
+             text_when(json_get_int(resync, "since_ms", 0), text, sizeof(text)),
+             json_get_str(resync, "why", ""));
+    if (next)
+        str_addf(out, "             goes on at %s, or by `muster resync %s --now`\n",
+                 text_when(next, text, sizeof(text)), json_get_str(protection, "name", ""));
+    else if (json_get_bool(resync, "waits", false))
+        str_addf(out, "             begins by `muster resync %s`\n",
+                 json_get_str(protection, "name", ""));
+}
+
+/* By disk, where there are several, or one is near its limit. */
+static void pending_lines(const json_t *protection, struct str *out)
+{
+    const json_t *disks = json_object_get(protection, "disks");
+    const json_t *disk;
+    char a[32], b[32];
+    size_t i;
+
+    json_array_foreach(disks, i, disk) {
+        int64_t pending = json_get_int(disk, "pending_bytes", 0);
+        int64_t size = json_get_int(disk, "size", 0);
+
+        if (pending > 0 && size > 0)
+            str_addf(out, "             %s: %s of %s (%d %%)\n", json_get_str(disk, "name", ""),
+                     str_bytes((uint64_t)pending, a, sizeof(a)),
+                     str_bytes((uint64_t)size, b, sizeof(b)),
+                     (int)((double)pending * 100.0 / (double)size));
+    }
+}
+
 static void sending_lines(const json_t *protection, struct str *out)
 {
     int64_t pending = json_get_int(protection, "pending_bytes", 0);
@@ -242,9 +295,12 @@ static void sending_lines(const json_t *protection, struct str *out)
     if (!json_object_get(protection, "session"))
         return;
     str_addf(out, "session      %s\n", json_get_str(protection, "session", ""));
+    rate_lines(protection, out);
+    resync_lines(protection, out);
     str_addf(out, "pending      %s, sent at %s/s\n",
              pending < 0 ? "-" : str_bytes((uint64_t)pending, a, sizeof(a)),
              str_bytes((uint64_t)json_get_int(protection, "rate_per_s", 0), b, sizeof(b)));
+    pending_lines(protection, out);
     str_addf(out, "last cycle   %s in %s, the machine stood still for %" PRId64 " us\n",
              str_bytes((uint64_t)json_get_int(protection, "last_bytes", 0), a, sizeof(a)),
              str_duration(json_get_int(protection, "last_cycle_ms", 0), c, sizeof(c)),

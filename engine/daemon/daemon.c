@@ -450,6 +450,7 @@ static void daemon_done(struct daemon *daemon)
         state_close(daemon->state);
     json_decref(daemon->looks);
     json_decref(daemon->described);
+    json_decref(daemon->undescribed);
     json_decref(daemon->seen);
     cancel_free(daemon->stop);
     loop_free(daemon->loop);

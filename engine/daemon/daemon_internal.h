@@ -44,6 +44,7 @@ struct daemon {
     uint8_t sign_public[SIGN_KEY_BYTES];
     json_t *looks;           /* peer -> how the fence's looks for it went */
     json_t *described;       /* group -> text of its file, as written */
+    json_t *undescribed;     /* groups whose rows may say something else by now; keys */
     bool describing;         /* a write is under way */
     json_t *seen;            /* machine -> state, as the watch saw it last */
     struct loop_call *calls; /* ran in this turn; answered when it is committed */

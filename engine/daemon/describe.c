@@ -65,29 +65,45 @@ static bool is_described(const struct state_protection *row)
            && !str_starts(row->state, "disabling");
 }
 
-/* What must be written: the rows' texts that differ from what is, and a null for each that went. */
+/* What the group's file is to say: NULL for none. */
+static int wanted(struct daemon *daemon, const char *group, char **ret_text, struct err *err)
+{
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct err missing = ERR_EMPTY;
+
+    *ret_text = NULL;
+    if (state_protection_get(daemon->state, group, &row, &missing) == 0) {
+        if (is_described(&row))
+            *ret_text = text_of(daemon, &row);
+        return 0;
+    }
+    if (missing.code == ERR_NOT_FOUND)
+        return 0;
+    *err = missing;
+    return -1;
+}
+
+/* What must be written: texts that differ from what is, and a null for each that went. Those whose
+ * files are right already need no other look until their rows change. */
 static json_t *differences(struct daemon *daemon)
 {
-    CLEANUP(state_protections_done) struct state_protections rows = VEC_EMPTY;
     json_t *texts = json_object();
-    struct err err = ERR_EMPTY;
     const char *group;
-    json_t *known;
+    json_t *mark;
+    void *next;
 
-    if (state_protection_list(daemon->state, &rows, &err) < 0) {
-        log_error("daemon", "groups not described error=\"%s\"", err.text);
-        return texts;
-    }
-    json_object_foreach(daemon->described, group, known)
-        (void)json_object_set_new(texts, group, json_null());
-    VEC_FOREACH(row, &rows) {
-        if (!is_described(row))
-            continue;
-        CLEANUP(mem_freep) char *text = text_of(daemon, row);
-        if (str_eq(json_get_str(daemon->described, row->group, ""), text))
-            (void)json_object_del(texts, row->group);
+    json_object_foreach_safe(daemon->undescribed, next, group, mark)
+    {
+        const char *known = json_get_str(daemon->described, group, NULL);
+        CLEANUP(mem_freep) char *text = NULL;
+        struct err err = ERR_EMPTY;
+
+        if (wanted(daemon, group, &text, &err) < 0)
+            log_error("daemon", "group=%s not described error=\"%s\"", group, err.text);
+        else if (str_eq(known, text))
+            (void)json_object_del(daemon->undescribed, group);
         else
-            (void)json_object_set_new(texts, row->group, json_string(text));
+            (void)json_object_set_new(texts, group, text ? json_string(text) : json_null());
     }
     return texts;
 }
@@ -146,6 +162,9 @@ static void done(struct pool_job *base)
 
 void daemon_describe(struct daemon *daemon)
 {
+    CLEANUP(json_freep) json_t *touched = state_touched_take(daemon->state);
+
+    (void)json_object_update(daemon->undescribed, touched);
     if (daemon->describing)
         return;
     json_t *texts = differences(daemon);
@@ -237,12 +256,29 @@ static int take_up(struct daemon *daemon, const char *group, struct err *err)
     return recreate(daemon, json, group, err) < 0 ? err_wrap(err, "%s", path) : 0;
 }
 
+/* At the start nobody knows which files are right. */
+static int look_at_all(struct daemon *daemon, struct err *err)
+{
+    CLEANUP(state_protections_done) struct state_protections rows = VEC_EMPTY;
+    const char *group;
+    json_t *text;
+
+    if (state_protection_list(daemon->state, &rows, err) < 0)
+        return -1;
+    VEC_FOREACH(row, &rows)
+        (void)json_object_set_new(daemon->undescribed, row->group, json_true());
+    json_object_foreach(daemon->described, group, text)
+        (void)json_object_set_new(daemon->undescribed, group, json_true());
+    return 0;
+}
+
 int daemon_describe_begin(struct daemon *daemon, struct err *err)
 {
     CLEANUP(mem_freep) char *dir = path_join(daemon->config.dir, "sessions");
     CLEANUP(fs_names_free) struct fs_names names = {0};
 
     daemon->described = json_object();
+    daemon->undescribed = json_object();
     if (fs_list(dir, &names, err) < 0)
         return -1;
     for (size_t i = 0; i < names.len; i++) {
@@ -251,5 +287,5 @@ int daemon_describe_begin(struct daemon *daemon, struct err *err)
         if (str_is_name(names.at[i]) && take_up(daemon, names.at[i], &failure) < 0)
             log_error("daemon", "left out error=\"%s\"", failure.text);
     }
-    return 0;
+    return look_at_all(daemon, err);
 }

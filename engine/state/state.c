@@ -8,6 +8,7 @@
 struct state {
     struct db *db;
     bool in_turn;
+    json_t *touched; /* names; NULL: none */
 };
 
 MEM_FREEP(struct state, state_close)
@@ -35,6 +36,7 @@ void state_close(struct state *state)
     if (state->db && state->in_turn)
         db_rollback(state->db);
     db_close(state->db);
+    json_decref(state->touched);
     free(state);
 }
 
@@ -77,6 +79,21 @@ void state_turn_abort(struct state *state)
     if (state->in_turn)
         db_rollback(state->db);
     state->in_turn = false;
+}
+
+void state_touch(struct state *state, const char *name)
+{
+    if (!state->touched)
+        state->touched = json_object();
+    (void)json_object_set_new(state->touched, name, json_true());
+}
+
+json_t *state_touched_take(struct state *state)
+{
+    json_t *touched = state->touched;
+
+    state->touched = NULL;
+    return touched ? touched : json_object();
 }
 
 struct db *state_db(struct state *state)

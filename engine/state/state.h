@@ -22,6 +22,9 @@ void state_close(struct state *state);
 bool state_in_turn(const struct state *state);
 int state_turn_end(struct state *state, struct err *err) MUST_CHECK;
 void state_turn_abort(struct state *state);
+/* Names of the machines and protections that were written or removed since the last call, as the keys
+ * of an object (a new reference). */
+json_t *state_touched_take(struct state *state);
 
 /* --- Machines ---------------------------------------------------------------------------- */
 struct state_machine {

@@ -33,6 +33,7 @@ static void read_row(struct db_stmt *stmt, struct state_machine *ret_machine)
 
 int state_machine_put(struct state *state, const struct state_machine *machine, struct err *err)
 {
+    state_touch(state, state_text(machine->name));
     return state_write(state, err,
                        "INSERT INTO machines (" COLUMNS ") VALUES (?, ?, ?, ?, ?)"
                        " ON CONFLICT (name) DO UPDATE SET "
@@ -81,6 +82,7 @@ int state_machine_list(struct state *state, struct state_machines *ret_machines,
 
 int state_machine_remove(struct state *state, const char *name, struct err *err)
 {
+    state_touch(state, name);
     if (state_write(state, err, "DELETE FROM machines WHERE name = ?", "s", name) < 0)
         return -1;
     return state_gone(state, "machine", name, err);

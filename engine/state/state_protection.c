@@ -38,6 +38,7 @@ static void read_row(struct db_stmt *stmt, struct state_protection *ret_protecti
 int state_protection_put(struct state *state, const struct state_protection *protection,
                          struct err *err)
 {
+    state_touch(state, state_text(protection->group));
     return state_write(state, err,
                        "INSERT INTO protections (" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?)"
                        " ON CONFLICT (\"group\") DO UPDATE SET "
@@ -89,6 +90,7 @@ int state_protection_list(struct state *state, struct state_protections *ret_pro
 
 int state_protection_remove(struct state *state, const char *group, struct err *err)
 {
+    state_touch(state, group);
     if (state_write(state, err, "DELETE FROM protections WHERE \"group\" = ?", "s", group) < 0)
         return -1;
     return state_gone(state, "protection of", group, err);

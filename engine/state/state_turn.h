@@ -13,6 +13,9 @@ int state_turn_begin(struct state *state, struct err *err) MUST_CHECK;
 #define state_write(state, err, sql, ...) \
     (state_turn_begin((state), (err)) < 0 ? -1 : db_run(state_db(state), (sql), (err), __VA_ARGS__))
 
+/* A row of that name was written or removed. */
+void state_touch(struct state *state, const char *name);
+
 /* A column's text as a string of the caller's; SQL NULL is "". */
 char *state_column_text(struct db_stmt *stmt, int column);
 /* What a write stores for a field that may be NULL. */

@@ -2,6 +2,7 @@
 #include "block/source.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void source_close(struct source *source)
 {
@@ -22,6 +23,15 @@ int source_track_from(struct source *source, uint64_t serial, const struct sourc
         return err_set(err, ERR_UNSUPPORTED, 0,
                        "nothing keeps track of changes there: no running machine has these disks");
     return source->ops->track_from(source, serial, marks, count, cancel, err);
+}
+
+int source_pending(struct source *source, uint64_t *ret_bytes, size_t count, struct cancel *cancel,
+                   struct err *err)
+{
+    memset(ret_bytes, 0, count * sizeof(*ret_bytes));
+    if (source->ops->pending_disks)
+        return source->ops->pending_disks(source, ret_bytes, cancel, err);
+    return count ? source->ops->pending(source, ret_bytes, cancel, err) : 0;
 }
 
 /* --- Extents ------------------------------------------------------------------------------- */

@@ -110,6 +110,10 @@ struct source_ops {
      * not named begin with nothing). All disks or none. NULL: nothing can be tracked there. */
     int (*track_from)(struct source *source, uint64_t serial, const struct source_marks *marks,
                       size_t count, struct cancel *cancel, struct err *err);
+    /* `pending`, told apart: `ret_bytes` has one for each disk, in the order of `disks`. NULL: it
+     * knows the sum only. */
+    int (*pending_disks)(struct source *source, uint64_t *ret_bytes, struct cancel *cancel,
+                         struct err *err);
 };
 
 struct source {
@@ -121,6 +125,11 @@ void source_closep(struct source **source);
 /* ERR_UNSUPPORTED: that source keeps no maps. */
 int source_track_from(struct source *source, uint64_t serial, const struct source_marks *marks,
                       size_t count, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* Pending changes of each of its `count` disks; a source that knows their sum only: all of it at the
+ * first. */
+int source_pending(struct source *source, uint64_t *ret_bytes, size_t count, struct cancel *cancel,
+                   struct err *err) MUST_CHECK;
 
 /* --- The sources there are ----------------------------------------------------------------- */
 

@@ -154,21 +154,35 @@ static int qemu_inspect(struct source *source, struct source_state *ret_state,
     return source_qemu_look(source_qemu(source), &nodes, ret_state, cancel, err);
 }
 
-static int qemu_pending(struct source *source, uint64_t *ret_bytes, struct cancel *cancel,
-                        struct err *err)
+static int qemu_pending_disks(struct source *source, uint64_t *ret_bytes, struct cancel *cancel,
+                              struct err *err)
 {
     struct source_qemu *qemu = source_qemu(source);
     CLEANUP(blocks_nodes_done) struct blocks_nodes nodes = VEC_EMPTY;
     struct source_state state;
     char name[BLOCKS_NAME_BYTES];
-    uint64_t bytes = 0;
 
     if (source_qemu_look(qemu, &nodes, &state, cancel, err) < 0)
         return -1;
     maps_name(qemu->group, qemu->generation, state.open, name);
-    for (size_t i = 0; i < qemu->disk_count && state.open; i++)
-        bytes += blocks_find_bitmap(blocks_find(&nodes, qemu->disks[i].node), name)->count;
-    *ret_bytes = bytes;
+    for (size_t i = 0; i < qemu->disk_count; i++)
+        ret_bytes[i] =
+            state.open ? blocks_find_bitmap(blocks_find(&nodes, qemu->disks[i].node), name)->count
+                       : 0;
+    return 0;
+}
+
+static int qemu_pending(struct source *source, uint64_t *ret_bytes, struct cancel *cancel,
+                        struct err *err)
+{
+    const size_t count = source_qemu(source)->disk_count;
+    CLEANUP(mem_freep) uint64_t *bytes = mem_new_array(uint64_t, count);
+
+    if (qemu_pending_disks(source, bytes, cancel, err) < 0)
+        return -1;
+    *ret_bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        *ret_bytes += bytes[i];
     return 0;
 }
 
@@ -361,6 +375,7 @@ const struct source_ops source_qemu_ops = {
     .end = source_qemu_end,
     .forget = qemu_forget,
     .track_from = qemu_track_from,
+    .pending_disks = qemu_pending_disks,
 };
 
 /* FNV-1a: only to tell a few groups apart. */

@@ -62,6 +62,16 @@ static int lent_pending(struct source *source, uint64_t *ret_bytes, struct cance
     return give_back(qemu, source_qemu_ops.pending(source, ret_bytes, cancel, err));
 }
 
+static int lent_pending_disks(struct source *source, uint64_t *ret_bytes, struct cancel *cancel,
+                              struct err *err)
+{
+    struct source_qemu *qemu = source_qemu(source);
+
+    if (borrow(qemu, cancel, err) < 0)
+        return -1;
+    return give_back(qemu, source_qemu_ops.pending_disks(source, ret_bytes, cancel, err));
+}
+
 static int lent_track(struct source *source, uint64_t serial, struct cancel *cancel,
                       struct err *err)
 {
@@ -181,4 +191,5 @@ const struct source_ops source_qemu_lent_ops = {
     .end = lent_end,
     .forget = lent_forget,
     .track_from = lent_track_from,
+    .pending_disks = lent_pending_disks,
 };

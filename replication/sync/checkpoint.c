@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The file `checkpoint`: canonical JSON of struct checkpoint's fields and "version": 1, a line
- * feed, "crc32c " and eight hex digits over what stands before the line feed. */
+ * feed, "crc32c " and eight hex digits over what stands before the line feed. "resync" ({cause, now,
+ * since_ms, why}) is there only while one is required or under way; whoever does not know it
+ * compares nothing, and sends what is tracked. */
 #include "sync/checkpoint.h"
 
 #include "base/fs.h"
@@ -20,6 +22,24 @@ static const char *const phase_names[] = {
     [PHASE_RESYNC] = "resync",
     [PHASE_DELTA] = "delta",
 };
+
+static const char *const cause_names[RESYNC_CAUSE_COUNT] = {
+    [RESYNC_NONE] = "none",
+    [RESYNC_LOST] = "tracking-lost",
+    [RESYNC_LOG] = "log-too-large",
+    [RESYNC_ASKED] = "asked",
+};
+
+const char *resync_cause_name(enum resync_cause cause)
+{
+    return cause < RESYNC_CAUSE_COUNT ? cause_names[cause] : "?";
+}
+
+static json_t *resync_json(const struct checkpoint_resync *resync)
+{
+    return json_pack("{s:s, s:b, s:I, s:s}", "cause", cause_names[resync->cause], "now",
+                     resync->now, "since_ms", (json_int_t)resync->since_ms, "why", resync->why);
+}
 
 static json_t *disks_json(const struct checkpoint *ck)
 {
@@ -56,6 +76,9 @@ int checkpoint_save(const char *dir, const struct checkpoint *ck, struct err *er
     CLEANUP(json_freep) json_t *json = to_json(ck);
     CLEANUP(str_free) struct str text = STR_EMPTY;
 
+    if (json && ck->resync.cause != RESYNC_NONE
+        && json_object_set_new(json, "resync", resync_json(&ck->resync)) < 0)
+        json_freep(&json);
     if (!json) /* a note that is not UTF-8: the source's words end there */
         return err_set(err, ERR_INVALID, 0, "%s: a note that is not UTF-8", path);
     CLEANUP(mem_freep) char *body = json_text(json);
@@ -100,6 +123,25 @@ static int read_phase(const json_t *json, enum phase *ret_phase, struct err *err
     return err_set(err, ERR_INVALID, 0, "unknown phase \"%s\"", name);
 }
 
+/* Not in files of the first releases, and not while there is none. */
+static int read_resync(const json_t *json, struct checkpoint_resync *resync, struct err *err)
+{
+    const json_t *object = json_object_get(json, "resync");
+    const char *cause = json_get_str(object, "cause", "");
+
+    if (!object)
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(cause_names); i++)
+        if (strcmp(cause, cause_names[i]) == 0) {
+            resync->cause = (enum resync_cause)i;
+            resync->now = json_get_bool(object, "now", false);
+            resync->since_ms = (int64_t)json_get_u64(object, "since_ms", 0);
+            (void)snprintf(resync->why, sizeof(resync->why), "%s", json_get_str(object, "why", ""));
+            return 0;
+        }
+    return err_set(err, ERR_INVALID, 0, "unknown cause of a resync \"%s\"", cause);
+}
+
 static int from_json(const json_t *json, struct checkpoint *ck, struct err *err)
 {
     const char *hash;
@@ -129,7 +171,7 @@ static int from_json(const json_t *json, struct checkpoint *ck, struct err *err)
     ck->durable_cut_ms = (int64_t)cut_ms;
     ck->applied_cut_ms = (int64_t)applied_ms;
     (void)snprintf(ck->note, sizeof(ck->note), "%s", json_get_str(json, "note", ""));
-    return read_disks(json, ck, err);
+    return read_resync(json, &ck->resync, err) < 0 ? -1 : read_disks(json, ck, err);
 }
 
 static int parse(struct str *text, struct checkpoint *ck, struct err *err)

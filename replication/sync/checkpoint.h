@@ -28,6 +28,23 @@ VEC_DEFINE(checkpoint_disks, struct checkpoint_disk)
 
 #define CHECKPOINT_NOTE_BYTES 160
 
+/* Why all of the disks are to be compared, or are being. */
+enum resync_cause {
+    RESYNC_NONE,
+    RESYNC_LOST,  /* nobody kept track: begins at once */
+    RESYNC_LOG,   /* more is pending than the policy allows: points wait for it */
+    RESYNC_ASKED, /* by a person: points go on until it begins */
+    RESYNC_CAUSE_COUNT
+};
+const char *resync_cause_name(enum resync_cause cause);
+
+struct checkpoint_resync {
+    enum resync_cause cause;
+    bool now;         /* a person does not want to wait for the window */
+    int64_t since_ms; /* wall clock */
+    char why[CHECKPOINT_NOTE_BYTES];
+};
+
 struct checkpoint {
     enum phase phase;
     uint64_t serial; /* the highest serial number ever used or about to be */
@@ -44,6 +61,7 @@ struct checkpoint {
      * point is the durable one's successor. */
     uint64_t tip_point;
     struct sha256 tip_hash;
+    struct checkpoint_resync resync;
     struct checkpoint_disks disks;
 };
 

@@ -1,13 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What an error means:
- *
- *   cancelled         nothing; the turn is taken up where it was
- *   fenced            fenced, until a person decides
- *   of the source     it is opened anew and tried after the interval (a machine that merely was
- *                     restarted must not wait for minutes); an error that trying again does not
- *                     mend gets one such try
- *   worth a retry     by the schedule (retry.c); a link that was working is tried at once, once
- *   any other         critical: a person is needed, and the text says for what */
+/* What others see of a session, and its turns. What an error of one means: session_fail.c. */
 #include "sync/session_internal.h"
 
 #include "base/fs.h"
@@ -21,16 +13,18 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define SOURCE_WAIT_MIN_MS 1000
-#define SINCE_BYTES        32
-#define FAILING            "failing"
-#define SOURCE_SOON_MS     60000 /* at the interval for so long; then by the schedule */
+#define SINCE_BYTES 32
 
 static const char *const state_names[SESSION_STATE_COUNT] = {
-    [SESSION_COPYING] = "copying",         [SESSION_PROTECTED] = "protected",
-    [SESSION_SENDING] = "sending",         [SESSION_RESYNCING] = "resyncing",
-    [SESSION_BACKING_OFF] = "backing-off", [SESSION_CRITICAL] = "critical",
-    [SESSION_FENCED] = "fenced",           [SESSION_PAUSED] = "paused",
+    [SESSION_COPYING] = "copying",
+    [SESSION_PROTECTED] = "protected",
+    [SESSION_SENDING] = "sending",
+    [SESSION_RESYNCING] = "resyncing",
+    [SESSION_BACKING_OFF] = "backing-off",
+    [SESSION_CRITICAL] = "critical",
+    [SESSION_FENCED] = "fenced",
+    [SESSION_PAUSED] = "paused",
+    [SESSION_RESYNC_REQUIRED] = "resync-required",
 };
 
 const char *session_state_name(enum session_state state)
@@ -43,9 +37,17 @@ int64_t session_now(const struct session *s)
     return s->config.clock->now_ms(s->config.clock);
 }
 
-static int64_t wall_now(const struct session *s)
+int64_t session_wall(const struct session *s)
 {
     return s->config.clock->wall_ms(s->config.clock);
+}
+
+int64_t session_since(const struct session *s, int64_t wall_ms)
+{
+    int64_t ago = session_wall(s) - wall_ms;
+
+    /* Before a clock that was set back it was that long ago, at least. */
+    return session_now(s) - (ago < 0 ? -ago : ago);
 }
 
 /* --- What is shown --------------------------------------------------------------------------- */
@@ -87,6 +89,8 @@ void session_show_points(struct session *s)
     s->status.durable_cut_ms = s->ck.durable_cut_ms;
     s->status.applied_point = s->ck.applied_point;
     s->status.applied_cut_ms = s->ck.applied_cut_ms;
+    s->durable_cut = s->durable_cut_now;
+    s->applied_cut = s->applied_cut_now;
     (void)pthread_mutex_unlock(&s->lock);
 }
 
@@ -95,12 +99,20 @@ void session_status(struct session *session, struct session_status *ret_status)
     (void)pthread_mutex_lock(&session->lock);
     *ret_status = session->status;
     ret_status->paused = session->paused;
+    ret_status->durable_age_ms = session_now(session) - session->durable_cut;
+    ret_status->applied_age_ms = session_now(session) - session->applied_cut;
     (void)pthread_mutex_unlock(&session->lock);
+    if (ret_status->durable_point == 0)
+        ret_status->durable_age_ms = -1;
+    if (ret_status->applied_point == 0)
+        ret_status->applied_age_ms = -1;
 }
 
 /* The state of a session that works. */
 static enum session_state working_state(const struct session *s)
 {
+    if (s->waits_window)
+        return SESSION_RESYNC_REQUIRED;
     switch (s->ck.phase) {
     case PHASE_NEW:
     case PHASE_COPY: return SESSION_COPYING;
@@ -192,24 +204,9 @@ int session_since_write(const char *path, int64_t ms, struct err *err)
     return fs_replace_file(fs_real(), path, text, (size_t)len, 0600, err);
 }
 
-/* The first failure of a row is noted. Without its file only the time is lost, at a restart. */
-static void note_failing(struct session *s)
-{
-    CLEANUP(mem_freep) char *path = path_join(s->config.dir, FAILING);
-    struct err none = ERR_EMPTY;
-    int64_t since = s->failing_since_ms ? s->failing_since_ms : wall_now(s);
-
-    if (s->failing_since_ms == 0 && session_since_write(path, since, &none) < 0)
-        log_warn("session", "time not kept group=%s text=\"%s\"", s->config.group, none.text);
-    s->failing_since_ms = since;
-    (void)pthread_mutex_lock(&s->lock);
-    s->status.error_since_ms = since;
-    (void)pthread_mutex_unlock(&s->lock);
-}
-
 static void note_working(struct session *s)
 {
-    CLEANUP(mem_freep) char *path = path_join(s->config.dir, FAILING);
+    CLEANUP(mem_freep) char *path = path_join(s->config.dir, SESSION_FAILING);
     struct err none = ERR_EMPTY;
 
     if (s->failing_since_ms)
@@ -227,6 +224,7 @@ char *session_paused_path(const struct session *s)
 static int load(struct session *s, struct err *err)
 {
     CLEANUP(mem_freep) char *path = session_paused_path(s);
+    CLEANUP(mem_freep) char *asked = required_path(s);
     struct err why = ERR_EMPTY;
 
     if (fs_make_dirs(fs_real(), s->config.dir, 0700, err) < 0)
@@ -235,11 +233,17 @@ static int load(struct session *s, struct err *err)
         return err_set(err, why.code, why.sys, "%s", why.text);
     s->paused = fs_exists(path);
     s->status.paused_since_ms = s->paused ? since_read(s, "paused") : 0;
-    s->failing_since_ms = since_read(s, FAILING);
+    s->failing_since_ms = since_read(s, SESSION_FAILING);
+    s->resync_asked = fs_exists(asked);
+    s->durable_cut_now = session_since(s, s->ck.durable_cut_ms);
+    s->applied_cut_now = session_since(s, s->ck.applied_cut_ms);
+    s->waits_window = s->ck.resync.cause != RESYNC_NONE && s->ck.resync.cause != RESYNC_ASKED
+                      && !required_runs(s);
     s->status.state = s->paused ? SESSION_PAUSED : working_state(s);
     session_set_note(s, s->ck.note);
     session_show_points(s);
     session_show_progress(s);
+    required_show(s);
     return 0;
 }
 
@@ -262,6 +266,7 @@ int session_open(const struct session_config *config, struct session **ret_sessi
         abort();
     s->digester = chunk_digester_new(&config->group_key);
     s->due_ms = session_now(s);
+    s->watch_ms = CANCEL_NEVER;
     if (load(s, err) < 0) {
         session_close(s);
         return -1;
@@ -347,6 +352,8 @@ static void succeed(struct session *s, bool again)
     retry_reset(&s->retry);
     s->source_failures = 0;
     s->instant_used = false;
+    s->room_then = 0;
+    s->watch_ms = CANCEL_NEVER;
     s->waits_interval = !again;
     s->due_ms = session_now(s);
     int64_t wait = due(s) - session_now(s);
@@ -358,94 +365,8 @@ static void succeed(struct session *s, bool again)
     s->status.error_since_ms = 0;
     s->status.retry_at_ms = 0;
     s->status.failures = 0;
-    s->status.next_cut_ms = again ? 0 : wall_now(s) + (wait > 0 ? wait : 0);
+    s->status.next_cut_ms = again ? 0 : session_wall(s) + (wait > 0 ? wait : 0);
     (void)pthread_mutex_unlock(&s->lock);
-}
-
-/* What to do about an error that no retry mends, unless its text says so already. */
-static const char *advice(enum err_code code)
-{
-    switch ((int)code) {
-    case ERR_AUTH: return "pair the two sites again";
-    case ERR_DENIED: return "allow this group at the other site";
-    case ERR_NOT_FOUND: return "check that the machine and its replica are still there";
-    case ERR_CORRUPT: return "look at the replica with `muster points` before anything is removed";
-    case ERR_PROTOCOL:
-    case ERR_UNSUPPORTED: return "run the same release at both sites";
-    default: return "mend the cause, then retry";
-    }
-}
-
-static void stop(struct session *s, enum session_state state, const struct err *err)
-{
-    struct err shown = *err;
-    size_t len = strlen(shown.text);
-
-    if (!strstr(shown.text, "; hint: "))
-        (void)snprintf(shown.text + len, sizeof(shown.text) - len, "; hint: %s", advice(err->code));
-    s->waits_interval = false;
-    s->due_ms = CANCEL_NEVER;
-    note_failing(s);
-    (void)pthread_mutex_lock(&s->lock);
-    s->status.state = state;
-    s->status.error = shown;
-    s->status.retry_at_ms = 0;
-    s->status.next_cut_ms = 0;
-    s->status.failures++;
-    (void)pthread_mutex_unlock(&s->lock);
-    log_error("session", "%s group=%s error=%s text=\"%s\"", session_state_name(state),
-              s->config.group, err_code_name(err->code), shown.text);
-}
-
-static void back_off(struct session *s, const struct err *err, int64_t at_ms)
-{
-    int64_t wait = at_ms - session_now(s);
-
-    s->waits_interval = false;
-    s->due_ms = at_ms;
-    note_failing(s);
-    (void)pthread_mutex_lock(&s->lock);
-    s->status.state = s->paused ? SESSION_PAUSED : SESSION_BACKING_OFF;
-    s->status.error = *err;
-    s->status.retry_at_ms = wall_now(s) + wait;
-    s->status.next_cut_ms = 0;
-    s->status.failures = s->retry.failures;
-    (void)pthread_mutex_unlock(&s->lock);
-    log_warn("session", "backing off group=%s again_in_ms=%lld error=%s text=\"%s\"",
-             s->config.group, (long long)wait, err_code_name(err->code), err->text);
-}
-
-static void fail(struct session *s, const struct err *err, bool was_working)
-{
-    int64_t now = session_now(s);
-
-    if (err->code == ERR_FENCED) {
-        stop(s, SESSION_FENCED, err);
-        return;
-    }
-    if (s->blame == BLAME_SOURCE) {
-        s->source_failures++;
-        bool hopeless = !err_is_retryable(err->code) && s->source_failures > 1;
-        bool soon = s->retry.failures == 0 || now - s->retry.first_ms < SOURCE_SOON_MS;
-        if (!hopeless && soon) {
-            (void)pthread_mutex_lock(&s->lock);
-            int64_t wait = s->policy.interval_ms;
-            (void)pthread_mutex_unlock(&s->lock);
-            wait = wait > SOURCE_WAIT_MIN_MS ? wait : SOURCE_WAIT_MIN_MS;
-            back_off(s, err, retry_soon(&s->retry, now, wait));
-            return;
-        }
-    }
-    if (!err_is_retryable(err->code)) {
-        stop(s, SESSION_CRITICAL, err);
-        return;
-    }
-    if (err->code == ERR_NET && was_working && !s->instant_used) {
-        s->instant_used = true;
-        back_off(s, err, retry_soon(&s->retry, now, 0));
-        return;
-    }
-    back_off(s, err, retry_next(&s->retry, now, retry_jitter()));
 }
 
 int session_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
@@ -456,6 +377,7 @@ int session_run(struct session *s, bool *ret_again, bool *ret_point, struct canc
     struct err ended;
 
     s->started_ms = session_now(s);
+    s->waits_window = false;
     int rc = turn_run(s, ret_again, ret_point, cancel, err);
     note_rate(s);
     if (rc == 0) {
@@ -463,10 +385,15 @@ int session_run(struct session *s, bool *ret_again, bool *ret_point, struct canc
     } else if (cancel_check(cancel, &ended) < 0) {
         s->waits_interval = false;
         s->due_ms = session_now(s);
+        s->watch_ms = CANCEL_NEVER;
         session_set_state(s, working_state(s));
     } else {
-        fail(s, err, was_working || (!s->link && s->remote.proven));
+        bool of_peer = s->blame == BLAME_PEER;
+        session_fail(s, err, was_working || (!s->link && s->remote.proven));
+        if (of_peer && s->watch_ms != CANCEL_NEVER)
+            (void)required_watch(s, cancel);
     }
+    required_show(s);
     return rc;
 }
 
@@ -486,15 +413,18 @@ static bool may_run(struct session *s)
     }
     enum session_state state = s->status.state;
     bool looks = s->look_asked;
+    bool asked = s->resync_asked && state != SESSION_FENCED;
     s->look_asked = false;
     (void)pthread_mutex_unlock(&s->lock);
 
     if (idle) {
         s->waits_interval = false;
         s->due_ms = CANCEL_NEVER;
+        s->watch_ms = CANCEL_NEVER;
         return false;
     }
-    if (retry || (looks && state != SESSION_CRITICAL && state != SESSION_FENCED)) {
+    if (retry || (asked && state != SESSION_BACKING_OFF && state != SESSION_CRITICAL)
+        || (looks && state != SESSION_CRITICAL && state != SESSION_FENCED)) {
         retry_reset(&s->retry);
         /* A fresh start: the link that is still open may be one to a daemon that is no more. */
         s->instant_used = false;
@@ -503,6 +433,15 @@ static bool may_run(struct session *s)
         s->due_ms = session_now(s);
     }
     return due(s) <= session_now(s);
+}
+
+/* Waits to be tried again; true when it need not wait any longer. */
+static bool watch(struct session *s, struct cancel *cancel)
+{
+    s->watch_ms = session_now(s) + session_watch_wait(s);
+    bool room = required_watch(s, cancel);
+    required_show(s);
+    return room;
 }
 
 void session_turn(struct session *session, struct cancel *cancel, int64_t *ret_next_ms)
@@ -515,8 +454,13 @@ void session_turn(struct session *session, struct cancel *cancel, int64_t *ret_n
         *ret_next_ms = session_now(session);
         return;
     }
-    if (may_run(session))
+    bool runs = may_run(session);
+    if (!runs && session->watch_ms <= session_now(session))
+        runs = watch(session, cancel);
+    if (runs)
         (void)(session_run(session, &again, &point, cancel, &err) < 0);
     *ret_next_ms = due(session);
+    if (session->watch_ms < *ret_next_ms)
+        *ret_next_ms = session->watch_ms;
     session_give(session);
 }

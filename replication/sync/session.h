@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The sending half of a group's replication, one `struct session` per group:
  *
- *   copying -> protected <-> sending        resyncing, backing-off, critical, fenced, paused
+ *   copying -> protected <-> sending        resync-required, resyncing, backing-off, critical,
+ *                                           fenced, paused
  *
  * A session works in turns (`session_turn`), each run to its end by one data thread: a slice of
  * the initial copy or of a rescan, or one delta cycle (cut, seal, send, durable, applied). What
@@ -16,6 +17,7 @@
 #include "link/link.h"
 #include "replica/chunk.h"
 #include "replica/manifest.h"
+#include "sync/checkpoint.h"
 #include "sync/policy.h"
 
 #include <stdbool.h>
@@ -25,11 +27,12 @@ enum session_state {
     SESSION_COPYING,   /* initial copy */
     SESSION_PROTECTED, /* the newest point is at the replica; waiting for the next cut */
     SESSION_SENDING,
-    SESSION_RESYNCING,   /* tracking was lost: digests are compared, differences sent */
-    SESSION_BACKING_OFF, /* a recoverable error; tried again at `retry_at` */
-    SESSION_CRITICAL,    /* an error that trying again does not mend; a person is needed */
-    SESSION_FENCED,      /* the replica was promoted: this side may not write any more */
-    SESSION_PAUSED,      /* by a person, or for a failover */
+    SESSION_RESYNCING,       /* tracking was lost: digests are compared, differences sent */
+    SESSION_BACKING_OFF,     /* a recoverable error; tried again at `retry_at` */
+    SESSION_CRITICAL,        /* an error that trying again does not mend; a person is needed */
+    SESSION_FENCED,          /* the replica was promoted: this side may not write any more */
+    SESSION_PAUSED,          /* by a person, or for a failover */
+    SESSION_RESYNC_REQUIRED, /* waits for its window; the replica stays at its last point */
     SESSION_STATE_COUNT
 };
 const char *session_state_name(enum session_state state);
@@ -39,8 +42,27 @@ struct session_disk_progress {
     uint64_t size;
     uint64_t total_bytes; /* to copy or compare in this phase */
     uint64_t done_bytes;
+    uint64_t pending_bytes; /* changed since the last cut, as last seen */
 };
 #define SESSION_DISKS_MAX 64
+
+/* A comparison of all disks that is required, asked for, or under way. */
+struct session_resync {
+    enum resync_cause cause; /* RESYNC_NONE: none is */
+    bool now;                /* bound to no window */
+    int64_t since_ms;        /* wall clock */
+    int64_t next_ms;         /* while it waits: when it begins or goes on; 0: only by hand */
+    bool waits;
+    char why[CHECKPOINT_NOTE_BYTES];
+};
+
+/* Changes come faster than they get to the replica (sync/pace.h). */
+struct session_lag {
+    int64_t since_ms;       /* wall clock; 0: it keeps pace */
+    uint64_t changed_per_s; /* bytes of changed blocks, over the last cycles */
+    uint64_t sent_per_s;    /* of those, while they were being sent */
+    char advice[160];
+};
 
 /* A snapshot; plain values. Times are wall clock of this site, 0: never. */
 struct session_status {
@@ -53,9 +75,13 @@ struct session_status {
     int64_t paused_since_ms;
     uint64_t generation;
     uint64_t durable_point; /* newest point the replica said is durable */
-    int64_t durable_cut_ms; /* when that point was cut: RPO = now - this */
+    int64_t durable_cut_ms; /* when that point was cut, for people */
+    int64_t
+        durable_age_ms; /* the RPO now: -1 without a point. Monotonic since the cut, whatever the
+                               wall clock did; of a cut made in an earlier life: no less than it says */
     uint64_t applied_point;
     int64_t applied_cut_ms;
+    int64_t applied_age_ms;
     int64_t next_cut_ms;
     uint64_t pending_bytes; /* changed since the last cut, as last seen */
     uint64_t last_bytes;    /* sent for the last point */
@@ -64,6 +90,8 @@ struct session_status {
     uint64_t rate_per_s; /* bytes sent per second, over the last turns */
     uint64_t sent_bytes; /* since the session was opened */
     char note[160];      /* what a person should know: scope and reason of a rescan */
+    struct session_resync resync;
+    struct session_lag lag;
     size_t disk_count;
     struct session_disk_progress disks[SESSION_DISKS_MAX];
 };
@@ -106,6 +134,8 @@ struct session_config {
     void (*give_link)(void *ctx, struct link *link);
     /* A link broke: others to that peer that are idle may be as dead. May be NULL. */
     void (*lost_link)(void *ctx);
+    /* Free bytes where the session seals; NULL: of the file system that `dir` is on. */
+    int (*free_bytes)(void *ctx, uint64_t *ret_bytes, struct err *err);
     /* Definitions that travel with each manifest (a new reference). */
     json_t *(*machines)(void *ctx);
 };
@@ -126,6 +156,11 @@ void session_status(struct session *session, struct session_status *ret_status);
 /* Tries again at once: leaves backing-off and critical. */
 void session_retry(struct session *session);
 void session_pause(struct session *session, bool paused);
+/* Has all disks compared with the replica: in the policy's window, or, `now`, at once; without a
+ * window at once, too. Survives a restart. Any thread; then scheduler_kick. `ret_at_ms`: when it
+ * begins, or goes on, wall clock. ERR_STATE: there is no point to compare with yet; ERR_FENCED. */
+int session_resync(struct session *session, bool now, int64_t *ret_at_ms, struct err *err)
+    MUST_CHECK;
 /* The machine was started, stopped or given other disks: the source in hand is closed, and one
  * that nothing tracked is compared as a whole. Any thread; then scheduler_kick. A machine that is
  * off gets no points: the times of the newest one move on while its disks are seen untouched. */

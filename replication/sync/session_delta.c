@@ -182,22 +182,34 @@ int delta_cut(struct session *s, struct source_cut *ret_cut, struct cancel *canc
     if (s->source->ops->cut(s->source, s->ck.cut, ret_cut, cancel, err) < 0)
         return session_blame_source(s);
     s->cut_ms = before;
+    s->cut_point = s->ck.tip_point ? s->ck.tip_point + 1 : s->ck.durable_point + 1;
+    lag_begin(s);
     s->state.frozen = s->ck.base;
     s->state.open = s->ck.cut;
     CRASH_POINT("sync.cut");
     return 0;
 }
 
-static int show_pending(struct session *s, struct cancel *cancel, struct err *err)
+/* Nothing is cut that could not be sealed. */
+static int check_room(struct session *s, struct cancel *cancel, struct err *err)
 {
-    uint64_t pending = 0;
-
-    if (s->source->ops->pending(s->source, &pending, cancel, err) < 0)
-        return session_blame_source(s);
+    if (s->ck.phase != PHASE_DELTA && required_look(s, cancel, err) < 0)
+        return -1;
     (void)pthread_mutex_lock(&s->lock);
-    s->status.pending_bytes = pending;
+    uint64_t bytes = s->status.pending_bytes;
     (void)pthread_mutex_unlock(&s->lock);
-    return 0;
+    for (size_t i = 0; s->rescan && i < s->ck.disks.len; i++)
+        bytes += rescan_bytes(s->rescan, i);
+    return required_room(s, bytes, err);
+}
+
+static void show_nothing_pending(struct session *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.pending_bytes = 0;
+    for (size_t i = 0; i < s->status.disk_count; i++)
+        s->status.disks[i].pending_bytes = 0;
+    (void)pthread_mutex_unlock(&s->lock);
 }
 
 /* All disks up to the cut; each segment goes on its way as soon as it is sealed. A link that
@@ -213,6 +225,7 @@ static int seal_deltas(struct session *s, struct manifest *manifest, bool with_r
 
         if (s->source->ops->changes(s->source, disk->name, &changes, cancel, err) < 0)
             return session_blame_source(s);
+        lag_changed(s, source_extents_bytes(&changes));
         if ((with_rescan && seal_rescan(s, i, &changes, disk, err) < 0)
             || seal_extents(s, &s->ck.disks.at[i], NULL, &changes, disk, cancel, err) < 0)
             return -1;
@@ -236,7 +249,7 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
 
     manifest_init(&manifest);
     delta_manifest(s, &manifest);
-    if (outbox_clear(s->config.dir, err) < 0 || show_pending(s, cancel, err) < 0)
+    if (outbox_clear(s->config.dir, err) < 0 || check_room(s, cancel, err) < 0)
         return -1;
     /* A large rescan's segments first: sealing them takes long, and the point dates from the cut. A
      * small one waits for the cut, which says what need not be sent twice. They are sent when the
@@ -261,9 +274,7 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
     if (outbox_complete(s->config.dir, text, err) < 0)
         return -1;
     CRASH_POINT("sync.outbox");
-    (void)pthread_mutex_lock(&s->lock);
-    s->status.pending_bytes = 0;
-    (void)pthread_mutex_unlock(&s->lock);
+    show_nothing_pending(s);
     if (link_err.code != ERR_NONE)
         return err_set(err, link_err.code, link_err.sys, "point %" PRIu64 ": %s", manifest.point,
                        link_err.text);
@@ -278,6 +289,7 @@ int delta_cycle(struct session *s, struct cancel *cancel, struct err *err)
 int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err)
 {
     struct source_cut cut = {0};
+    int64_t now = session_now(s);
 
     if (s->source->ops->cut(s->source, s->ck.base + 1, &cut, cancel, err) < 0)
         return session_blame_source(s);
@@ -288,6 +300,8 @@ int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err)
         s->ck.serial = s->ck.base;
     s->ck.durable_cut_ms = cut.wall_ms;
     s->ck.applied_cut_ms = cut.wall_ms;
+    s->durable_cut_now = now;
+    s->applied_cut_now = now;
     s->state.open = s->ck.base;
     session_show_points(s);
     return 0;

@@ -3,7 +3,10 @@
  *
  *   session.c         what others see: open, close, status; a turn and what its error means
  *   session_now.c     what others' threads ask for: retry, pause, a cycle now, forget
+ *   session_fail.c    what an error means
  *   session_turn.c    one turn: replica, source, where we are, what is next
+ *   session_required.c  what is pending; when a resync is required, and when it may run
+ *   session_lag.c     whether it keeps pace with the changes
  *   session_copy.c    a slice of the initial copy
  *   session_resync.c  a slice of a rescan
  *   session_narrow.c  what it found, narrowed to blocks
@@ -19,6 +22,7 @@
 #include "replica/chunk.h"
 #include "sync/checkpoint.h"
 #include "sync/digests.h"
+#include "sync/pace.h"
 #include "sync/remote.h"
 #include "sync/rescan.h"
 #include "sync/retry.h"
@@ -45,6 +49,9 @@ struct session {
     bool look_again; /* the machine was started or stopped: its source is opened anew */
     bool look_asked; /* the same, until a turn was begun for it */
     bool forgotten;
+    bool resync_asked;   /* the file says so, too */
+    int64_t durable_cut; /* monotonic: when the newest point's cut was, at the latest */
+    int64_t applied_cut;
 
     /* In a turn. */
     struct checkpoint ck;
@@ -72,13 +79,27 @@ struct session {
     int64_t due_ms;           /* of the next turn, unless it is the interval's */
     bool waits_interval;      /* the next turn is due an interval after the latest began */
     int64_t cut_ms;           /* monotonic, of the cut under way; 0: made in an earlier life */
-    uint64_t sent_before;     /* bytes over links that are closed */
-    uint64_t sent_seen;       /* of all links, when the latest turn ended */
+    uint64_t cut_point;       /* the point of that cut */
+    int64_t durable_cut_now;  /* what the status will show as durable_cut */
+    int64_t applied_cut_now;
+    bool waits_window;  /* a resync is required, and may not run now */
+    bool hurry;         /* somebody waits for a point: no window, and no limit */
+    int64_t watch_ms;   /* backing off, the source is looked at then; CANCEL_NEVER */
+    uint64_t room_then; /* free bytes when there was not room enough for a cut; 0: there was */
+    struct pace pace;
+    struct pace_cycle cycle; /* under way */
+    int64_t last_cut_ms;     /* monotonic; 0: none in this life */
+    uint64_t sent_before;    /* bytes over links that are closed */
+    uint64_t sent_seen;      /* of all links, when the latest turn ended */
 };
 
 /* --- session.c ----------------------------------------------------------------------------- */
 
 int64_t session_now(const struct session *s);
+int64_t session_wall(const struct session *s);
+/* The monotonic time of a moment that another life of ours, or another clock, noted by wall clock:
+ * never later than it may have been, as far as can be told. */
+int64_t session_since(const struct session *s, int64_t wall_ms);
 void session_set_state(struct session *s, enum session_state state);
 void session_set_note(struct session *s, const char *note);
 /* The disks' progress in this phase, from the checkpoint. */
@@ -104,6 +125,15 @@ void session_give(struct session *s);
 int session_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
                 struct err *err) MUST_CHECK;
 
+/* --- session_fail.c -------------------------------------------------------------------------- */
+
+#define SESSION_FAILING "failing" /* the file of the time of the first failure of a row */
+/* A turn ended with `err`: when it is tried again, and what is shown meanwhile. `was_working`: over a
+ * link that had carried something. */
+void session_fail(struct session *s, const struct err *err, bool was_working);
+/* Until the source is looked at next, backing off. */
+int64_t session_watch_wait(const struct session *s);
+
 /* --- session_turn.c -------------------------------------------------------------------------- */
 
 /* One turn's work. `ret_again`: there is more to do at once. `*ret_point`: the
@@ -122,6 +152,39 @@ int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const c
 /* The checkpoint's disks in the form the store wants. */
 void turn_store_disks(const struct session *s, struct store_disks *ret_disks);
 
+/* --- session_required.c ---------------------------------------------------------------------- */
+
+/* Notes that a resync is required, unless one is. */
+void required_note(struct session *s, enum resync_cause cause, bool now, const char *why);
+/* Takes over what a person asked for by session_resync. */
+int required_take(struct session *s, struct err *err) MUST_CHECK;
+char *required_path(const struct session *s); /* of the file by which it was asked */
+/* Reads what is pending; marks the group when that is above the policy's limit, and takes the mark
+ * back when it is not any more. */
+int required_look(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* May the one that is required run now? */
+bool required_runs(struct session *s);
+/* It may not: what it holds open is given up, what it found is kept. */
+void required_wait(struct session *s);
+void required_show(struct session *s);
+/* There is none any more; the caller saves. */
+void required_clear(struct session *s);
+/* Room to seal `bytes` of changes. ERR_SPACE: no cut may be made. */
+int required_room(struct session *s, uint64_t bytes, struct err *err) MUST_CHECK;
+int required_free(const struct session *s, uint64_t *ret_bytes, struct err *err) MUST_CHECK;
+/* Backing off: looks at what is pending. True: there is room again, it is worth a try. */
+bool required_watch(struct session *s, struct cancel *cancel);
+
+/* --- session_lag.c --------------------------------------------------------------------------- */
+
+/* A cut that holds so many changed bytes; the cycle ends with lag_end. */
+void lag_begin(struct session *s);
+void lag_changed(struct session *s, uint64_t bytes);
+/* It took so long, in ms, to send and to apply. */
+void lag_sent(struct session *s, int64_t ms);
+void lag_applied(struct session *s, int64_t ms);
+void lag_end(struct session *s);
+
 /* --- session_copy.c -------------------------------------------------------------------------- */
 
 int copy_slice(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
@@ -135,6 +198,8 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
 int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 void resync_drop(struct session *s);
+/* In the middle of a disk that is read in disorder: it cannot be taken up there. */
+bool resync_is_bound(const struct session *s);
 /* session_narrow.c: what was found on a disk since the last rescan_sync, before that is noted for good. */
 int resync_narrow(struct session *s, size_t disk, struct cancel *cancel, struct err *err)
     MUST_CHECK;

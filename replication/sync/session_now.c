@@ -69,6 +69,43 @@ void session_pause(struct session *session, bool paused)
         log_warn("session", "pause not kept group=%s text=\"%s\"", session->config.group, err.text);
 }
 
+/* --- A comparison ---------------------------------------------------------------------------- */
+
+static int refuse_resync(const struct session *s, struct err *err)
+{
+    if (s->status.state == SESSION_FENCED)
+        return err_set(err, s->status.error.code, s->status.error.sys, "%s", s->status.error.text);
+    if (s->forgotten)
+        return err_set(err, ERR_STATE, 0, "%s is not protected any more", s->config.group);
+    if (s->status.durable_point == 0)
+        return err_set(err, ERR_STATE, 0,
+                       "%s has no point yet, there is nothing to compare with; hint: wait for the "
+                       "initial copy, muster status shows how far it is",
+                       s->config.group);
+    return 0;
+}
+
+int session_resync(struct session *session, bool now, int64_t *ret_at_ms, struct err *err)
+{
+    CLEANUP(mem_freep) char *path = required_path(session);
+    int64_t wall = session_wall(session);
+
+    (void)pthread_mutex_lock(&session->lock);
+    const struct policy *policy = &session->policy;
+    now = now || !policy->resync_auto;
+    int rc = refuse_resync(session, err);
+    /* What was asked for before stays asked for. */
+    if (rc == 0 && (now || !session->resync_asked))
+        rc = fs_replace_file(fs_real(), path, now ? "now\n" : "window\n", now ? 4 : 7, 0600, err);
+    if (rc == 0) {
+        session->resync_asked = true;
+        now = now || session->status.resync.now;
+        *ret_at_ms = now ? wall : day_span_next_ms(&policy->resync_window, wall);
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    return rc;
+}
+
 /* --- A cycle now ----------------------------------------------------------------------------- */
 
 static int refuse_state(struct session *s, struct err *err)
@@ -143,7 +180,9 @@ int session_sync_now(struct session *session, bool quiet, uint64_t *ret_point,
 {
     if (session_take(session, cancel, err) < 0)
         return -1;
+    session->hurry = true;
     int rc = sync_now(session, quiet, ret_point, cancel, err);
+    session->hurry = false;
     session_give(session);
     return rc;
 }

@@ -47,6 +47,11 @@ void resync_drop(struct session *s)
     s->scanning = false;
 }
 
+bool resync_is_bound(const struct session *s)
+{
+    return s->resync_scan && !s->resync_scan->ordered;
+}
+
 /* --- The replica's digests ------------------------------------------------------------------- */
 
 int resync_fetch_digests(struct session *s, const struct digests_tip *tip, struct cancel *cancel,
@@ -152,6 +157,7 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
     (void)str_bytes(total, size, sizeof(size));
     note = base ? mem_printf("comparing the digests of %s with those of %s", size, s->config.peer)
                 : mem_printf("comparing %s with %s: %s", size, s->config.peer, reason);
+    required_note(s, RESYNC_LOST, false, reason);
     log_warn("session", "resynchronizing group=%s bytes=%" PRIu64 " read=%s reason=\"%s\"",
              s->config.group, total, base ? "digests" : "all", reason);
     if (check_disks(s, cancel, err) < 0 || rescan_remove(s->config.dir, err) < 0

@@ -52,7 +52,11 @@ static int send_segment(struct session *s, const char *disk, const struct manife
 int send_ahead(struct session *s, const char *disk, const struct manifest_segment *segment,
                struct cancel *cancel, struct err *err)
 {
-    return send_segment(s, disk, segment, true, cancel, err);
+    int64_t before = session_now(s);
+    int rc = send_segment(s, disk, segment, true, cancel, err);
+
+    lag_sent(s, session_now(s) - before);
+    return rc;
 }
 
 static int send_segments(struct session *s, const struct manifest *manifest, struct cancel *cancel,
@@ -116,6 +120,7 @@ int send_mark_durable(struct session *s, const struct manifest *manifest, struct
             bytes += segment->bytes;
     s->ck.durable_point = manifest->point;
     s->ck.durable_cut_ms = manifest->cut_wall_ms;
+    s->durable_cut_now = s->cut_ms ? s->cut_ms : session_since(s, manifest->cut_wall_ms);
     manifest_hash(manifest, &s->ck.durable_hash);
     s->ck.tip_point = 0;
     s->info.durable_point = manifest->point;
@@ -134,6 +139,8 @@ int send_mark_durable(struct session *s, const struct manifest *manifest, struct
     s->ck.base = s->ck.cut;
     s->ck.cut = 0;
     s->ck.note[0] = '\0';
+    if (was_resync)
+        required_clear(s);
     if (session_save(s, err) < 0)
         return -1;
     CRASH_POINT("sync.durable");
@@ -195,6 +202,7 @@ int send_apply(struct session *s, struct cancel *cancel, struct err *err)
     s->info.applied_hash = s->info.durable_hash;
     s->ck.applied_point = s->ck.durable_point;
     s->ck.applied_cut_ms = s->ck.durable_cut_ms;
+    s->applied_cut_now = s->durable_cut_now;
     session_show_points(s);
     return 0;
 }
@@ -208,7 +216,10 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
     bool there = s->info.durable_point == manifest->point
                  && memcmp(&s->info.durable_hash, &hash, sizeof(hash)) == 0;
     session_set_state(s, SESSION_SENDING);
-    if (!there && deliver(s, manifest, text, sent, cancel, err) < 0)
+    int64_t before = session_now(s);
+    int rc = there ? 0 : deliver(s, manifest, text, sent, cancel, err);
+    lag_sent(s, session_now(s) - before);
+    if (rc < 0)
         return err_wrap(err, "point %" PRIu64, manifest->point);
     if (send_mark_durable(s, manifest, err) < 0)
         return -1;
@@ -218,8 +229,12 @@ int send_outbox(struct session *s, const struct manifest *manifest, const char *
         s->state.frozen = 0;
     }
     CRASH_POINT("sync.end");
-    if (send_apply(s, cancel, err) < 0)
+    before = session_now(s);
+    rc = send_apply(s, cancel, err);
+    lag_applied(s, session_now(s) - before);
+    if (rc < 0)
         return err_wrap(err, "apply point %" PRIu64, manifest->point);
+    lag_end(s);
 
     struct policy policy;
     session_policy(s, &policy);

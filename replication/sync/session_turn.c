@@ -117,7 +117,8 @@ static int settle_outbox(struct session *s, struct cancel *cancel, struct err *e
         || memcmp(&manifest.base, &next.base, sizeof(next.base)) != 0)
         return outbox_clear(s->config.dir, err);
     log_info("session", "sending on group=%s point=%" PRIu64, s->config.group, manifest.point);
-    s->cut_ms = 0;
+    if (s->cut_point != manifest.point)
+        s->cut_ms = 0;
     return send_outbox(s, &manifest, text, false, cancel, err);
 }
 
@@ -346,12 +347,19 @@ static int begin(struct session *s, struct cancel *cancel, struct err *err)
     return resync_begin(s, "a replica is there already", cancel, err);
 }
 
-static int copy_turn(struct session *s, bool lost, struct cancel *cancel, struct err *err)
+static bool all_done(const struct session *s)
 {
     bool done = true;
 
     VEC_FOREACH(disk, &s->ck.disks)
         done = done && disk->done;
+    return done;
+}
+
+static int copy_turn(struct session *s, bool lost, struct cancel *cancel, struct err *err)
+{
+    bool done = all_done(s);
+
     if (s->info.state == STORE_READY || (s->info.state == STORE_COPIED && (lost || !done)))
         return resync_begin(s, lost ? why_lost(s) : "a replica is there already", cancel, err);
     if (lost) {
@@ -377,6 +385,7 @@ static int quiet_turn(struct session *s, bool *ret_point, struct cancel *cancel,
     *ret_point = true;
     if (s->ck.phase == PHASE_DELTA)
         return 0;
+    required_clear(s);
     log_info("session", "no differences group=%s point=%" PRIu64, s->config.group,
              s->ck.durable_point);
     resync_drop(s);
@@ -409,10 +418,27 @@ static int make_point(struct session *s, bool *ret_point, struct cancel *cancel,
     return 0;
 }
 
+/* Tracked changes: `ret_compare`, all is compared; or it waits for that; or the next point is made. */
+static int delta_or_not(struct session *s, bool *ret_compare, struct cancel *cancel,
+                        struct err *err)
+{
+    *ret_compare = false;
+    if (required_look(s, cancel, err) < 0)
+        return -1;
+    if (s->ck.resync.cause == RESYNC_NONE || s->hurry)
+        return 0;
+    if (required_runs(s))
+        *ret_compare = true;
+    else if (s->ck.resync.cause == RESYNC_LOG)
+        required_wait(s);
+    return 0;
+}
+
 static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_point,
                      struct cancel *cancel, struct err *err)
 {
     bool compared = false;
+    bool compare;
 
     *ret_again = true;
     switch (s->ck.phase) {
@@ -421,6 +447,12 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
     case PHASE_RESYNC:
         if (lost)
             return resync_begin(s, why_lost(s), cancel, err);
+        if (!required_runs(s) && !all_done(s)) {
+            *ret_again = false;
+            required_wait(s);
+            return required_look(s, cancel, err);
+        }
+        session_set_note(s, s->ck.note);
         if (resync_slice(s, &compared, cancel, err) < 0)
             return -1;
         if (!compared)
@@ -429,9 +461,15 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
     case PHASE_DELTA:
         if (lost)
             return resync_begin(s, why_lost(s), cancel, err);
+        if (delta_or_not(s, &compare, cancel, err) < 0)
+            return -1;
+        if (compare)
+            return resync_begin(s, s->ck.resync.why, cancel, err);
         break;
     }
     *ret_again = false;
+    if (s->waits_window)
+        return 0;
     return make_point(s, ret_point, cancel, err);
 }
 
@@ -456,7 +494,8 @@ int turn_run(struct session *s, bool *ret_again, bool *ret_point, struct cancel 
     *ret_again = false;
     *ret_point = false;
     s->blame = BLAME_NONE;
-    if (need_replica(s, cancel, err) < 0 || check_generation(s, err) < 0 || follow_tip(s, err) < 0
+    if (required_take(s, err) < 0 || need_replica(s, cancel, err) < 0
+        || check_generation(s, err) < 0 || follow_tip(s, err) < 0
         || settle_outbox(s, cancel, err) < 0 || check_chain(s, err) < 0)
         return -1;
     /* Also when it has: we may have been killed before we heard it. */

@@ -43,6 +43,8 @@ static int store_get(void *ctx, const char *peer, const char *group, struct stor
     (void)peer;
     if (strcmp(group, BED_GROUP) != 0)
         return err_set(err, ERR_NOT_FOUND, 0, "no replica of %s", group);
+    if (bed->store_fails != ERR_NONE)
+        return err_set(err, bed->store_fails, 0, "lyon says no");
     (void)pthread_mutex_lock(&bed->store_lock);
     if (store_open(bed, err) < 0) {
         (void)pthread_mutex_unlock(&bed->store_lock);
@@ -127,6 +129,8 @@ static int counting_write(struct transport *transport, const void *bytes, size_t
     if (atomic_exchange(&c->bed->break_link, false))
         return err_set(err, ERR_NET, 0, "connection broke");
     atomic_fetch_add(&c->bed->sent, len);
+    if (c->bed->link_per_s)
+        clock_fake_advance(&c->bed->clock, (int64_t)(len * 1000 / c->bed->link_per_s));
     return c->inner->write(c->inner, bytes, len, cancel, err);
 }
 
@@ -212,6 +216,15 @@ static int open_source(void *ctx, struct source **ret_source, struct cancel *can
     return 0;
 }
 
+static int free_bytes(void *ctx, uint64_t *ret_bytes, struct err *err)
+{
+    const struct bed *bed = ctx;
+
+    (void)err;
+    *ret_bytes = bed->room ? bed->room : UINT64_MAX / 2;
+    return 0;
+}
+
 static json_t *machines(void *ctx)
 {
     (void)ctx;
@@ -237,10 +250,12 @@ void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine)
         .ctx = bed,
         .open_source = open_source,
         .open_link = open_link,
+        .free_bytes = free_bytes,
         .machines = machines,
     };
     policy_init(&bed->config.policy);
     bed->config.policy.interval_ms = BED_INTERVAL_MS;
+    bed->config.policy.log_limit_percent = 100; /* small disks, written to at length */
     bed->config.policy.retention = (struct retention){.keep = 3};
     memset(bed->config.group_key.bytes, 0x42, KEY_BYTES);
     sign_key_new(bed->config.sign_key, public_key);

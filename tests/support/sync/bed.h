@@ -33,10 +33,13 @@ struct bed {
     uint64_t cut_next;       /* the next link breaks after so many bytes from us; 0: none */
     _Atomic bool break_link; /* at our next write */
     bool unreachable;
-    bool first_release; /* the replica's side does not know store.block-digests */
-    bool no_machine;    /* open_source says so */
-    unsigned links;     /* made */
-    struct link *idle;  /* bed_share_links: what the session gave back */
+    bool first_release;        /* the replica's side does not know store.block-digests */
+    bool no_machine;           /* open_source says so */
+    enum err_code store_fails; /* ERR_NONE: it does not */
+    uint64_t link_per_s;       /* the clock moves on as bytes are sent; 0: not */
+    uint64_t room;             /* free bytes at the session's side; 0: plenty */
+    unsigned links;            /* made */
+    struct link *idle;         /* bed_share_links: what the session gave back */
     unsigned lost_links;
     _Atomic uint64_t sent;     /* bytes from us to the replica */
     _Atomic unsigned messages; /* served */

@@ -196,6 +196,22 @@ static int op_pending(struct source *source, uint64_t *ret_bytes, struct cancel 
     return 0;
 }
 
+static int op_pending_disks(struct source *source, uint64_t *ret_bytes, struct cancel *cancel,
+                            struct err *err)
+{
+    struct fake_machine *m = fake(source)->machine;
+
+    (void)cancel;
+    if (fails(m, "pending", err) < 0)
+        return -1;
+    for (size_t i = 0; i < m->disk_count; i++) {
+        ret_bytes[i] = 0;
+        for (uint64_t b = 0; b < blocks(m->disks[i].size); b++)
+            ret_bytes[i] += m->disks[i].open[b] * FAKE_BLOCK;
+    }
+    return 0;
+}
+
 static int op_track(struct source *source, uint64_t serial, struct cancel *cancel, struct err *err)
 {
     struct fake_source *f = fake(source);
@@ -426,6 +442,7 @@ struct source *fake_source_new(struct fake_machine *machine)
         .read = op_read,
         .end = op_end,
         .forget = op_forget,
+        .pending_disks = op_pending_disks,
     };
     struct fake_source *f = mem_new(struct fake_source);
 

@@ -239,6 +239,8 @@ static void a_replica_is_not_paused_here(void **state)
     api_site_protect(*state, "db1", "replica", "protected");
     api_expect(*state, "POST", "/v1/protections/db1/pause", NULL, 409, "is sent from lyon");
     api_expect(*state, "POST", "/v1/protections/db1/retry", NULL, 409, "is sent from lyon");
+    api_expect(*state, "POST", "/v1/protections/db1/resync", NULL, 409, "is sent from lyon");
+    api_expect(*state, "POST", "/v1/protections/db1/resync", "{\"now\":1}", 400, "now");
     api_expect(*state, "PUT", "/v1/protections/db1/settings", "{\"keep\":3}", 409,
                "is sent from lyon");
 }

@@ -132,6 +132,59 @@ static void a_paused_or_retrying_session_is_a_warning_at_least(void **state)
     assert_int_equal(health("protected", "resyncing", 100), HEALTH_WARNING);
 }
 
+/* db1 as `of` has it, and what else is known of its session. */
+static enum health with(const struct session_status *known)
+{
+    struct health_of of = db1("protected", 5900);
+
+    status = *known;
+    of.status = &status;
+    return tell(&of);
+}
+
+static void a_required_resync_says_why_since_when_and_when_it_goes_on(void **state)
+{
+    struct session_status known = {.state = SESSION_RESYNC_REQUIRED,
+                                   .resync = {.cause = RESYNC_LOG,
+                                              .since_ms = SINCE,
+                                              .next_ms = NOW,
+                                              .waits = true,
+                                              .why = "1.2 GiB of disk vda (2.0 GiB) are pending"}};
+
+    (void)state;
+    assert_int_equal(with(&known), HEALTH_WARNING);
+    assert_string_equal(reasons.at[0].code, "resync-required");
+    assert_int_equal(reasons.at[0].since_ms, SINCE);
+    assert_string_equal(reason_at(0), "resynchronization required: 1.2 GiB of disk vda (2.0 GiB) "
+                                      "are pending; it goes on at 2026-03-01T12:00:00.000Z");
+    assert_string_equal(hint_at(0), "`muster resync db1 --now` begins at once");
+    known.resync.next_ms = 0;
+    assert_int_equal(with(&known), HEALTH_WARNING);
+    assert_string_equal(hint_at(0), "`muster resync db1`");
+    known.resync.next_ms = NOW;
+    known.resync.cause = RESYNC_ASKED; /* points go on until then */
+    known.state = SESSION_PROTECTED;
+    assert_int_equal(with(&known), HEALTH_HEALTHY);
+    assert_string_equal(reasons.at[0].code, "resync-asked");
+}
+
+static void changes_above_the_link_are_said_with_both_rates_and_a_way_out(void **state)
+{
+    const struct session_status known = {.state = SESSION_SENDING,
+                                         .lag = {.since_ms = SINCE,
+                                                 .changed_per_s = 12 << 20,
+                                                 .sent_per_s = 8 << 20,
+                                                 .advice = "the link is what is slow"}};
+
+    (void)state;
+    assert_int_equal(with(&known), HEALTH_WARNING);
+    assert_string_equal(reasons.at[0].code, "not-converging");
+    assert_int_equal(reasons.at[0].since_ms, SINCE);
+    assert_non_null(
+        strstr(reason_at(0), "not converging: 12.0 MiB/s change, 8.0 MiB/s get to lyon"));
+    assert_string_equal(hint_at(0), "the link is what is slow");
+}
+
 static void what_was_failed_over_has_no_health(void **state)
 {
     (void)state;
@@ -319,6 +372,8 @@ int main(void)
         cmocka_unit_test(a_failing_initial_copy_is_a_warning),
         cmocka_unit_test(a_session_that_needs_a_person_is_critical_however_fresh),
         cmocka_unit_test(a_paused_or_retrying_session_is_a_warning_at_least),
+        cmocka_unit_test(a_required_resync_says_why_since_when_and_when_it_goes_on),
+        cmocka_unit_test(changes_above_the_link_are_said_with_both_rates_and_a_way_out),
         cmocka_unit_test(what_was_failed_over_has_no_health),
         cmocka_unit_test(what_awaits_its_commit_says_that_it_is_not_protected),
         cmocka_unit_test(a_committed_machine_without_a_replica_is_no_healthy_one),

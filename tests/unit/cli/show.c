@@ -151,8 +151,9 @@ static void an_initial_copy_shows_each_disk_and_the_time_left(void **state)
 
 static void every_state_and_health_is_shown_by_its_own_word(void **state)
 {
-    static const char *const sessions[] = {"copying",     "protected", "sending", "resyncing",
-                                           "backing-off", "critical",  "fenced",  "paused"};
+    static const char *const sessions[] = {"copying",   "protected",   "sending",
+                                           "resyncing", "backing-off", "critical",
+                                           "fenced",    "paused",      "resync-required"};
     static const char *const healths[] = {"healthy", "warning", "critical", "not-applicable"};
 
     (void)state;
