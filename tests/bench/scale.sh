@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.."
 
 count=${1:-1000}
 rounds=${2:-6}
-per=100 # nodes of a storage daemon
+per=40 # nodes of a storage daemon
 interval=30
 memory_max=$((1024 * 1024)) # KiB
 
