@@ -10,28 +10,13 @@
 #   bash tests/bench/scale.sh [COUNT, default 1000] [ROUNDS, default 6]
 set -eu
 cd "$(dirname "$0")/../.."
-. examples/lib/packages.sh
-. examples/lib/demo.sh
+. tests/bench/scale/lib.sh
 
 count=${1:-1000}
 rounds=${2:-6}
-per=100 # nodes of a storage daemon
+per=40 # nodes of a storage daemon
 interval=30
 memory_max=$((1024 * 1024)) # KiB
-
-# shellcheck disable=SC2086
-[ -n "${MUSTER_BUILD:-}" ] || { muster_install $muster_build_packages $muster_run_packages; mkdir -p build
-    cmake -S . -B build -G Ninja -DCMAKE_C_COMPILER=gcc > build/cmake.log
-    ninja -C build --quiet muster storage_site storage_writer nbdkit-muster-plugin; }
-muster=$build/tests/storage_site
-storages=""
-
-scale_end() {
-    set +e
-    # shellcheck disable=SC2086
-    [ -z "$storages" ] || kill $storages 2> /dev/null
-    demo_end
-}
 
 names() {
     seq -f 'n%04g' 1 "$count"
@@ -39,14 +24,11 @@ names() {
 
 # make_disks: sparse images with 1 MiB that does not repeat.
 make_disks() {
-    mkdir -p "$work/disks" "$work/storage" "$work/machines"
     head -c 1048576 /dev/urandom > "$work/mib"
     for name in $(names); do
-        mkdir -p "$work/storage/$name"
+        scale_machine "$name"
         cp "$work/mib" "$work/disks/$name.raw"
         truncate -s 16M "$work/disks/$name.raw"
-        printf 'return { name = "%s", memory = "64MiB", cpus = 1, disks = {{ name = "d", path = "%s", format = "raw" }} }\n' \
-            "$name" "$work/disks/$name.raw" > "$work/machines/$name.lua"
     done
 }
 
@@ -54,56 +36,22 @@ start_storages() {
     n=0
     for first in $(seq 1 "$per" "$count"); do
         last=$((first + per - 1 < count ? first + per - 1 : count))
-        set -- --nbd-server "addr.type=unix,addr.path=$work/storage/nbd-$n.sock,max-connections=0"
-        for i in $(seq "$first" "$last"); do
-            name=$(printf 'n%04d' "$i")
-            set -- "$@" --blockdev "driver=raw,node-name=$name,file.driver=file,file.filename=$work/disks/$name.raw" \
-                --export "type=nbd,id=x$name,node-name=$name,name=$name,writable=on" \
-                --chardev "socket,id=c$name,path=$work/storage/$name/qmp,server=on,wait=off" --monitor "chardev=c$name"
-        done
-        qemu-storage-daemon "$@" > "$work/storage/$n.log" 2>&1 &
-        storages="$storages $!"
+        # shellcheck disable=SC2046
+        scale_storage "$n" $(seq -f 'n%04g' "$first" "$last")
         n=$((n + 1))
     done
-    for name in $(names); do
-        for _ in $(seq 300); do
-            [ -S "$work/storage/$name/qmp" ] && break
-            sleep 0.1
-        done
-    done
-}
-
-# anon SITE, resident SITE: KiB.
-memory() {
-    eval "awk -v what=$2: '\$1 == what { print \$2 }' /proc/\$pid_$1/status"
 }
 
 cpu_ms() { # SITE
     eval "awk -v hz=$(getconf CLK_TCK) '{ print int((\$14 + \$15) * 1000 / hz) }' /proc/\$pid_$1/stat"
 }
 
-# look FILE: "NAME STATE AGE_MS" of every disk, as the replica's site tells it.
-look() {
-    q lyon --json status > "$work/status.json"
-    tr '{' '\n' < "$work/status.json" | awk '
-        /"role":"replica"/ {
-            match($0, /"name":"[^"]*"/); name = substr($0, RSTART + 8, RLENGTH - 9)
-            match($0, /"state":"[^"]*"/); state = substr($0, RSTART + 9, RLENGTH - 10)
-            match($0, /"durable_age_ms":-?[0-9]+/); age = substr($0, RSTART + 17, RLENGTH - 17)
-            print name, state, age }' > "$1"
-}
-
-demo_begin
-trap scale_end EXIT
-export MUSTER_STORAGE=$work/storage
+scale_build
+scale_begin
 heading "$count disks"
 make_disks
 start_storages
-demo_site paris > /dev/null
-demo_site lyon > /dev/null
-demo_serve paris
-demo_serve lyon
-q paris site pair join "$(q lyon site pair issue)" > /dev/null
+scale_sites
 
 begun=$(now_ms)
 for name in $(names); do
@@ -112,7 +60,7 @@ for name in $(names); do
 done
 note "asked for after $(($(now_ms) - begun)) ms"
 for _ in $(seq 1200); do
-    look "$work/now"
+    scale_look "$work/now"
     done_count=$(awk '$2 == "protected" && $3 >= 0' "$work/now" | wc -l)
     [ "$done_count" -lt "$count" ] || break
     sleep 1
@@ -122,13 +70,15 @@ note "protected: $done_count of $count after $(($(now_ms) - begun)) ms"
 
 "$build/tests/storage_writer" "$work/storage" "$count" "$per" $((rounds * interval)) "$interval" 65536 > "$work/writer" &
 writer=$!
+# shellcheck disable=SC2034
 paris_from=$(cpu_ms paris)
+# shellcheck disable=SC2034
 lyon_from=$(cpu_ms lyon)
 target=$((2 * interval * 1000 + 5000))
 end=$(($(now_ms) + rounds * interval * 1000))
 worst=0
 while [ "$(now_ms)" -lt "$end" ]; do
-    look "$work/now"
+    scale_look "$work/now"
     age=$(awk '{ if ($3 < 0) $3 = 1e12; if ($3 > m) m = $3 } END { print m }' "$work/now")
     [ "$age" -le "$worst" ] || worst=$age
     late=$(awk -v t="$target" '$3 > t || $3 < 0' "$work/now" | wc -l)
@@ -139,6 +89,7 @@ wait "$writer"
 cycles=$((rounds * count))
 printf '   %s; worst RPO %d ms of %d allowed\n' "$(cat "$work/writer")" "$worst" "$target"
 for site in paris lyon; do
+    from=0
     eval "from=\$${site}_from"
     printf '   %-6s resident %4d MiB (anonymous %4d MiB), processor %6.2f ms per cycle\n' "$site" \
         $(($(memory "$site" VmRSS) / 1024)) $(($(memory "$site" RssAnon) / 1024)) \
