@@ -34,6 +34,9 @@ bool str_to_u64(const char *text, uint64_t *ret_value);
 bool str_to_bytes(const char *text, uint64_t *ret_bytes);
 /* "250ms", "90s", "15m", "1h", "2d". A bare number is refused: units are always written. */
 bool str_to_ms(const char *text, int64_t *ret_ms);
+/* As str_to_ms reads it, in the largest unit that gives a whole number: "90m", "1d". `buf` of at
+ * least 32 bytes is returned. */
+const char *str_ms(int64_t ms, char *buf, size_t len);
 
 /* For people: "8.0 MiB", "1.5 s", "3 m 20 s". `buf` of at least 32 bytes is returned. */
 const char *str_bytes(uint64_t bytes, char *buf, size_t len);

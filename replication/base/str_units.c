@@ -97,6 +97,20 @@ bool str_to_ms(const char *text, int64_t *ret_ms)
     return true;
 }
 
+const char *str_ms(int64_t ms, char *buf, size_t len)
+{
+    static const struct {
+        const char *name;
+        int64_t ms;
+    } units[] = {{"d", DAY_MS}, {"h", HOUR_MS}, {"m", MINUTE_MS}, {"s", SECOND_MS}, {"ms", 1}};
+    size_t unit = 0;
+
+    while (ms % units[unit].ms != 0)
+        unit++;
+    (void)snprintf(buf, len, "%" PRId64 "%s", ms / units[unit].ms, units[unit].name);
+    return buf;
+}
+
 const char *str_bytes(uint64_t bytes, char *buf, size_t len)
 {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

@@ -3,7 +3,6 @@
 
 #include "base/str.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -76,32 +75,17 @@ int retention_parse(const char *text, struct retention *retention, struct err *e
     return 0;
 }
 
-/* As str_to_ms reads it, in the largest unit that gives a whole number. */
-static const char *whole(int64_t ms, char *buf, size_t len)
-{
-    static const struct {
-        const char *name;
-        int64_t ms;
-    } units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
-    size_t unit = 0;
-
-    while (ms % units[unit].ms != 0)
-        unit++;
-    (void)snprintf(buf, len, "%" PRId64 "%s", ms / units[unit].ms, units[unit].name);
-    return buf;
-}
-
 const char *retention_text(const struct retention *retention, char *buf, size_t len)
 {
     size_t used = 0;
 
     (void)snprintf(buf, len, "none");
     for (size_t i = 0; i < retention->tier_count && used < len; i++) {
-        char every[24];
-        char duration[24];
+        char every[32];
+        char duration[32];
         used += (size_t)snprintf(buf + used, len - used, "%s%s for %s", i ? ", " : "",
-                                 whole(retention->tiers[i].every_ms, every, sizeof(every)),
-                                 whole(retention->tiers[i].for_ms, duration, sizeof(duration)));
+                                 str_ms(retention->tiers[i].every_ms, every, sizeof(every)),
+                                 str_ms(retention->tiers[i].for_ms, duration, sizeof(duration)));
     }
     return buf;
 }

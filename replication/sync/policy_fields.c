@@ -70,29 +70,14 @@ int policy_field_parse(const struct policy_field *field, const char *text, json_
     return 0;
 }
 
-/* In the largest unit that gives a whole number: as it reads in again. */
-static const char *duration_text(int64_t ms, char *buf, size_t len)
-{
-    static const struct {
-        const char *name;
-        int64_t ms;
-    } units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
-    size_t unit = 0;
-
-    while (ms % units[unit].ms != 0)
-        unit++;
-    (void)snprintf(buf, len, "%" PRId64 "%s", ms / units[unit].ms, units[unit].name);
-    return buf;
-}
-
 const char *policy_field_text(const struct policy_field *field, const json_t *value, char *buf,
                               size_t len)
 {
     int64_t number = json_integer_value(value);
 
     switch (field->form) {
-    case POLICY_DURATION: return duration_text(number, buf, len);
-    case POLICY_DURATION_OR_NONE: return number ? duration_text(number, buf, len) : "none";
+    case POLICY_DURATION: return str_ms(number, buf, len);
+    case POLICY_DURATION_OR_NONE: return number ? str_ms(number, buf, len) : "none";
     case POLICY_NUMBER: (void)snprintf(buf, len, "%" PRId64, number); return buf;
     case POLICY_TEXT: break;
     }

@@ -222,9 +222,25 @@ static void comparing_bears_null(void **state)
     assert_false(str_starts("a", "ab"));
 }
 
+static void a_span_is_written_as_it_is_read(void **state)
+{
+    static const char *const texts[] = {"250ms", "90s", "15m", "1h", "25h", "2d"};
+    char buf[32];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        int64_t ms;
+        assert_true(str_to_ms(texts[i], &ms));
+        assert_string_equal(str_ms(ms, buf, sizeof(buf)), texts[i]);
+    }
+    assert_string_equal(str_ms(24 * 3600 * 1000, buf, sizeof(buf)), "1d");
+    assert_string_equal(str_ms(1500, buf, sizeof(buf)), "1500ms");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_span_is_written_as_it_is_read),
         cmocka_unit_test(text_grows_by_pieces),
         cmocka_unit_test(taken_text_belongs_to_the_taker),
         cmocka_unit_test(numbers_are_decimal_and_whole),
