@@ -75,12 +75,14 @@ memory() {
 
 # scale_look FILE: "NAME STATE AGE_MS POINT" of every disk, as the replica's site tells it.
 scale_look() {
-    q lyon --json status > "$work/status.json"
-    tr '{' '\n' < "$work/status.json" | awk '
+    # Each protection on a line of its own, what is nested in it left out.
+    q lyon --json status | sed -E 's/"[a-z_]+":\[[^][]*\],?//g; s/"[a-z_]+":\{[^{}]*\},?//g' |
+        sed -E 's/^.*"protections":\[//' | tr '{' '\n' > "$work/status"
+    awk '
         /"role":"replica"/ {
             match($0, /"name":"[^"]*"/); name = substr($0, RSTART + 8, RLENGTH - 9)
             match($0, /"state":"[^"]*"/); state = substr($0, RSTART + 9, RLENGTH - 10)
             match($0, /"durable_age_ms":-?[0-9]+/); age = substr($0, RSTART + 17, RLENGTH - 17)
             match($0, /"durable_point":[0-9]+/); point = substr($0, RSTART + 16, RLENGTH - 16)
-            print name, state, age, point }' > "$1"
+            print name, state, age, point }' "$work/status" > "$1"
 }
