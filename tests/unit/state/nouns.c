@@ -105,6 +105,37 @@ static void an_instance_is_known_by_run_and_machine(void **dir)
     state_close(state);
 }
 
+static bool touched(struct state *state, const char *name)
+{
+    CLEANUP(json_freep) json_t *names = state_touched_take(state);
+
+    return json_object_size(names) == 1 && json_object_get(names, name);
+}
+
+static void what_was_written_or_removed_is_told_once(void **dir)
+{
+    struct state *state = open_state(*dir);
+    const struct state_machine machine = {.name = TEXT("db1"), .definition = TEXT("{}")};
+    const struct state_protection protection = {.group = TEXT("shop"),
+                                                .peer = TEXT("lyon"),
+                                                .role = TEXT("source"),
+                                                .state = TEXT("protected"),
+                                                .settings = TEXT("{}")};
+    CLEANUP(json_freep) json_t *none = state_touched_take(state);
+
+    assert_int_equal(json_object_size(none), 0);
+    EXPECT_OK(state_machine_put(state, &machine, &err));
+    assert_true(touched(state, "db1"));
+    assert_false(touched(state, "db1"));
+    EXPECT_OK(state_protection_put(state, &protection, &err));
+    assert_true(touched(state, "shop"));
+    EXPECT_OK(state_machine_remove(state, "db1", &err));
+    assert_true(touched(state, "db1"));
+    EXPECT_OK(state_protection_remove(state, "shop", &err));
+    assert_true(touched(state, "shop"));
+    state_close(state);
+}
+
 static void a_recovered_machine_is_found_and_a_test_s_is_not(void **dir)
 {
     struct state *state = open_state(*dir);
@@ -239,6 +270,7 @@ int main(void)
         TMPDIR_TEST(a_protection_comes_back_as_it_was_put),
         TMPDIR_TEST(an_instance_is_known_by_run_and_machine),
         TMPDIR_TEST(a_recovered_machine_is_found_and_a_test_s_is_not),
+        TMPDIR_TEST(what_was_written_or_removed_is_told_once),
         TMPDIR_TEST(a_plan_is_replaced_by_name_and_removed),
         TMPDIR_TEST(runs_get_rising_ids_and_open_ones_are_listed_newest_first),
         TMPDIR_TEST(an_intent_becomes_a_result_in_the_same_journal_row),
