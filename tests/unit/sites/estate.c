@@ -232,6 +232,7 @@ static struct link *link_to(const char *peer, struct link **ret_other)
 static void idle_links_serve_the_peer_they_are_to(void **state)
 {
     struct estates *e = *state;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(clock_real(), NULL, 10000);
     struct link *ends[3];
     struct link *first = link_to("lyon", &ends[0]);
     struct link *second = link_to("lyon", &ends[1]);
@@ -247,10 +248,12 @@ static void idle_links_serve_the_peer_they_are_to(void **state)
     assert_null(estate_links_take(e->paris, "lyon"));
     /* Their other ends hear that they are closed. */
     struct link_msg msg = {0};
-    EXPECT_ERR(ERR_NET, link_recv(ends[0], &msg, NULL, &err));
-    EXPECT_ERR(ERR_NET, link_recv(ends[1], &msg, NULL, &err));
+    EXPECT_ERR(ERR_NET, link_recv(ends[0], &msg, limit, &err));
+    EXPECT_ERR(ERR_NET, link_recv(ends[1], &msg, limit, &err));
     assert_ptr_equal(estate_links_take(e->paris, "tours"), other);
-    estate_links_give(e->paris, other); /* closed with the estate */
+    estate_links_give(e->paris, other);
+    estate_links_drop(e->paris, NULL);
+    EXPECT_ERR(ERR_NET, link_recv(ends[2], &msg, limit, &err));
     for (size_t i = 0; i < 3; i++)
         link_close(ends[i]);
 }
