@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Disks that nobody writes: images and block devices of machines that are off. Nothing tracks
  * them, so tracking lives only in this object, and holds only as long as the files have not been
- * touched: whoever starts a machine on them behind our back shows by their times. */
+ * touched: whoever starts a machine on them behind our back shows by their times. We hold no lock
+ * on them, so that he can; what was read of them since is refused. */
 #include "block/nbd_image.h"
 #include "block/scan.h"
 #include "block/source.h"
@@ -25,6 +26,7 @@ struct file_disk {
     char *format;
     int fd;                  /* raw */
     struct nbd_image *image; /* any other format; NULL until used */
+    struct stat served;      /* as it was when the image's server was started */
     struct stat tracked;     /* as it was when tracking began */
 };
 
@@ -76,31 +78,62 @@ static int find_disk(struct source_file *file, const char *name, struct file_dis
     return err_set(err, ERR_NOT_FOUND, 0, "no disk %s in this source", name);
 }
 
-/* The server of an image starts when it is first needed, and stays. */
-static int need_image(struct source_file *file, struct file_disk *disk, struct cancel *cancel,
-                      struct err *err)
-{
-    CLEANUP(nbd_image_closep) struct nbd_image *image = NULL;
-    char *socket;
-    int rc;
-
-    if (disk->image)
-        return 0;
-    socket = mem_printf("%s/file-%zu.sock", file->work_dir, (size_t)(disk - file->disks));
-    const struct nbd_image_config config = {disk->name, disk->path, disk->format, socket, false};
-    rc = nbd_image_start(&config, &image, err);
-    free(socket);
-    if (rc < 0 || nbd_image_connect(image, cancel, err) < 0)
-        return -1;
-    disk->image = TAKE(image);
-    return 0;
-}
-
 static int disk_stat(const struct file_disk *disk, struct stat *ret_stat, struct err *err)
 {
     if ((is_raw(disk) ? fstat(disk->fd, ret_stat) : stat(disk->path, ret_stat)) < 0)
         return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "disk %s: %s",
                        disk->name, disk->path);
+    return 0;
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size
+           && a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* What somebody wrote since tracking began, nothing tells: then nothing is tracked any more. */
+static int check_untouched(struct source_file *file, const struct file_disk *disk, struct err *err)
+{
+    struct stat now;
+
+    if (disk_stat(disk, &now, err) < 0)
+        return -1;
+    if (same_file(&disk->tracked, &now))
+        return 0;
+    file->open = file->frozen = 0;
+    return err_set(
+        err, ERR_STATE, 0,
+        "disk %s: somebody wrote to %s, and nothing tracked it; hint: it will be compared "
+        "as a whole",
+        disk->name, disk->path);
+}
+
+/* The server of an image starts when it is first needed, and stays while nobody writes to the file: what
+ * it keeps in memory of the image's tables would be of yesterday. */
+static int need_image(struct source_file *file, struct file_disk *disk, struct cancel *cancel,
+                      struct err *err)
+{
+    CLEANUP(nbd_image_closep) struct nbd_image *image = NULL;
+    struct stat now;
+    char *socket;
+    int rc;
+
+    if (disk_stat(disk, &now, err) < 0)
+        return -1;
+    if (disk->image && same_file(&disk->served, &now))
+        return 0;
+    if (file->scan)
+        scan_close(TAKE(file->scan)); /* it may be of this image */
+    nbd_image_close(TAKE(disk->image));
+    socket = mem_printf("%s/file-%zu.sock", file->work_dir, (size_t)(disk - file->disks));
+    const struct nbd_image_config config = {disk->name, disk->path, disk->format, socket, true};
+    rc = nbd_image_start(&config, &image, err);
+    free(socket);
+    if (rc < 0 || nbd_image_connect(image, cancel, err) < 0)
+        return -1;
+    disk->served = now;
+    disk->image = TAKE(image);
     return 0;
 }
 
@@ -234,12 +267,6 @@ static void file_scan_end(struct source *source)
     scan_close(TAKE(source_file(source)->scan));
 }
 
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size
-           && a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 static int file_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
                     struct cancel *cancel, struct err *err)
 {
@@ -250,20 +277,9 @@ static int file_cut(struct source *source, uint64_t serial, struct source_cut *r
         return err_set(err, ERR_STATE, 0,
                        "cut %" PRIu64 ": map %" PRIu64 " is open and map %" PRIu64 " frozen",
                        serial, file->open, file->frozen);
-    for (size_t i = 0; i < file->disk_count; i++) {
-        struct file_disk *disk = &file->disks[i];
-        struct stat now;
-
-        if (disk_stat(disk, &now, err) < 0)
+    for (size_t i = 0; i < file->disk_count; i++)
+        if (check_untouched(file, &file->disks[i], err) < 0)
             return -1;
-        if (!same_file(&disk->tracked, &now)) {
-            file->open = 0;
-            return err_set(err, ERR_STATE, 0,
-                           "disk %s: somebody wrote to %s, and nothing tracked it; hint: it will "
-                           "be compared as a whole",
-                           disk->name, disk->path);
-        }
-    }
     file->frozen = file->open;
     file->open = serial;
     *ret_cut = (struct source_cut){.wall_ms = clock_real()->wall_ms(clock_real())};
@@ -308,14 +324,17 @@ static int file_read(struct source *source, const char *name, uint64_t off, void
 {
     struct source_file *file = source_file(source);
     struct file_disk *disk;
+    int rc;
 
     if (find_disk(file, name, &disk, err) < 0)
         return -1;
     if (is_raw(disk))
-        return cancel_check(cancel, err) < 0 ? -1 : read_raw(disk, off, buf, len, err);
-    if (need_image(file, disk, cancel, err) < 0)
+        rc = cancel_check(cancel, err) < 0 ? -1 : read_raw(disk, off, buf, len, err);
+    else if (need_image(file, disk, cancel, err) < 0)
         return -1;
-    return nbd_image_read(disk->image, off, buf, len, cancel, err);
+    else
+        rc = nbd_image_read(disk->image, off, buf, len, cancel, err);
+    return rc == 0 && file->open ? check_untouched(file, disk, err) : rc;
 }
 
 static int file_end(struct source *source, bool delivered, struct cancel *cancel, struct err *err)

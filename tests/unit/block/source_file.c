@@ -147,6 +147,67 @@ static void writes_behind_our_back_refuse_the_cut(void **unused)
     EXPECT_TEXT("somebody wrote");
 }
 
+/* As its owner's QEMU does: for writing, with QEMU's locks. */
+static int start_a_writer(const char *command)
+{
+    const char *const argv[] = {"qemu-io", "-f", "qcow2", "-c", command, qcow2_path, NULL};
+
+    return proc_must(argv, NULL, &err);
+}
+
+static void a_machine_can_be_started_on_an_image_that_we_read(void **unused)
+{
+    uint8_t before, after;
+    struct source_cut made;
+
+    (void)unused;
+    EXPECT_OK(source->ops->track(source, 5, cancel, &err));
+    EXPECT_OK(source->ops->read(source, "vdb", 5 * MIB, &before, 1, cancel, &err));
+    usleep(20000); /* the times of files have a coarse clock */
+    EXPECT_OK(start_a_writer("write -P 9 5M 64k"));
+    EXPECT_ERR(ERR_STATE, source->ops->read(source, "vdb", 5 * MIB, &after, 1, cancel, &err));
+    EXPECT_TEXT("somebody wrote");
+    EXPECT_ERR(ERR_STATE, source->ops->cut(source, 6, &made, cancel, &err));
+    EXPECT_OK(source->ops->read(source, "vdb", 5 * MIB, &after, 1, cancel, &err));
+    assert_int_equal(before, 2);
+    assert_int_equal(after, 9);
+}
+
+static void what_is_read_after_the_cut_is_of_the_cut(void **unused)
+{
+    uint8_t byte;
+    struct source_cut made;
+    struct source_state state;
+
+    (void)unused;
+    EXPECT_OK(source->ops->track(source, 5, cancel, &err));
+    EXPECT_OK(source->ops->cut(source, 6, &made, cancel, &err));
+    usleep(20000);
+    write_at(raw_path, 5 * MIB, 1, 9);
+    EXPECT_ERR(ERR_STATE, source->ops->read(source, "vda", 5 * MIB, &byte, 1, cancel, &err));
+    EXPECT_OK(source->ops->inspect(source, &state, cancel, &err));
+    assert_int_equal(state.open, 0);
+    assert_int_equal(state.frozen, 0);
+}
+
+static void an_image_written_since_its_server_began_is_opened_anew(void **unused)
+{
+    CLEANUP(source_disks_free) struct source_disks disks = VEC_EMPTY;
+    const char *const grow[] = {"qemu-img", "resize", "-q", qcow2_path, "20M", NULL};
+    uint8_t byte;
+
+    (void)unused;
+    EXPECT_OK(source->ops->disks(source, &disks, cancel, &err));
+    usleep(20000);
+    EXPECT_OK(start_a_writer("write -P 9 1M 64k"));
+    EXPECT_OK(proc_must(grow, NULL, &err));
+    EXPECT_OK(source->ops->disks(source, &disks, cancel, &err));
+    assert_int_equal(disks.at[1].size, 20 * MIB);
+    EXPECT_OK(source->ops->track(source, 1, cancel, &err));
+    EXPECT_OK(source->ops->read(source, "vdb", MIB, &byte, 1, cancel, &err));
+    assert_int_equal(byte, 9);
+}
+
 static void another_object_tracks_nothing(void **unused)
 {
     struct source_state state;
@@ -208,6 +269,9 @@ int main(void)
         FILE_TEST(a_block_of_zeros_is_a_zero_piece),
         FILE_TEST(a_cut_of_untouched_disks_has_no_changes),
         FILE_TEST(writes_behind_our_back_refuse_the_cut),
+        FILE_TEST(a_machine_can_be_started_on_an_image_that_we_read),
+        FILE_TEST(what_is_read_after_the_cut_is_of_the_cut),
+        FILE_TEST(an_image_written_since_its_server_began_is_opened_anew),
         FILE_TEST(another_object_tracks_nothing),
         FILE_TEST(any_part_of_a_disk_can_be_read),
         FILE_TEST(an_image_that_is_broken_says_why),
