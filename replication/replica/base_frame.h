@@ -10,6 +10,7 @@ struct base_frame {
     struct frame_coder *coder;
     struct digester *digester;
     struct uuid uuid; /* of the coder */
+    uint64_t copy;    /* it belongs to (store_ops.base_begin); whoever received it says so */
     uint64_t disk_size;
     struct frame_view view;
     /* Of the chunks that lie whole in the view's data extents, in their order. */

@@ -55,6 +55,7 @@ VEC_DEFINE(store_pins, struct store_pin)
 struct store_info {
     enum store_state state;
     uint64_t generation;
+    uint64_t copy;          /* base_begin's, the highest one ever; 0: none, or an older release's */
     uint64_t durable_point; /* newest point with a durable manifest; 0: none */
     struct sha256 durable_hash;
     uint64_t applied_point; /* what head holds; 0: none */
@@ -105,16 +106,19 @@ struct store_ops {
     /* Initial copy. base_begin is idempotent for the same disks; ERR_STATE once there are points,
      * ERR_SPACE before anything is written when the disks' `need_bytes` cannot fit. Frames of a
      * disk are sealed under `uuid`; a frame may be sent again, until the copy has ended (ERR_STATE
-     * then). base_sync: what came before is durable. base_end: digests of all chunks are complete;
+     * then). `copy` numbers the writer's attempts: a higher one for each that does not go on with the
+     * changes noted since the one before. What belongs to a lower one was on the way over a link that
+     * broke, and is older than what is here by now: ERR_STATE, for base_begin and for frames.
+     * base_sync: what came before is durable. base_end: digests of all chunks are complete;
      * state copied. ERR_BUSY: it did a part of what there is to do, so that others get at the store;
      * ask again. */
     int (*base_begin)(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
-                      uint64_t generation, struct err *err);
+                      uint64_t generation, uint64_t copy, struct err *err);
     int (*base_frame)(struct store *store, const char *disk, const struct uuid *uuid,
                       enum compression compression, uint64_t number, const void *frame, size_t len,
                       struct err *err);
-    /* base_frame in two steps: makes `frame` ready for base_frame_open, which needs neither the store nor
-     * its lock; then base_put, in the order in which frames were sent. */
+    /* base_frame in two steps: makes `frame`, whose `copy` is set, ready for base_frame_open, which needs
+     * neither the store nor its lock; then base_put, in the order in which frames were sent. */
     int (*base_ready)(struct store *store, const char *disk, const struct uuid *uuid,
                       struct base_frame *frame, struct err *err);
     int (*base_put)(struct store *store, const char *disk, const struct base_frame *frame,

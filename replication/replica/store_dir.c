@@ -59,6 +59,7 @@ static int info(struct store *store, struct store_info *ret_info, struct err *er
     *ret_info = (struct store_info){
         .state = newest && d->base == STORE_COPIED ? STORE_READY : d->base,
         .generation = d->generation,
+        .copy = d->copy,
         .applied_point = d->applied,
         .applied_hash = d->applied_hash,
         .applying = d->intent,

@@ -162,6 +162,7 @@ struct store_dir {
     bool released;         /* a machine has its disks back, which are the heads */
     bool to_scrub;         /* as in the config */
     uint64_t generation;
+    uint64_t copy; /* the highest that base_begin was told; 0: none */
     struct dir_disks disks;
     struct dir_points points; /* ascending; the one that head holds among them, kept or not */
     uint64_t before;          /* the record "pruned" */
@@ -279,7 +280,7 @@ typedef void dir_progress_fn(void *ctx, const char *disk, uint64_t done_bytes, u
 int dir_base_settle(struct store_dir *d, dir_progress_fn *progress, void *ctx,
                     struct cancel *cancel, struct err *err) MUST_CHECK;
 int store_dir_base_begin(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
-                         uint64_t generation, struct err *err);
+                         uint64_t generation, uint64_t copy, struct err *err);
 int store_dir_base_frame(struct store *store, const char *disk, const struct uuid *uuid,
                          enum compression compression, uint64_t number, const void *frame,
                          size_t len, struct err *err);

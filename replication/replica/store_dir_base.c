@@ -145,6 +145,20 @@ static int grow(struct store_dir *d, const struct store_disks *disks, struct err
     return begin_anew(d, disks, err);
 }
 
+/* Durable before a frame of it comes: after a restart, too, those of the one before are late. */
+static int take_copy(struct store_dir *d, uint64_t copy, struct err *err)
+{
+    uint64_t before = d->copy;
+
+    if (copy == before)
+        return 0;
+    d->copy = copy;
+    if (d->base == STORE_EMPTY || dir_state_save(d, d->base, err) == 0)
+        return 0; /* an empty one's record is written when its disks are there */
+    d->copy = before;
+    return -1;
+}
+
 static int take_generation(struct store_dir *d, uint64_t generation, struct err *err)
 {
     if (generation == d->generation)
@@ -159,8 +173,19 @@ static int take_generation(struct store_dir *d, uint64_t generation, struct err 
     return 0;
 }
 
+/* What was on the way over a link that broke when the copy was begun anew: the changes made since it
+ * was read may be known to nobody. */
+static int check_late(const struct store_dir *d, bool is_late, struct err *err)
+{
+    if (!is_late)
+        return 0;
+    return err_set(err, ERR_STATE, 0,
+                   "%s: the copy was begun anew, what belongs to an earlier one came late",
+                   d->group);
+}
+
 int store_dir_base_begin(struct store *store, const struct store_disks *disks, uint64_t need_bytes,
-                         uint64_t generation, struct err *err)
+                         uint64_t generation, uint64_t copy, struct err *err)
 {
     struct store_dir *d = store_dir_of(store);
 
@@ -171,13 +196,16 @@ int store_dir_base_begin(struct store *store, const struct store_disks *disks, u
                        "%s: the replica has points; a copy cannot begin; hint: resynchronize, or"
                        " remove the replica first",
                        d->group);
+    if (check_late(d, copy < d->copy, err) < 0)
+        return -1;
     if (d->base != STORE_EMPTY) {
         if (check_same(d, disks, err) < 0 || take_generation(d, generation, err) < 0
-            || grow(d, disks, err) < 0)
+            || take_copy(d, copy, err) < 0 || grow(d, disks, err) < 0)
             return -1;
         return dir_disks_open(d, err);
     }
-    if (check_room(d, disks, need_bytes, err) < 0 || take_generation(d, generation, err) < 0)
+    if (check_room(d, disks, need_bytes, err) < 0 || take_generation(d, generation, err) < 0
+        || take_copy(d, copy, err) < 0)
         return -1;
     return begin_anew(d, disks, err);
 }
@@ -270,7 +298,7 @@ int store_dir_base_ready(struct store *store, const char *disk, const struct uui
     struct store_dir *d = store_dir_of(store);
     const struct dir_disk *to = copying_disk(d, disk, err);
 
-    if (!to)
+    if (!to || check_late(d, frame->copy != d->copy, err) < 0)
         return -1;
     base_frame_init(frame, &d->key, uuid, to->size);
     return 0;
@@ -282,7 +310,8 @@ int store_dir_base_put(struct store *store, const char *disk, const struct base_
     struct store_dir *d = store_dir_of(store);
     struct dir_disk *to = copying_disk(d, disk, err);
 
-    if (!to || guard_fs_check(&d->guard, err) < 0 || check_copying(d, err) < 0)
+    if (!to || guard_fs_check(&d->guard, err) < 0 || check_copying(d, err) < 0
+        || check_late(d, frame->copy != d->copy, err) < 0)
         return -1;
     if (frame->disk_size != to->size)
         return err_set(err, ERR_STATE, 0, "%s: another copy of disk %s was begun", d->group, disk);
@@ -294,7 +323,7 @@ int store_dir_base_frame(struct store *store, const char *disk, const struct uui
                          enum compression compression, uint64_t number, const void *frame,
                          size_t len, struct err *err)
 {
-    CLEANUP(base_frame_done) struct base_frame opened = {0};
+    CLEANUP(base_frame_done) struct base_frame opened = {.copy = store_dir_of(store)->copy};
 
     (void)compression; /* each frame says its own */
     if (store_dir_base_ready(store, disk, uuid, &opened, err) < 0)

@@ -5,7 +5,8 @@
  *               each followed by "head FORMAT PATH" when it is a machine's own disk, or by "luks UUID" (hex)
  *               when its head is a LUKS container; "run DIR", where
  *               such heads have their servers, if any; "released", when the machine has them back;
- *               "resize SIZE NAME" of a disk that is being brought to that size
+ *               "resize SIZE NAME" of a disk that is being brought to that size; "copy N", which initial
+ *               copy it is (store_ops.base_begin), 0 without
  *   applied     "applied N HASH", "intent N"      (N 0 and a hash of zeros: the base; intent 0), and
  *               "stamp INODE SIZE MTIME CTIME NAME" (ns) of each own disk that can be told
  *   pruned      "pruned N HASH", what stands before the oldest manifest; then, ascending,
@@ -151,6 +152,11 @@ static bool get_state(struct store_dir *d, const char *line)
     return true;
 }
 
+static bool get_copy(struct store_dir *d, char *line)
+{
+    return str_starts(line, "copy ") && split(line, "copy", &d->copy, NULL) && d->copy > 0;
+}
+
 static int get_group(struct store_dir *d, const char *path, const char *line, struct err *err)
 {
     if (!line || !str_starts(line, "group "))
@@ -170,6 +176,7 @@ int dir_state_load(struct store_dir *d, struct err *err)
     CLEANUP(str_free) struct str text = STR_EMPTY;
 
     d->base = STORE_EMPTY;
+    d->copy = 0;
     if (!fs_exists(path))
         return 0;
     if (record_read(d->fs, path, &text, err) < 0)
@@ -183,7 +190,7 @@ int dir_state_load(struct store_dir *d, struct err *err)
         return -1;
     while ((line = next_line(&at)) != NULL)
         if (!get_head(d, line) && !get_luks(d, line) && !get_resize(d, line) && !get_disk(d, line)
-            && !get_state(d, line) && !get_run(d, line))
+            && !get_state(d, line) && !get_copy(d, line) && !get_run(d, line))
             return wrong_line(path, line, err);
     if (d->base == STORE_EMPTY || d->disks.len == 0)
         return err_set(err, ERR_CORRUPT, 0, "%s: no state or no disk in it", path);
@@ -206,6 +213,8 @@ int dir_state_save(struct store_dir *d, enum store_state base, struct err *err)
 
     str_addf(&text, FIRST_LINE "\ngroup %s\nstate %s\n", d->group,
              base == STORE_COPIED ? "copied" : "copying");
+    if (d->copy)
+        str_addf(&text, "copy %" PRIu64 "\n", d->copy);
     VEC_FOREACH(disk, &d->disks) {
         str_addf(&text, "disk %" PRIu64 " %s\n", disk->size, disk->name);
         if (disk->elsewhere)

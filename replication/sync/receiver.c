@@ -5,16 +5,17 @@
  * or {"error": ...} (link/link.c) before the next one is looked at; many may be on the way.
  *
  *   op                   fields                                payload    answer (payload)
- *   store.info                                                            state, generation, durable,
- *                                                                         durable_hash, applied,
+ *   store.info                                                            state, generation, copy,
+ *                                                                         durable, durable_hash, applied,
  *                                                                         applied_hash, damaged,
  *                                                                         damaged_past,
  *                                                                         damaged_since_ms
  *   store.disks                                                           disks: [{name, size}]
- *   store.base-begin     disks, need, generation
- *   store.base-frame     disk, uuid, compression, number       the frame
+ *   store.base-begin     disks, need, generation, copy
+ *   store.base-frame     disk, uuid, compression, number,      the frame
+ *                        copy
  *   store.base-sync      disk
- *   store.base-end
+ *   store.base-end       copy
  *   store.segment-open   disk, uuid                                       have
  *   store.segment-write  disk, uuid, off                       bytes
  *   store.segment-close  disk, uuid, root, bytes
@@ -38,7 +39,9 @@
  * its answer is "unsupported", and whole chunks are sent to it.)
  *
  * The answer to store.base-frame says that the frame was taken. What became of it, and of all before
- * it, the answer to the next store.base-sync says, or the one to a later frame.
+ * it, the answer to the next store.base-sync says, or the one to a later frame. `copy` numbers the writer's
+ * copies (store_ops.base_begin); what belongs to another one than the store's is refused: it was on the way
+ * over a link that broke when the copy was begun anew. (The first release says none, which is 0.)
  *
  * A peer may ask for what its own replicas need and nothing else: promotion, pins and removal are
  * this site's affair. Names are checked here since a store makes paths of them. */
@@ -105,7 +108,8 @@ static int op_base_begin(struct call *call, struct err *err)
         || json_need_u64(call->msg->head, "need", "message", &need, err) < 0
         || json_need_u64(call->msg->head, "generation", "message", &generation, err) < 0)
         return -1;
-    return call->store->ops->base_begin(call->store, &disks, need, generation, err);
+    return call->store->ops->base_begin(call->store, &disks, need, generation,
+                                        json_get_u64(call->msg->head, "copy", 0), err);
 }
 
 static int op_base_sync(struct call *call, struct err *err)
@@ -117,8 +121,18 @@ static int op_base_sync(struct call *call, struct err *err)
     return call->store->ops->base_sync(call->store, disk, err);
 }
 
+/* One that comes late would end a copy that was begun anew since, and is not complete. */
 static int op_base_end(struct call *call, struct err *err)
 {
+    uint64_t copy = json_get_u64(call->msg->head, "copy", 0);
+    struct store_info info;
+
+    if (call->store->ops->info(call->store, &info, err) < 0)
+        return -1;
+    if (copy != info.copy)
+        return err_set(err, ERR_STATE, 0,
+                       "copy %" PRIu64 " cannot be ended, copy %" PRIu64 " was begun since", copy,
+                       info.copy);
     return call->store->ops->base_end(call->store, err);
 }
 

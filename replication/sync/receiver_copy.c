@@ -129,6 +129,7 @@ static int read_head(struct slot *slot, const struct link_msg *msg, struct uuid 
     if (compression > COMPRESSION_LZ4)
         return err_set(err, ERR_UNSUPPORTED, 0, "compression %llu is not known here",
                        (unsigned long long)compression);
+    slot->frame.copy = json_get_u64(head, "copy", 0);
     (void)snprintf(slot->disk, sizeof(slot->disk), "%s", disk);
     slot->len = msg->payload_len;
     return 0;

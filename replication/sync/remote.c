@@ -132,11 +132,11 @@ int remote_disks(struct remote *remote, struct store_disks *ret_disks, struct ca
 }
 
 int remote_base_begin(struct remote *remote, const struct store_disks *disks, uint64_t need_bytes,
-                      uint64_t generation, struct cancel *cancel, struct err *err)
+                      uint64_t generation, uint64_t copy, struct cancel *cancel, struct err *err)
 {
-    json_t *head =
-        json_pack("{s:s, s:o, s:I, s:I}", "op", "store.base-begin", "disks", wire_disks(disks),
-                  "need", (json_int_t)need_bytes, "generation", (json_int_t)generation);
+    json_t *head = json_pack("{s:s, s:o, s:I, s:I, s:I}", "op", "store.base-begin", "disks",
+                             wire_disks(disks), "need", (json_int_t)need_bytes, "generation",
+                             (json_int_t)generation, "copy", (json_int_t)copy);
 
     return call(remote, head, NULL, 0, NULL, cancel, err);
 }
@@ -144,10 +144,10 @@ int remote_base_begin(struct remote *remote, const struct store_disks *disks, ui
 int remote_base_frame(struct remote *remote, const struct remote_frame *frame, const void *bytes,
                       size_t len, struct cancel *cancel, struct err *err)
 {
-    json_t *head =
-        json_pack("{s:s, s:s, s:o, s:i, s:I}", "op", "store.base-frame", "disk", frame->disk,
-                  "uuid", wire_hex(frame->uuid->bytes, UUID_BYTES), "compression",
-                  (int)frame->compression, "number", (json_int_t)frame->number);
+    json_t *head = json_pack("{s:s, s:s, s:o, s:i, s:I, s:I}", "op", "store.base-frame", "disk",
+                             frame->disk, "uuid", wire_hex(frame->uuid->bytes, UUID_BYTES),
+                             "compression", (int)frame->compression, "number",
+                             (json_int_t)frame->number, "copy", (json_int_t)frame->copy);
 
     return queue(remote, head, bytes, len, cancel, err);
 }
@@ -160,9 +160,11 @@ int remote_base_sync(struct remote *remote, const char *disk, struct cancel *can
     return call(remote, head, NULL, 0, NULL, cancel, err);
 }
 
-int remote_base_end(struct remote *remote, struct cancel *cancel, struct err *err)
+int remote_base_end(struct remote *remote, uint64_t copy, struct cancel *cancel, struct err *err)
 {
-    return call(remote, json_pack("{s:s}", "op", "store.base-end"), NULL, 0, NULL, cancel, err);
+    json_t *head = json_pack("{s:s, s:I}", "op", "store.base-end", "copy", (json_int_t)copy);
+
+    return call(remote, head, NULL, 0, NULL, cancel, err);
 }
 
 static json_t *segment_head(const char *op, const char *disk, const struct uuid *uuid)

@@ -30,19 +30,22 @@ int remote_disks(struct remote *remote, struct store_disks *ret_disks, struct ca
                  struct err *err) MUST_CHECK;
 
 int remote_base_begin(struct remote *remote, const struct store_disks *disks, uint64_t need_bytes,
-                      uint64_t generation, struct cancel *cancel, struct err *err) MUST_CHECK;
+                      uint64_t generation, uint64_t copy, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
 struct remote_frame {
     const char *disk;
     const struct uuid *uuid;
     enum compression compression;
     uint64_t number;
+    uint64_t copy;
 };
 /* Queued. */
 int remote_base_frame(struct remote *remote, const struct remote_frame *frame, const void *bytes,
                       size_t len, struct cancel *cancel, struct err *err) MUST_CHECK;
 int remote_base_sync(struct remote *remote, const char *disk, struct cancel *cancel,
                      struct err *err) MUST_CHECK;
-int remote_base_end(struct remote *remote, struct cancel *cancel, struct err *err) MUST_CHECK;
+int remote_base_end(struct remote *remote, uint64_t copy, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
 
 /* `ret_have` NULL: queued, for a segment that cannot be there. */
 int remote_segment_open(struct remote *remote, const char *disk, const struct uuid *uuid,

@@ -9,7 +9,12 @@
  * After any error everything that was not acknowledged so is read and sent again.
  *
  * Frames are sealed under a uuid made for this object and numbered from 0 on; a restart, which does
- * not know how far the numbers went, takes another uuid. So no nonce repeats. */
+ * not know how far the numbers went, takes another uuid. So no nonce repeats.
+ *
+ * A request that was on the way when its link broke may be heard late. A frame of the same copy does no
+ * harm: what was written since it was read is in the map that was opened before the scan, and comes with
+ * the first point. Under another map it would be lost; so a copy is known by its map's serial number, and
+ * the replica takes nothing of one with a lower number. */
 #include "sync/session_internal.h"
 
 #include "base/fault.h"
@@ -98,7 +103,8 @@ static int prepare_replica(struct session *s, struct cancel *cancel, struct err 
     VEC_FOREACH(disk, &sizes)
         need += disk->allocated_bytes;
     turn_store_disks(s, &disks);
-    if (remote_base_begin(&s->remote, &disks, need, s->config.generation, cancel, err) < 0)
+    if (remote_base_begin(&s->remote, &disks, need, s->config.generation, s->ck.base, cancel, err)
+        < 0)
         return session_blame_peer(s);
     if (s->info.state == STORE_EMPTY)
         s->info.state = STORE_COPYING;
@@ -330,7 +336,7 @@ static int finish(struct session *s, struct cancel *cancel, struct err *err)
 
     copy_drop(s);
     if (s->info.state != STORE_COPIED) {
-        if (remote_base_end(&s->remote, cancel, err) < 0) {
+        if (remote_base_end(&s->remote, s->ck.base, cancel, err) < 0) {
             /* The replica has done a part of what is left to do there: the next turn asks again. */
             if (err->code != ERR_BUSY)
                 return session_blame_peer(s);

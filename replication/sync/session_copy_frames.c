@@ -104,6 +104,7 @@ static int send_frame(struct copy_slice *slice, struct copy_frame_job *job)
         .uuid = &s->copy->uuid,
         .compression = adaptive_choice(job->packing).compression,
         .number = job->number,
+        .copy = s->ck.base,
     };
 
     if (job->err.code != ERR_NONE) {

@@ -280,6 +280,8 @@ int turn_begin_phase(struct session *s, enum phase phase, bool keep_map, const c
 
     highest =
         max_u64(highest, s->config.base.serial); /* it may be lost, and is not this one then */
+    /* A checkpoint that is lost: the replica may know a copy of ours of a higher number. */
+    highest = max_u64(highest, s->info.copy);
     uint64_t serial = keep_map ? s->state.open : highest + 1;
 
     s->ck.serial = max_u64(highest, serial);

@@ -85,10 +85,10 @@ int wire_need_disks(const json_t *obj, struct store_disks *ret_disks, struct err
 
 json_t *wire_info(const struct store_info *info)
 {
-    return json_pack("{s:s, s:I, s:I, s:o, s:I, s:o, s:I, s:I, s:I}", "state",
-                     state_names[info->state], "generation", (json_int_t)info->generation,
-                     "durable", (json_int_t)info->durable_point, "durable_hash",
-                     wire_hex(info->durable_hash.bytes, SHA256_BYTES), "applied",
+    return json_pack("{s:s, s:I, s:I, s:I, s:o, s:I, s:o, s:I, s:I, s:I}", "state",
+                     state_names[info->state], "generation", (json_int_t)info->generation, "copy",
+                     (json_int_t)info->copy, "durable", (json_int_t)info->durable_point,
+                     "durable_hash", wire_hex(info->durable_hash.bytes, SHA256_BYTES), "applied",
                      (json_int_t)info->applied_point, "applied_hash",
                      wire_hex(info->applied_hash.bytes, SHA256_BYTES), "damaged",
                      (json_int_t)info->damaged_head, "damaged_past", (json_int_t)info->damaged_past,
@@ -113,6 +113,7 @@ int wire_need_info(const json_t *obj, struct store_info *ret_info, struct err *e
     if (i == ARRAY_LEN(state_names))
         return err_set(err, ERR_PROTOCOL, 0, "unknown state \"%s\" of a replica", state);
     info.state = (enum store_state)i;
+    info.copy = json_get_u64(obj, "copy", 0);            /* an older release numbers none */
     info.damaged_head = json_get_u64(obj, "damaged", 0); /* an older release knows of none */
     info.damaged_past = json_get_u64(obj, "damaged_past", 0);
     info.damaged_since_ms = (int64_t)json_get_u64(obj, "damaged_since_ms", 0);

@@ -193,7 +193,7 @@ int kit_begin(struct kit *kit, struct store *store, struct err *err)
         memcpy(disk->name, kit->disks[i].name, sizeof(disk->name));
         disk->size = kit->disks[i].size;
     }
-    return store->ops->base_begin(store, &disks, 1024, kit->generation, err);
+    return store->ops->base_begin(store, &disks, 1024, kit->generation, 1, err);
 }
 
 static int copy_disk(struct kit *kit, struct store *store, const struct kit_disk *disk,

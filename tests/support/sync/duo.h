@@ -14,7 +14,7 @@
 #define DUO_GROUP       "shop"
 #define DUO_INTERVAL_MS 5000
 #define DUO_KEEP        3
-#define DUO_LATE_MAX    8
+#define DUO_LATE_MAX    16
 
 /* What the disks held at a cut, and until when they held it. */
 struct duo_image {
@@ -84,6 +84,8 @@ void duo_pass(struct duo *duo, int64_t ms);
 void duo_turn(struct duo *duo, int64_t max_ms);
 /* Has the oldest of the late requests heard. */
 void duo_hear_late(struct duo *duo);
+/* All of them, one after the other, over the connection that is still there for lyon. */
+void duo_hear_all_late(struct duo *duo);
 struct session_status duo_status(struct duo *duo);
 /* The store at lyon, opened if need be, as its daemon has it. The caller has entered lyon. */
 int duo_store(struct duo *duo, struct store **ret_store, struct err *err);

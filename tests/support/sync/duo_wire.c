@@ -253,16 +253,28 @@ void duo_wire_break(struct duo *duo)
         break_wire(duo->wire);
 }
 
+static void hear_late(struct duo *duo, size_t count)
+{
+    struct duo_wire *w = wire_new(duo);
+
+    for (size_t i = 0; i < count; i++) {
+        put(&w->up, duo->late[i].bytes, duo->late[i].len);
+        free(duo->late[i].bytes);
+    }
+    duo->late_count -= count;
+    memmove(&duo->late[0], &duo->late[count], duo->late_count * sizeof(duo->late[0]));
+    while (serve(w, duo))
+        continue;
+    wire_free(w);
+}
+
 void duo_hear_late(struct duo *duo)
 {
-    if (duo->late_count == 0)
-        return;
-    struct duo_late late = duo->late[0];
-    duo->late_count--;
-    memmove(&duo->late[0], &duo->late[1], duo->late_count * sizeof(late));
-    struct duo_wire *w = wire_new(duo);
-    put(&w->up, late.bytes, late.len);
-    (void)serve(w, duo);
-    wire_free(w);
-    free(late.bytes);
+    if (duo->late_count > 0)
+        hear_late(duo, 1);
+}
+
+void duo_hear_all_late(struct duo *duo)
+{
+    hear_late(duo, duo->late_count);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/fault.h"
 #include "base/mem.h"
+#include "replica/base_frame.h"
 #include "support/expect.h"
 #include "support/replica/fixture.h"
 
@@ -24,7 +25,13 @@ static struct store_disks disks_of(struct fixture *f)
 static int begin(struct fixture *f, const struct store_disks *disks, uint64_t need, uint64_t gen)
 {
     err_clear(&err);
-    return f->store->ops->base_begin(f->store, disks, need, gen, &err);
+    return f->store->ops->base_begin(f->store, disks, need, gen, 1, &err);
+}
+
+static int begin_copy(struct fixture *f, const struct store_disks *disks, uint64_t copy)
+{
+    err_clear(&err);
+    return f->store->ops->base_begin(f->store, disks, 1024, 1, copy, &err);
 }
 
 /* One frame of one extent for the first disk. */
@@ -67,6 +74,35 @@ static void a_copy_can_be_begun_again_and_goes_on_after_a_restart(void **state)
     EXPECT_OK(begin(f, &disks, 1024, 1));
     EXPECT_OK(f->store->ops->base_end(f->store, &err));
     assert_int_equal(fixture_info(f).state, STORE_COPIED);
+}
+
+static void a_copy_that_was_begun_anew_is_not_taken_back_by_what_comes_late(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(store_disks_free) struct store_disks disks = disks_of(f);
+    CLEANUP(base_frame_done) struct base_frame late = {.copy = 4};
+    CLEANUP(base_frame_done) struct base_frame here = {.copy = 7};
+    const char *disk = f->kit.disks[0].name;
+    struct uuid uuid;
+
+    uuid_new(&uuid);
+    EXPECT_OK(begin_copy(f, &disks, 4));
+    EXPECT_OK(f->store->ops->base_ready(f->store, disk, &uuid, &late, &err));
+    EXPECT_OK(begin_copy(f, &disks, 7));
+    assert_int_equal(fixture_info(f).copy, 7);
+
+    /* Opened before, put after. */
+    EXPECT_ERR(ERR_STATE, f->store->ops->base_put(f->store, disk, &late, &err));
+    EXPECT_TEXT("the copy was begun anew");
+    EXPECT_ERR(ERR_STATE, begin_copy(f, &disks, 4));
+    fixture_reopen(f);
+    EXPECT_ERR(ERR_STATE, f->store->ops->base_ready(f->store, disk, &uuid, &late, &err));
+    EXPECT_ERR(ERR_STATE, begin_copy(f, &disks, 6));
+    EXPECT_OK(f->store->ops->base_ready(f->store, disk, &uuid, &here, &err));
+    EXPECT_OK(begin_copy(f, &disks, 7));
+    EXPECT_OK(f->store->ops->base_end(f->store, &err));
+    fixture_reopen(f);
+    assert_int_equal(fixture_info(f).copy, 7);
 }
 
 static void a_frame_that_comes_after_the_end_changes_nothing(void **state)
@@ -224,6 +260,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         STORE_TEST(a_copy_can_be_begun_again_and_goes_on_after_a_restart),
+        STORE_TEST(a_copy_that_was_begun_anew_is_not_taken_back_by_what_comes_late),
         STORE_TEST(a_frame_that_comes_after_the_end_changes_nothing),
         STORE_TEST(digests_are_of_what_was_copied_whatever_the_frames_were),
         STORE_TEST(holes_stay_holes),

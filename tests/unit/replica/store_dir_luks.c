@@ -227,7 +227,7 @@ static void begin_big(struct fixture *f)
     CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
 
     *store_disks_push(&disks) = (struct store_disk){.name = "vda", .size = BIG_BYTES};
-    EXPECT_OK(OPS->base_begin(f->store, &disks, 0, 1, &err));
+    EXPECT_OK(OPS->base_begin(f->store, &disks, 0, 1, 1, &err));
 }
 
 static void send_hole(struct fixture *f)
@@ -274,7 +274,7 @@ static void room_is_asked_for_the_whole_size_before_anything_is_written(void **s
     CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
 
     *store_disks_push(&disks) = (struct store_disk){.name = "vda", .size = UINT64_C(1) << 50};
-    EXPECT_ERR(ERR_SPACE, OPS->base_begin(f->store, &disks, 4096, 1, &err));
+    EXPECT_ERR(ERR_SPACE, OPS->base_begin(f->store, &disks, 4096, 1, 1, &err));
     EXPECT_TEXT("the disks need 1.0 PiB");
     assert_int_equal(fixture_info(f).state, STORE_EMPTY);
 }

@@ -214,6 +214,27 @@ static void what_comes_after_a_bad_frame_is_not_written_until_a_new_beginning(vo
     assert_memory_not_equal(&digest, &zero, sizeof(digest));
 }
 
+static void the_end_of_an_earlier_copy_does_not_end_the_one_that_was_begun_anew(void **state)
+{
+    static const char end[] = "{\"op\":\"store.base-end\",\"group\":\"shop\",\"copy\":2}";
+    CLEANUP(fixture_done) struct fixture f;
+    struct store_info info;
+
+    begin(&f, *state);
+    for (int copy = 2; copy < 4; copy++) {
+        CLEANUP(mem_freep)
+        char *text = mem_printf("{\"op\":\"store.base-begin\",\"group\":\"shop\",\"need\":0,"
+                                "\"generation\":1,\"copy\":%d,"
+                                "\"disks\":[{\"name\":\"a\",\"size\":65536}]}",
+                                copy);
+        EXPECT_OK(ask(&f, text, NULL, 0));
+    }
+    EXPECT_ERR(ERR_STATE, ask(&f, end, NULL, 0));
+    EXPECT_TEXT("copy 2 cannot be ended, copy 3 was begun since");
+    EXPECT_OK(f.store->ops->info(f.store, &info, &err));
+    assert_int_equal(info.state, STORE_COPYING);
+}
+
 /* What was under way when somebody else was promoted. */
 static void what_is_sent_under_another_generation_is_refused(void **state)
 {
@@ -265,6 +286,7 @@ int main(void)
         TMPDIR_TEST(another_peers_replica_is_denied),
         TMPDIR_TEST(a_frame_that_was_not_sealed_by_us_is_refused),
         TMPDIR_TEST(what_comes_after_a_bad_frame_is_not_written_until_a_new_beginning),
+        TMPDIR_TEST(the_end_of_an_earlier_copy_does_not_end_the_one_that_was_begun_anew),
         TMPDIR_TEST(what_is_sent_under_another_generation_is_refused),
         TMPDIR_TEST(a_broken_link_ends_the_service),
     };
