@@ -17,10 +17,28 @@
 /* How often a process that is about to end is looked at. */
 #define LOOK_MS 5
 
-/* Field 3 and field 22 of /proc/PID/stat (proc(5)). The name in field 2 may hold anything, so
- * counting starts behind its last ')'. */
-static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_start, struct err *err)
+struct proc_stat {
+    char state;       /* field 3 of /proc/PID/stat (proc(5)), of the thread that began it */
+    uint64_t threads; /* field 20, with that one, also when it is a zombie */
+    uint64_t start;   /* field 22 */
+};
+
+/* Puts the number at `*at` into `ret_value`, and `*at` behind the space after it. */
+static bool take_field(char **at, uint64_t *ret_value)
 {
+    char *end = *at + strcspn(*at, " \n");
+    bool more = *end != '\0';
+
+    *end = '\0';
+    bool good = str_to_u64(*at, ret_value);
+    *at = more ? end + 1 : end;
+    return good;
+}
+
+/* The name in field 2 may hold anything, so counting starts behind its last ')'. */
+static int read_stat(pid_t pid, struct proc_stat *ret_stat, struct err *err)
+{
+    uint64_t unused;
     CLEANUP(str_free) struct str text = STR_EMPTY;
     char path[64];
 
@@ -34,41 +52,37 @@ static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_start, struct err
     if (!at || at[1] != ' ' || !at[2])
         return err_set(err, ERR_PROTOCOL, 0, "%s: unknown form", path);
     at += 2;
-    *ret_state = *at;
-    for (int field = 3; field < 22 && at; field++) {
+    ret_stat->state = *at;
+    for (int field = 3; field < 20 && at; field++) {
         at = strchr(at, ' ');
         at = at ? at + 1 : NULL;
     }
-    char *end = at ? at + strcspn(at, " \n") : NULL;
-    if (!end)
-        return err_set(err, ERR_PROTOCOL, 0, "%s: too few fields", path);
-    *end = '\0';
-    if (!str_to_u64(at, ret_start))
-        return err_set(err, ERR_PROTOCOL, 0, "%s: no start time", path);
+    if (!at || !take_field(&at, &ret_stat->threads) || !take_field(&at, &unused)
+        || !take_field(&at, &ret_stat->start))
+        return err_set(err, ERR_PROTOCOL, 0, "%s: no number of threads, or no start time", path);
     return 0;
 }
 
 int proc_identify(pid_t pid, struct proc_id *ret_id, struct err *err)
 {
-    uint64_t start;
-    char state;
+    struct proc_stat stat;
 
-    if (read_stat(pid, &state, &start, err) < 0)
+    if (read_stat(pid, &stat, err) < 0)
         return err_wrap(err, "process %ld", (long)pid);
     ret_id->pid = pid;
-    ret_id->start_ticks = start;
+    ret_id->start_ticks = stat.start;
     return 0;
 }
 
 bool proc_is_alive(const struct proc_id *id)
 {
+    struct proc_stat stat;
     struct err err;
-    uint64_t start;
-    char state;
 
-    if (id->pid <= 0 || read_stat(id->pid, &state, &start, &err) < 0)
+    if (id->pid <= 0 || read_stat(id->pid, &stat, &err) < 0 || stat.start != id->start_ticks)
         return false;
-    return start == id->start_ticks && state != 'Z' && state != 'X';
+    /* The first thread is a zombie before the others have ended: they may still be writing. */
+    return (stat.state != 'Z' && stat.state != 'X') || stat.threads > 1;
 }
 
 static void fd_end(int *fd)

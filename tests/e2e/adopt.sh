@@ -52,9 +52,9 @@ pid_of() {
     echo "$hand_pid"
 }
 
-# A process that ended, although nobody may have asked for its exit code yet.
+# A process that ended, with all its threads, although nobody may have asked for its exit code yet.
 gone() {
-    ! grep -q '^State:[[:space:]]*[DIRSTt]' "/proc/$1/status" 2> /dev/null
+    ! grep -q '^State:[[:space:]]*[DIRSTt]' "/proc/$1"/task/*/status 2> /dev/null
 }
 
 runs() {

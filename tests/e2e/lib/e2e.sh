@@ -19,6 +19,11 @@ no() {
         echo "--- log of $site"
         tail -40 "$work/$site.log"
     done
+    for said in "$work"/*.err; do # what a QEMU that was started by hand said
+        [ -s "$said" ] || continue
+        echo "--- ${said##*/}"
+        tail -20 "$said"
+    done
     exit 1
 }
 

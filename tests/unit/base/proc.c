@@ -8,8 +8,11 @@
 #include "support/tmpdir.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -316,6 +319,39 @@ static void who_ignores_sigterm_is_killed_after_the_grace(void **state)
     assert_false(proc_is_alive(&id));
 }
 
+static void *stay(void *unused)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;)
+        (void)pause();
+    return unused;
+}
+
+/* As a QEMU that was killed and whose disk takes its time: one thread is still in a write. */
+static void a_process_lives_as_long_as_any_of_its_threads(void **state)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct proc_id id;
+    char path[64];
+
+    (void)state;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, stay, NULL) != 0)
+            _exit(1);
+        (void)syscall(SYS_exit, 0); /* of this thread alone */
+    }
+    EXPECT_OK(proc_identify(pid, &id, &err));
+    (void)snprintf(path, sizeof(path), "/proc/%ld/status", (long)pid);
+    EVENTUALLY((str_clear(&text), text_of(path, &text), strstr(str_text(&text), "Z (zombie)")));
+    assert_true(proc_is_alive(&id));
+    EXPECT_OK(proc_end(&id, 0, NULL, &err));
+    assert_false(proc_is_alive(&id));
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void another_process_with_the_same_pid_is_not_ours(void **state)
 {
     struct proc_spec spec = SPEC("sleep", "1000");
@@ -401,6 +437,7 @@ int main(void)
         TMPDIR_TEST(a_child_dies_with_us_and_a_detached_program_does_not),
         cmocka_unit_test(a_detached_program_that_ends_with_its_parent_goes_on),
         TMPDIR_TEST(who_ignores_sigterm_is_killed_after_the_grace),
+        cmocka_unit_test(a_process_lives_as_long_as_any_of_its_threads),
         cmocka_unit_test(another_process_with_the_same_pid_is_not_ours),
         TMPDIR_TEST(output_is_appended_to_the_log),
         cmocka_unit_test(a_network_namespace_that_is_missing_is_named),
