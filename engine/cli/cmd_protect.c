@@ -10,20 +10,6 @@
 #include <string.h>
 
 /* The reply has a job's number: watches it, or says how to. */
-static int follow(struct cli *cli, const json_t *reply, struct err *err)
-{
-    uint64_t job = json_get_u64(reply, "job", 0);
-
-    if (!cli_flag(cli, "no-wait"))
-        return watch_job(cli, job, err);
-    if (cli->json)
-        cli_print_json(cli, reply);
-    else
-        (void)fprintf(cli->out, "Job %" PRIu64 " has begun; `muster jobs watch %" PRIu64 "`\n", job,
-                      job);
-    return 0;
-}
-
 /* Exit code 4 when something is not met: scripts can ask. Takes `body`. */
 static int check_only(struct cli *cli, json_t *body, struct err *err)
 {
@@ -69,7 +55,7 @@ static int run_protect(struct cli *cli, struct err *err)
     if (cli_flag(cli, "dry-run"))
         return check_only(cli, TAKE(body), err);
     if (client_call(cli, "POST", "/v1/protections", TAKE(body), &reply, err) < 0
-        || follow(cli, reply, err) < 0)
+        || watch_begun(cli, reply, err) < 0)
         return -1;
     if (!cli->json && !cli_flag(cli, "no-wait"))
         (void)fprintf(cli->out, "%s is protected: its points are kept at %s\n", name, peer);
@@ -89,7 +75,8 @@ static int start_job(struct cli *cli, const char *method, const char *folder, co
     if (cli_name_arg(cli, "NAME", &name, err) < 0)
         return -1;
     path = mem_printf("/v1/%s/%s%s", folder, name, verb);
-    if (client_call(cli, method, path, TAKE(taken), &reply, err) < 0 || follow(cli, reply, err) < 0)
+    if (client_call(cli, method, path, TAKE(taken), &reply, err) < 0
+        || watch_begun(cli, reply, err) < 0)
         return -1;
     if (!cli->json && !cli_flag(cli, "no-wait"))
         (void)fprintf(cli->out, "%s %s\n", name, done);

@@ -174,6 +174,17 @@ struct job_verify {
 int jobs_verify(struct jobs *jobs, const struct job_verify *spec, int64_t *ret_job, struct err *err)
     MUST_CHECK;
 
+struct job_point {
+    const char *machine;
+    const char *consistency; /* "application", "crash", or "": as the policy has them */
+    const char *label;       /* of a pin; "": none */
+    const char *who;
+};
+/* Makes a recovery point now, at either site; the task's "result" is what group.point answers.
+ * ERR_NOT_FOUND: not protected; ERR_INVALID: no such consistency, no label. */
+int jobs_point(struct jobs *jobs, const struct job_point *spec, int64_t *ret_job, struct err *err)
+    MUST_CHECK;
+
 /* Gives a stored plan to a peer; tries again until the peer is there. */
 int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,
                    int64_t *ret_job, struct err *err) MUST_CHECK;
@@ -191,7 +202,7 @@ int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err)
  *    tasks: [{name, state: "waiting"|"running"|"done"|"failed"|"cancelled", done, total, unit,
  *             started_ms, ended_ms, error, note, rate_per_s, left_ms,
  *             disks: [{name, size, done, total}], checks: [...] of the task that looks at
-             prerequisites (run/prerequisites.h)}]}
+             prerequisites (run/prerequisites.h), result: {...} of a task that has one}]}
  * `error_code` as err_code_name, "" without an error. Times are milliseconds since 1970, 0: not yet. `done` of `total` `unit`s ("bytes"), 0 of 0 when
  * a task has no measure; left_ms -1: cannot be told. */
 int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err) MUST_CHECK;

@@ -40,6 +40,7 @@ const struct job_kind *job_kind_reprotect(void);
 const struct job_kind *job_kind_follow(void);
 const struct job_kind *job_kind_stream(void);
 const struct job_kind *job_kind_verify(void);
+const struct job_kind *job_kind_point(void);
 const struct job_kind *job_kind_copy_plan(void);
 const struct job_kind *job_kind_copy_settings(void);
 

@@ -17,6 +17,7 @@ static const struct site_ask_row table[] = {
     {"machine.stop", ask_machine_stop, true},
     {"machine.release", ask_machine_release, false},
     {"group.final-sync", ask_group_final_sync, true},
+    {"group.point", ask_group_point, true},
     {"group.hold", ask_group_hold, true},
     {"group.release", ask_group_release, true},
     {"group.retire", ask_group_retire, true},

@@ -23,8 +23,8 @@ site_ask_fn ask_machine_observe, ask_machine_shutdown, ask_machine_start, ask_ma
 site_ask_fn ask_machine_release;
 site_ask_fn ask_group_final_sync, ask_group_hold, ask_group_release, ask_group_retire,
     ask_group_branches;
-site_ask_fn ask_group_observe, ask_group_points, ask_group_verify, ask_group_pin, ask_group_unpin,
-    ask_group_promote;
+site_ask_fn ask_group_observe, ask_group_point, ask_group_points, ask_group_verify, ask_group_pin,
+    ask_group_unpin, ask_group_promote;
 site_ask_fn ask_group_keep_point, ask_group_free_point, ask_group_prune;
 site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;

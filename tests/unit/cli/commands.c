@@ -140,6 +140,27 @@ static void a_point_is_pinned_and_unpinned_by_a_label(void **state)
     expect_run(*state, nothing, "point pin db1 newest --label x", NULL, 2, "", "POINT");
 }
 
+static void a_point_is_made_and_its_number_told_with_why_it_is_not_frozen(void **state)
+{
+#define POINT_JOB(state_text, result)                                                         \
+    "{\"id\":3,\"kind\":\"point\",\"object\":\"db1\",\"state\":\"" state_text "\",\"tasks\":" \
+    "[{\"name\":\"cut, send and apply\",\"state\":\"done\",\"result\":" result "}]}"
+#define RESULT \
+    "{\"point\":18,\"made\":true,\"consistency\":\"crash\",\"note\":\"no agent\",\"label\":\"up\"}"
+    static const struct canned made[] = {
+        {"POST /v1/protections/db1/points", "\"consistency\":\"application\"", 200, "{\"job\":3}"},
+        {"GET /v1/jobs/3", NULL, 0, POINT_JOB("succeeded", RESULT)},
+        {"GET /v1/jobs/3", NULL, 0, POINT_JOB("succeeded", RESULT)},
+        {0},
+    };
+
+    expect_run(*state, made, "point create db1 --consistency application --label up", NULL, 0,
+               "Point 18 of db1, crash-consistent, stays, pinned as \"up\".\n",
+               "warning: not application-consistent: no agent");
+    expect_run(*state, nothing, "point create db1 --consistency perfect", NULL, 2, "",
+               "application or crash");
+}
+
 static void pruning_asks_with_a_number_or_without(void **state)
 {
     static const struct canned dry[] = {
@@ -690,6 +711,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_directory_without_a_site_is_said_to_be),
         TMPDIR_TEST(a_misspelt_field_of_the_config_is_told_with_its_line),
         TMPDIR_TEST(a_point_is_pinned_and_unpinned_by_a_label),
+        TMPDIR_TEST(a_point_is_made_and_its_number_told_with_why_it_is_not_frozen),
         TMPDIR_TEST(pruning_asks_with_a_number_or_without),
         TMPDIR_TEST(a_site_is_made_once),
         TMPDIR_TEST(a_site_s_name_and_address_are_checked_before_anything_is_made),
