@@ -28,19 +28,6 @@ check "muster points shows it, and how long it took" \
 q paris status db1 > "$work/status.txt"
 check "muster status shows it" grep -q "^application  point $point\|^application  $point" "$work/status.txt"
 
-# --- On request, at either site -------------------------------------------------------------------
-
-q lyon point create db1 --consistency application --label mine > "$work/made.txt"
-made=$(sed -n 's/^Point \([0-9]*\) of db1, application-consistent, stays, pinned as "mine"\.$/\1/p' "$work/made.txt")
-check "a point is made when it is asked for" test -n "$made"
-application_points > "$work/list.txt"
-check "and is what it says" grep -qx "$made" "$work/list.txt"
-q lyon points db1 > "$work/points.txt"
-check "and stays" grep -Eq "^ *$made .*mine" "$work/points.txt"
-check "one for a crash is not frozen" sh -c \
-    "'$muster' --dir '$work/paris' point create db1 --consistency crash | grep -q ', crash-consistent\.'"
-q lyon point unpin db1 mine > /dev/null
-
 needs_recovery() { dumpe2fs -h "$1" 2> /dev/null | grep -q needs_recovery; }
 for disk in vda vdb; do
     q lyon export db1 --point application --disk $disk "$work/app-$disk" > /dev/null
@@ -71,6 +58,18 @@ revive paris
 count=$(application_points | wc -l)
 wait_for 150 "the next application-consistent point" has_more_than "$count"
 ok "the next one is made"
+
+# On request, at either site.
+q lyon point create db1 --consistency application --label mine > "$work/made.txt"
+made=$(sed -n 's/^Point \([0-9]*\) of db1, application-consistent, stays, pinned as "mine"\.$/\1/p' "$work/made.txt")
+check "a point is made when it is asked for" test -n "$made"
+application_points > "$work/list.txt"
+check "and is what it says" grep -qx "$made" "$work/list.txt"
+q lyon points db1 > "$work/points.txt"
+check "and stays" grep -Eq "^ *$made .*mine" "$work/points.txt"
+check "one for a crash is not frozen" sh -c \
+    "'$muster' --dir '$work/paris' point create db1 --consistency crash | grep -q ', crash-consistent\.'"
+q lyon point unpin db1 mine > /dev/null
 
 # Somebody else has the agent's port: for us it is silent.
 socat -u "UNIX-CONNECT:$work/paris/machines/db1/agent" /dev/null &
