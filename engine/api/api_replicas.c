@@ -103,7 +103,7 @@ static int put_row(const struct api_world *world, const json_t *in, const json_t
         .since_ms = now,
     };
 
-    if (job_settings_parse(text, &parsed, err) < 0
+    if (job_settings_parse(text, &parsed, err) < 0 || job_machines(&row, &replica.machines, err) < 0
         || !str_unhex(json_get_str(settings, "writer_key", ""), replica.writer_key,
                       sizeof(replica.writer_key)))
         return err_set(err, ERR_CORRUPT, 0, "%s: what it says of its protection cannot be read",

@@ -216,7 +216,8 @@ static int replica_create(struct ask *ask, struct err *err)
     if (json_need_str(ask->head, "key", "replica.create", &key_hex, err) < 0
         || json_need_str(ask->head, "writer_key", "replica.create", &writer_hex, err) < 0
         || json_need_array(ask->head, "disks", "replica.create", &disks, err) < 0
-        || json_need_object(ask->head, "machines", "replica.create", &machines, err) < 0)
+        || json_need_object(ask->head, "machines", "replica.create", &machines, err) < 0
+        || machine_names_of(machines, ask->group, &replica.machines, err) < 0)
         return -1;
     if (!str_unhex(key_hex, key.bytes, sizeof(key.bytes))
         || !str_unhex(writer_hex, replica.writer_key, sizeof(replica.writer_key)))

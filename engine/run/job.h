@@ -77,6 +77,9 @@ int job_overrides_parse(const json_t *keys, uint32_t *ret_overrides, struct err 
  * is replaced. */
 int job_settings_change(char **text, const struct job_settings *settings, struct err *err)
     MUST_CHECK;
+/* The machines that a row's settings name; those that name none: the one of the group's name. */
+int job_machines(const struct state_protection *row, struct machine_names *ret_machines,
+                 struct err *err) MUST_CHECK;
 /* {network there: network at the other site}, each "user" or "bridge NAME"; NULL is fine. */
 int job_networks_check(const json_t *networks, struct err *err) MUST_CHECK;
 /* Those of a row's settings (a new reference, an object), and the other way. */

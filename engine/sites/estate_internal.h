@@ -106,8 +106,8 @@ int estate_retiring_begin(struct estate *estate, const char *group, const char *
 void estate_retiring_load(struct estate *estate);
 /* Tells the daemon. */
 void estate_tell(struct estate *estate, const char *group, const char *what, uint64_t generation);
-/* The peer that shares the group with us in either role; false: nobody does. */
-bool estate_shares(struct estate *estate, const char *group, const char *peer);
+/* Is the machine's group, or the group of that name, shared with that peer, in either role? */
+bool estate_shares(struct estate *estate, const char *name, const char *peer);
 /* Notes in `mark`, and durably, what the disks of the stopped machine look like from outside (size,
  * times, inode): whoever writes them meanwhile is noticed. */
 int estate_seal(struct estate *estate, const char *group, struct estate_mark *mark, struct err *err)

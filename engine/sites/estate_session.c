@@ -162,6 +162,7 @@ static bool change_group(struct estate *estate, const struct estate_group *group
     struct estate_sender *sender = estate_find_sender(estate, group->group);
     bool same = sender && sender->group.generation == group->generation
                 && str_eq(sender->group.peer, group->peer) && str_eq(sender->group.run, group->run)
+                && machine_names_equal(&sender->group.machines, &group->machines)
                 && sender->group.policy.encryption == group->policy.encryption;
     if (same) {
         sender->group = *group;
@@ -173,8 +174,13 @@ static bool change_group(struct estate *estate, const struct estate_group *group
     return same;
 }
 
-int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
+int estate_group_add(struct estate *estate, const struct estate_group *wanted, struct err *err)
 {
+    struct estate_group normal = *wanted;
+    const struct estate_group *group = &normal;
+
+    if (normal.machines.count == 0)
+        machine_names_alone(&normal.machines, normal.group);
     if (change_group(estate, group))
         return 0;
     estate_group_remove(estate, group->group);

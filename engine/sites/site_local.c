@@ -136,7 +136,7 @@ bool site_serve_knows(const char *op)
     return str_eq(op, "site.ask");
 }
 
-/* A group is named after its machine, so both names are the group's. */
+/* What is shared with a peer are groups: a machine is when its group is. */
 static int check_peer(struct estate *estate, const char *peer, const char *what, const json_t *args,
                       struct err *err)
 {

@@ -74,7 +74,7 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
 int site_instance_save(const struct site_instance *instance, struct err *err) MUST_CHECK;
 /* The provider's view of it; borrows from `instance`. */
 struct provider_instance site_instance_view(const struct site_instance *instance);
-/* A group's machine as it runs here: our own of that name, or, with a run, the recovered one that
+/* A machine of a group as it runs here: our own of that name, or, with a run, the recovered one that
  * became ours. Filled in place: `view` points into it. */
 struct site_seat {
     struct machine machine;        /* our own */
@@ -87,9 +87,10 @@ void site_seat_done(struct site_seat *seat); /* also for CLEANUP, of one that is
 int site_seat_get(struct estate *estate, const char *machine, const char *run,
                   struct site_seat *ret_seat, struct err *err) MUST_CHECK;
 /* The machine was started or stopped: replication, if there is any, looks at its disks anew, at once. */
-void site_tell_session(struct estate *estate, const char *group);
-/* The run whose recovered machine this site sends as `group`; "": none. */
-void estate_seat_run(struct estate *estate, const char *group, char ret_run[NAME_MAX_BYTES]);
+void site_tell_session(struct estate *estate, const char *machine);
+/* The run whose recovered machines this site sends, of the machine's group (or the group of that name);
+ * "": none. */
+void estate_seat_run(struct estate *estate, const char *machine, char ret_run[NAME_MAX_BYTES]);
 
 /* Are the machine's own disks here what the group's next start uses: heads of its replica, or taken
  * back from it already? */
