@@ -254,7 +254,7 @@ int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *
                   struct err *err) MUST_CHECK;
 
 /* A source over the disks of the machine that run `run` recovered here, for its group's session: its
- * work folder is sessions/GROUP/work. ERR_NOT_FOUND: no such machine; ERR_BUSY: it is just being
+ * work folder is in sessions/GROUP/work. ERR_NOT_FOUND: no such machine; ERR_BUSY: it is just being
  * started and not tracked yet; ERR_STATE: it is off. */
 int estate_instance_source(struct estate *estate, const char *run, const char *machine,
                            uint64_t generation, struct source **ret_source, struct cancel *cancel,

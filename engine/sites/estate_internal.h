@@ -88,6 +88,15 @@ struct estate_holder *estate_find_holder(struct estate *estate, const char *grou
 void estate_sender_free(struct estate_sender *sender);
 void estate_holder_free(struct estate_holder *holder);
 
+/* --- estate_source.c: what a session sends ----------------------------------------------------- */
+
+/* Over the disks of all machines of its group: of one alone as its provider has it, of several as one,
+ * named as by machine_disk_in. ERR_BUSY: a recovered one is off; ERR_NOT_FOUND: one is not known. */
+int estate_source_open(struct estate_sender *sender, struct source **ret_source,
+                       struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Definitions by name, as points keep them; without those that are not known here. A new reference. */
+json_t *estate_source_machines(struct estate_sender *sender);
+
 /* --- estate_links.c: idle links of sessions --------------------------------------------------- */
 
 /* One to that peer, or NULL: then it is to be made. */

@@ -86,6 +86,9 @@ struct site_seat {
 void site_seat_done(struct site_seat *seat); /* also for CLEANUP, of one that is zero */
 int site_seat_get(struct estate *estate, const char *machine, const char *run,
                   struct site_seat *ret_seat, struct err *err) MUST_CHECK;
+/* Where the machine's source stages its cuts: sessions/GROUP/work, in a group of several a folder of its
+ * own therein. Free with free(). */
+char *site_work_dir(struct estate *estate, const char *group, const char *machine);
 /* The machine was started or stopped: replication, if there is any, looks at its disks anew, at once. */
 void site_tell_session(struct estate *estate, const char *machine);
 /* The run whose recovered machines this site sends, of the machine's group (or the group of that name);
