@@ -88,9 +88,11 @@ int job_networks_set(char **settings, const json_t *networks, struct err *err) M
 /* The fields of a policy that `in` has are in their ranges. ERR_INVALID says the range. */
 int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 
-/* Strings are borrowed. A group is named after its machine. */
+/* Strings are borrowed. A machine alone is a group of its name; several need a name of their own. */
 struct job_protect {
-    const char *machine;
+    const char *machine;    /* one; NULL with `machines` */
+    const json_t *machines; /* [name], borrowed; NULL: `machine` alone */
+    const char *group;      /* NULL or "": that of the one machine */
     const char *peer;
     struct job_settings settings;
     const json_t *networks; /* borrowed; as job_networks_check; NULL: none of its own */
@@ -98,8 +100,9 @@ struct job_protect {
     const char *who;
 };
 /* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is
- * told at once: ERR_NOT_FOUND (no such machine), ERR_EXISTS (protected already), ERR_STATE (a job
- * works on it, by number). A protection that failed half-way goes on where it stood. */
+ * told at once: ERR_NOT_FOUND (no such machine), ERR_EXISTS (protected already, alone or in a group; named
+ * twice; a group called like a machine), ERR_INVALID (several without a group's name), ERR_LIMIT (a
+ * disk's name in the group, or too many disks), ERR_STATE (a job works on it, by number). A protection that failed half-way goes on where it stood. */
 int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
                  struct err *err) MUST_CHECK;
 
@@ -108,7 +111,7 @@ struct jobs_check;
 int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct jobs_check **ret_check,
                    struct err *err) MUST_CHECK;
 void jobs_check_free(struct jobs_check *check);
-/* Not on the loop's thread; blocks. {machine, peer, policy, failed, warnings, checks: [...]}. */
+/* Not on the loop's thread; blocks. {group, machines, peer, policy, failed, warnings, checks: [...]}. */
 int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *cancel,
                    struct err *err) MUST_CHECK;
 
