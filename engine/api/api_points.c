@@ -20,12 +20,12 @@ static int ask_args(const struct api_request *req, json_t *extra, json_t **ret_i
     CLEANUP(json_freep) json_t *in = extra;
     const char *name = api_param(req, "name");
 
-    if (state_protection_get(api_world_of(req)->state, name, &row, err) < 0)
+    if (state_protection_of(api_world_of(req)->state, name, &row, err) < 0)
         return err->code == ERR_NOT_FOUND
                    ? err_set(err, ERR_NOT_FOUND, 0,
                              "%s is not protected; hint: `muster status` lists what is", name)
                    : -1;
-    (void)json_object_set_new(in, "group", json_string(name));
+    (void)json_object_set_new(in, "group", json_string(row.group));
     (void)json_object_set_new(in, "peer", json_string(str_eq(row.role, "replica") ? "" : row.peer));
     *ret_in = TAKE(in);
     return 0;

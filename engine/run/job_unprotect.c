@@ -257,17 +257,21 @@ static int refuse_recovered(const struct state_protection *row, struct err *err)
                    row->group, row->peer, row->peer, row->group, row->peer, row->peer, row->group);
 }
 
-/* The recovered machine, when this is its protection; "": it is somebody else's. */
+/* The run of its recovered machines, when this is their protection; "": it is somebody else's. */
 static int recovered(const struct jobs *jobs, const struct state_protection *row,
                      char ret_run[NAME_MAX_BYTES], struct err *err)
 {
     bool ours = str_eq(row->role, "source") || str_eq(row->state, "committed")
                 || str_starts(row->state, "reprotecting") || str_starts(row->state, "disabling");
 
-    if (job_instance_of(jobs, row->group, ret_run, err) < 0)
+    struct machine_names machines;
+
+    ret_run[0] = '\0';
+    if (job_machines(row, &machines, err) < 0)
         return -1;
-    if (!ours)
-        ret_run[0] = '\0';
+    for (size_t i = 0; ours && !*ret_run && i < machines.count; i++)
+        if (job_instance_of(jobs, machines.at[i], ret_run, err) < 0)
+            return -1;
     return 0;
 }
 
@@ -295,7 +299,7 @@ int jobs_may_unprotect(struct jobs *jobs, const char *machine, struct err *err)
     CLEANUP(state_protection_done) struct state_protection row = {0};
     char run[NAME_MAX_BYTES];
 
-    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, err) < 0
+    if (state_protection_of(jobs_world_of(jobs)->state, machine, &row, err) < 0
         || recovered(jobs, &row, run, err) < 0)
         return -1;
     return check_unprotect(jobs, &row, run, false, err);

@@ -320,7 +320,7 @@ static void a_dry_run_shows_what_is_not_met_and_ends_as_refused(void **state)
 {
     static const struct canned canned[] = {
         {"POST /v1/protections/check", "{\"force\":true,\"machine\":\"db1\",\"peer\":\"lyon\"}", 0,
-         "{\"machine\":\"db1\",\"failed\":1,\"checks\":[{\"what\":\"peer\",\"site\":\"lyon\","
+         "{\"group\":\"db1\",\"failed\":1,\"checks\":[{\"what\":\"peer\",\"site\":\"lyon\","
          "\"state\":\"failed\",\"text\":\"it is away\"}]}"},
         {0},
     };
