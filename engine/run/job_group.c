@@ -41,8 +41,7 @@ static int names_of(const struct job_protect *spec, struct machine_names *ret_na
                     struct err *err)
 {
     if (spec->machines)
-        return machine_names_parse(spec->machines, spec->machine ? spec->machine : "", ret_names,
-                                   err);
+        return machine_names_parse(spec->machines, spec->group ? spec->group : "", ret_names, err);
     *ret_names = (struct machine_names){0};
     return machine_names_add(ret_names, spec->machine ? spec->machine : "", err);
 }
