@@ -383,12 +383,14 @@ static struct session *need_session(const struct api_request *req, const char *n
     if (need_protection(world, name, ret_row, err) < 0)
         return NULL;
     if (str_eq(ret_row->role, "replica")) {
-        err_put(err, ERR_STATE, 0, "%s is sent from %s; hint: say it there", name, ret_row->peer);
+        err_put(err, ERR_STATE, 0, "%s is sent from %s; hint: say it there", ret_row->group,
+                ret_row->peer);
         return NULL;
     }
     session = estate_session_get(world->estate, ret_row->group);
     if (!session)
-        err_put(err, ERR_STATE, 0, "%s is not being sent: it is %s", name, ret_row->state);
+        err_put(err, ERR_STATE, 0, "%s is not being sent: it is %s", ret_row->group,
+                ret_row->state);
     return session;
 }
 

@@ -279,6 +279,22 @@ static void protect_waits_for_its_job_and_prints_a_line_per_change(void **state)
                            "db1 is protected: its points are kept at lyon\n"));
 }
 
+static void several_machines_are_protected_as_a_group(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/protections",
+         "{\"group\":\"shop\",\"machines\":[\"db1\",\"web1\"],\"peer\":\"lyon\"}", 0,
+         "{\"job\":3}"},
+        {0},
+    };
+    static const struct canned none[] = {{0}};
+
+    expect_run(*state, canned, "protect db1 web1 --to lyon --group shop --no-wait", NULL, 0,
+               "Job 3 has begun", "");
+    expect_run(*state, none, "protect db1 web1 --to lyon", NULL, 2, "",
+               "muster: several machines are a group, which needs a name\n");
+}
+
 static void every_setting_is_sent_under_its_own_key(void **state)
 {
     static const struct canned canned[] = {
@@ -698,6 +714,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_missing_field_of_a_machine_is_told_with_the_line_of_its_table),
         TMPDIR_TEST(a_machine_that_would_not_start_is_added_with_the_reasons),
         TMPDIR_TEST(protect_waits_for_its_job_and_prints_a_line_per_change),
+        TMPDIR_TEST(several_machines_are_protected_as_a_group),
         TMPDIR_TEST(every_setting_is_sent_under_its_own_key),
         TMPDIR_TEST(settings_without_an_option_shows_them_and_changes_nothing),
         TMPDIR_TEST(a_dry_run_shows_what_is_not_met_and_ends_as_refused),
