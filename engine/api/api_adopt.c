@@ -50,11 +50,13 @@ int api_machine_check_new(const struct api_world *world, const char *name, struc
     if (err->code != ERR_NOT_FOUND)
         return -1;
     err_clear(err);
-    if (state_protection_get(world->state, name, &protection, err) == 0)
+    if (state_protection_of(world->state, name, &protection, err) == 0)
         return err_set(err, ERR_EXISTS, 0,
-                       "this site has a protection called %s, with %s; hint: give the machine "
+                       "this site has a protection called %s, with %s%s%s; hint: give the machine "
                        "another name",
-                       name, protection.peer);
+                       name, protection.peer,
+                       str_eq(protection.group, name) ? "" : ", in the group ",
+                       str_eq(protection.group, name) ? "" : protection.group);
     if (err->code != ERR_NOT_FOUND)
         return -1;
     err_clear(err);

@@ -22,8 +22,10 @@ static int may_protect(const struct api_world *world, const char *name,
     CLEANUP(state_machine_done) struct state_machine own = {0};
 
     if (row->group)
-        return err_set(err, ERR_EXISTS, 0, "%s is protected already: with %s, %s here (%s)", name,
-                       row->peer, row->role, row->state);
+        return err_set(err, ERR_EXISTS, 0, "%s is protected already: with %s, %s here (%s)%s%s",
+                       name, row->peer, row->role, row->state,
+                       str_eq(row->group, name) ? "" : ", in the group ",
+                       str_eq(row->group, name) ? "" : row->group);
     return state_machine_get(world->state, name, &own, err);
 }
 
@@ -32,7 +34,7 @@ static int may_unprotect(const struct api_world *world, const char *name,
 {
     if (!row->group)
         return err_set(err, ERR_NOT_FOUND, 0, "%s is not protected", name);
-    return jobs_may_unprotect(world->jobs, name, err);
+    return jobs_may_unprotect(world->jobs, row->group, err);
 }
 
 static int may_start(const struct api_world *world, const char *name, struct err *err)
@@ -60,7 +62,7 @@ static int show(struct api_request *req, json_t **ret_reply, struct err *err)
     const char *name = api_param(req, "name");
     CLEANUP(state_protection_done) struct state_protection row = {0};
     struct err why = ERR_EMPTY;
-    bool is_protected = state_protection_get(world->state, name, &row, &why) == 0;
+    bool is_protected = state_protection_of(world->state, name, &row, &why) == 0;
 
     if (!is_protected && why.code != ERR_NOT_FOUND) {
         *err = why;
@@ -71,6 +73,7 @@ static int show(struct api_request *req, json_t **ret_reply, struct err *err)
         *err = why;
         return -1;
     }
+    const char *group = is_protected ? row.group : name;
     json_t *list = json_array();
     add(list, "machine start", start, &why);
     err_clear(&why);
@@ -79,16 +82,17 @@ static int show(struct api_request *req, json_t **ret_reply, struct err *err)
     json_t *runs = runner_allowed(world->runner, name);
     (void)json_array_extend(list, runs);
     json_decref(runs);
-    add(list, "reprotect", jobs_may_reprotect(world->jobs, name, &why), &why);
+    add(list, "reprotect", jobs_may_reprotect(world->jobs, group, &why), &why);
     err_clear(&why);
     add(list, "unprotect", may_unprotect(world, name, &row, &why), &why);
     err_clear(&why);
     add(list, "machine keep", api_may_keep(world, name, &why), &why);
-    *ret_reply = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "name", name, "role",
-                           is_protected ? row.role : "", "peer", is_protected ? row.peer : "",
-                           "state", is_protected ? row.state : "unprotected", "generation",
-                           (json_int_t)row.generation, "since_ms", (json_int_t)row.since_ms,
-                           "operations", list);
+    *ret_reply =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:o}", "name", name, "group",
+                  is_protected ? row.group : "", "role", is_protected ? row.role : "", "peer",
+                  is_protected ? row.peer : "", "state", is_protected ? row.state : "unprotected",
+                  "generation", (json_int_t)row.generation, "since_ms", (json_int_t)row.since_ms,
+                  "operations", list);
     return 0;
 }
 
@@ -97,7 +101,7 @@ const struct api_route *api_routes_allowed(void)
     static const struct api_route routes[] = {
         {"GET", "/v1/machines/{name}/operations", show,
          "Says what may be done with a machine here now, by the checks that a start makes.",
-         "`{name, role, peer, state, generation, since_ms, operations: [{operation, allowed, why}]}`; "
+         "`{name, group, role, peer, state, generation, since_ms, operations: [{operation, allowed, why}]}`; "
          "`role` \"\" and `state` `unprotected` for a machine that is not protected; `operation` as the "
          "command line has it",
          NULL},

@@ -56,15 +56,15 @@ static int list_branches(struct api_request *req, json_t **ret_reply, struct err
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
     (void)ret_reply;
-    if (state_protection_get(api_world_of(req)->state, name, &row, err) < 0)
+    if (state_protection_of(api_world_of(req)->state, name, &row, err) < 0)
         return err->code == ERR_NOT_FOUND
                    ? err_set(err, ERR_NOT_FOUND, 0,
                              "%s is not protected; hint: `muster status` lists what is", name)
                    : -1;
-    return api_defer(
-        req,
-        json_pack("{s:s, s:s}", "name", name, "peer", str_eq(row.role, "replica") ? row.peer : ""),
-        LIST_MS, list_work, NULL);
+    return api_defer(req,
+                     json_pack("{s:s, s:s}", "name", row.group, "peer",
+                               str_eq(row.role, "replica") ? row.peer : ""),
+                     LIST_MS, list_work, NULL);
 }
 
 /* --- Looking ---------------------------------------------------------------------------------- */
@@ -113,6 +113,7 @@ static int view_work(const struct api_world *world, const json_t *in, json_t **r
         .point = json_get_u64(in, "point", 0),
         .branch = json_get_u64(in, "branch", 0),
         .disk = json_get_str(in, "disk", ""),
+        .machine = json_get_str(in, "machine", ""),
         .pid = (int64_t)json_get_u64(in, "pid", 0),
     };
     CLEANUP(viewing_done) struct viewing viewing = {.point = 0};
@@ -125,11 +126,12 @@ static int view_work(const struct api_world *world, const json_t *in, json_t **r
 }
 
 /* Said where it can be done: the replica's points here, or the branch of a machine of ours. */
-static int check_side(const struct api_request *req, const char *name, bool branch, struct err *err)
+static int check_side(const struct api_request *req, const char *name, bool branch, json_t *args,
+                      struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    if (state_protection_get(api_world_of(req)->state, name, &row, err) < 0)
+    if (state_protection_of(api_world_of(req)->state, name, &row, err) < 0)
         return err->code == ERR_NOT_FOUND
                    ? err_set(err, ERR_NOT_FOUND, 0,
                              "%s is not protected; hint: `muster status` lists what is", name)
@@ -137,6 +139,8 @@ static int check_side(const struct api_request *req, const char *name, bool bran
     if (!branch && str_eq(row.role, "source"))
         return err_set(err, ERR_STATE, 0, "the points of %s are kept at %s; hint: look there", name,
                        row.peer);
+    (void)json_object_set_new(args, "name", json_string(row.group));
+    (void)json_object_set_new(args, "machine", json_string(str_eq(row.group, name) ? "" : name));
     return 0;
 }
 
@@ -149,11 +153,10 @@ static int begin_view(struct api_request *req, json_t **ret_reply, struct err *e
     (void)ret_reply;
     if ((json_get_u64(in, "point", 0) != 0) == branch)
         return err_set(err, ERR_INVALID, 0, "name a point or a branch of %s, one of the two", name);
-    if (check_side(req, name, branch, err) < 0)
+    CLEANUP(json_freep) json_t *args = json_deep_copy(in);
+    if (check_side(req, name, branch, args, err) < 0)
         return -1;
-    json_t *args = json_deep_copy(in);
-    (void)json_object_set_new(args, "name", json_string(name));
-    return api_defer(req, args, VIEW_MS, view_work, NULL);
+    return api_defer(req, TAKE(args), VIEW_MS, view_work, NULL);
 }
 
 static int end_work(const struct api_world *world, const json_t *in, json_t **ret_out,
@@ -179,7 +182,9 @@ const struct api_route *api_routes_branches(void)
     static const struct api_field view_fields[] = {
         {"point", API_NUMBER, false, "a point of the replica that is kept here"},
         {"branch", API_NUMBER, false, "a branch that is kept here"},
-        {"disk", API_TEXT, false, "the disk; the only one without it"},
+        {"disk", API_TEXT, false,
+         "the disk, of a group of several `MACHINE.DISK`, or named by its machine `DISK`; the only "
+         "one without it"},
         {"pid", API_NUMBER, true, "the process that looks: with its end the view ends"},
         {0},
     };

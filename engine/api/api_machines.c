@@ -330,10 +330,12 @@ static int remove_machine(struct api_request *req, json_t **ret_reply, struct er
         return err_set(err, ERR_STATE, 0,
                        "%s was failed over to here by %s; hint: `muster machine stop %s` ends it",
                        name, json_get_str(in, "run", ""), name);
-    if (state_protection_get(api_world_of(req)->state, name, &protection, err) == 0)
+    if (state_protection_of(api_world_of(req)->state, name, &protection, err) == 0)
         return err_set(err, ERR_STATE, 0,
-                       "machine %s is protected to %s; hint: `muster unprotect %s` first", name,
-                       protection.peer, name);
+                       "machine %s is protected to %s%s%s; hint: `muster unprotect %s` first", name,
+                       protection.peer,
+                       str_eq(protection.group, name) ? "" : ", with the others of the group ",
+                       str_eq(protection.group, name) ? "" : protection.group, protection.group);
     if (err->code != ERR_NOT_FOUND)
         return -1;
     err_clear(err);

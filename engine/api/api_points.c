@@ -4,6 +4,7 @@
 #include "api/api_tables.h"
 #include "base/mem.h"
 #include "replica/retention.h"
+#include "run/job.h"
 #include "sites/estate.h"
 #include "state/state.h"
 
@@ -20,12 +21,12 @@ static int ask_args(const struct api_request *req, json_t *extra, json_t **ret_i
     CLEANUP(json_freep) json_t *in = extra;
     const char *name = api_param(req, "name");
 
-    if (state_protection_get(api_world_of(req)->state, name, &row, err) < 0)
+    if (state_protection_of(api_world_of(req)->state, name, &row, err) < 0)
         return err->code == ERR_NOT_FOUND
                    ? err_set(err, ERR_NOT_FOUND, 0,
                              "%s is not protected; hint: `muster status` lists what is", name)
                    : -1;
-    (void)json_object_set_new(in, "group", json_string(name));
+    (void)json_object_set_new(in, "group", json_string(row.group));
     (void)json_object_set_new(in, "peer", json_string(str_eq(row.role, "replica") ? "" : row.peer));
     *ret_in = TAKE(in);
     return 0;
@@ -46,6 +47,26 @@ static int ask(const struct api_world *world, const char *what, const json_t *in
 
     (void)json_object_del(args, "peer");
     return site_ask(site, what, args, ret_result, cancel, err);
+}
+
+/* --- A point now ----------------------------------------------------------------------------- */
+
+static int make_point(struct api_request *req, json_t **ret_reply, struct err *err)
+{
+    const json_t *in = api_in(req);
+    const struct job_point spec = {
+        .machine = api_param(req, "name"),
+        .consistency = json_get_str(in, "consistency", ""),
+        .label = json_get_str(in, "label", ""),
+        .who = api_who(req),
+    };
+    int64_t job;
+
+    if (jobs_point(api_world_of(req)->jobs, &spec, &job, err) < 0
+        || api_audit(req, "point.create", spec.machine, *spec.label ? spec.label : NULL, err) < 0)
+        return -1;
+    *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
+    return 0;
 }
 
 /* --- Pins ------------------------------------------------------------------------------------ */
@@ -174,6 +195,13 @@ static int prune_points(struct api_request *req, json_t **ret_reply, struct err 
 
 const struct api_route *api_routes_points(void)
 {
+    static const struct api_field point_fields[] = {
+        {"consistency", API_TEXT, false,
+         "`application`: the guest's file systems are frozen for the cut; `crash`: they are not; "
+         "without it as the policy has them"},
+        {"label", API_TEXT, false, "it stays, pinned as this"},
+        {0},
+    };
     static const struct api_field pin_fields[] = {
         {"point", API_NUMBER, false, "the point; the newest that is ready without it"},
         {"label", API_TEXT, true, "a name for the pin, one of its own"},
@@ -186,6 +214,12 @@ const struct api_route *api_routes_points(void)
         {0},
     };
     static const struct api_route routes[] = {
+        {"POST", "/v1/protections/{name}/points", make_point,
+         "Makes a point now; the job ends when it is there.",
+         "`{job}`; its task has `result`: `{point, made, consistency, cut_ms, stall_us, note, "
+         "label}`, `made` false for a machine that is off and the newest point holds its disks, "
+         "`note` why the guest could not be frozen",
+         point_fields},
         {"POST", "/v1/protections/{name}/pins", pin_point,
          "Pins a point: it stays until it is unpinned.", "`{point, label}`", pin_fields},
         {"DELETE", "/v1/protections/{name}/pins/{label}", unpin_point,

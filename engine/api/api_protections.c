@@ -19,14 +19,17 @@
 static int row_entry(const struct state_protection *row, json_t **ret_entry, struct err *err)
 {
     struct job_settings settings;
+    struct machine_names machines;
 
-    if (job_settings_parse(row->settings, &settings, err) < 0)
+    if (job_settings_parse(row->settings, &settings, err) < 0
+        || job_machines(row, &machines, err) < 0)
         return err_wrap(err, "protection %s", row->group);
     *ret_entry = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "name", row->group, "role",
                            row->role, "peer", row->peer, "state", row->state, "since_ms",
                            (json_int_t)row->since_ms, "generation", (json_int_t)row->generation,
                            "recreated_ms", (json_int_t)settings.recreated_ms);
     job_settings_put(&settings, *ret_entry);
+    (void)json_object_set_new(*ret_entry, "machines", machine_names_json(&machines));
     (void)json_object_set_new(*ret_entry, "networks", job_networks_get(row->settings));
     (void)json_object_set_new(*ret_entry, "rpo_target_ms",
                               json_integer((json_int_t)policy_rpo_ms(&settings.policy)));
@@ -47,6 +50,19 @@ static int64_t run_since(const struct api_world *world, const char *run)
     return row.declared_ms;
 }
 
+/* A run has several machines of a group of several: it is one test. */
+static bool is_listed(const json_t *tests, const char *run)
+{
+    const json_t *test;
+    size_t i;
+
+    json_array_foreach(tests, i, test) {
+        if (str_eq(json_get_str(test, "run", ""), run))
+            return true;
+    }
+    return false;
+}
+
 /* The test runs that have machines of these groups up here. */
 static int add_tests(const struct api_world *world, json_t *list, struct err *err)
 {
@@ -60,7 +76,8 @@ static int add_tests(const struct api_world *world, json_t *list, struct err *er
         json_t *tests = json_array();
 
         VEC_FOREACH(instance, &instances)
-            if (instance->test && str_eq(instance->group, json_get_str(entry, "name", "")))
+            if (instance->test && str_eq(instance->group, json_get_str(entry, "name", ""))
+                && !is_listed(tests, instance->run))
                 (void)json_array_append_new(
                     tests, json_pack("{s:s, s:I}", "run", instance->run, "since_ms",
                                      (json_int_t)run_since(world, instance->run)));
@@ -107,31 +124,48 @@ static int list_protections(struct api_request *req, json_t **ret_reply, struct 
     return api_defer(req, in, OBSERVE_MS, api_status_work, api_status_finish);
 }
 
-/* ERR_NOT_FOUND names the nearest protection. */
+VEC_DEFINE(name_list, char *)
+
+static void name_list_done(struct name_list *names)
+{
+    VEC_FOREACH(name, names)
+        free(*name);
+    name_list_free(names);
+}
+
+/* Groups, and their machines. */
+static void list_names(const struct state_protection *row, struct name_list *names)
+{
+    struct machine_names machines;
+    struct err none = ERR_EMPTY;
+
+    *name_list_push(names) = mem_strdup(row->group);
+    if (job_machines(row, &machines, &none) < 0)
+        return;
+    for (size_t i = 0; i < machines.count; i++)
+        *name_list_push(names) = mem_strdup(machines.at[i]);
+}
+
+/* Of a group, or a machine's group. ERR_NOT_FOUND names the nearest one. */
 static int need_protection(const struct api_world *world, const char *name,
                            struct state_protection *ret_row, struct err *err)
 {
-    struct state_protections rows = VEC_EMPTY;
-    const char **words;
-    const char *near;
+    CLEANUP(state_protections_done) struct state_protections rows = VEC_EMPTY;
+    CLEANUP(name_list_done) struct name_list words = VEC_EMPTY;
 
-    if (state_protection_get(world->state, name, ret_row, err) == 0)
+    if (state_protection_of(world->state, name, ret_row, err) == 0)
         return 0;
     if (err->code != ERR_NOT_FOUND || state_protection_list(world->state, &rows, err) < 0)
         return -1;
-    words = mem_new_array(const char *, rows.len + 1);
-    for (size_t i = 0; i < rows.len; i++)
-        words[i] = rows.at[i].group;
-    near = str_nearest(name, words);
+    VEC_FOREACH(row, &rows)
+        list_names(row, &words);
+    *name_list_push(&words) = NULL;
+    const char *near = str_nearest(name, (const char *const *)words.at);
     if (near)
-        err_put(err, ERR_NOT_FOUND, 0, "%s is not protected; hint: did you mean \"%s\"?", name,
-                near);
-    else
-        err_put(err, ERR_NOT_FOUND, 0, "%s is not protected; hint: `muster status` lists what is",
-                name);
-    mem_freep(&words);
-    state_protections_done(&rows);
-    return -1;
+        return err_set(err, ERR_NOT_FOUND, 0, "%s is not protected; hint: did you mean \"%s\"?",
+                       name, near);
+    return err_set(err, ERR_NOT_FOUND, 0,
+                   "%s is not protected; hint: `muster status` lists what is", name);
 }
 
 static int show_protection(struct api_request *req, json_t **ret_reply, struct err *err)
@@ -221,8 +255,12 @@ static int protect_spec(const struct api_request *req, struct job_protect *ret_s
 {
     const json_t *in = api_in(req);
 
+    if (!json_object_get(in, "machine") == !json_object_get(in, "machines"))
+        return err_set(err, ERR_INVALID, 0, "name either a machine, or machines and their group");
     *ret_spec = (struct job_protect){
-        .machine = json_get_str(in, "machine", ""),
+        .machine = json_get_str(in, "machine", NULL),
+        .machines = json_object_get(in, "machines"),
+        .group = json_get_str(in, "group", NULL),
         .peer = json_get_str(in, "peer", ""),
         .networks = json_object_get(in, "networks"),
         .force = json_get_bool(in, "force", false),
@@ -234,12 +272,18 @@ static int protect_spec(const struct api_request *req, struct job_protect *ret_s
 
 static int protect(struct api_request *req, json_t **ret_reply, struct err *err)
 {
+    CLEANUP(mem_freep) char *what = NULL;
     struct job_protect spec;
     int64_t job;
 
     if (protect_spec(req, &spec, err) < 0
-        || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0
-        || api_audit(req, "protection.add", spec.machine, spec.peer, err) < 0)
+        || jobs_protect(api_world_of(req)->jobs, &spec, &job, err) < 0)
+        return -1;
+    CLEANUP(mem_freep) char *machines = spec.machines ? json_text(spec.machines) : NULL;
+    what = machines ? mem_printf("%s %s", spec.peer, machines) : mem_strdup(spec.peer);
+    const char *only = json_string_value(json_array_get(spec.machines, 0));
+    const char *name = spec.group ? spec.group : spec.machine ? spec.machine : only;
+    if (api_audit(req, "protection.add", name, what, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:I}", "job", (json_int_t)job);
     return 0;
@@ -306,8 +350,12 @@ static int reprotect(struct api_request *req, json_t **ret_reply, struct err *er
 static int verify(struct api_request *req, json_t **ret_reply, struct err *err)
 {
     const json_t *in = api_in(req);
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    if (need_protection(api_world_of(req), api_param(req, "name"), &row, err) < 0)
+        return -1;
     const struct job_verify spec = {
-        .machine = api_param(req, "name"),
+        .machine = row.group,
         .subset = json_get_u64(in, "subset", 0),
         .of = json_get_u64(in, "of", 0),
         .point = json_get_u64(in, "point", 0),
@@ -324,7 +372,8 @@ static int verify(struct api_request *req, json_t **ret_reply, struct err *err)
 
 /* --- Turning knobs ------------------------------------------------------------------------- */
 
-/* The session this site sends `name` by; estate_session_put it. NULL with an error. */
+/* The session this site sends the group of that name, or of that machine, by; estate_session_put the
+ * row's. NULL with an error. */
 static struct session *need_session(const struct api_request *req, const char *name,
                                     struct state_protection *ret_row, struct err *err)
 {
@@ -334,12 +383,14 @@ static struct session *need_session(const struct api_request *req, const char *n
     if (need_protection(world, name, ret_row, err) < 0)
         return NULL;
     if (str_eq(ret_row->role, "replica")) {
-        err_put(err, ERR_STATE, 0, "%s is sent from %s; hint: say it there", name, ret_row->peer);
+        err_put(err, ERR_STATE, 0, "%s is sent from %s; hint: say it there", ret_row->group,
+                ret_row->peer);
         return NULL;
     }
-    session = estate_session_get(world->estate, name);
+    session = estate_session_get(world->estate, ret_row->group);
     if (!session)
-        err_put(err, ERR_STATE, 0, "%s is not being sent: it is %s", name, ret_row->state);
+        err_put(err, ERR_STATE, 0, "%s is not being sent: it is %s", ret_row->group,
+                ret_row->state);
     return session;
 }
 
@@ -353,25 +404,23 @@ static void done_with(const struct api_request *req, const char *name, struct se
 
 static int retry(struct api_request *req, json_t **ret_reply, struct err *err)
 {
-    const char *name = api_param(req, "name");
     CLEANUP(state_protection_done) struct state_protection row = {0};
-    struct session *session = need_session(req, name, &row, err);
+    struct session *session = need_session(req, api_param(req, "name"), &row, err);
 
     (void)ret_reply;
     if (!session)
         return -1;
     session_retry(session);
-    estate_fence_retry(api_world_of(req)->estate, name);
-    done_with(req, name, session);
-    return api_audit(req, "protection.retry", name, NULL, err);
+    estate_fence_retry(api_world_of(req)->estate, row.group);
+    done_with(req, row.group, session);
+    return api_audit(req, "protection.retry", row.group, NULL, err);
 }
 
 static int resync(struct api_request *req, json_t **ret_reply, struct err *err)
 {
-    const char *name = api_param(req, "name");
     CLEANUP(state_protection_done) struct state_protection row = {0};
     bool now = json_get_bool(api_in(req), "now", false);
-    struct session *session = need_session(req, name, &row, err);
+    struct session *session = need_session(req, api_param(req, "name"), &row, err);
     struct session_status status;
     int64_t at = 0;
 
@@ -379,13 +428,13 @@ static int resync(struct api_request *req, json_t **ret_reply, struct err *err)
         return -1;
     int rc = session_resync(session, now, &at, err);
     session_status(session, &status);
-    done_with(req, name, session);
+    done_with(req, row.group, session);
     if (rc < 0)
         return -1;
     *ret_reply = json_pack("{s:I, s:b, s:b}", "at_ms", (json_int_t)at, "now",
                            at <= api_world_of(req)->clock->wall_ms(api_world_of(req)->clock),
                            "paused", status.paused);
-    return api_audit(req, "protection.resync", name, now ? "now" : NULL, err);
+    return api_audit(req, "protection.resync", row.group, now ? "now" : NULL, err);
 }
 
 /* A failover's hold is not ours to lift. */
@@ -407,19 +456,18 @@ static int check_not_held(const struct api_request *req, const char *name, struc
 
 static int set_paused(struct api_request *req, bool paused, struct err *err)
 {
-    const char *name = api_param(req, "name");
     CLEANUP(state_protection_done) struct state_protection row = {0};
-    struct session *session = need_session(req, name, &row, err);
+    struct session *session = need_session(req, api_param(req, "name"), &row, err);
 
     if (!session)
         return -1;
-    if (!paused && check_not_held(req, name, err) < 0) {
-        estate_session_put(api_world_of(req)->estate, name);
+    if (!paused && check_not_held(req, row.group, err) < 0) {
+        estate_session_put(api_world_of(req)->estate, row.group);
         return -1;
     }
     session_pause(session, paused);
-    done_with(req, name, session);
-    return api_audit(req, paused ? "protection.pause" : "protection.resume", name, NULL, err);
+    done_with(req, row.group, session);
+    return api_audit(req, paused ? "protection.pause" : "protection.resume", row.group, NULL, err);
 }
 
 static int pause_protection(struct api_request *req, json_t **ret_reply, struct err *err)
@@ -459,7 +507,6 @@ static json_t *words_of(const char *text)
 
 static int change_settings(struct api_request *req, json_t **ret_reply, struct err *err)
 {
-    const char *name = api_param(req, "name");
     CLEANUP(state_protection_done) struct state_protection row = {0};
     struct job_settings settings;
     struct session *session;
@@ -472,13 +519,13 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
 
     if (job_settings_check(fields, err) < 0)
         return -1;
-    session = need_session(req, name, &row, err);
+    session = need_session(req, api_param(req, "name"), &row, err);
     if (!session)
         return -1;
     rc = job_settings_parse(row.settings, &settings, err);
     if (rc == 0)
-        rc = policies_resettle(api_world_of(req)->state, name, policy, fields, reset, &settings,
-                               err);
+        rc = policies_resettle(api_world_of(req)->state, row.group, policy, fields, reset,
+                               &settings, err);
     if (rc == 0)
         rc = job_settings_change(&row.settings, &settings, err);
     const json_t *networks = json_object_get(api_in(req), "networks");
@@ -488,11 +535,12 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
     if (rc == 0)
         rc = state_protection_put(api_world_of(req)->state, &row, err);
     if (rc == 0)
-        rc = jobs_copy_settings(api_world_of(req)->jobs, name, row.peer, api_who(req), &job, err);
+        rc = jobs_copy_settings(api_world_of(req)->jobs, row.group, row.peer, api_who(req), &job,
+                                err);
     if (rc == 0)
         session_set_policy(session, &settings.policy);
-    done_with(req, name, session);
-    if (rc < 0 || api_audit(req, "protection.change", name, row.settings, err) < 0)
+    done_with(req, row.group, session);
+    if (rc < 0 || api_audit(req, "protection.change", row.group, row.settings, err) < 0)
         return -1;
     *ret_reply = json_object();
     job_settings_put(&settings, *ret_reply);
@@ -504,7 +552,12 @@ static int change_settings(struct api_request *req, json_t **ret_reply, struct e
 const struct api_route *api_routes_protections(void)
 {
     static const struct api_field protect_fields[] = {
-        {"machine", API_NAME, true, "a machine of this site"},
+        {"machine", API_NAME, false, "a machine of this site; or `machines`"},
+        {"machines", API_NAMES, false,
+         "several, up to 16, that share one history and one instant; or `machine`"},
+        {"group", API_NAME, false,
+         "what they are called together, a name that no machine has; a machine alone is a group of "
+         "its own name"},
         {"peer", API_NAME, true, "the paired site that is to keep its replica"},
         {"policy", API_NAME, false, "what is not said here comes from it; `default`"},
         {"force", API_BOOL, false, "also when it could not be recovered there now"},
@@ -542,8 +595,10 @@ const struct api_route *api_routes_protections(void)
         {0},
     };
     static const struct api_route routes[] = {
-        {"GET", "/v1/protections", list_protections, "Lists protections with their status.",
-         "`{protections: [{name, role, peer, state, since_ms, generation, policy, "
+        {"GET", "/v1/protections", list_protections,
+         "Lists protections with their status: one "
+         "for each group. Wherever a group is named, the name of one of its machines does, too.",
+         "`{protections: [{name, machines, role, peer, state, since_ms, generation, policy, "
          "overrides: [key], the policy's fields, networks, recreated_ms, rpo_target_ms, tests: [{run, since_ms}], health, health_reasons: [{level, code, reason, since_ms, hint}], durable_point, durable_cut_ms, durable_age_ms, "
          "applied_point, applied_cut_ms, applied_age_ms}]}`. Ages are -1 without a point; the RPO "
          "now is `durable_age_ms` (what is safe) and `applied_age_ms` (what is ready). `recreated_ms` is "
@@ -565,10 +620,11 @@ const struct api_route *api_routes_protections(void)
          "`damaged_past`: that are damaged at older points only; `damaged_since_ms`",
          NULL},
         {"POST", "/v1/protections", protect,
-         "Protects a machine: checks, copies, keeps it current.", "`{job}`", protect_fields},
+         "Protects a machine, or several as a group: checks, copies, keeps it current.", "`{job}`",
+         protect_fields},
         {"POST", "/v1/protections/check", check_protect,
          "Looks at what protecting a machine takes, at both sites, and changes nothing.",
-         "`{machine, peer, policy, failed, warnings, checks: [{what, site, state, needed, found, text, "
+         "`{group, machines, peer, policy, failed, warnings, checks: [{what, site, state, needed, found, text, "
          "hint}]}`; `state` is `ok`, `warning` or `failed`",
          protect_fields},
         {"GET", "/v1/protections/{name}", show_protection, "Shows one protection.",

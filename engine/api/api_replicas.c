@@ -80,6 +80,21 @@ static int check_peer(const struct api_world *world, const char *peer, struct er
     return 0;
 }
 
+/* Neither the group's name nor that of a machine of it is anybody's here. */
+static int check_names(const struct api_world *world, const json_t *report, struct err *err)
+{
+    const char *group = json_get_str(report, "group", "");
+    struct machine_names names;
+
+    if (machine_names_of(json_object_get(report, "machines"), group, &names, err) < 0
+        || api_machine_check_new(world, group, err) < 0)
+        return -1;
+    for (size_t i = 0; i < names.count; i++)
+        if (!str_eq(names.at[i], group) && api_machine_check_new(world, names.at[i], err) < 0)
+            return -1;
+    return 0;
+}
+
 static int put_row(const struct api_world *world, const json_t *in, const json_t *report,
                    struct err *err)
 {
@@ -103,7 +118,7 @@ static int put_row(const struct api_world *world, const json_t *in, const json_t
         .since_ms = now,
     };
 
-    if (job_settings_parse(text, &parsed, err) < 0
+    if (job_settings_parse(text, &parsed, err) < 0 || job_machines(&row, &replica.machines, err) < 0
         || !str_unhex(json_get_str(settings, "writer_key", ""), replica.writer_key,
                       sizeof(replica.writer_key)))
         return err_set(err, ERR_CORRUPT, 0, "%s: what it says of its protection cannot be read",
@@ -176,7 +191,7 @@ static int do_finish(struct api_request *req, const json_t *in, json_t *out, jso
     const char *peer = peer_of(in, report);
 
     /* Asked again: two may have asked for it at once. */
-    if (api_machine_check_new(world, group, err) < 0 || put_row(world, in, report, err) < 0
+    if (check_names(world, report, err) < 0 || put_row(world, in, report, err) < 0
         || api_audit(req, "replica.adopt", group, json_get_str(in, "dir", ""), err) < 0)
         return -1;
     *ret_reply = json_pack("{s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:b}", "name", group,
@@ -198,8 +213,7 @@ static int look_finish(struct api_request *req, const json_t *in, json_t *out, j
     json_t *next;
 
     (void)ret_reply;
-    if (api_machine_check_new(world, json_get_str(out, "group", ""), err) < 0
-        || check_peer(world, peer_of(in, out), err) < 0)
+    if (check_names(world, out, err) < 0 || check_peer(world, peer_of(in, out), err) < 0)
         return -1;
     next = json_deep_copy(in);
     (void)json_object_set(next, "report", out);

@@ -92,13 +92,25 @@ const struct api_route *api_route_find(const struct api_table *tables, const cha
 
 static const char *const type_names[] = {
     [API_TEXT] = "text",    [API_NAME] = "name",     [API_NUMBER] = "number",
-    [API_BOOL] = "boolean", [API_OBJECT] = "object",
+    [API_BOOL] = "boolean", [API_OBJECT] = "object", [API_NAMES] = "names",
 };
 
 static const char *const type_wanted[] = {
     [API_TEXT] = "a text",        [API_NAME] = "a name",      [API_NUMBER] = "a number, 0 or more",
-    [API_BOOL] = "true or false", [API_OBJECT] = "an object",
+    [API_BOOL] = "true or false", [API_OBJECT] = "an object", [API_NAMES] = "a list of names",
 };
+
+static bool are_names(const json_t *value)
+{
+    const json_t *name;
+    size_t i;
+
+    json_array_foreach(value, i, name) {
+        if (!json_is_string(name) || !str_is_name(json_string_value(name)))
+            return false;
+    }
+    return json_array_size(value) > 0;
+}
 
 static bool type_fits(enum api_type type, const json_t *value)
 {
@@ -108,6 +120,7 @@ static bool type_fits(enum api_type type, const json_t *value)
     case API_NUMBER: return json_is_integer(value) && json_integer_value(value) >= 0;
     case API_BOOL: return json_is_boolean(value);
     case API_OBJECT: return json_is_object(value);
+    case API_NAMES: return are_names(value);
     }
     return false;
 }

@@ -20,7 +20,7 @@ static bool has_agent(const struct api_request *req, const char *machine)
     const json_t *name;
     size_t i;
 
-    if (state_protection_get(api_world_of(req)->state, machine, &row, &ignored) < 0
+    if (state_protection_of(api_world_of(req)->state, machine, &row, &ignored) < 0
         || json_parse(row.settings, strlen(row.settings), &settings, &ignored) < 0)
         return false;
     json_array_foreach(json_object_get(settings, "agents"), i, name)

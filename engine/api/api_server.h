@@ -19,6 +19,7 @@ enum api_type {
     API_NUMBER, /* an integer >= 0 */
     API_BOOL,
     API_OBJECT,
+    API_NAMES, /* a list of names, one at least */
 };
 /* A field of the body (POST, PUT, DELETE) or of the query (GET). */
 struct api_field {

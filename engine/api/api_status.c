@@ -157,27 +157,37 @@ static void add_replica(const struct api_world *world, const char *name, json_t 
         set_int(entry, "applied_age_ms", -1);
 }
 
+static bool runs_here(const struct api_world *world, const char *machine, struct cancel *cancel)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(world->clock, cancel, LOOK_MS);
+    CLEANUP(json_freep) json_t *seen = NULL;
+    struct err ignored = ERR_EMPTY;
+
+    return api_ask_here(world, "machine.observe", json_pack("{s:s}", "machine", machine), &seen,
+                        limit, &ignored)
+               == 0
+           && str_eq(json_get_str(seen, "state", ""), instance_state_name(INSTANCE_RUNNING));
+}
+
 /* Nothing may run here any more that was promoted at the peer; what does is seen by nobody else. 0:
  * it does not run, or nobody knows. */
 static uint64_t runs_twice(const struct api_world *world, const json_t *entry,
                            struct cancel *cancel)
 {
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(world->clock, cancel, LOOK_MS);
-    CLEANUP(json_freep) json_t *seen = NULL;
     const char *name = json_get_str(entry, "name", "");
     struct err ignored = ERR_EMPTY;
     struct estate_mark mark;
+    const json_t *machine;
+    bool runs = false;
+    size_t i;
 
     if (!str_eq(json_get_str(entry, "role", ""), "source")
         || (!str_eq(json_get_str(entry, "state", ""), "failed-over")
             && !str_eq(json_get_str(entry, "session", ""), "fenced")))
         return 0;
-    if (api_ask_here(world, "machine.observe", json_pack("{s:s}", "machine", name), &seen, limit,
-                     &ignored)
-        < 0)
-        return 0;
-    const char *state = json_get_str(seen, "state", "");
-    if (!str_eq(state, instance_state_name(INSTANCE_RUNNING)))
+    json_array_foreach(json_object_get(entry, "machines"), i, machine)
+        runs = runs || runs_here(world, json_string_value(machine), cancel);
+    if (!runs)
         return 0;
     if (estate_mark_read(world->estate, name, &mark, &ignored) == 0 && mark.retired)
         return mark.retired;

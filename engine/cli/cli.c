@@ -81,6 +81,20 @@ int cli_name_arg(struct cli *cli, const char *name, const char **ret_name, struc
     return take_name(cli, name, cli_arg(cli, name), ret_name, err);
 }
 
+int cli_names_arg(struct cli *cli, const char *name, json_t **ret_names, struct err *err)
+{
+    CLEANUP(json_freep) json_t *names = json_array();
+    const char *one;
+
+    for (size_t i = 0; i <= cli->more_count; i++) {
+        if (take_name(cli, name, i == 0 ? cli_arg(cli, name) : cli->more[i - 1], &one, err) < 0)
+            return -1;
+        (void)json_array_append_new(names, json_string(one));
+    }
+    *ret_names = TAKE(names);
+    return 0;
+}
+
 int cli_name_option(struct cli *cli, const char *name, const char **ret_name, struct err *err)
 {
     CLEANUP(mem_freep) char *what = mem_printf("--%s", name);

@@ -177,6 +177,11 @@ static int take_option(struct cli *cli, int *at, struct err *err)
 
 static int take_arg(struct cli *cli, size_t *count, const char *text, struct err *err)
 {
+    if (cli->cmd && *count > 0 && cli->cmd->args[*count - 1].repeated
+        && cli->more_count < CMD_MORE_MAX) {
+        cli->more[cli->more_count++] = text;
+        return 0;
+    }
     if (!cli->cmd || *count >= CMD_ARGS_MAX || !cli->cmd->args[*count].name)
         return cli_usage(cli, err, "\"%s\" is one argument too many; hint: `muster %s%s--help`",
                          text, cli->cmd ? cli->cmd->words : "", cli->cmd ? " " : "");

@@ -19,6 +19,7 @@ struct cmd_arg {
     const char *name; /* "NAME"; ends with NULL */
     bool optional;
     const char *help; /* NULL: not shown */
+    bool repeated;    /* the last one: several may be given; cli->more has those after the first */
 };
 struct cmd_option {
     const char *name;  /* "interval"; ends with NULL */
@@ -26,14 +27,15 @@ struct cmd_option {
     const char *help;
 };
 #define CMD_ARGS_MAX    3
-#define CMD_OPTIONS_MAX 20
+#define CMD_OPTIONS_MAX 22
+#define CMD_MORE_MAX    63
 struct cmd {
     const char *words; /* "machine add" */
     const char *help;  /* one sentence */
     const char *about; /* more of it, in whole lines; may be NULL */
     struct cmd_arg args[CMD_ARGS_MAX + 1];
     struct cmd_option options[CMD_OPTIONS_MAX + 1];
-    const char *examples[4]; /* "machine add db1.lua"; ends with NULL */
+    const char *examples[5]; /* "machine add db1.lua"; ends with NULL */
     bool hidden;
     int (*run)(struct cli *cli, struct err *err);
 };
@@ -76,6 +78,8 @@ struct cli {
     bool help;
     bool version;
     const char *args[CMD_ARGS_MAX];
+    const char *more[CMD_MORE_MAX];
+    size_t more_count;
     const char *options[CMD_OPTIONS_MAX]; /* a switch that is set: "" */
     bool usage_error;
     char *socket; /* of the site's daemon, once it was needed */
@@ -97,6 +101,9 @@ bool cli_flag(const struct cli *cli, const char *name);
 /* Arguments as what they stand for; wrong ones are usage errors that name the option, what it was
  * given and what may be. Absent options leave `ret` alone. */
 int cli_name_arg(struct cli *cli, const char *name, const char **ret_name, struct err *err)
+    MUST_CHECK;
+/* All that a repeated one was given. A new reference. */
+int cli_names_arg(struct cli *cli, const char *name, json_t **ret_names, struct err *err)
     MUST_CHECK;
 int cli_id_arg(struct cli *cli, const char *name, uint64_t *ret_id, struct err *err) MUST_CHECK;
 /* `max` INT64_MAX: no bound worth naming. */

@@ -10,20 +10,6 @@
 #include <string.h>
 
 /* The reply has a job's number: watches it, or says how to. */
-static int follow(struct cli *cli, const json_t *reply, struct err *err)
-{
-    uint64_t job = json_get_u64(reply, "job", 0);
-
-    if (!cli_flag(cli, "no-wait"))
-        return watch_job(cli, job, err);
-    if (cli->json)
-        cli_print_json(cli, reply);
-    else
-        (void)fprintf(cli->out, "Job %" PRIu64 " has begun; `muster jobs watch %" PRIu64 "`\n", job,
-                      job);
-    return 0;
-}
-
 /* Exit code 4 when something is not met: scripts can ask. Takes `body`. */
 static int check_only(struct cli *cli, json_t *body, struct err *err)
 {
@@ -40,8 +26,31 @@ static int check_only(struct cli *cli, json_t *body, struct err *err)
     uint64_t failed = json_get_u64(reply, "failed", 0);
     if (failed)
         return err_set(err, ERR_STATE, 0, "%" PRIu64 " prerequisite%s of protecting %s %s not met",
-                       failed, failed == 1 ? "" : "s", json_get_str(reply, "machine", ""),
+                       failed, failed == 1 ? "" : "s", json_get_str(reply, "group", ""),
                        failed == 1 ? "is" : "are");
+    return 0;
+}
+
+/* One is a group of its own name; several are one of that name. `ret_name`: of the group. */
+static int take_machines(struct cli *cli, json_t *body, const char **ret_name, struct err *err)
+{
+    CLEANUP(json_freep) json_t *names = NULL;
+    const char *group = NULL;
+
+    if (cli_names_arg(cli, "NAME", &names, err) < 0
+        || cli_name_option(cli, "group", &group, err) < 0)
+        return -1;
+    if (json_array_size(names) > 1 && !group)
+        return cli_usage(cli, err,
+                         "several machines are a group, which needs a name; hint: --group NAME, or "
+                         "protect one after the other, each with points of its own");
+    *ret_name = group ? group : cli_arg(cli, "NAME");
+    if (json_array_size(names) == 1)
+        (void)json_object_set(body, "machine", json_array_get(names, 0));
+    else
+        (void)json_object_set(body, "machines", names);
+    if (group)
+        (void)json_object_set_new(body, "group", json_string(group));
     return 0;
 }
 
@@ -54,13 +63,12 @@ static int run_protect(struct cli *cli, struct err *err)
     const char *name;
     size_t count;
 
-    if (cli_name_arg(cli, "NAME", &name, err) < 0 || cli_name_option(cli, "to", &peer, err) < 0
+    if (take_machines(cli, body, &name, err) < 0 || cli_name_option(cli, "to", &peer, err) < 0
         || cli_name_option(cli, "policy", &policy, err) < 0
         || cli_settings(cli, body, &count, err) < 0 || cli_networks(cli, body, err) < 0)
         return -1;
     if (!peer)
         return cli_usage(cli, err, "--to SITE is missing; hint: muster protect %s --to SITE", name);
-    (void)json_object_set_new(body, "machine", json_string(name));
     (void)json_object_set_new(body, "peer", json_string(peer));
     if (policy)
         (void)json_object_set_new(body, "policy", json_string(policy));
@@ -69,7 +77,7 @@ static int run_protect(struct cli *cli, struct err *err)
     if (cli_flag(cli, "dry-run"))
         return check_only(cli, TAKE(body), err);
     if (client_call(cli, "POST", "/v1/protections", TAKE(body), &reply, err) < 0
-        || follow(cli, reply, err) < 0)
+        || watch_begun(cli, reply, err) < 0)
         return -1;
     if (!cli->json && !cli_flag(cli, "no-wait"))
         (void)fprintf(cli->out, "%s is protected: its points are kept at %s\n", name, peer);
@@ -89,7 +97,8 @@ static int start_job(struct cli *cli, const char *method, const char *folder, co
     if (cli_name_arg(cli, "NAME", &name, err) < 0)
         return -1;
     path = mem_printf("/v1/%s/%s%s", folder, name, verb);
-    if (client_call(cli, method, path, TAKE(taken), &reply, err) < 0 || follow(cli, reply, err) < 0)
+    if (client_call(cli, method, path, TAKE(taken), &reply, err) < 0
+        || watch_begun(cli, reply, err) < 0)
         return -1;
     if (!cli->json && !cli_flag(cli, "no-wait"))
         (void)fprintf(cli->out, "%s %s\n", name, done);
@@ -251,14 +260,19 @@ const struct cmd *cmds_protect(void)
     static const struct cmd cmds[] = {
         {
             .words = "protect",
-            .help = "Keeps a machine's disks current at another site.",
+            .help =
+                "Keeps disks of a machine, or of several, current at another site.",
             .about =
                 "Checks what is needed and names each thing that is missing, copies the disks "
                 "while the machine works, then\nmakes a point every interval. Waits for the "
                 "first point and shows the progress.\nSettings come from the policy; those that are given "
-                "here are this machine's own.",
-            .args = {{"NAME", false, "the machine"}},
+                "here are this machine's own.\n"
+                "Several machines with a --group share one history: each point holds all of them at "
+                "one instant, for which those\nthat run are stopped for some milliseconds. They "
+                "are failed over together.",
+            .args = {{"NAME", false, "the machine, or all machines of a group", true}},
             .options = {{"to", "SITE", "the paired site that keeps the replica"},
+                        {"group", "GROUP", "several machines: what they are called together"},
                         {"policy", "POLICY", "what is not said here comes from it; default"},
                         NETWORKS_OPTION("networks of its cards at the other site"),
                         {"dry-run", NULL, "look at what it takes, and change nothing"},
@@ -266,7 +280,8 @@ const struct cmd *cmds_protect(void)
                         {"no-wait", NULL, "do not wait for the job"},
                         POLICY_FIELDS(SETTING_OPTION)},
             .examples = {"protect db1 --to lyon", "protect db1 --to lyon --dry-run",
-                         "protect db1 --to lyon --policy gold --interval 5s"},
+                         "protect db1 --to lyon --policy gold --interval 5s",
+                         "protect db1 web1 --to lyon --group shop"},
             .run = run_protect,
         },
         {
@@ -295,7 +310,7 @@ const struct cmd *cmds_protect(void)
         {
             .words = "unprotect",
             .help = "Ends a protection: replication stops, and the replica is removed.",
-            .args = {{"NAME", false, "the machine"}},
+            .args = {{"NAME", false, "the machine, or its group"}},
             .options = {{"force", NULL, "go on when the other site does not answer"},
                         {"keep-replica", NULL, "the replica stays at the other site, as it is"},
                         {"no-wait", NULL, "do not wait for the job"}},
@@ -308,7 +323,7 @@ const struct cmd *cmds_protect(void)
                 "Damage is named and noted: points that need it are not promoted, and what the "
                 "newest point lacks is fetched from the\nsource again with the next one. The exit "
                 "code tells whether anything was found. Points come in meanwhile.",
-            .args = {{"NAME", false, "the machine"}},
+            .args = {{"NAME", false, "the machine, or its group"}},
             .options = {{"subset", "N/M", "only the N-th of M parts: some today, the rest later"},
                         {"point", "N", "only what this point needs"},
                         {"no-wait", NULL, "do not wait for the job"}},
@@ -318,7 +333,7 @@ const struct cmd *cmds_protect(void)
         {
             .words = "retry",
             .help = "Tries again now, whatever stopped replication.",
-            .args = {{"NAME", false, "the machine"}},
+            .args = {{"NAME", false, "the machine, or its group"}},
             .run = run_retry,
         },
         {
@@ -329,7 +344,7 @@ const struct cmd *cmds_protect(void)
                      "then, and can be tested and failed over to. It begins in the policy's "
                      "window, stops at its end and goes on in the next; `muster pause` holds it, "
                      "`muster resume` goes on where it was.",
-            .args = {{"NAME", false, "the machine"}},
+            .args = {{"NAME", false, "the machine, or its group"}},
             .options = {{"now", NULL, "begin at once, and work through"}},
             .examples = {"resync db1", "resync db1 --now"},
             .run = run_resync,
@@ -337,13 +352,13 @@ const struct cmd *cmds_protect(void)
         {
             .words = "pause",
             .help = "Makes no more points of a machine.",
-            .args = {{"NAME", false, "the machine"}},
+            .args = {{"NAME", false, "the machine, or its group"}},
             .run = run_pause,
         },
         {
             .words = "resume",
             .help = "Makes points of a machine again.",
-            .args = {{"NAME", false, "the machine"}},
+            .args = {{"NAME", false, "the machine, or its group"}},
             .run = run_resume,
         },
         {
@@ -352,7 +367,7 @@ const struct cmd *cmds_protect(void)
             .about =
                 "What is given becomes the machine's own; --reset makes it the policy's again. "
                 "The other site hears of it as soon as it answers.",
-            .args = {{"NAME", false, "the machine"}},
+            .args = {{"NAME", false, "the machine, or its group"}},
             .options = {{"policy", "POLICY", "another policy; what is the machine's own stays"},
                         NETWORKS_OPTION("networks at the other site, all of them, or none"),
                         {"reset", "SETTING",

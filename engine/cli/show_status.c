@@ -50,6 +50,30 @@ static void add_target(struct table *table, const json_t *protection)
     table_add(table, none || target == 0 ? "-" : str_duration(target, text, sizeof(text)));
 }
 
+static bool is_several(const json_t *protection)
+{
+    return json_array_size(json_object_get(protection, "machines")) > 1;
+}
+
+/* "db1, web1" */
+static void add_machines(const json_t *protection, struct str *out)
+{
+    const json_t *machine;
+    size_t i;
+
+    json_array_foreach(json_object_get(protection, "machines"), i, machine)
+        str_addf(out, "%s%s", i ? ", " : "", json_string_value(machine));
+}
+
+static void machines_line(const json_t *protection, struct str *out)
+{
+    if (!is_several(protection))
+        return;
+    str_addf(out, "  %s: the machines ", json_get_str(protection, "name", ""));
+    add_machines(protection, out);
+    str_add(out, "\n");
+}
+
 static void add_line(struct table *table, const json_t *protection)
 {
     bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
@@ -171,6 +195,7 @@ static void notes(const json_t *protection, struct str *out)
     const char *name = json_get_str(protection, "name", "");
     const char *note = json_get_str(protection, "note", "");
 
+    machines_line(protection, out);
     reason_lines(protection, out);
     if (*note)
         str_addf(out, "  %s: %s\n", name, note);
@@ -315,7 +340,14 @@ void show_protection(const json_t *protection, struct str *out)
     json_t *here;
     char text[32];
 
-    str_addf(out, "machine      %s\n", json_get_str(protection, "name", ""));
+    bool several = is_several(protection);
+    str_addf(out, "%s %s\n", several ? "group       " : "machine     ",
+             json_get_str(protection, "name", ""));
+    if (several) {
+        str_add(out, "machines     ");
+        add_machines(protection, out);
+        str_add(out, "\n");
+    }
     str_addf(out, "%s %s\n", replica ? "replica of  " : "protected to",
              json_get_str(protection, "peer", ""));
     str_addf(out, "state        %s, since %s\n", state_of(protection),

@@ -390,3 +390,17 @@ int watch_cancelled_run(struct cli *cli, uint64_t id, struct err *err)
         return -1;
     return str_eq(json_get_str(run, "state", ""), "cancelled") ? 0 : run_end(run, err);
 }
+
+int watch_begun(struct cli *cli, const json_t *reply, struct err *err)
+{
+    uint64_t job = json_get_u64(reply, "job", 0);
+
+    if (!cli_flag(cli, "no-wait"))
+        return watch_job(cli, job, err);
+    if (cli->json)
+        cli_print_json(cli, reply);
+    else
+        (void)fprintf(cli->out, "Job %" PRIu64 " has begun; `muster jobs watch %" PRIu64 "`\n", job,
+                      job);
+    return 0;
+}

@@ -24,6 +24,8 @@ int64_t cli_now_ms(void);
 
 /* Until the job has ended; ERR_* by its end. */
 int watch_job(struct cli *cli, uint64_t id, struct err *err) MUST_CHECK;
+/* {job}, just begun: the same, or, with --no-wait, what to watch it by. */
+int watch_begun(struct cli *cli, const json_t *reply, struct err *err) MUST_CHECK;
 /* Until the run does nothing more; prints its report. An end that is no success is an error. */
 int watch_run(struct cli *cli, uint64_t id, struct err *err) MUST_CHECK;
 /* The same for one that was told to stop: "cancelled" is what was asked for. */

@@ -3,8 +3,11 @@
  * fenced even then. Beside the session, replaced whenever the rows change:
  *
  *   sessions/GROUP/group.json  JSON {"version": 1, "group", "peer", "state", "generation",
- *                              "settings", "since_ms", "machine": its definition or null,
- *                              "wanted_running", "added_ms"}
+ *                              "settings", "since_ms",
+ *                              "machines": [{"definition", "wanted_running", "added_ms"}]}
+ *
+ * Releases that had one machine in each group wrote "machine": its definition or null,
+ * "wanted_running" and "added_ms" beside the rest; that is read, too.
  *
  * That is of groups that this site sends. A replica it holds has the same with itself, without the
  * machine, whose definition is in its points (replicas/GROUP/protection, replica/inspect.h): there it is
@@ -46,29 +49,45 @@ static json_t *parsed(const char *text)
     return json_parse(text, strlen(text), &json, &ignored) < 0 ? json_null() : json;
 }
 
-static char *text_of(struct daemon *daemon, const struct state_protection *row)
+static json_t *row_json(const struct state_protection *row)
+{
+    return json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:I}", "version", FILE_VERSION, "group",
+                     row->group, "peer", row->peer, "state", row->state, "generation",
+                     (json_int_t)row->generation, "settings", parsed(row->settings), "since_ms",
+                     (json_int_t)row->since_ms);
+}
+
+/* One that is not ours (recovered here) is in its own folder. */
+static void add_machine(struct daemon *daemon, const char *name, json_t *machines)
 {
     CLEANUP(state_machine_done) struct state_machine machine = {0};
     struct err missing = ERR_EMPTY;
-    bool has = state_machine_get(daemon->state, row->group, &machine, &missing) == 0;
-    CLEANUP(json_freep)
-    json_t *json = json_pack(
-        "{s:i, s:s, s:s, s:s, s:I, s:o, s:I, s:o, s:b, s:I}", "version", FILE_VERSION, "group",
-        row->group, "peer", row->peer, "state", row->state, "generation",
-        (json_int_t)row->generation, "settings", parsed(row->settings), "since_ms",
-        (json_int_t)row->since_ms, "machine", has ? parsed(machine.definition) : json_null(),
-        "wanted_running", has && machine.wanted_running, "added_ms", (json_int_t)machine.added_ms);
 
+    if (state_machine_get(daemon->state, name, &machine, &missing) == 0)
+        (void)json_array_append_new(
+            machines,
+            json_pack("{s:o, s:b, s:I}", "definition", parsed(machine.definition), "wanted_running",
+                      (int)machine.wanted_running, "added_ms", (json_int_t)machine.added_ms));
+}
+
+static char *text_of(struct daemon *daemon, const struct state_protection *row)
+{
+    CLEANUP(json_freep) json_t *json = row_json(row);
+    json_t *machines = json_array();
+    struct machine_names names;
+    struct err unknown = ERR_EMPTY;
+
+    if (job_machines(row, &names, &unknown) < 0)
+        machine_names_alone(&names, row->group);
+    for (size_t i = 0; i < names.count; i++)
+        add_machine(daemon, names.at[i], machines);
+    (void)json_object_set_new(json, "machines", machines);
     return json_text(json);
 }
 
 static char *replica_text_of(const struct state_protection *row)
 {
-    CLEANUP(json_freep)
-    json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:I}", "version", FILE_VERSION,
-                             "group", row->group, "peer", row->peer, "state", row->state,
-                             "generation", (json_int_t)row->generation, "settings",
-                             parsed(row->settings), "since_ms", (json_int_t)row->since_ms);
+    CLEANUP(json_freep) json_t *json = row_json(row);
 
     return json_text(json);
 }
@@ -230,18 +249,21 @@ void daemon_describe(struct daemon *daemon)
 
 /* --- Reading ---------------------------------------------------------------------------------- */
 
-static int recreate_machine(struct daemon *daemon, const json_t *json, const char *group,
+static int recreate_machine(struct daemon *daemon, const json_t *json, const json_t *definition,
                             struct err *err)
 {
-    const json_t *definition = json_object_get(json, "machine");
     CLEANUP(state_machine_done) struct state_machine known = {0};
     struct err missing = ERR_EMPTY;
     char host[] = "";
+    const char *said;
 
-    if (!json_is_object(definition)
-        || state_machine_get(daemon->state, group, &known, &missing) == 0)
+    if (!json_is_object(definition))
         return 0;
-    CLEANUP(mem_freep) char *name = mem_strdup(group);
+    if (json_need_str(definition, "name", FILE_NAME, &said, err) < 0)
+        return -1;
+    if (state_machine_get(daemon->state, said, &known, &missing) == 0)
+        return 0;
+    CLEANUP(mem_freep) char *name = mem_strdup(said);
     CLEANUP(mem_freep) char *text = json_text(definition);
     const struct state_machine row = {
         .name = name,
@@ -251,6 +273,18 @@ static int recreate_machine(struct daemon *daemon, const json_t *json, const cha
         .added_ms = (int64_t)json_get_u64(json, "added_ms", 0),
     };
     return state_machine_put(daemon->state, &row, err);
+}
+
+static int recreate_machines(struct daemon *daemon, const json_t *json, struct err *err)
+{
+    const json_t *machine;
+    size_t i;
+
+    json_array_foreach(json_object_get(json, "machines"), i, machine) {
+        if (recreate_machine(daemon, machine, json_object_get(machine, "definition"), err) < 0)
+            return -1;
+    }
+    return recreate_machine(daemon, json, json_object_get(json, "machine"), err);
 }
 
 static int recreate(struct daemon *daemon, const json_t *json, const char *group, struct err *err)
@@ -268,7 +302,7 @@ static int recreate(struct daemon *daemon, const json_t *json, const char *group
         || json_need_str(json, "state", FILE_NAME, &state, err) < 0
         || json_need_object(json, "settings", FILE_NAME, &settings, err) < 0
         || json_need_u64(json, "generation", FILE_NAME, &row.generation, err) < 0
-        || recreate_machine(daemon, json, group, err) < 0)
+        || recreate_machines(daemon, json, err) < 0)
         return -1;
     (void)json_object_set_new(settings, "recreated_ms", json_integer(now));
     row.group = mem_strdup(group);

@@ -28,6 +28,7 @@ static int fill_source(struct daemon *daemon, const struct state_protection *row
     struct job_settings settings;
 
     if (job_settings_parse(row->settings, &settings, err) < 0
+        || job_machines(row, &group.machines, err) < 0
         || json_parse(row->settings, strlen(row->settings), &json, err) < 0)
         return -1;
     (void)snprintf(group.run, sizeof(group.run), "%s", json_get_str(json, "instance", ""));
@@ -74,6 +75,7 @@ static int fill_replica(struct daemon *daemon, const struct state_protection *ro
     const char *key;
 
     if (json_parse(row->settings, strlen(row->settings), &settings, err) < 0
+        || job_machines(row, &replica.machines, err) < 0
         || json_need_str(settings, "writer_key", "settings of a replica", &key, err) < 0)
         return -1;
     if (!str_unhex(key, replica.writer_key, sizeof(replica.writer_key)))

@@ -6,7 +6,8 @@
  *                    why, networks: [{there, here}], problems: [text], host: {memory_bytes,
  *                    memory_available_bytes, cpus}}   the last three with `machine`: peer_check.c
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
- *                    generation, and as replica.settings} -> {encryption}   repeating it is fine
+ *                    generation, and as replica.settings} -> {encryption, machines: how many}   repeating it is
+ *                    fine
  *   replica.state   {group, state: "initial-copy"|"protected", networks: {there: here}}   -> {}
  *   replica.settings {group, the policy's fields, policy, overrides}  -> {}   policy: its name at
  *                                                      the site that sends
@@ -55,32 +56,54 @@ static int ping(struct ask *ask, struct err *err)
     return 0;
 }
 
-/* A machine of that name that is our own would be taken for the one that is to come over. */
-static int check_name(struct daemon *daemon, const struct ask *ask, struct err *err)
+/* A machine of that name that is our own would be taken for the one that is to come over; one of
+ * another group's, for that one. */
+static int check_name(struct daemon *daemon, const char *name, struct err *err)
 {
     CLEANUP(state_machine_done) struct state_machine own = {0};
     CLEANUP(state_instance_done) struct state_instance recovered = {0};
+    CLEANUP(state_protection_done) struct state_protection row = {0};
     struct err missing = ERR_EMPTY;
 
-    if (state_instance_recovered(daemon->state, ask->group, &recovered, &missing) == 0)
+    if (state_instance_recovered(daemon->state, name, &recovered, &missing) == 0)
         return err_set(err, ERR_EXISTS, 0,
                        "%s has a machine called %s that was failed over to it by %s; hint: give "
                        "one of the two another name",
-                       daemon->config.site, ask->group, recovered.run);
-    if (missing.code != ERR_NOT_FOUND) {
-        *err = missing;
-        return -1;
-    }
-    err_clear(&missing);
-    if (state_machine_get(daemon->state, ask->group, &own, &missing) == 0)
+                       daemon->config.site, name, recovered.run);
+    if (missing.code == ERR_NOT_FOUND && (err_clear(&missing), true)
+        && state_machine_get(daemon->state, name, &own, &missing) == 0)
         return err_set(err, ERR_EXISTS, 0,
                        "%s has a machine of its own called %s; hint: `muster machine remove %s` "
                        "there forgets it and leaves its disks; or give one of the two another name",
-                       daemon->config.site, ask->group, ask->group);
+                       daemon->config.site, name, name);
+    if (missing.code == ERR_NOT_FOUND && (err_clear(&missing), true)
+        && state_protection_of(daemon->state, name, &row, &missing) == 0)
+        return err_set(
+            err, ERR_EXISTS, 0,
+            "%s has the group %s with %s, a machine or a group called %s; hint: unprotect "
+            "that one first, or give one of the two another name",
+            daemon->config.site, row.group, row.peer, name);
     if (missing.code == ERR_NOT_FOUND)
         return 0;
     *err = missing;
     return -1;
+}
+
+/* The group's, and those of its machines: one in a check, all in what follows. */
+static int check_names(struct daemon *daemon, const struct ask *ask, struct err *err)
+{
+    const char *one = json_get_str(json_object_get(ask->head, "machine"), "name", ask->group);
+    const char *name;
+    json_t *definition;
+
+    if (check_name(daemon, ask->group, err) < 0
+        || (!str_eq(one, ask->group) && check_name(daemon, one, err) < 0))
+        return -1;
+    json_object_foreach(json_object_get(ask->head, "machines"), name, definition) {
+        if (!str_eq(name, ask->group) && check_name(daemon, name, err) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* The group's row: none, this peer's replica (its state in ask->row_state), or ERR_EXISTS. */
@@ -92,7 +115,7 @@ static int look_up(struct daemon *daemon, void *ctx, struct err *err)
 
     if (state_protection_get(daemon->state, ask->group, &row, &missing) < 0) {
         if (missing.code == ERR_NOT_FOUND)
-            return check_name(daemon, ask, err);
+            return check_names(daemon, ask, err);
         *err = missing;
         return -1;
     }
@@ -216,7 +239,8 @@ static int replica_create(struct ask *ask, struct err *err)
     if (json_need_str(ask->head, "key", "replica.create", &key_hex, err) < 0
         || json_need_str(ask->head, "writer_key", "replica.create", &writer_hex, err) < 0
         || json_need_array(ask->head, "disks", "replica.create", &disks, err) < 0
-        || json_need_object(ask->head, "machines", "replica.create", &machines, err) < 0)
+        || json_need_object(ask->head, "machines", "replica.create", &machines, err) < 0
+        || machine_names_of(machines, ask->group, &replica.machines, err) < 0)
         return -1;
     if (!str_unhex(key_hex, key.bytes, sizeof(key.bytes))
         || !str_unhex(writer_hex, replica.writer_key, sizeof(replica.writer_key)))
@@ -228,7 +252,8 @@ static int replica_create(struct ask *ask, struct err *err)
         || daemon_on_loop(ask->daemon, create_row, ask, err) < 0 || settle_key(ask, &key, err) < 0
         || peer_settle_heads(ask, replica.at_rest, err) < 0)
         return -1;
-    ask->answer = json_pack("{s:s}", "encryption", replica.at_rest ? "at-rest" : "none");
+    ask->answer = json_pack("{s:s, s:I}", "encryption", replica.at_rest ? "at-rest" : "none",
+                            "machines", (json_int_t)replica.machines.count);
     return estate_replica_add(ask->daemon->estate, &replica, err);
 }
 

@@ -107,7 +107,7 @@ static bool is_moving(struct daemon *daemon, const char *machine)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    return state_protection_get(daemon->state, machine, &row, NULL) == 0
+    return state_protection_of(daemon->state, machine, &row, NULL) == 0
            && (str_starts(row.state, "failing") || str_starts(row.state, "failed-over"));
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/vec.h"
+#include "providers/machine_group.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -116,6 +116,9 @@ struct provider {
     int (*open_source)(struct provider *provider, const struct provider_instance *instance,
                        const char *group, uint64_t generation, const char *work_dir,
                        struct source **ret_source, struct cancel *cancel, struct err *err);
+    /* The monitor by which others than its session find the machine, while it lives: a guardian continues
+     * it there. Free with free(). May be NULL: nobody but the session can. */
+    char *(*monitor)(struct provider *provider, const struct provider_instance *instance);
 
     /* Change maps of a living machine, seen beside a session that has its source open. Serial of
      * the map that is open on all its disks, 0: none (nothing is tracked, or it is off). */

@@ -286,6 +286,17 @@ static int qemu_open_source(struct provider *provider, const struct provider_ins
     return rc < 0 ? err_wrap(err, "machine %s", instance->machine->name) : 0;
 }
 
+/* Free whenever the daemon is gone, and nearly always while it lives: calls open it and close it. */
+static char *qemu_monitor(struct provider *provider, const struct provider_instance *instance)
+{
+    struct proc_id id;
+
+    (void)provider;
+    return qemu_has_owner(instance) && !qemu_find(instance, &id)
+               ? mem_strdup(instance->machine->qmp)
+               : qemu_file(instance, "qmp");
+}
+
 /* --- The provider -------------------------------------------------------------------------- */
 
 struct provider *provider_qemu_new(const struct provider_qemu_config *config)
@@ -308,6 +319,7 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .guest_assign = qemu_guest_assign,
         .console_has = qemu_console_has,
         .open_source = qemu_open_source,
+        .monitor = qemu_monitor,
         .tracked = qemu_tracked,
         .last_marks = qemu_last_marks,
         .stream_look = qemu_stream_look,

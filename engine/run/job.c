@@ -27,8 +27,9 @@
 static const struct job_kind *kind_of(const char *name)
 {
     const struct job_kind *const kinds[] = {
-        job_kind_protect(), job_kind_unprotect(), job_kind_reprotect(),     job_kind_follow(),
-        job_kind_stream(),  job_kind_copy_plan(), job_kind_copy_settings(), job_kind_verify()};
+        job_kind_protect(),       job_kind_unprotect(), job_kind_reprotect(),
+        job_kind_follow(),        job_kind_stream(),    job_kind_copy_plan(),
+        job_kind_copy_settings(), job_kind_verify(),    job_kind_point()};
 
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
         if (str_eq(kinds[i]->name, name))

@@ -77,6 +77,9 @@ int job_overrides_parse(const json_t *keys, uint32_t *ret_overrides, struct err 
  * is replaced. */
 int job_settings_change(char **text, const struct job_settings *settings, struct err *err)
     MUST_CHECK;
+/* The machines that a row's settings name; those that name none: the one of the group's name. */
+int job_machines(const struct state_protection *row, struct machine_names *ret_machines,
+                 struct err *err) MUST_CHECK;
 /* {network there: network at the other site}, each "user" or "bridge NAME"; NULL is fine. */
 int job_networks_check(const json_t *networks, struct err *err) MUST_CHECK;
 /* Those of a row's settings (a new reference, an object), and the other way. */
@@ -85,9 +88,11 @@ int job_networks_set(char **settings, const json_t *networks, struct err *err) M
 /* The fields of a policy that `in` has are in their ranges. ERR_INVALID says the range. */
 int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 
-/* Strings are borrowed. A group is named after its machine. */
+/* Strings are borrowed. A machine alone is a group of its name; several need a name of their own. */
 struct job_protect {
-    const char *machine;
+    const char *machine;    /* one; NULL with `machines` */
+    const json_t *machines; /* [name], borrowed; NULL: `machine` alone */
+    const char *group;      /* NULL or "": that of the one machine */
     const char *peer;
     struct job_settings settings;
     const json_t *networks; /* borrowed; as job_networks_check; NULL: none of its own */
@@ -95,8 +100,9 @@ struct job_protect {
     const char *who;
 };
 /* Checks prerequisites, makes the relationship, copies, finalizes. What can be told at once is
- * told at once: ERR_NOT_FOUND (no such machine), ERR_EXISTS (protected already), ERR_STATE (a job
- * works on it, by number). A protection that failed half-way goes on where it stood. */
+ * told at once: ERR_NOT_FOUND (no such machine), ERR_EXISTS (protected already, alone or in a group; named
+ * twice; a group called like a machine), ERR_INVALID (several without a group's name), ERR_LIMIT (a
+ * disk's name in the group, or too many disks), ERR_STATE (a job works on it, by number). A protection that failed half-way goes on where it stood. */
 int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
                  struct err *err) MUST_CHECK;
 
@@ -105,7 +111,7 @@ struct jobs_check;
 int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct jobs_check **ret_check,
                    struct err *err) MUST_CHECK;
 void jobs_check_free(struct jobs_check *check);
-/* Not on the loop's thread; blocks. {machine, peer, policy, failed, warnings, checks: [...]}. */
+/* Not on the loop's thread; blocks. {group, machines, peer, policy, failed, warnings, checks: [...]}. */
 int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *cancel,
                    struct err *err) MUST_CHECK;
 
@@ -174,6 +180,17 @@ struct job_verify {
 int jobs_verify(struct jobs *jobs, const struct job_verify *spec, int64_t *ret_job, struct err *err)
     MUST_CHECK;
 
+struct job_point {
+    const char *machine;
+    const char *consistency; /* "application", "crash", or "": as the policy has them */
+    const char *label;       /* of a pin; "": none */
+    const char *who;
+};
+/* Makes a recovery point now, at either site; the task's "result" is what group.point answers.
+ * ERR_NOT_FOUND: not protected; ERR_INVALID: no such consistency, no label. */
+int jobs_point(struct jobs *jobs, const struct job_point *spec, int64_t *ret_job, struct err *err)
+    MUST_CHECK;
+
 /* Gives a stored plan to a peer; tries again until the peer is there. */
 int jobs_copy_plan(struct jobs *jobs, const char *plan, const char *peer, const char *who,
                    int64_t *ret_job, struct err *err) MUST_CHECK;
@@ -191,7 +208,7 @@ int jobs_cancel(struct jobs *jobs, int64_t id, const char *who, struct err *err)
  *    tasks: [{name, state: "waiting"|"running"|"done"|"failed"|"cancelled", done, total, unit,
  *             started_ms, ended_ms, error, note, rate_per_s, left_ms,
  *             disks: [{name, size, done, total}], checks: [...] of the task that looks at
-             prerequisites (run/prerequisites.h)}]}
+             prerequisites (run/prerequisites.h), result: {...} of a task that has one}]}
  * `error_code` as err_code_name, "" without an error. Times are milliseconds since 1970, 0: not yet. `done` of `total` `unit`s ("bytes"), 0 of 0 when
  * a task has no measure; left_ms -1: cannot be told. */
 int jobs_get(struct jobs *jobs, int64_t id, json_t **ret_json, struct err *err) MUST_CHECK;

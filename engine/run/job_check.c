@@ -73,13 +73,15 @@ int job_disk_size(const char *path, const char *format, uint64_t *ret_size, stru
     return 0;
 }
 
-int job_check_prerequisites(struct job *job, const struct machine *machine,
+int job_check_prerequisites(struct job *job, const struct job_machine_list *machines,
                             const struct policy *policy, struct err *err)
 {
     CLEANUP(prerequisites_done) struct prerequisites all = {0};
     const struct prerequisites_ask ask = {
         .world = job_world(job),
-        .machine = machine,
+        .group = job->object,
+        .machines = machines->at,
+        .machine_count = machines->len,
         .policy = policy,
         .peer = json_get_str(job->args, "peer", ""),
         .networks = json_object_get(job->args, "networks"),
@@ -92,14 +94,16 @@ int job_check_prerequisites(struct job *job, const struct machine *machine,
     prerequisites_note(&all, job->progress.note, sizeof(job->progress.note));
     json_decref(job->progress.checks);
     job->progress.checks = json_incref(all.list);
-    return prerequisites_judge(&all, machine->name, err);
+    return prerequisites_judge(&all, job->object, err);
 }
 
 /* --- Alone ----------------------------------------------------------------------------------- */
 
 struct jobs_check {
     const struct jobs_world *world;
-    struct machine machine;
+    char group[NAME_MAX_BYTES];
+    struct machine_names names;
+    struct job_machine_list machines;
     struct job_settings settings;
     json_t *networks;
     char peer[NAME_MAX_BYTES];
@@ -109,15 +113,15 @@ struct jobs_check {
 int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct jobs_check **ret_check,
                    struct err *err)
 {
-    CLEANUP(state_machine_done) struct state_machine row = {0};
-    CLEANUP(json_freep) json_t *definition = NULL;
-    CLEANUP(machine_done) struct machine machine;
+    struct state *state = jobs_world_of(jobs)->state;
+    CLEANUP(job_machine_list_done) struct job_machine_list machines = VEC_EMPTY;
+    char group[NAME_MAX_BYTES];
+    struct machine_names names;
 
-    machine_init(&machine);
     if (job_networks_check(spec->networks, err) < 0
-        || state_machine_get(jobs_world_of(jobs)->state, spec->machine, &row, err) < 0
-        || json_parse(row.definition, strlen(row.definition), &definition, err) < 0
-        || machine_from_json(definition, &machine, err) < 0)
+        || job_group_take(state, spec, group, &names, err) < 0
+        || job_machine_list_load(state, &names, &machines, err) < 0
+        || job_group_check_disks(&machines, &names, err) < 0)
         return -1;
     struct jobs_check *check = mem_new(struct jobs_check);
     check->world = jobs_world_of(jobs);
@@ -125,8 +129,10 @@ int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct job
     check->force = spec->force;
     check->networks = spec->networks ? json_deep_copy(spec->networks) : NULL;
     (void)snprintf(check->peer, sizeof(check->peer), "%s", spec->peer);
-    check->machine = machine;
-    machine_init(&machine);
+    memcpy(check->group, group, sizeof(check->group));
+    check->names = names;
+    check->machines = machines;
+    machines = (struct job_machine_list)VEC_EMPTY;
     *ret_check = check;
     return 0;
 }
@@ -135,7 +141,7 @@ void jobs_check_free(struct jobs_check *check)
 {
     if (!check)
         return;
-    machine_done(&check->machine);
+    job_machine_list_done(&check->machines);
     json_decref(check->networks);
     free(check);
 }
@@ -146,7 +152,9 @@ int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *c
     CLEANUP(prerequisites_done) struct prerequisites all = {0};
     const struct prerequisites_ask ask = {
         .world = check->world,
-        .machine = &check->machine,
+        .group = check->group,
+        .machines = check->machines.at,
+        .machine_count = check->machines.len,
         .policy = &check->settings.policy,
         .peer = check->peer,
         .networks = check->networks,
@@ -156,9 +164,9 @@ int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *c
 
     if (prerequisites_look(&ask, &all, err) < 0)
         return -1;
-    *ret_json =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:O}", "machine", check->machine.name, "peer",
-                  check->peer, "policy", check->settings.policy_name, "failed",
-                  (json_int_t)all.failed, "warnings", (json_int_t)all.warnings, "checks", all.list);
+    *ret_json = json_pack("{s:s, s:o, s:s, s:s, s:I, s:I, s:O}", "group", check->group, "machines",
+                          machine_names_json(&check->names), "peer", check->peer, "policy",
+                          check->settings.policy_name, "failed", (json_int_t)all.failed, "warnings",
+                          (json_int_t)all.warnings, "checks", all.list);
     return 0;
 }

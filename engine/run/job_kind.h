@@ -40,6 +40,7 @@ const struct job_kind *job_kind_reprotect(void);
 const struct job_kind *job_kind_follow(void);
 const struct job_kind *job_kind_stream(void);
 const struct job_kind *job_kind_verify(void);
+const struct job_kind *job_kind_point(void);
 const struct job_kind *job_kind_copy_plan(void);
 const struct job_kind *job_kind_copy_settings(void);
 
@@ -116,11 +117,27 @@ const struct jobs_world *jobs_world_of(const struct jobs *jobs);
 int job_instance_of(const struct jobs *jobs, const char *machine, char ret_run[NAME_MAX_BYTES],
                     struct err *err) MUST_CHECK;
 
+/* Definitions of machines of this site. */
+VEC_DEFINE(job_machine_list, struct machine)
+void job_machine_list_done(struct job_machine_list *list); /* also for CLEANUP */
+/* In the order of the names. ERR_NOT_FOUND: one is no machine of this site. Loop. */
+int job_machine_list_load(struct state *state, const struct machine_names *names,
+                          struct job_machine_list *ret_list, struct err *err) MUST_CHECK;
+
 /* Parts of protect and unprotect. */
+
+/* job_group.c: the group that is asked for, by name and machines. ERR_INVALID, ERR_EXISTS, ERR_LIMIT as
+ * jobs_protect. Loop. */
+int job_group_take(struct state *state, const struct job_protect *spec,
+                   char ret_group[NAME_MAX_BYTES], struct machine_names *ret_machines,
+                   struct err *err) MUST_CHECK;
+/* Each disk's name in the group is one, and they are no more than a session sends. */
+int job_group_check_disks(const struct job_machine_list *machines,
+                          const struct machine_names *names, struct err *err) MUST_CHECK;
 
 /* Everything that stands in the way in the error's text (ERR_STATE); the whole list goes to the
  * progress' checks, warnings to its note. Pool. */
-int job_check_prerequisites(struct job *job, const struct machine *machine,
+int job_check_prerequisites(struct job *job, const struct job_machine_list *machines,
                             const struct policy *policy, struct err *err) MUST_CHECK;
 struct job_disk {
     char name[MACHINE_NAME_BYTES];

@@ -21,7 +21,7 @@
 enum { TASK_CHECK, TASK_CREATE, TASK_COPY, TASK_FINALIZE };
 
 struct protect {
-    struct machine machine;
+    struct job_machine_list machines;
     struct job_settings settings;
     struct estate_group group;
     json_t *networks; /* its own, for the other site; NULL: not known yet */
@@ -31,7 +31,7 @@ static void protect_free(void *data)
 {
     struct protect *protect = data;
 
-    machine_done(&protect->machine);
+    job_machine_list_done(&protect->machines);
     json_decref(protect->networks);
     free(protect);
 }
@@ -67,23 +67,22 @@ static int load_settings(struct job *job, struct err *err)
 /* What each task needs from the rows, read anew: the job may have been taken up with this one. */
 static int load(struct job *job, struct err *err)
 {
-    CLEANUP(state_machine_done) struct state_machine row = {0};
-    CLEANUP(json_freep) json_t *definition = NULL;
+    struct machine_names names;
 
     if (job->data)
         return load_settings(job, err);
-    if (state_machine_get(job_world(job)->state, job->object, &row, err) < 0
-        || json_parse(row.definition, strlen(row.definition), &definition, err) < 0)
+    if (machine_names_parse(json_object_get(job->args, "machines"), job->object, &names, err) < 0)
         return -1;
     struct protect *protect = mem_new(struct protect);
-    machine_init(&protect->machine);
     job->data = protect;
-    if (machine_from_json(definition, &protect->machine, err) < 0)
+    if (job_machine_list_load(job_world(job)->state, &names, &protect->machines, err) < 0
+        || job_group_check_disks(&protect->machines, &names, err) < 0)
         return -1;
     struct estate_group *group = &protect->group;
     (void)snprintf(group->group, sizeof(group->group), "%s", job->object);
     (void)snprintf(group->peer, sizeof(group->peer), "%s", json_get_str(job->args, "peer", ""));
     group->generation = FIRST_GENERATION;
+    group->machines = names;
     return load_settings(job, err);
 }
 
@@ -92,7 +91,7 @@ static int put_protection(struct job *job, const char *state, struct err *err)
     const struct jobs_world *world = job_world(job);
     const struct protect *protect = job->data;
     CLEANUP(json_freep)
-    json_t *settings = json_pack("{s:[s]}", "machines", job->object);
+    json_t *settings = json_pack("{s:o}", "machines", machine_names_json(&protect->group.machines));
     job_settings_put(&protect->settings, settings);
     if (json_object_get(job->args, "networks"))
         (void)json_object_set(settings, "networks", json_object_get(job->args, "networks"));
@@ -147,7 +146,7 @@ static int check_work(struct job *job, struct err *err)
 {
     const struct protect *protect = job->data;
 
-    return job_check_prerequisites(job, &protect->machine, &protect->group.policy, err);
+    return job_check_prerequisites(job, &protect->machines, &protect->group.policy, err);
 }
 
 /* --- Create the relationship ------------------------------------------------------------- */
@@ -174,18 +173,32 @@ static int group_key(struct estate *estate, const char *group, struct key *ret_k
     return estate_key_write(estate, group, ret_key, err);
 }
 
-static int disks_json(const struct machine *machine, json_t **ret_disks, struct err *err)
+static int add_disks(const struct machine *machine, const struct machine_names *names,
+                     json_t *disks, struct err *err)
 {
-    CLEANUP(json_freep) json_t *disks = json_array();
-
     VEC_FOREACH(disk, &machine->disks) {
+        char name[GROUP_NAME_BYTES];
         uint64_t size = 0;
+
+        if (machine_disk_in(names, machine->name, disk->name, name, err) < 0)
+            return -1;
         if (job_disk_size(disk->path, disk->format, &size, err) < 0)
-            return err_wrap(err, "disk %s", disk->name);
+            return err_wrap(err, "disk %s", name);
         (void)json_array_append_new(
-            disks, json_pack("{s:s, s:I}", "name", disk->name, "size", (json_int_t)size));
+            disks, json_pack("{s:s, s:I}", "name", name, "size", (json_int_t)size));
     }
-    *ret_disks = TAKE(disks);
+    return 0;
+}
+
+/* Of all machines, and their definitions. */
+static int describe(const struct protect *protect, json_t *disks, json_t *definitions,
+                    struct err *err)
+{
+    VEC_FOREACH(machine, &protect->machines) {
+        if (add_disks(machine, &protect->group.machines, disks, err) < 0)
+            return -1;
+        (void)json_object_set_new(definitions, machine->name, machine_to_json(machine));
+    }
     return 0;
 }
 
@@ -194,16 +207,17 @@ static int create_ask(struct job *job, const struct key *key, json_t **ret_ask, 
     const struct protect *protect = job->data;
     char key_hex[2 * KEY_BYTES + 1];
     char writer_hex[2 * SIGN_KEY_BYTES + 1];
-    json_t *disks = NULL;
+    CLEANUP(json_freep) json_t *disks = json_array();
+    CLEANUP(json_freep) json_t *definitions = json_object();
 
-    if (disks_json(&protect->machine, &disks, err) < 0)
+    if (describe(protect, disks, definitions, err) < 0)
         return -1;
     str_hex(key->bytes, KEY_BYTES, key_hex);
     str_hex(job_world(job)->writer_key, SIGN_KEY_BYTES, writer_hex);
-    *ret_ask = json_pack("{s:s, s:s, s:s, s:s, s:o, s:{s:o}, s:I}", "op", "replica.create", "group",
-                         protect->group.group, "key", key_hex, "writer_key", writer_hex, "disks",
-                         disks, "machines", job->object, machine_to_json(&protect->machine),
-                         "generation", (json_int_t)protect->group.generation);
+    *ret_ask =
+        json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:I}", "op", "replica.create", "group",
+                  protect->group.group, "key", key_hex, "writer_key", writer_hex, "disks", disks,
+                  "machines", definitions, "generation", (json_int_t)protect->group.generation);
     job_settings_put(&protect->settings, *ret_ask);
     explicit_bzero(key_hex, sizeof(key_hex));
     return 0;
@@ -222,9 +236,16 @@ static int call_peer(struct job *job, const char *peer, const json_t *ask, json_
     return rc;
 }
 
-/* An older release does not know of it, says nothing, and would keep the disks in the clear. */
-static int check_encryption(const struct protect *protect, const json_t *reply, struct err *err)
+/* An older release does not know of it, says nothing, and would keep the disks in the clear, or could
+ * recover none of several machines. */
+static int check_reply(const struct protect *protect, const json_t *reply, struct err *err)
 {
+    if (protect->group.machines.count > 1
+        && json_get_u64(reply, "machines", 0) != protect->group.machines.count)
+        return err_set(err, ERR_UNSUPPORTED, 0,
+                       "%s keeps no groups of several machines; hint: run the same release at both "
+                       "sites",
+                       protect->group.peer);
     if (protect->group.policy.encryption == POLICY_ENCRYPTION_NONE
         || str_eq(json_get_str(reply, "encryption", ""), "at-rest"))
         return 0;
@@ -244,7 +265,7 @@ static int create_work(struct job *job, struct err *err)
         || create_ask(job, &key, &ask, err) < 0)
         return -1;
     if (call_peer(job, protect->group.peer, ask, &reply, err) == 0)
-        return check_encryption(protect, reply, err);
+        return check_reply(protect, reply, err);
     /* It answered the check a moment ago: away it is waited for, what it says is its answer. */
     bool away = err->code == ERR_NET || err->code == ERR_TIMEOUT || err->code == ERR_BUSY;
     return away ? job_wait_for_peer(job, WAIT_MS, err) : -1;
@@ -448,62 +469,4 @@ const struct job_kind *job_kind_protect(void)
     };
 
     return &kind;
-}
-
-/* --- Asked for --------------------------------------------------------------------------- */
-
-/* None, or one that failed half-way with the same peer. */
-static int check_not_protected(struct jobs *jobs, const struct job_protect *spec, struct err *err)
-{
-    CLEANUP(state_protection_done) struct state_protection row = {0};
-    struct err missing = ERR_EMPTY;
-
-    if (state_protection_get(jobs_world_of(jobs)->state, spec->machine, &row, &missing) < 0) {
-        if (missing.code == ERR_NOT_FOUND)
-            return 0;
-        *err = missing;
-        return -1;
-    }
-    if (!str_eq(row.role, "source"))
-        return err_set(err, ERR_EXISTS, 0, "%s is a replica from %s here", spec->machine, row.peer);
-    bool half = str_eq(row.state, "enabling-failed") || str_eq(row.state, "initial-copy-failed");
-    if (half && str_eq(row.peer, spec->peer))
-        return 0;
-    return err_set(err, ERR_EXISTS, 0,
-                   "%s is protected to %s already (%s); hint: muster unprotect %s first",
-                   spec->machine, row.peer, row.state, spec->machine);
-}
-
-/* An ordinary machine of this site. */
-static int check_machine(struct jobs *jobs, const char *name, struct err *err)
-{
-    CLEANUP(state_machine_done) struct state_machine machine = {0};
-    struct err none = ERR_EMPTY;
-    char run[NAME_MAX_BYTES];
-
-    if (state_machine_get(jobs_world_of(jobs)->state, name, &machine, err) == 0)
-        return 0;
-    if (err->code == ERR_NOT_FOUND && job_instance_of(jobs, name, run, &none) == 0 && *run)
-        return err_set(err, ERR_STATE, 0,
-                       "%s was failed over to here by %s; hint: `muster machine keep %s` makes it "
-                       "an ordinary machine of this site first",
-                       name, run, name);
-    return -1;
-}
-
-int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
-                 struct err *err)
-{
-    const struct jobs_world *world = jobs_world_of(jobs);
-
-    if (check_machine(jobs, spec->machine, err) < 0 || check_not_protected(jobs, spec, err) < 0)
-        return -1;
-    if (str_eq(spec->peer, world->site))
-        return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);
-    if (job_networks_check(spec->networks, err) < 0)
-        return -1;
-    json_t *args = json_pack("{s:s, s:b, s:O*}", "peer", spec->peer, "force", spec->force,
-                             "networks", spec->networks);
-    job_settings_put(&spec->settings, args);
-    return job_start(jobs, job_kind_protect(), spec->machine, args, spec->who, ret_job, err);
 }

@@ -32,11 +32,13 @@ static int load(struct job *job, struct err *err)
     CLEANUP(state_protection_done) struct state_protection row = {0};
     CLEANUP(json_freep) json_t *json = NULL;
     struct job_settings settings;
+    struct machine_names machines;
 
     if (job->data)
         return 0;
     if (state_protection_get(world->state, job->object, &row, err) < 0
         || job_settings_parse(row.settings, &settings, err) < 0
+        || job_machines(&row, &machines, err) < 0
         || json_parse(row.settings, strlen(row.settings), &json, err) < 0)
         return -1;
     struct reprotect *reprotect = mem_new(struct reprotect);
@@ -47,6 +49,7 @@ static int load(struct job *job, struct err *err)
     (void)snprintf(group->run, sizeof(group->run), "%s", json_get_str(job->args, "instance", ""));
     group->generation = row.generation;
     group->policy = settings.policy;
+    group->machines = machines;
     reprotect->settings = settings;
     return 0;
 }

@@ -130,3 +130,15 @@ int job_settings_check(const json_t *in, struct err *err)
     policy_init(&settings.policy);
     return job_settings_take(in, &settings, err);
 }
+
+int job_machines(const struct state_protection *row, struct machine_names *ret_machines,
+                 struct err *err)
+{
+    CLEANUP(json_freep) json_t *settings = NULL;
+
+    if (json_parse(row->settings, strlen(row->settings), &settings, err) < 0
+        || machine_names_parse(json_object_get(settings, "machines"), row->group, ret_machines, err)
+               < 0)
+        return err_wrap(err, "settings of a protection");
+    return 0;
+}

@@ -32,6 +32,9 @@ static int reopen(struct job *job, const char *group, struct err *err)
 
     if (!fs_exists(dir))
         return 1;
+    if (machine_names_parse(json_object_get(job->args, "machines"), group, &again.machines, err)
+        < 0)
+        return -1;
     (void)snprintf(again.group, sizeof(again.group), "%s", group);
     policy_init(&again.policy);
     again.policy.interval_ms = REOPENED_INTERVAL_MS;
@@ -254,17 +257,21 @@ static int refuse_recovered(const struct state_protection *row, struct err *err)
                    row->group, row->peer, row->peer, row->group, row->peer, row->peer, row->group);
 }
 
-/* The recovered machine, when this is its protection; "": it is somebody else's. */
+/* The run of its recovered machines, when this is their protection; "": it is somebody else's. */
 static int recovered(const struct jobs *jobs, const struct state_protection *row,
                      char ret_run[NAME_MAX_BYTES], struct err *err)
 {
     bool ours = str_eq(row->role, "source") || str_eq(row->state, "committed")
                 || str_starts(row->state, "reprotecting") || str_starts(row->state, "disabling");
 
-    if (job_instance_of(jobs, row->group, ret_run, err) < 0)
+    struct machine_names machines;
+
+    ret_run[0] = '\0';
+    if (job_machines(row, &machines, err) < 0)
         return -1;
-    if (!ours)
-        ret_run[0] = '\0';
+    for (size_t i = 0; ours && !*ret_run && i < machines.count; i++)
+        if (job_instance_of(jobs, machines.at[i], ret_run, err) < 0)
+            return -1;
     return 0;
 }
 
@@ -292,7 +299,7 @@ int jobs_may_unprotect(struct jobs *jobs, const char *machine, struct err *err)
     CLEANUP(state_protection_done) struct state_protection row = {0};
     char run[NAME_MAX_BYTES];
 
-    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, err) < 0
+    if (state_protection_of(jobs_world_of(jobs)->state, machine, &row, err) < 0
         || recovered(jobs, &row, run, err) < 0)
         return -1;
     return check_unprotect(jobs, &row, run, false, err);
@@ -303,14 +310,15 @@ int jobs_unprotect(struct jobs *jobs, const struct job_unprotect *spec, int64_t 
 {
     const struct jobs_world *world = jobs_world_of(jobs);
     CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct machine_names machines;
     char run[NAME_MAX_BYTES];
 
-    if (state_protection_get(world->state, spec->machine, &row, err) < 0
-        || recovered(jobs, &row, run, err) < 0
+    if (state_protection_of(world->state, spec->machine, &row, err) < 0
+        || job_machines(&row, &machines, err) < 0 || recovered(jobs, &row, run, err) < 0
         || check_unprotect(jobs, &row, run, spec->force, err) < 0)
         return -1;
-    json_t *args =
-        json_pack("{s:s, s:b, s:b, s:b, s:s}", "peer", row.peer, "keep", spec->keep, "force",
-                  spec->force, "replica", str_eq(row.role, "replica"), "run", run);
-    return job_start(jobs, job_kind_unprotect(), spec->machine, args, spec->who, ret_job, err);
+    json_t *args = json_pack("{s:s, s:b, s:b, s:b, s:s, s:o}", "peer", row.peer, "keep", spec->keep,
+                             "force", spec->force, "replica", str_eq(row.role, "replica"), "run",
+                             run, "machines", machine_names_json(&machines));
+    return job_start(jobs, job_kind_unprotect(), row.group, args, spec->who, ret_job, err);
 }

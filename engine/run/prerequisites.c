@@ -30,6 +30,7 @@ enum verdict { OK, WARNING, FAILED };
 
 struct look {
     const struct prerequisites_ask *ask;
+    const struct machine *machine; /* the one that is looked at */
     struct prerequisites all;
     uint64_t bytes; /* of all disks */
     uint64_t held;  /* of these, what their files take: the rest are holes */
@@ -86,6 +87,13 @@ static void PRINTF_LIKE(5, 6) bad(struct look *look, enum verdict state, const c
     add(look, state, site, what, "", "", text);
 }
 
+/* "change tracking"; "change tracking of db1" where there are several. */
+static char *label(const struct look *look, const char *what)
+{
+    return look->ask->machine_count > 1 ? mem_printf("%s of %s", what, look->machine->name)
+                                        : mem_strdup(what);
+}
+
 /* --- Here ------------------------------------------------------------------------------------ */
 
 /* A file may have holes; of a device nobody can tell. */
@@ -101,19 +109,22 @@ static uint64_t held_bytes(const char *path, uint64_t size)
 
 static void look_at_disks(struct look *look)
 {
-    const struct machine *machine = look->ask->machine;
+    const struct machine *machine = look->machine;
+    bool several = look->ask->machine_count > 1;
     const char *site = look->ask->world->site;
 
     if (machine->disks.len == 0)
         bad(look, FAILED, site, "disks", "%s has no disks", machine->name);
     VEC_FOREACH(disk, &machine->disks) {
-        CLEANUP(mem_freep) char *what = mem_printf("disk %s", disk->name);
+        CLEANUP(mem_freep)
+        char *what =
+            mem_printf("disk %s%s%s", several ? machine->name : "", several ? "." : "", disk->name);
         struct err err = ERR_EMPTY;
         uint64_t size = 0;
         char text[32];
 
         if (job_disk_size(disk->path, disk->format, &size, &err) < 0) {
-            bad(look, FAILED, site, what, "disk %s: %s", disk->name, err.text);
+            bad(look, FAILED, site, what, "%s: %s", what, err.text);
             continue;
         }
         CLEANUP(mem_freep)
@@ -129,15 +140,16 @@ static void look_at_host(struct look *look)
 {
     CLEANUP(str_free) struct str lines = STR_EMPTY;
     struct provider *provider = estate_provider(look->ask->world->estate);
+    CLEANUP(mem_freep) char *what = label(look, "host");
     const char *site = look->ask->world->site;
     struct err err = ERR_EMPTY;
     char *save = NULL;
 
-    if (provider->check(provider, look->ask->machine, &lines, &err) < 0)
-        bad(look, FAILED, site, "host", "%s", err.text);
+    if (provider->check(provider, look->machine, &lines, &err) < 0)
+        bad(look, FAILED, site, what, "%s", err.text);
     for (char *line = lines.ptr ? strtok_r(lines.ptr, "\n", &save) : NULL; line;
          line = strtok_r(NULL, "\n", &save))
-        bad(look, FAILED, site, "host", "%s", line);
+        bad(look, FAILED, site, what, "%s", line);
 }
 
 static void look_at_tracking(struct look *look)
@@ -145,23 +157,24 @@ static void look_at_tracking(struct look *look)
     struct estate *estate = look->ask->world->estate;
     struct provider *provider = estate_provider(estate);
     const char *site = look->ask->world->site;
-    CLEANUP(mem_freep) char *run_dir = estate_machine_dir(estate, look->ask->machine->name);
+    CLEANUP(mem_freep) char *run_dir = estate_machine_dir(estate, look->machine->name);
+    CLEANUP(mem_freep) char *what = label(look, "change tracking");
     CLEANUP(cancel_freep)
     struct cancel *limit = cancel_new(look->ask->world->clock, look->ask->cancel, PEER_MS);
     const struct provider_instance instance = {
-        .machine = look->ask->machine, .run_dir = run_dir, .netns = ""};
+        .machine = look->machine, .run_dir = run_dir, .netns = ""};
     struct err err = ERR_EMPTY;
     bool running = false;
 
     if (!provider->can_track)
         return;
-    estate_machine_lock(estate, look->ask->machine->name);
+    estate_machine_lock(estate, look->machine->name);
     int rc = provider->can_track(provider, &instance, &running, limit, &err);
-    estate_machine_unlock(estate, look->ask->machine->name);
+    estate_machine_unlock(estate, look->machine->name);
     if (rc < 0)
-        bad(look, FAILED, site, "change tracking", "%s: %s", look->ask->machine->name, err.text);
+        bad(look, FAILED, site, what, "%s: %s", look->machine->name, err.text);
     else
-        add(look, OK, site, "change tracking", "dirty bitmaps",
+        add(look, OK, site, what, "dirty bitmaps",
             running ? "its QEMU has them" : "off: disks are compared", "");
 }
 
@@ -234,13 +247,22 @@ uint64_t prerequisites_undo_bytes(const struct policy *policy, uint64_t bytes, i
     return (uint64_t)((double)bytes * PREREQUISITE_CHANGE_PERCENT / 100 * kept / (double)DAY_MS);
 }
 
+static size_t disk_count(const struct prerequisites_ask *ask)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < ask->machine_count; i++)
+        count += ask->machines[i].disks.len;
+    return count;
+}
+
 /* What the disks hold must find room, and all of them when they are encrypted: such a head has no holes.
  * That they may fill up, and undo, which is an estimate, are only warned of. */
 static void look_at_replica_room(struct look *look, uint64_t have, bool head_is_there)
 {
     const struct prerequisites_ask *ask = look->ask;
     bool at_rest = ask->policy->encryption == POLICY_ENCRYPTION_AT_REST;
-    uint64_t head = look->bytes + (at_rest ? LUKS_HEADER * ask->machine->disks.len : 0);
+    uint64_t head = look->bytes + (at_rest ? LUKS_HEADER * disk_count(ask) : 0);
     uint64_t now = at_rest ? head : look->held;
     int64_t kept_ms = 0;
     uint64_t undo = prerequisites_undo_bytes(ask->policy, look->bytes, &kept_ms);
@@ -274,35 +296,47 @@ static void look_at_replica_room(struct look *look, uint64_t have, bool head_is_
 
 /* --- What a recovered machine needs there ------------------------------------------------------ */
 
+/* The machines of a group are recovered together. */
+static uint64_t memory_of(const struct prerequisites_ask *ask)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < ask->machine_count; i++)
+        bytes += ask->machines[i].memory_bytes;
+    return bytes;
+}
+
 static void look_at_memory(struct look *look, enum verdict refused, const json_t *host)
 {
-    const struct machine *machine = look->ask->machine;
-    const char *peer = look->ask->peer;
+    const struct prerequisites_ask *ask = look->ask;
+    const char *peer = ask->peer;
+    uint64_t need = memory_of(ask);
     uint64_t all = json_get_u64(host, "memory_bytes", 0);
     uint64_t available = json_get_u64(host, "memory_available_bytes", 0);
     char a[32], b[32];
 
     if (all == 0)
         return;
-    (void)str_bytes(machine->memory_bytes, a, sizeof(a));
+    (void)str_bytes(need, a, sizeof(a));
     CLEANUP(mem_freep)
     char *little = mem_printf("the host of %s has %s of memory, %s needs %s" HINT
                               "recover it elsewhere, or give it less",
-                              peer, str_bytes(all, b, sizeof(b)), machine->name, a);
-    if (machine->memory_bytes > all) {
-        look_at_room(look, refused, peer, "memory", machine->memory_bytes, all, little);
+                              peer, str_bytes(all, b, sizeof(b)), ask->group, a);
+    if (need > all) {
+        look_at_room(look, refused, peer, "memory", need, all, little);
         return;
     }
     CLEANUP(mem_freep)
     char *busy = mem_printf("the host of %s has %s of memory available now, %s needs %s" HINT
                             "see that it is free when it is needed",
-                            peer, str_bytes(available, b, sizeof(b)), machine->name, a);
-    look_at_room(look, WARNING, peer, "memory", machine->memory_bytes, available, busy);
+                            peer, str_bytes(available, b, sizeof(b)), ask->group, a);
+    look_at_room(look, WARNING, peer, "memory", need, available, busy);
 }
 
 static void look_at_processors(struct look *look, const json_t *host)
 {
-    const struct machine *machine = look->ask->machine;
+    const struct machine *machine = look->machine;
+    CLEANUP(mem_freep) char *what = label(look, "processors");
     uint64_t cpus = json_get_u64(host, "cpus", 0);
     char needed[32], found[32];
 
@@ -314,7 +348,7 @@ static void look_at_processors(struct look *look, const json_t *host)
     char *text =
         mem_printf("the host of %s has %s processors, %s wants %s" HINT "it runs there, and slower",
                    look->ask->peer, found, machine->name, needed);
-    add(look, machine->cpus > cpus ? WARNING : OK, look->ask->peer, "processors", needed, found,
+    add(look, machine->cpus > cpus ? WARNING : OK, look->ask->peer, what, needed, found,
         machine->cpus > cpus ? text : "");
 }
 
@@ -328,45 +362,72 @@ static void look_at_recovery(struct look *look, const json_t *answer)
 
     json_array_foreach(json_object_get(answer, "networks"), i, item) {
         CLEANUP(mem_freep)
-        char *what = mem_printf("network %s", json_get_str(item, "there", ""));
+        char *network = mem_printf("network %s", json_get_str(item, "there", ""));
+        CLEANUP(mem_freep) char *what = label(look, network);
         add(look, OK, peer, what, "", json_get_str(item, "here", ""), "");
     }
     json_array_foreach(json_object_get(answer, "problems"), i, item) {
         const char *text = json_is_string(item) ? json_string_value(item) : "";
         const char *own = strstr(text, HINT);
-        bad(look, refused, peer, "recovery", "could not be recovered at %s: %s%s", peer, text,
+        CLEANUP(mem_freep) char *what = label(look, "recovery");
+        bad(look, refused, peer, what, "could not be recovered at %s: %s%s", peer, text,
             own ? "" : HINT "mend that there, or protect it with --force");
     }
-    look_at_memory(look, refused, json_object_get(answer, "host"));
+    if (look->machine == look->ask->machines)
+        look_at_memory(look, refused, json_object_get(answer, "host"));
     look_at_processors(look, json_object_get(answer, "host"));
+}
+
+/* What it says once, whatever machine it is asked about. */
+static void look_at_site(struct look *look, const json_t *answer, int64_t asked_ms,
+                         int64_t answered_ms)
+{
+    const char *peer = look->ask->peer;
+    const char *replica = json_get_str(answer, "replica", "absent");
+    int64_t theirs = (int64_t)json_get_u64(answer, "wall_ms", 0);
+
+    if (!str_eq(replica, "other"))
+        add(look, OK, peer, "peer", "paired, free to take it", "it answers", "");
+    int64_t apart = theirs - (asked_ms + (answered_ms - asked_ms) / 2);
+    estate_clock_note(look->ask->world->estate, peer, apart);
+    look_at_clock(look, apart);
+    look_at_replica_room(look, json_get_u64(answer, "free_bytes", 0), !str_eq(replica, "absent"));
 }
 
 static void look_at_answer(struct look *look, const json_t *answer, int64_t asked_ms,
                            int64_t answered_ms)
 {
     const char *peer = look->ask->peer;
-    const char *replica = json_get_str(answer, "replica", "absent");
-    int64_t theirs = (int64_t)json_get_u64(answer, "wall_ms", 0);
 
-    if (str_eq(replica, "other"))
+    if (str_eq(json_get_str(answer, "replica", ""), "other"))
         bad(look, FAILED, peer, "peer", "%s does not accept it: %s", peer,
             json_get_str(answer, "why", "no reason"));
-    else
-        add(look, OK, peer, "peer", "paired, free to take it", "it answers", "");
-    int64_t apart = theirs - (asked_ms + (answered_ms - asked_ms) / 2);
-    estate_clock_note(look->ask->world->estate, peer, apart);
-    look_at_clock(look, apart);
-    look_at_replica_room(look, json_get_u64(answer, "free_bytes", 0), !str_eq(replica, "absent"));
+    if (look->machine == look->ask->machines)
+        look_at_site(look, answer, asked_ms, answered_ms);
     look_at_recovery(look, answer);
 }
 
 /* What the peer judges: as the definition will travel. */
-static json_t *question(const struct prerequisites_ask *ask)
+static json_t *question(const struct look *look)
 {
-    json_t *definition = machine_to_json(ask->machine);
+    json_t *definition = machine_to_json(look->machine);
 
-    return json_pack("{s:s, s:s, s:o, s:O*}", "op", "replica.check", "group", ask->machine->name,
-                     "machine", definition, "networks", ask->networks);
+    return json_pack("{s:s, s:s, s:o, s:O*}", "op", "replica.check", "group", look->ask->group,
+                     "machine", definition, "networks", look->ask->networks);
+}
+
+static void ask_peer(struct look *look, struct link *link, struct cancel *cancel)
+{
+    const struct jobs_world *world = look->ask->world;
+    CLEANUP(json_freep) json_t *ask = question(look);
+    CLEANUP(link_msg_done) struct link_msg answer = {0};
+    struct err err = ERR_EMPTY;
+    int64_t asked = world->clock->wall_ms(world->clock);
+
+    if (link_call(link, ask, NULL, 0, &answer, cancel, &err) < 0)
+        bad(look, FAILED, look->ask->peer, "peer", "%s", err.text);
+    else
+        look_at_answer(look, answer.head, asked, world->clock->wall_ms(world->clock));
 }
 
 static void look_at_peer(struct look *look)
@@ -375,20 +436,17 @@ static void look_at_peer(struct look *look)
     const char *peer = look->ask->peer;
     CLEANUP(cancel_freep)
     struct cancel *cancel = cancel_new(world->clock, look->ask->cancel, PEER_MS);
-    CLEANUP(json_freep) json_t *ask = question(look->ask);
     CLEANUP(link_closep) struct link *link = NULL;
-    CLEANUP(link_msg_done) struct link_msg answer = {0};
     struct err err = ERR_EMPTY;
 
     if (world->open_link(world->ctx, peer, &link, cancel, &err) < 0) {
         bad(look, FAILED, peer, "peer", "%s", err.text);
         return;
     }
-    int64_t asked = world->clock->wall_ms(world->clock);
-    if (link_call(link, ask, NULL, 0, &answer, cancel, &err) < 0)
-        bad(look, FAILED, peer, "peer", "%s", err.text);
-    else
-        look_at_answer(look, answer.head, asked, world->clock->wall_ms(world->clock));
+    for (size_t i = 0; i < look->ask->machine_count; i++) {
+        look->machine = &look->ask->machines[i];
+        ask_peer(look, link, cancel);
+    }
 }
 
 /* --- All of it ------------------------------------------------------------------------------- */
@@ -400,9 +458,12 @@ int prerequisites_look(const struct prerequisites_ask *ask, struct prerequisites
     json_t *row;
     size_t i;
 
-    look_at_disks(&look);
-    look_at_host(&look);
-    look_at_tracking(&look);
+    for (i = 0; i < ask->machine_count; i++) {
+        look.machine = &ask->machines[i];
+        look_at_disks(&look);
+        look_at_host(&look);
+        look_at_tracking(&look);
+    }
     look_at_staging(&look);
     look_at_peer(&look);
     json_array_foreach(look.all.list, i, row)
@@ -426,7 +487,7 @@ static bool says(const json_t *row, const char *state, struct str *out)
     return true;
 }
 
-int prerequisites_judge(const struct prerequisites *all, const char *machine, struct err *err)
+int prerequisites_judge(const struct prerequisites *all, const char *group, struct err *err)
 {
     CLEANUP(str_free) struct str texts = STR_EMPTY;
     size_t said = 0;
@@ -446,8 +507,8 @@ int prerequisites_judge(const struct prerequisites *all, const char *machine, st
     if (said < all->failed)
         str_addf(&texts, "; and %zu more, in `muster jobs show`", all->failed - said);
     return err_set(err, ERR_STATE, 0, "%zu prerequisite%s of protecting %s %s not met: %s",
-                   all->failed, all->failed == 1 ? "" : "s", machine,
-                   all->failed == 1 ? "is" : "are", str_text(&texts));
+                   all->failed, all->failed == 1 ? "" : "s", group, all->failed == 1 ? "is" : "are",
+                   str_text(&texts));
 }
 
 void prerequisites_note(const struct prerequisites *all, char *ret_note, size_t len)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What must be so before a machine can be protected: looked at at both sites, nothing changed.
+/* What must be so before a machine, or a group of several, can be protected: looked at at both sites, nothing changed.
  * Everything that is not so is named at once, so that nobody mends one thing after the other. */
 #pragma once
 
@@ -8,10 +8,12 @@
 /* Everything is borrowed. */
 struct prerequisites_ask {
     const struct jobs_world *world;
-    const struct machine *machine;
+    const char *group;
+    const struct machine *machines; /* all of the group */
+    size_t machine_count;
     const struct policy *policy;
     const char *peer;
-    const json_t *networks; /* the machine's own, as in struct job_protect */
+    const json_t *networks; /* the group's own, as in struct job_protect */
     bool force;             /* what only a recovery at the peer needs is a warning */
     struct cancel *cancel;
 };
@@ -29,7 +31,7 @@ void prerequisites_done(struct prerequisites *all); /* also for CLEANUP */
 int prerequisites_look(const struct prerequisites_ask *ask, struct prerequisites *ret_all,
                        struct err *err) MUST_CHECK;
 /* What failed, numbered, as one error; 0 when nothing did. */
-int prerequisites_judge(const struct prerequisites *all, const char *machine, struct err *err)
+int prerequisites_judge(const struct prerequisites *all, const char *group, struct err *err)
     MUST_CHECK;
 /* Warnings in one line. */
 void prerequisites_note(const struct prerequisites *all, char *ret_note, size_t len);

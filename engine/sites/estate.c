@@ -118,8 +118,11 @@ void estate_tell(struct estate *estate, const char *group, const char *what, uin
         estate->config.changed(estate->config.ctx, group, what, generation);
 }
 
-bool estate_shares(struct estate *estate, const char *group, const char *peer)
+bool estate_shares(struct estate *estate, const char *name, const char *peer)
 {
+    char group[NAME_MAX_BYTES];
+
+    (void)estate_group_of(estate, name, group);
     estate_lock(estate);
     const struct estate_sender *sender = estate_find_sender(estate, group);
     const struct estate_holder *holder = estate_find_holder(estate, group);
@@ -233,6 +236,55 @@ int estate_machine_get(struct estate *estate, const char *name, struct machine *
     estate_unlock(estate);
     return place ? 0 : -1;
 }
+
+/* --- Groups --------------------------------------------------------------------------------- */
+
+/* Locked. What is sent comes first: a machine that was recovered here is in both. */
+static const struct machine_names *find_machines(struct estate *estate, const char *group)
+{
+    const struct estate_sender *sender = estate_find_sender(estate, group);
+    const struct estate_holder *holder = sender ? NULL : estate_find_holder(estate, group);
+
+    return sender ? &sender->group.machines : holder ? &holder->replica.machines : NULL;
+}
+
+/* Locked; NULL: none. */
+static const char *find_group(struct estate *estate, const char *machine)
+{
+    VEC_FOREACH(sender, &estate->senders)
+        if (!(*sender)->leaving && machine_names_have(&(*sender)->group.machines, machine))
+            return (*sender)->group.group;
+    VEC_FOREACH(holder, &estate->holders)
+        if (!(*holder)->leaving && machine_names_have(&(*holder)->replica.machines, machine))
+            return (*holder)->replica.group;
+    return NULL;
+}
+
+bool estate_group_of(struct estate *estate, const char *machine, char ret_group[NAME_MAX_BYTES])
+{
+    char name[NAME_MAX_BYTES]; /* the two may be the same place */
+
+    (void)snprintf(name, sizeof(name), "%s", machine);
+    estate_lock(estate);
+    const char *group = find_machines(estate, name) ? name : find_group(estate, name);
+    (void)snprintf(ret_group, NAME_MAX_BYTES, "%s", group ? group : name);
+    estate_unlock(estate);
+    return group != NULL;
+}
+
+void estate_group_machines(struct estate *estate, const char *group,
+                           struct machine_names *ret_machines)
+{
+    estate_lock(estate);
+    const struct machine_names *found = find_machines(estate, group);
+    if (found)
+        *ret_machines = *found;
+    else
+        machine_names_alone(ret_machines, group);
+    estate_unlock(estate);
+}
+
+/* --- One call at a time ---------------------------------------------------------------------- */
 
 /* Made once per name, kept for good: names are few. */
 static pthread_mutex_t *name_mutex(struct estate *estate, const char *name)

@@ -43,13 +43,21 @@ int estate_machine_get(struct estate *estate, const char *name, struct machine *
 /* "DIR/machines/NAME": the run_dir of a machine's own instance. Free with free(). */
 char *estate_machine_dir(struct estate *estate, const char *name);
 
+/* The group that the machine is in here, sent or held; a group's own name is its name. False: in none,
+ * and `ret_group` is the machine's name. */
+bool estate_group_of(struct estate *estate, const char *machine, char ret_group[NAME_MAX_BYTES]);
+/* The machines of a group, sent or held; of one that is not known here, the one of its name. */
+void estate_group_machines(struct estate *estate, const char *group,
+                           struct machine_names *ret_machines);
+
 /* Groups this site sends. The session is opened by estate_group_add and turned by the scheduler. */
 struct estate_group {
     char group[NAME_MAX_BYTES];
     char peer[NAME_MAX_BYTES];
-    char run[NAME_MAX_BYTES]; /* whose recovered machine is sent; "": our own of that name */
+    char run[NAME_MAX_BYTES]; /* whose recovered machines are sent; "": our own of these names */
     uint64_t generation;
     struct policy policy;
+    struct machine_names machines; /* none: the one of the group's name */
 };
 int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
     MUST_CHECK;
@@ -75,7 +83,7 @@ struct estate_mark {
 };
 int estate_mark_read(struct estate *estate, const char *group, struct estate_mark *ret_mark,
                      struct err *err) MUST_CHECK;
-/* The machine of that name is no more: what is marked of it holds for nobody. */
+/* The machine of that name, a group of its own, is no more: what is marked of it holds for nobody. */
 int estate_mark_clear(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;
 /* May the machine be started here? ERR_FENCED: its group was failed over to another site (says
  * where); ERR_STATE: a failover holds it (names the run). */
@@ -87,9 +95,10 @@ int estate_may_start(struct estate *estate, const char *machine, struct err *err
 int estate_boot_begin(struct estate *estate, const char *boot_id, struct err *err) MUST_CHECK;
 int estate_boot_end(struct estate *estate, struct err *err) MUST_CHECK;
 int estate_boot_id(char *ret_id, size_t len, struct err *err) MUST_CHECK;
-bool estate_boot_doubts(struct estate *estate, const char *group);
-/* Its peer was heard, or a person takes it on himself. */
-int estate_boot_trust(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
+/* A machine's group, or the group of that name. */
+bool estate_boot_doubts(struct estate *estate, const char *machine);
+/* Its peer was heard, or a person takes it on himself. The same names. */
+int estate_boot_trust(struct estate *estate, const char *machine, struct err *err) MUST_CHECK;
 /* Asks the peer of a group that is sent from here for its generation: one above ours retires the group
  * here, another one ends its doubt. */
 int estate_meet(struct estate *estate, const char *group, struct cancel *cancel, struct err *err)
@@ -153,6 +162,7 @@ struct estate_replica {
     char peer[NAME_MAX_BYTES];
     uint8_t writer_key[SIGN_KEY_BYTES];
     bool at_rest; /* the heads of a copy that begins are LUKS containers, whose key is here */
+    struct machine_names machines; /* none: the one of the group's name */
 };
 int estate_replica_add(struct estate *estate, const struct estate_replica *replica, struct err *err)
     MUST_CHECK;
@@ -244,7 +254,7 @@ int estate_repair(struct estate *estate, uint32_t *ret_repaired, struct cancel *
                   struct err *err) MUST_CHECK;
 
 /* A source over the disks of the machine that run `run` recovered here, for its group's session: its
- * work folder is sessions/GROUP/work. ERR_NOT_FOUND: no such machine; ERR_BUSY: it is just being
+ * work folder is in sessions/GROUP/work. ERR_NOT_FOUND: no such machine; ERR_BUSY: it is just being
  * started and not tracked yet; ERR_STATE: it is off. */
 int estate_instance_source(struct estate *estate, const char *run, const char *machine,
                            uint64_t generation, struct source **ret_source, struct cancel *cancel,

@@ -133,18 +133,23 @@ int estate_boot_end(struct estate *estate, struct err *err)
     return rc;
 }
 
-bool estate_boot_doubts(struct estate *estate, const char *group)
+bool estate_boot_doubts(struct estate *estate, const char *machine)
 {
+    char group[NAME_MAX_BYTES];
+
+    (void)estate_group_of(estate, machine, group);
     lock_boot(estate);
     bool doubted = find(estate, group) != SIZE_MAX;
     unlock_boot(estate);
     return doubted;
 }
 
-int estate_boot_trust(struct estate *estate, const char *group, struct err *err)
+int estate_boot_trust(struct estate *estate, const char *machine, struct err *err)
 {
+    char group[NAME_MAX_BYTES];
     int rc = 0;
 
+    (void)estate_group_of(estate, machine, group);
     lock_boot(estate);
     size_t i = find(estate, group);
     if (i != SIZE_MAX) {
@@ -196,11 +201,13 @@ int estate_boot_check(struct estate *estate, const char *machine, struct cancel 
                       struct err *err)
 {
     struct err why = ERR_EMPTY;
+    char name[NAME_MAX_BYTES];
     struct estate_group group;
 
-    if (!estate_boot_doubts(estate, machine) || !find_group(estate, machine, &group))
+    (void)estate_group_of(estate, machine, name);
+    if (!estate_boot_doubts(estate, name) || !find_group(estate, name, &group))
         return 0;
-    if (estate_meet(estate, machine, cancel, &why) < 0)
+    if (estate_meet(estate, name, cancel, &why) < 0)
         return err_set(err, ERR_STATE, 0,
                        "this host was not shut down cleanly, and %s, which may have taken %s over, "
                        "has not answered since (%.500s); hint: it can be started once %s answers; "

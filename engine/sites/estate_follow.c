@@ -261,9 +261,10 @@ static int retire(struct estate *estate, const struct estate_follow *what, struc
                    : err_set(err, ERR_BUSY, 0, "the old machine of %s is being ended", what->group);
 }
 
-static int add_replica(struct estate *estate, const struct estate_follow *what, struct err *err)
+static int add_replica(struct estate *estate, const struct estate_follow *what,
+                       const struct machine_names *machines, struct err *err)
 {
-    struct estate_replica replica = {.group = ""};
+    struct estate_replica replica = {.group = "", .machines = *machines};
 
     (void)snprintf(replica.group, sizeof(replica.group), "%s", what->group);
     (void)snprintf(replica.peer, sizeof(replica.peer), "%s", what->peer);
@@ -305,14 +306,18 @@ int estate_follow(struct estate *estate, const struct estate_follow *what, char 
     CLEANUP(mem_freep) char *replica_dir = estate_replica_dir(estate, what->group);
     CLEANUP(mem_freep) char *replica_file = path_join(replica_dir, "replica");
 
+    struct machine_names machines;
+
     machine_init(&t.machine);
+    estate_group_machines(estate, what->group, &machines);
     t.session_dir = estate_path(estate, "sessions", what->group, "");
     if (retire(estate, what, cancel, err) < 0)
         return -1;
     estate_group_remove(estate, what->group); /* its files are ours now */
     CRASH_POINT("follow.stopped");
     /* An earlier way back left it: the disks are the machine's no more. */
-    if (estate_base_remove(estate, what->group, err) < 0 || add_replica(estate, what, err) < 0)
+    if (estate_base_remove(estate, what->group, err) < 0
+        || add_replica(estate, what, &machines, err) < 0)
         return -1;
     int rc = fs_exists(replica_file) ? follow_store(estate, what, t.session_dir, err) : 0;
     if (rc < 0 || (rc == 0 && take_disks(&t, ret_note, note_size, cancel, err) < 0))

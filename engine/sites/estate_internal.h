@@ -88,6 +88,15 @@ struct estate_holder *estate_find_holder(struct estate *estate, const char *grou
 void estate_sender_free(struct estate_sender *sender);
 void estate_holder_free(struct estate_holder *holder);
 
+/* --- estate_source.c: what a session sends ----------------------------------------------------- */
+
+/* Over the disks of all machines of its group: of one alone as its provider has it, of several as one,
+ * named as by machine_disk_in. ERR_BUSY: a recovered one is off; ERR_NOT_FOUND: one is not known. */
+int estate_source_open(struct estate_sender *sender, struct source **ret_source,
+                       struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Definitions by name, as points keep them; without those that are not known here. A new reference. */
+json_t *estate_source_machines(struct estate_sender *sender);
+
 /* --- estate_links.c: idle links of sessions --------------------------------------------------- */
 
 /* One to that peer, or NULL: then it is to be made. */
@@ -106,8 +115,8 @@ int estate_retiring_begin(struct estate *estate, const char *group, const char *
 void estate_retiring_load(struct estate *estate);
 /* Tells the daemon. */
 void estate_tell(struct estate *estate, const char *group, const char *what, uint64_t generation);
-/* The peer that shares the group with us in either role; false: nobody does. */
-bool estate_shares(struct estate *estate, const char *group, const char *peer);
+/* Is the machine's group, or the group of that name, shared with that peer, in either role? */
+bool estate_shares(struct estate *estate, const char *name, const char *peer);
 /* Notes in `mark`, and durably, what the disks of the stopped machine look like from outside (size,
  * times, inode): whoever writes them meanwhile is noticed. */
 int estate_seal(struct estate *estate, const char *group, struct estate_mark *mark, struct err *err)

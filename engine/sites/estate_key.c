@@ -154,24 +154,35 @@ int estate_mark_write(struct estate *estate, const char *group, const struct est
     return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
 }
 
-/* 0: a disk cannot be seen. */
-static uint64_t seal_of(struct estate *estate, const char *group)
+static bool add_disks(struct estate *estate, const char *name, struct str *text)
 {
     CLEANUP(machine_done) struct machine machine;
-    CLEANUP(str_free) struct str text = STR_EMPTY;
-    struct sha256 hash;
-    uint64_t seal;
 
     machine_init(&machine);
-    if (estate_machine_get(estate, group, &machine, NULL) < 0)
-        return 0;
+    if (estate_machine_get(estate, name, &machine, NULL) < 0)
+        return false;
     VEC_FOREACH(disk, &machine.disks) {
         struct stat st;
         if (stat(disk->path, &st) < 0)
-            return 0;
-        str_addf(&text, "%s %ju %ju %jd.%09ld;", disk->path, (uintmax_t)st.st_ino,
+            return false;
+        str_addf(text, "%s %ju %ju %jd.%09ld;", disk->path, (uintmax_t)st.st_ino,
                  (uintmax_t)st.st_size, (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
     }
+    return true;
+}
+
+/* 0: a disk cannot be seen. */
+static uint64_t seal_of(struct estate *estate, const char *group)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct machine_names machines;
+    struct sha256 hash;
+    uint64_t seal;
+
+    estate_group_machines(estate, group, &machines);
+    for (size_t i = 0; i < machines.count; i++)
+        if (!add_disks(estate, machines.at[i], &text))
+            return 0;
     sha256_of(str_text(&text), text.len, &hash);
     memcpy(&seal, hash.bytes, sizeof(seal));
     seal &= INT64_MAX; /* JSON's integers have a sign */
@@ -204,13 +215,15 @@ int estate_mark_clear(struct estate *estate, const char *machine, struct err *er
 int estate_may_start(struct estate *estate, const char *machine, struct err *err)
 {
     struct estate_mark mark;
+    char group[NAME_MAX_BYTES];
     char peer[NAME_MAX_BYTES] = "the other site";
     char since[32];
 
-    if (estate_mark_read(estate, machine, &mark, err) < 0)
+    (void)estate_group_of(estate, machine, group);
+    if (estate_mark_read(estate, group, &mark, err) < 0)
         return -1;
     estate_lock(estate);
-    const struct estate_sender *sender = estate_find_sender(estate, machine);
+    const struct estate_sender *sender = estate_find_sender(estate, group);
     if (sender)
         (void)snprintf(peer, sizeof(peer), "%s", sender->group.peer);
     estate_unlock(estate);

@@ -28,39 +28,10 @@ void estate_sender_free(struct estate_sender *sender)
 
 /* --- What a session asks -------------------------------------------------------------------- */
 
-/* The machine whose disks are sent, as it runs here. */
-static int seat_get(struct estate_sender *sender, struct site_seat *ret_seat, struct err *err)
-{
-    return site_seat_get(sender->estate, sender->group.group, sender->group.run, ret_seat, err);
-}
-
 static int open_source(void *ctx, struct source **ret_source, struct cancel *cancel,
                        struct err *err)
 {
-    struct estate_sender *sender = ctx;
-    struct estate *estate = sender->estate;
-    struct provider *provider = estate->config.provider;
-    const char *group = sender->group.group;
-    CLEANUP(site_seat_done) struct site_seat seat = {0};
-    CLEANUP(mem_freep) char *work_dir = estate_path(estate, "sessions", group, "/work");
-
-    if (sender->group.run[0]) {
-        if (estate_instance_source(estate, sender->group.run, group, sender->group.generation,
-                                   ret_source, cancel, err)
-            == 0)
-            return 0;
-        /* Off: what it wrote is kept and goes on its way when it is started; no fault of anybody. */
-        if (err->code == ERR_STATE)
-            err->code = ERR_BUSY;
-        return -1;
-    }
-    if (seat_get(sender, &seat, err) < 0 || fs_make_dirs(fs_real(), work_dir, 0700, err) < 0)
-        return -1;
-    estate_machine_lock(estate, seat.lock);
-    int rc = provider->open_source(provider, &seat.view, group, sender->group.generation, work_dir,
-                                   ret_source, cancel, err);
-    estate_machine_unlock(estate, seat.lock);
-    return rc;
+    return estate_source_open(ctx, ret_source, cancel, err);
 }
 
 static int open_link(void *ctx, struct link **ret_link, struct cancel *cancel, struct err *err)
@@ -91,16 +62,7 @@ static void lost_link(void *ctx)
 
 static json_t *machines(void *ctx)
 {
-    CLEANUP(site_seat_done) struct site_seat seat = {0};
-    json_t *json = json_object();
-
-    if (seat_get(ctx, &seat, NULL) == 0) {
-        struct machine *machine =
-            seat.view.machine == &seat.machine ? &seat.machine : &seat.instance.machine;
-        machine_make_portable(machine);
-        (void)json_object_set_new(json, machine->name, machine_to_json(machine));
-    }
-    return json;
+    return estate_source_machines(ctx);
 }
 
 /* --- Adding and removing -------------------------------------------------------------------- */
@@ -162,6 +124,7 @@ static bool change_group(struct estate *estate, const struct estate_group *group
     struct estate_sender *sender = estate_find_sender(estate, group->group);
     bool same = sender && sender->group.generation == group->generation
                 && str_eq(sender->group.peer, group->peer) && str_eq(sender->group.run, group->run)
+                && machine_names_equal(&sender->group.machines, &group->machines)
                 && sender->group.policy.encryption == group->policy.encryption;
     if (same) {
         sender->group = *group;
@@ -173,8 +136,13 @@ static bool change_group(struct estate *estate, const struct estate_group *group
     return same;
 }
 
-int estate_group_add(struct estate *estate, const struct estate_group *group, struct err *err)
+int estate_group_add(struct estate *estate, const struct estate_group *wanted, struct err *err)
 {
+    struct estate_group normal = *wanted;
+    const struct estate_group *group = &normal;
+
+    if (normal.machines.count == 0)
+        machine_names_alone(&normal.machines, normal.group);
     if (change_group(estate, group))
         return 0;
     estate_group_remove(estate, group->group);

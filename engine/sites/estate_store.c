@@ -42,6 +42,8 @@ int estate_replica_add(struct estate *estate, const struct estate_replica *repli
         *estate_holders_push(&estate->holders) = holder;
     }
     holder->replica = *replica;
+    if (holder->replica.machines.count == 0)
+        machine_names_alone(&holder->replica.machines, replica->group);
     estate_unlock(estate);
     return 0;
 }

@@ -41,6 +41,10 @@ void site_closep(struct site **site); /* for CLEANUP */
  *   "machine.stop"     * {machine}                  -> {}       process gone
  *   "group.final-sync" * {group, run}               -> {point}  source quiet, replica equal to it;
  *                                                               held from then on
+ *   "group.point"      * {group, consistency, label} -> {point, made, consistency, cut_ms, stall_us,
+ *                                                      note, label}  a point of now, pinned under
+ *                                                      the label unless it is "" (session_point_now);
+ *                                                      consistency: "application", "crash" or ""
  *   "group.hold"       * {group, run}               -> {}       no more cycles: session paused; it
  *                                                               lasts over a restart
  *   "group.release"    * {group, run}               -> {}       undoes hold; another run's: nothing

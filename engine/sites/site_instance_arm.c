@@ -207,7 +207,7 @@ static int open_map(struct estate *estate, const struct site_instance *instance,
 {
     struct provider *provider = estate_provider(estate);
     struct provider_instance view = site_instance_view(instance);
-    CLEANUP(mem_freep) char *work_dir = estate_path(estate, "sessions", instance->group, "/work");
+    CLEANUP(mem_freep) char *work_dir = site_work_dir(estate, instance->group, instance->name);
     CLEANUP(mem_freep)
     struct source_marks *list = mem_new_array(struct source_marks, marks->count);
     CLEANUP(source_closep) struct source *source = NULL;
@@ -448,8 +448,7 @@ int estate_instance_source(struct estate *estate, const char *run, const char *m
         rc = check_armed(&instance, err);
     if (rc == 0) {
         struct provider_instance view = site_instance_view(&instance);
-        CLEANUP(mem_freep)
-        char *work_dir = estate_path(estate, "sessions", instance.group, "/work");
+        CLEANUP(mem_freep) char *work_dir = site_work_dir(estate, instance.group, machine);
 
         rc = fs_make_dirs(fs_real(), work_dir, 0700, err);
         if (rc == 0)

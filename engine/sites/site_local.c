@@ -17,6 +17,7 @@ static const struct site_ask_row table[] = {
     {"machine.stop", ask_machine_stop, true},
     {"machine.release", ask_machine_release, false},
     {"group.final-sync", ask_group_final_sync, true},
+    {"group.point", ask_group_point, true},
     {"group.hold", ask_group_hold, true},
     {"group.release", ask_group_release, true},
     {"group.retire", ask_group_retire, true},
@@ -136,7 +137,7 @@ bool site_serve_knows(const char *op)
     return str_eq(op, "site.ask");
 }
 
-/* A group is named after its machine, so both names are the group's. */
+/* What is shared with a peer are groups: a machine is when its group is. */
 static int check_peer(struct estate *estate, const char *peer, const char *what, const json_t *args,
                       struct err *err)
 {

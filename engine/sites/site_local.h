@@ -23,8 +23,8 @@ site_ask_fn ask_machine_observe, ask_machine_shutdown, ask_machine_start, ask_ma
 site_ask_fn ask_machine_release;
 site_ask_fn ask_group_final_sync, ask_group_hold, ask_group_release, ask_group_retire,
     ask_group_branches;
-site_ask_fn ask_group_observe, ask_group_points, ask_group_verify, ask_group_pin, ask_group_unpin,
-    ask_group_promote;
+site_ask_fn ask_group_observe, ask_group_point, ask_group_points, ask_group_verify, ask_group_pin,
+    ask_group_unpin, ask_group_promote;
 site_ask_fn ask_group_keep_point, ask_group_free_point, ask_group_prune;
 site_ask_fn ask_net_create, ask_net_observe, ask_net_remove;
 site_ask_fn ask_instance_start, ask_instance_shutdown, ask_instance_stop;
@@ -74,7 +74,7 @@ int site_instance_load(struct estate *estate, const char *run, const char *machi
 int site_instance_save(const struct site_instance *instance, struct err *err) MUST_CHECK;
 /* The provider's view of it; borrows from `instance`. */
 struct provider_instance site_instance_view(const struct site_instance *instance);
-/* A group's machine as it runs here: our own of that name, or, with a run, the recovered one that
+/* A machine of a group as it runs here: our own of that name, or, with a run, the recovered one that
  * became ours. Filled in place: `view` points into it. */
 struct site_seat {
     struct machine machine;        /* our own */
@@ -86,10 +86,14 @@ struct site_seat {
 void site_seat_done(struct site_seat *seat); /* also for CLEANUP, of one that is zero */
 int site_seat_get(struct estate *estate, const char *machine, const char *run,
                   struct site_seat *ret_seat, struct err *err) MUST_CHECK;
+/* Where the machine's source stages its cuts: sessions/GROUP/work, in a group of several a folder of its
+ * own therein. Free with free(). */
+char *site_work_dir(struct estate *estate, const char *group, const char *machine);
 /* The machine was started or stopped: replication, if there is any, looks at its disks anew, at once. */
-void site_tell_session(struct estate *estate, const char *group);
-/* The run whose recovered machine this site sends as `group`; "": none. */
-void estate_seat_run(struct estate *estate, const char *group, char ret_run[NAME_MAX_BYTES]);
+void site_tell_session(struct estate *estate, const char *machine);
+/* The run whose recovered machines this site sends, of the machine's group (or the group of that name);
+ * "": none. */
+void estate_seat_run(struct estate *estate, const char *machine, char ret_run[NAME_MAX_BYTES]);
 
 /* Are the machine's own disks here what the group's next start uses: heads of its replica, or taken
  * back from it already? */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Where a group's machine runs at this site: our own of that name, or one that was recovered here and
+/* Where a machine of a group runs at this site: our own of that name, or one that was recovered here and
  * became ours by its commit. */
 #include "base/mem.h"
 #include "sites/site_local.h"
@@ -16,8 +16,11 @@ void site_seat_done(struct site_seat *seat)
     memset(seat, 0, sizeof(*seat));
 }
 
-void estate_seat_run(struct estate *estate, const char *group, char ret_run[NAME_MAX_BYTES])
+void estate_seat_run(struct estate *estate, const char *machine, char ret_run[NAME_MAX_BYTES])
 {
+    char group[NAME_MAX_BYTES];
+
+    (void)estate_group_of(estate, machine, group);
     estate_lock(estate);
     const struct estate_sender *sender = estate_find_sender(estate, group);
     (void)snprintf(ret_run, NAME_MAX_BYTES, "%s", sender ? sender->group.run : "");
@@ -46,10 +49,12 @@ int site_seat_get(struct estate *estate, const char *machine, const char *run,
     return 0;
 }
 
-void site_tell_session(struct estate *estate, const char *group)
+void site_tell_session(struct estate *estate, const char *machine)
 {
-    struct session *session = estate_session_get(estate, group);
+    char group[NAME_MAX_BYTES];
 
+    (void)estate_group_of(estate, machine, group);
+    struct session *session = estate_session_get(estate, group);
     if (!session)
         return;
     session_source_changed(session);

@@ -44,33 +44,59 @@ static int save(const struct viewing *viewing, const char *group, const struct p
 
 /* --- A point ---------------------------------------------------------------------------------- */
 
-static int choose_disk(struct store *store, const char *group, const char *name,
+/* Its name in the group, or, of the machine's, its own. */
+static bool is_disk(const char *disk, const char *machine, const char *name)
+{
+    size_t len = strlen(machine);
+
+    return str_eq(disk, name)
+           || (len && str_starts(disk, machine) && disk[len] == '.'
+               && str_eq(disk + len + 1, name));
+}
+
+static bool is_of(const char *disk, const char *machine)
+{
+    size_t len = strlen(machine);
+
+    return len == 0 || (str_starts(disk, machine) && disk[len] == '.');
+}
+
+static int choose_disk(struct store *store, const char *group, const struct viewing_want *want,
                        struct viewing *viewing, struct err *err)
 {
     CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
     CLEANUP(str_free) struct str names = STR_EMPTY;
+    const char *machine = want->machine ? want->machine : "";
+    const char *name = want->disk;
+    const char *found = NULL;
+    size_t count = 0;
 
     if (store->ops->disks(store, &disks, err) < 0)
         return -1;
     VEC_FOREACH(disk, &disks) {
-        if (str_eq(disk->name, name) || (!*name && disks.len == 1)) {
-            (void)snprintf(viewing->disk, sizeof(viewing->disk), "%s", disk->name);
-            return 0;
-        }
+        if (!is_of(disk->name, machine))
+            continue;
+        count++;
+        if (!*name || is_disk(disk->name, machine, name))
+            found = disk->name;
         str_addf(&names, "%s%s", names.len ? ", " : "", disk->name);
+    }
+    if (found && (*name || count == 1)) {
+        (void)snprintf(viewing->disk, sizeof(viewing->disk), "%s", found);
+        return 0;
     }
     return err_set(err, *name ? ERR_NOT_FOUND : ERR_INVALID, 0,
                    *name ? "%s has no disk \"%s\"; hint: it has %s"
                          : "%s has several disks%s; hint: name one: %s",
-                   group, name, str_text(&names));
+                   *machine ? machine : group, name, str_text(&names));
 }
 
-static int pin(struct store *store, const char *group, const char *disk, const struct proc_id *id,
-               struct viewing *viewing, struct err *err)
+static int pin(struct store *store, const char *group, const struct viewing_want *want,
+               const struct proc_id *id, struct viewing *viewing, struct err *err)
 {
     uint64_t point;
 
-    if (choose_disk(store, group, disk, viewing, err) < 0 || save(viewing, group, id, err) < 0)
+    if (choose_disk(store, group, want, viewing, err) < 0 || save(viewing, group, id, err) < 0)
         return -1;
     CRASH_POINT("view.noted");
     if (store_dir_check_point(store, viewing->point, err) < 0)
@@ -78,14 +104,14 @@ static int pin(struct store *store, const char *group, const char *disk, const s
     return store->ops->pin(store, viewing->point, viewing->name, &point, err);
 }
 
-static int begin_point(struct estate *estate, const char *group, const char *disk,
+static int begin_point(struct estate *estate, const char *group, const struct viewing_want *want,
                        const struct proc_id *id, struct viewing *viewing, struct err *err)
 {
     struct store *store;
 
     if (estate_store_get(estate, group, &store, err) < 0)
         return -1;
-    int rc = pin(store, group, disk, id, viewing, err);
+    int rc = pin(store, group, want, id, viewing, err);
     estate_store_put(estate, group, store,
                      rc < 0 && (err->code == ERR_IO || err->code == ERR_SPACE));
     viewing->replica_dir = estate_replica_dir(estate, group);
@@ -98,18 +124,38 @@ static int begin_point(struct estate *estate, const char *group, const char *dis
 
 /* --- Beginning and ending --------------------------------------------------------------------- */
 
+/* What the disk is called in the group's points. */
+static int name_in_group(struct estate *estate, const char *group, const struct viewing_want *want,
+                         char ret_name[GROUP_NAME_BYTES], struct err *err)
+{
+    struct machine_names machines;
+
+    if (want->machine && *want->machine && *want->disk) {
+        estate_group_machines(estate, group, &machines);
+        return machine_disk_in(&machines, want->machine, want->disk, ret_name, err);
+    }
+    (void)snprintf(ret_name, GROUP_NAME_BYTES, "%s", want->disk);
+    return 0;
+}
+
 static int begin(struct estate *estate, const char *group, const struct viewing_want *want,
                  const struct proc_id *id, struct viewing *viewing, struct cancel *cancel,
                  struct err *err)
 {
     struct branch_place place = {.kind = BRANCH_AT_POINT, .point = want->point};
+    struct viewing_want found = *want;
+    char disk[GROUP_NAME_BYTES];
 
-    if (want->point == 0
-        && branch_find(estate, group, want->branch, want->disk, &place, cancel, err) < 0)
-        return -1;
+    if (want->point == 0) {
+        if (name_in_group(estate, group, want, disk, err) < 0
+            || branch_find(estate, group, want->branch, disk, &place, cancel, err) < 0)
+            return -1;
+        found.disk = place.disk;
+        found.machine = NULL;
+    }
     viewing->point = place.point;
     if (place.kind == BRANCH_AT_POINT)
-        return begin_point(estate, group, want->point ? want->disk : place.disk, id, viewing, err);
+        return begin_point(estate, group, &found, id, viewing, err);
     memcpy(viewing->disk, place.disk, sizeof(viewing->disk));
     memcpy(viewing->path, place.path, sizeof(viewing->path));
     memcpy(viewing->format, place.format, sizeof(viewing->format));

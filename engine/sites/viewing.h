@@ -10,7 +10,10 @@ struct viewing_want {
     uint64_t point;   /* of the replica here; 0: a branch */
     uint64_t branch;  /* its point's number */
     const char *disk; /* "": the only one */
-    int64_t pid;      /* the process that looks */
+    /* Of a group of several: the machine whose disk it is, which goes before its name; NULL or "": any,
+     * and the name is the group's for it. */
+    const char *machine;
+    int64_t pid; /* the process that looks */
 };
 struct viewing {
     char name[NAME_MAX_BYTES]; /* "view-PID-START": also the pin's label */

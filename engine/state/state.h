@@ -65,6 +65,10 @@ int state_protection_put(struct state *state, const struct state_protection *pro
                          struct err *err) MUST_CHECK;
 int state_protection_get(struct state *state, const char *group,
                          struct state_protection *ret_protection, struct err *err) MUST_CHECK;
+/* That of the group of this name; else that of the group which has a machine of this name.
+ * ERR_NOT_FOUND: neither is. */
+int state_protection_of(struct state *state, const char *name,
+                        struct state_protection *ret_protection, struct err *err) MUST_CHECK;
 int state_protection_list(struct state *state, struct state_protections *ret_protections,
                           struct err *err) MUST_CHECK;
 int state_protection_remove(struct state *state, const char *group, struct err *err) MUST_CHECK;

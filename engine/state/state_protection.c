@@ -68,6 +68,27 @@ int state_protection_get(struct state *state, const char *group,
     return row < 0 ? -1 : 0;
 }
 
+int state_protection_of(struct state *state, const char *name,
+                        struct state_protection *ret_protection, struct err *err)
+{
+    CLEANUP(db_stmt_end) struct db_stmt *stmt = NULL;
+
+    if (db_prepare(state_db(state),
+                   "SELECT " COLUMNS " FROM protections WHERE \"group\" = ?1"
+                   " OR EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(settings)"
+                   " THEN settings ELSE '{}' END, '$.machines') WHERE value = ?1)"
+                   " ORDER BY \"group\" = ?1 DESC, \"group\" LIMIT 1",
+                   &stmt, err, "s", name)
+        < 0)
+        return -1;
+    int row = db_step(stmt, err);
+    if (row == 0)
+        return err_set(err, ERR_NOT_FOUND, 0, "no protection of \"%s\"", name);
+    if (row > 0)
+        read_row(stmt, ret_protection);
+    return row < 0 ? -1 : 0;
+}
+
 int state_protection_list(struct state *state, struct state_protections *ret_protections,
                           struct err *err)
 {

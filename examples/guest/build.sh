@@ -9,6 +9,7 @@
 # Options of the guest's kernel command line (use "console=ttyS0 quiet" with them):
 #   ip=ADDRESS/PREFIX  gateway=ADDRESS   of the first network card
 #   writer=off                           no writing (port 7 answers all the same)
+#   writer.follow=ADDRESS               each record says what the writer there had acknowledged
 #   writer.pause_us=N  writer.slots=N    pause between two records; 4 KiB records per disk
 #   writer.mode=span   writer.span=MIB   random writes at full speed over MIB of every disk
 set -euo pipefail

@@ -11,17 +11,22 @@
  * exactly when there is a number S such that every slot holds the newest of the records 1..S that
  * belongs there. At its start the writer scans its files, prints
  *
- *   RECORDS first=F last=S missing=M damaged=D disks=N generation=G
+ *   RECORDS first=F last=S missing=M damaged=D disks=N generation=G seen=O
  *
  * (missing: slots that hold an older record than history 1..S demands, or none; damaged: slots
  * with bytes that are no record of this place and history; generation: how often a writer had
- * started on these files) and goes on at S+1. "ACKED n" follows at least every 100 ms while there
+ * started on these files; seen: see below) and goes on at S+1. "ACKED n" follows at least every 100 ms while there
  * is progress; after SIGTERM "ACKED n" and "WRITER STOPPED n". The same number is the answer to
  * any TCP connection to port 7.
  *
+ * With WRITER_FOLLOW=ADDRESS in its environment it asks the writer there for that number before each
+ * record, and the record says what it was told. So two writers' disks are one instant only if neither
+ * has seen more of the other (seen=, the highest of its records) than the other has.
+ *
  * A record is 4096 bytes, native byte order: magic, number, history (drawn once, at the first
- * start), generation, files | file << 32, slot, a filling made from history and number, and a
+ * start), generation, files | file << 32, slot, seen, a filling made from history and number, and a
  * checksum of all that stands before it. A slot of zeros has never been written. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -35,6 +40,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,7 +58,8 @@ struct record {
     uint64_t generation;
     uint64_t place; /* files | file << 32 */
     uint64_t slot;
-    uint64_t filling[(BLOCK - 7 * sizeof(uint64_t)) / sizeof(uint64_t)];
+    uint64_t seen; /* of the writer that is followed, when this was begun */
+    uint64_t filling[(BLOCK - 8 * sizeof(uint64_t)) / sizeof(uint64_t)];
     uint64_t checksum;
 };
 _Static_assert(sizeof(struct record) == BLOCK, "a record fills a block");
@@ -63,6 +70,7 @@ struct ring {
     uint64_t slots;
     uint64_t history; /* 0: not drawn yet */
     uint64_t generation;
+    uint64_t seen;
 };
 
 static _Atomic uint64_t acked;
@@ -191,6 +199,8 @@ static uint64_t ring_scan(struct ring *ring, uint64_t *numbers)
             ring->history = record->history;
             if (record->generation > ring->generation)
                 ring->generation = record->generation;
+            if (record->seen > ring->seen)
+                ring->seen = record->seen;
             numbers[slot * ring->files + file] = record->number;
         }
     }
@@ -218,9 +228,10 @@ static uint64_t ring_judge(struct ring *ring)
     }
     free(numbers);
     (void)printf("RECORDS first=%llu last=%llu missing=%llu damaged=%llu disks=%u "
-                 "generation=%llu\n",
+                 "generation=%llu seen=%llu\n",
                  (unsigned long long)first, (unsigned long long)last, (unsigned long long)missing,
-                 (unsigned long long)damaged, ring->files, (unsigned long long)ring->generation);
+                 (unsigned long long)damaged, ring->files, (unsigned long long)ring->generation,
+                 (unsigned long long)ring->seen);
     return last;
 }
 
@@ -234,17 +245,40 @@ static void record_make(const struct ring *ring, uint64_t number, struct record 
     record->generation = ring->generation;
     record->place = ring_place(ring, file);
     record->slot = number / ring->files % ring->slots;
+    record->seen = ring->seen;
     fill(record->filling, sizeof(record->filling) / sizeof(uint64_t), mix(number ^ ring->history));
     record->checksum = checksum(record);
+}
+
+/* What the writer at `address` acknowledged; 0 when it does not answer at once. */
+static uint64_t ask(const char *address)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+    const struct timeval limit = {.tv_usec = 300000};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char line[32] = "";
+
+    if (fd < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1)
+        die(address);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
+        (void)!read(fd, line, sizeof(line) - 1);
+    (void)close(fd);
+    return strtoull(line, NULL, 10);
 }
 
 static void ring_run(struct ring *ring, unsigned pause_us, uint64_t last)
 {
     static struct record record;
+    const char *other = getenv("WRITER_FOLLOW");
     int64_t said = now_us();
 
     atomic_store(&acked, last);
     while (!stopping) {
+        uint64_t seen = other && *other ? ask(other) : 0;
+        if (seen > ring->seen)
+            ring->seen = seen;
         record_make(ring, last + 1, &record);
         int fd = ring->fds[(last + 1) % ring->files];
         if (pwrite(fd, &record, BLOCK, (off_t)(record.slot * BLOCK)) != BLOCK || fdatasync(fd) < 0)

@@ -240,6 +240,19 @@ static int group_scan_next(struct source *source, struct source_piece *ret_piece
     return member->source->ops->scan_next(member->source, ret_piece, cancel, err);
 }
 
+static int group_scan_open(struct source *source, const char *disk, uint64_t from,
+                           struct scan **ret_scan, struct cancel *cancel, struct err *err)
+{
+    struct group_member *member;
+    const char *inner;
+
+    *ret_scan = NULL;
+    if (find(source_group(source), disk, &member, &inner, err) < 0)
+        return -1;
+    const struct source_ops *ops = member->source->ops;
+    return ops->scan_open ? ops->scan_open(member->source, inner, from, ret_scan, cancel, err) : 0;
+}
+
 static int group_changes(struct source *source, const char *disk,
                          struct source_extents *ret_extents, struct cancel *cancel, struct err *err)
 {
@@ -312,6 +325,7 @@ static const struct source_ops group_ops = {
     .track_from = group_track_from,
     .cut_application = source_group_cut_application,
     .pending_disks = group_pending_disks,
+    .scan_open = group_scan_open,
 };
 
 static bool is_qemu(const struct source *source)

@@ -187,6 +187,33 @@ void session_set_policy(struct session *session, const struct policy *policy);
  * before and after: then the replica equals the source, and the session pauses itself. */
 int session_sync_now(struct session *session, bool quiet, uint64_t *ret_point,
                      struct cancel *cancel, struct err *err) MUST_CHECK;
+/* What is asked of a point that somebody wants now. */
+enum session_freeze {
+    SESSION_FREEZE_POLICY, /* if the policy wants application-consistent points at all */
+    SESSION_FREEZE,        /* the guest is asked, whatever the policy says */
+    SESSION_FREEZE_NONE
+};
+struct session_point_ask {
+    enum session_freeze freeze;
+    /* When the point is applied, and before another one can be made: whoever wants it kept pins it.
+     * May be NULL. */
+    int (*keep)(void *ctx, uint64_t point, struct cancel *cancel, struct err *err);
+    void *ctx;
+};
+struct session_point {
+    uint64_t point;
+    bool made;        /* false: the machine is off, and this one holds its disks as they are */
+    bool application; /* consistent */
+    int64_t cut_wall_ms;
+    int64_t stall_us;
+    char note[320]; /* why the guest could not be frozen, though it was asked for; else "" */
+};
+/* A point of now, as session_sync_now; it exists, applied, when this returns. A guest that cannot be
+ * frozen makes it a crash-consistent one, and `note` says why. ERR_STATE: also while replication is
+ * paused. An error of `keep` leaves the point to retention. */
+int session_point_now(struct session *session, const struct session_point_ask *ask,
+                      struct session_point *ret_point, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
 enum session_branch_kind {
     SESSION_BRANCH_NONE,   /* nothing was written since the newest point the replica confirmed */
     SESSION_BRANCH_SEALED, /* what was, is in the folder */

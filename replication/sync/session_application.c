@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Which cuts freeze the guest: one every `application_ms` of the policy. The time of a try is in the
  * checkpoint before its cut, so a restart does not shift the next one, and one that was missed is not
- * made up for twice. A try that failed leaves a point that is as good as any other but for this; it
+ * made up for twice. One that somebody asked for (session_point_now) counts like any other. A try that failed leaves a point that is as good as any other but for this; it
  * is made again soon, not at once: each may hold a cycle up for as long as a silent agent is waited
  * for. */
 #include "sync/session_internal.h"
@@ -31,21 +31,25 @@ bool application_begin(struct session *s)
 {
     struct policy policy;
     int64_t now = session_wall(s);
+    bool asked = s->freeze == SESSION_FREEZE;
 
     session_policy(s, &policy);
+    if (s->freeze == SESSION_FREEZE_POLICY && policy.application_ms)
+        asked = s->hurry_point;
     /* Nobody writes: there is nobody to ask. */
-    if (policy.application_ms == 0 || s->state.quiet || !s->state.running
-        || !is_due(s, policy.application_ms, now))
+    if (s->freeze == SESSION_FREEZE_NONE || s->state.quiet || !s->state.running)
+        return false;
+    if (!asked && (policy.application_ms == 0 || !is_due(s, policy.application_ms, now)))
         return false;
     s->ck.application.tried_ms = now;
     return true;
 }
 
 /* The agent's words go into our files and onto terminals. */
-static void take_note(struct checkpoint_application *a, const char *note)
+static void take_note(char *to, size_t size, const char *note)
 {
-    (void)snprintf(a->note, sizeof(a->note), "%.*s", (int)sizeof(a->note) - 1, note);
-    for (char *c = a->note; *c; c++)
+    (void)snprintf(to, size, "%.*s", (int)size - 1, note);
+    for (char *c = to; *c; c++)
         if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
             *c = '?';
 }
@@ -53,15 +57,21 @@ static void take_note(struct checkpoint_application *a, const char *note)
 void application_cut(struct session *s, const struct source_cut *cut)
 {
     struct checkpoint_application *a = &s->ck.application;
+    struct policy policy;
 
+    s->freeze_note[0] = '\0';
     if (cut->freeze != SOURCE_FREEZE_FAILED)
+        return;
+    take_note(s->freeze_note, sizeof(s->freeze_note), cut->freeze_note);
+    log_warn("session", "not application-consistent group=%s text=\"%s\"", s->config.group,
+             s->freeze_note);
+    session_policy(s, &policy);
+    if (policy.application_ms == 0) /* asked for once: nobody waits for the next one */
         return;
     if (a->failing_ms == 0)
         a->failing_ms = session_wall(s);
-    take_note(a, cut->freeze_note);
+    (void)snprintf(a->note, sizeof(a->note), "%s", s->freeze_note);
     application_show(s);
-    log_warn("session", "not application-consistent group=%s text=\"%s\"", s->config.group,
-             a->note);
 }
 
 void application_durable(struct session *s, const struct manifest *manifest)

@@ -96,10 +96,13 @@ struct session {
     uint64_t cut_point;       /* the point of that cut */
     int64_t durable_cut_now;  /* what the status will show as durable_cut */
     int64_t applied_cut_now;
-    bool waits_window;  /* a resync is required, and may not run now */
-    bool start_now;     /* a person said so: the initial copy waits no longer */
-    int64_t start_ms;   /* wall clock the initial copy waits for; 0: it does not */
-    bool hurry;         /* somebody waits for a point: no window, and no limit */
+    bool waits_window;          /* a resync is required, and may not run now */
+    bool start_now;             /* a person said so: the initial copy waits no longer */
+    int64_t start_ms;           /* wall clock the initial copy waits for; 0: it does not */
+    bool hurry;                 /* somebody waits for a point: no window, and no limit */
+    bool hurry_point;           /* and somebody wants just this one (session_point_now) */
+    enum session_freeze freeze; /* of the point that is hurried for */
+    char freeze_note[CHECKPOINT_APPLICATION_NOTE_BYTES]; /* of it: why the guest could not be */
     int64_t watch_ms;   /* backing off, the source is looked at then; CANCEL_NEVER */
     uint64_t room_then; /* free bytes when there was not room enough for a cut; 0: there was */
     struct pace pace;

@@ -189,6 +189,55 @@ int session_sync_now(struct session *session, bool quiet, uint64_t *ret_point,
     return rc;
 }
 
+static int refuse_paused(struct session *s, struct err *err)
+{
+    struct session_status status;
+
+    session_status(s, &status);
+    if (!status.paused)
+        return 0;
+    return err_set(
+        err, ERR_STATE, 0,
+        "the replication of %s is paused, no point can be made; hint: `muster resume %s`",
+        s->config.group, s->config.group);
+}
+
+static int point_now(struct session *s, const struct session_point_ask *ask,
+                     struct session_point *ret_point, struct cancel *cancel, struct err *err)
+{
+    struct session_point point = {0};
+    uint64_t before = s->ck.durable_point;
+
+    s->freeze_note[0] = '\0';
+    if (refuse_paused(s, err) < 0 || sync_now(s, false, &point.point, cancel, err) < 0)
+        return -1;
+    point.made = point.point > before;
+    point.application = s->ck.application.point == point.point;
+    point.cut_wall_ms = s->ck.applied_cut_ms;
+    point.stall_us = point.made ? s->status.last_stall_us : 0;
+    (void)snprintf(point.note, sizeof(point.note), "%s", s->freeze_note);
+    if (ask->keep && ask->keep(ask->ctx, point.point, cancel, err) < 0)
+        return err_wrap(err, "point %" PRIu64 " is there, but it is not pinned", point.point);
+    *ret_point = point;
+    return 0;
+}
+
+int session_point_now(struct session *session, const struct session_point_ask *ask,
+                      struct session_point *ret_point, struct cancel *cancel, struct err *err)
+{
+    if (session_take(session, cancel, err) < 0)
+        return -1;
+    session->hurry = true;
+    session->hurry_point = true;
+    session->freeze = ask->freeze;
+    int rc = point_now(session, ask, ret_point, cancel, err);
+    session->freeze = SESSION_FREEZE_POLICY;
+    session->hurry_point = false;
+    session->hurry = false;
+    session_give(session);
+    return rc;
+}
+
 /* --- No more ---------------------------------------------------------------------------------- */
 
 static int forget_source(struct session *s, struct cancel *cancel, struct err *err)

@@ -59,6 +59,18 @@ count=$(application_points | wc -l)
 wait_for 150 "the next application-consistent point" has_more_than "$count"
 ok "the next one is made"
 
+# On request, at either site.
+q lyon point create db1 --consistency application --label mine > "$work/made.txt"
+made=$(sed -n 's/^Point \([0-9]*\) of db1, application-consistent, stays, pinned as "mine"\.$/\1/p' "$work/made.txt")
+check "a point is made when it is asked for" test -n "$made"
+application_points > "$work/list.txt"
+check "and is what it says" grep -qx "$made" "$work/list.txt"
+q lyon points db1 > "$work/points.txt"
+check "and stays" grep -Eq "^ *$made .*mine" "$work/points.txt"
+check "one for a crash is not frozen" sh -c \
+    "'$muster' --dir '$work/paris' point create db1 --consistency crash | grep -q ', crash-consistent\.'"
+q lyon point unpin db1 mine > /dev/null
+
 # Somebody else has the agent's port: for us it is silent.
 socat -u "UNIX-CONNECT:$work/paris/machines/db1/agent" /dev/null &
 holder=$!

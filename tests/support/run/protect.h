@@ -24,6 +24,7 @@ struct fixture {
     bool refuses_create; /* its second answer is no */
     bool leaves;         /* it is away from its second answer on */
     unsigned answers;
+    unsigned questions; /* answered by each link; 0: one */
 };
 
 static inline struct fixture *fixture_of(struct provider *provider)
@@ -67,6 +68,8 @@ static inline int open_link(void *ctx, const char *peer, struct link **ret_link,
         return err_set(e, ERR_NET, 0, "%s cannot be reached", peer);
     bool refuses = f->refuses_create && f->answers == 2;
     *ret_link = jobs_desk_link(&f->desk, peer, f->answer, refuses ? &refusal : NULL);
+    for (unsigned i = 1; i < f->questions; i++)
+        EXPECT_OK(link_answer(f->desk.peer_end, f->answer, NULL, 0, NULL, &err));
     return 0;
 }
 

@@ -191,6 +191,47 @@ static void a_protected_machine_is_not_forgotten(void **state)
 
 /* --- Protections ----------------------------------------------------------------------------- */
 
+static void protect_shop(struct api_site *site)
+{
+    const struct state_protection row = {
+        .group = (char[]){"shop"},
+        .peer = (char[]){"lyon"},
+        .role = (char[]){"source"},
+        .state = (char[]){"protected"},
+        .settings = (char[]){"{\"machines\":[\"db1\",\"web1\"]}"},
+        .generation = 1,
+    };
+
+    EXPECT_OK(state_protection_put(site->state, &row, &err));
+    EXPECT_OK(state_turn_end(site->state, &err));
+}
+
+static void a_group_is_found_by_its_machines_and_keeps_them(void **state)
+{
+    add_db1(*state);
+    protect_shop(*state);
+    api_expect(*state, "GET", "/v1/protections/shop", NULL, 200, "\"machines\":[\"db1\",\"web1\"]");
+    api_expect(*state, "GET", "/v1/protections/web1", NULL, 200, "\"name\":\"shop\"");
+    api_expect(*state, "POST", "/v1/protections/db1/pause", NULL, 409, "shop is not being sent");
+    api_expect(*state, "GET", "/v1/machines/db1/operations", NULL, 200, "\"group\":\"shop\"");
+    api_expect(*state, "GET", "/v1/protections/web2", NULL, 404, "did you mean \\\"web1\\\"?");
+    api_expect(*state, "DELETE", "/v1/machines/db1", NULL, 409,
+               "with the others of the group shop");
+}
+
+static void machines_to_be_protected_are_named_in_one_of_two_ways(void **state)
+{
+    api_expect(*state, "POST", "/v1/protections", "{\"peer\":\"lyon\"}", 400,
+               "name either a machine, or machines and their group");
+    api_expect(*state, "POST", "/v1/protections",
+               "{\"peer\":\"lyon\",\"machine\":\"db1\",\"machines\":[\"web1\"]}", 400,
+               "name either a machine");
+    api_expect(*state, "POST", "/v1/protections", "{\"peer\":\"lyon\",\"machines\":[\"../x\"]}",
+               400, "a list of names");
+    api_expect(*state, "POST", "/v1/protections",
+               "{\"peer\":\"lyon\",\"machines\":[\"db1\",\"web1\"]}", 400, "which needs a name");
+}
+
 static void a_protection_without_a_session_has_no_point_and_says_so(void **state)
 {
     api_site_protect(*state, "db1", "source", "protected");
@@ -460,6 +501,8 @@ int main(int argc, char **argv)
         API_TEST(a_machine_that_was_failed_over_to_here_is_stopped_and_started),
         API_TEST(a_test_s_machine_is_neither_started_nor_stopped_by_hand),
         API_TEST(a_protected_machine_is_not_forgotten),
+        API_TEST(a_group_is_found_by_its_machines_and_keeps_them),
+        API_TEST(machines_to_be_protected_are_named_in_one_of_two_ways),
         API_TEST(a_protection_without_a_session_has_no_point_and_says_so),
         API_TEST(a_replica_that_cannot_be_read_is_critical),
         API_TEST(points_kept_at_the_peer_are_told_as_the_peer_tells_them),

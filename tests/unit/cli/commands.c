@@ -140,6 +140,27 @@ static void a_point_is_pinned_and_unpinned_by_a_label(void **state)
     expect_run(*state, nothing, "point pin db1 newest --label x", NULL, 2, "", "POINT");
 }
 
+static void a_point_is_made_and_its_number_told_with_why_it_is_not_frozen(void **state)
+{
+#define POINT_JOB(state_text, result)                                                         \
+    "{\"id\":3,\"kind\":\"point\",\"object\":\"db1\",\"state\":\"" state_text "\",\"tasks\":" \
+    "[{\"name\":\"cut, send and apply\",\"state\":\"done\",\"result\":" result "}]}"
+#define RESULT \
+    "{\"point\":18,\"made\":true,\"consistency\":\"crash\",\"note\":\"no agent\",\"label\":\"up\"}"
+    static const struct canned made[] = {
+        {"POST /v1/protections/db1/points", "\"consistency\":\"application\"", 200, "{\"job\":3}"},
+        {"GET /v1/jobs/3", NULL, 0, POINT_JOB("succeeded", RESULT)},
+        {"GET /v1/jobs/3", NULL, 0, POINT_JOB("succeeded", RESULT)},
+        {0},
+    };
+
+    expect_run(*state, made, "point create db1 --consistency application --label up", NULL, 0,
+               "Point 18 of db1, crash-consistent, stays, pinned as \"up\".\n",
+               "warning: not application-consistent: no agent");
+    expect_run(*state, nothing, "point create db1 --consistency perfect", NULL, 2, "",
+               "application or crash");
+}
+
 static void pruning_asks_with_a_number_or_without(void **state)
 {
     static const struct canned dry[] = {
@@ -279,6 +300,22 @@ static void protect_waits_for_its_job_and_prints_a_line_per_change(void **state)
                            "db1 is protected: its points are kept at lyon\n"));
 }
 
+static void several_machines_are_protected_as_a_group(void **state)
+{
+    static const struct canned canned[] = {
+        {"POST /v1/protections",
+         "{\"group\":\"shop\",\"machines\":[\"db1\",\"web1\"],\"peer\":\"lyon\"}", 0,
+         "{\"job\":3}"},
+        {0},
+    };
+    static const struct canned none[] = {{0}};
+
+    expect_run(*state, canned, "protect db1 web1 --to lyon --group shop --no-wait", NULL, 0,
+               "Job 3 has begun", "");
+    expect_run(*state, none, "protect db1 web1 --to lyon", NULL, 2, "",
+               "muster: several machines are a group, which needs a name\n");
+}
+
 static void every_setting_is_sent_under_its_own_key(void **state)
 {
     static const struct canned canned[] = {
@@ -320,7 +357,7 @@ static void a_dry_run_shows_what_is_not_met_and_ends_as_refused(void **state)
 {
     static const struct canned canned[] = {
         {"POST /v1/protections/check", "{\"force\":true,\"machine\":\"db1\",\"peer\":\"lyon\"}", 0,
-         "{\"machine\":\"db1\",\"failed\":1,\"checks\":[{\"what\":\"peer\",\"site\":\"lyon\","
+         "{\"group\":\"db1\",\"failed\":1,\"checks\":[{\"what\":\"peer\",\"site\":\"lyon\","
          "\"state\":\"failed\",\"text\":\"it is away\"}]}"},
         {0},
     };
@@ -690,6 +727,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_directory_without_a_site_is_said_to_be),
         TMPDIR_TEST(a_misspelt_field_of_the_config_is_told_with_its_line),
         TMPDIR_TEST(a_point_is_pinned_and_unpinned_by_a_label),
+        TMPDIR_TEST(a_point_is_made_and_its_number_told_with_why_it_is_not_frozen),
         TMPDIR_TEST(pruning_asks_with_a_number_or_without),
         TMPDIR_TEST(a_site_is_made_once),
         TMPDIR_TEST(a_site_s_name_and_address_are_checked_before_anything_is_made),
@@ -698,6 +736,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_missing_field_of_a_machine_is_told_with_the_line_of_its_table),
         TMPDIR_TEST(a_machine_that_would_not_start_is_added_with_the_reasons),
         TMPDIR_TEST(protect_waits_for_its_job_and_prints_a_line_per_change),
+        TMPDIR_TEST(several_machines_are_protected_as_a_group),
         TMPDIR_TEST(every_setting_is_sent_under_its_own_key),
         TMPDIR_TEST(settings_without_an_option_shows_them_and_changes_nothing),
         TMPDIR_TEST(a_dry_run_shows_what_is_not_met_and_ends_as_refused),

@@ -130,6 +130,19 @@ static void what_is_missing_is_named_with_the_whole_form(void **state)
                  "\"web1\" is one argument too many; hint: `muster points --help`");
 }
 
+static void several_machines_may_be_named_before_and_after_options(void **state)
+{
+    CLEANUP(parsed_done) struct parsed parsed;
+    CLEANUP(json_freep) json_t *names = NULL;
+
+    (void)state;
+    assert_int_equal(parse(&parsed, "protect db1 web1 --to lyon app1 --group shop"), 0);
+    EXPECT_OK(cli_names_arg(&parsed.cli, "NAME", &names, &err));
+    CLEANUP(mem_freep) char *text = json_text(names);
+    assert_string_equal(text, "[\"db1\",\"web1\",\"app1\"]");
+    assert_string_equal(cli_option(&parsed.cli, "group"), "shop");
+}
+
 static void help_is_given_for_half_a_line(void **state)
 {
     CLEANUP(parsed_done) struct parsed parsed;
@@ -180,6 +193,7 @@ int main(void)
         cmocka_unit_test(a_misspelt_command_is_answered_with_the_nearest),
         cmocka_unit_test(half_a_command_is_said_to_be_half),
         cmocka_unit_test(what_is_missing_is_named_with_the_whole_form),
+        cmocka_unit_test(several_machines_may_be_named_before_and_after_options),
         cmocka_unit_test(help_is_given_for_half_a_line),
         cmocka_unit_test(numbers_and_durations_say_what_they_should_be),
         cmocka_unit_test(exit_codes_are_by_kind_of_error),

@@ -615,9 +615,26 @@ static void a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first
         "  /r/pins: damaged\n");
 }
 
+static void a_group_of_several_names_its_machines(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *shop = json_of("{\"name\":\"shop\",\"machines\":[\"db1\",\"web1\"],\"peer\":\"lyon\","
+                           "\"role\":\"source\",\"state\":\"protected\"}");
+    CLEANUP(json_freep) json_t *list = json_pack("[O]", shop);
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_protection(shop, &out);
+    assert_non_null(strstr(str_text(&out), "group        shop\nmachines     db1, web1\n"));
+    str_clear(&out);
+    show_status(list, &plain, &out);
+    assert_non_null(strstr(str_text(&out), "  shop: the machines db1, web1\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_group_of_several_names_its_machines),
         cmocka_unit_test(a_replica_is_shown_with_all_that_is_wrong_and_its_newest_point_first),
         cmocka_unit_test(columns_are_as_wide_as_their_widest_cell),
         cmocka_unit_test(an_age_is_never_shown_younger_than_it_is),

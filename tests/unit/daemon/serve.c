@@ -476,6 +476,49 @@ static void a_group_is_known_again_without_its_database(void **base)
     expect_rows(&paris);
 }
 
+static void leave_file(const struct served *site, const char *group, const char *text)
+{
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/sessions/%s", site->dir, group);
+    CLEANUP(mem_freep) char *file = path_join(dir, "group.json");
+
+    EXPECT_OK(fs_make_dirs(fs_real(), dir, 0700, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), file, text, strlen(text), 0600, &err));
+}
+
+/* A group of several, and one that an older release wrote. */
+static void the_machines_of_a_group_are_known_again_without_its_database(void **base)
+{
+    static const char *const names[] = {"app1", "web1", "db1"};
+    struct served paris;
+    struct state *state;
+
+    site_init(&paris, *base, "paris");
+    leave_file(&paris, "shop",
+               "{\"version\":1,\"group\":\"shop\",\"peer\":\"lyon\",\"state\":\"protected\","
+               "\"generation\":1,\"settings\":{\"machines\":[\"app1\",\"web1\"]},\"since_ms\":5,"
+               "\"machines\":[{\"definition\":{\"name\":\"app1\"},\"wanted_running\":true,"
+               "\"added_ms\":1},{\"definition\":{\"name\":\"web1\"},\"wanted_running\":false,"
+               "\"added_ms\":1}]}");
+    leave_file(&paris, "db1",
+               "{\"version\":1,\"group\":\"db1\",\"peer\":\"lyon\",\"state\":\"protected\","
+               "\"generation\":1,\"settings\":{},\"since_ms\":5,\"machine\":{\"name\":\"db1\"},"
+               "\"wanted_running\":true,\"added_ms\":1}");
+    serve_ready(&paris);
+    (void)end(&paris, SIGKILL);
+    CLEANUP(mem_freep) char *path = path_join(paris.dir, "state.db");
+    EXPECT_OK(state_open(path, &state, &err));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        CLEANUP(state_machine_done) struct state_machine machine = {0};
+        CLEANUP(state_protection_done) struct state_protection row = {0};
+
+        EXPECT_OK(state_machine_get(state, names[i], &machine, &err));
+        assert_int_equal(machine.wanted_running, i != 1);
+        EXPECT_OK(state_protection_of(state, names[i], &row, &err));
+        assert_string_equal(row.group, i < 2 ? "shop" : "db1");
+    }
+    state_close(state);
+}
+
 static void what_a_peer_may_not_ask_is_refused_with_a_reason(void **base)
 {
     struct served paris;
@@ -549,6 +592,7 @@ int main(int argc, char **argv)
         TMPDIR_TEST(a_kept_replica_is_in_the_way_until_it_is_removed_there),
         TMPDIR_TEST(a_replica_follows_its_source_s_settings_and_keeps_the_rest),
         TMPDIR_TEST(a_group_is_known_again_without_its_database),
+        TMPDIR_TEST(the_machines_of_a_group_are_known_again_without_its_database),
         TMPDIR_TEST(what_a_peer_may_not_ask_is_refused_with_a_reason),
         TMPDIR_TEST(a_stranger_gets_no_link),
         TMPDIR_TEST(a_link_that_waits_does_not_hold_up_the_stop),

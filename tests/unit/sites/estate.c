@@ -203,6 +203,82 @@ static void a_sender_is_told_what_is_wrong_with_the_replica_s_key(void **state)
     assert_non_null(strstr(json_get_str(gone, "text", ""), "its key keys/db1.key at lyon is gone"));
 }
 
+/* paris sends "shop" to lyon, which holds it. */
+static void make_shop(struct estates *e)
+{
+    struct estate_group group = {.group = "shop", .peer = "lyon", .generation = 1};
+    struct estate_replica replica = {.group = "shop", .peer = "paris"};
+    struct key key;
+
+    key_new(&key);
+    policy_init(&group.policy);
+    EXPECT_OK(machine_names_add(&group.machines, "web1", &err));
+    EXPECT_OK(machine_names_add(&group.machines, "app1", &err));
+    replica.machines = group.machines;
+    EXPECT_OK(estate_key_write(e->paris, "shop", &key, &err));
+    EXPECT_OK(estate_group_add(e->paris, &group, &err));
+    EXPECT_OK(estate_replica_add(e->lyon, &replica, &err));
+}
+
+static void a_machine_is_found_in_its_group_at_both_sites(void **state)
+{
+    struct estates *e = *state;
+    struct machine_names machines;
+    char group[NAME_MAX_BYTES];
+
+    make_shop(e);
+    struct estate *const sites[] = {e->paris, e->lyon};
+    for (size_t i = 0; i < ARRAY_LEN(sites); i++) {
+        assert_true(estate_group_of(sites[i], "web1", group));
+        assert_string_equal(group, "shop");
+        assert_true(estate_group_of(sites[i], "shop", group));
+        assert_string_equal(group, "shop");
+        assert_true(estate_group_of(sites[i], "db1", group)); /* one of its own */
+        assert_string_equal(group, "db1");
+        assert_false(estate_group_of(sites[i], "web9", group));
+        assert_string_equal(group, "web9");
+        estate_group_machines(sites[i], "shop", &machines);
+        assert_int_equal(machines.count, 2);
+        assert_string_equal(machines.at[0], "app1");
+        estate_group_machines(sites[i], "db1", &machines);
+        assert_int_equal(machines.count, 1);
+        assert_string_equal(machines.at[0], "db1");
+    }
+    estate_group_remove(e->paris, "shop");
+    assert_false(estate_group_of(e->paris, "web1", group));
+}
+
+static void no_machine_of_a_group_starts_that_is_held_or_was_failed_over(void **state)
+{
+    struct estates *e = *state;
+    struct estate_mark mark = {.held = "lyon-3"};
+
+    make_shop(e);
+    EXPECT_OK(estate_may_start(e->paris, "web1", &err));
+    EXPECT_OK(estate_mark_write(e->paris, "shop", &mark, &err));
+    EXPECT_ERR(ERR_STATE, estate_may_start(e->paris, "web1", &err));
+    EXPECT_TEXT("web1 is held for the failover lyon-3");
+    mark = (struct estate_mark){.retired = 2};
+    EXPECT_OK(estate_mark_write(e->paris, "shop", &mark, &err));
+    EXPECT_ERR(ERR_FENCED, estate_may_start(e->paris, "app1", &err));
+    EXPECT_TEXT("app1 was failed over to lyon");
+    EXPECT_OK(estate_may_start(e->paris, "db1", &err));
+}
+
+static void a_group_in_doubt_keeps_all_its_machines_off(void **state)
+{
+    struct estates *e = *state;
+
+    make_shop(e);
+    EXPECT_OK(estate_boot_begin(e->paris, "boot-1", &err));
+    assert_true(estate_boot_doubts(e->paris, "web1"));
+    EXPECT_ERR(ERR_STATE, estate_boot_check(e->paris, "app1", NULL, &err));
+    EXPECT_TEXT("may have taken app1 over");
+    EXPECT_OK(estate_boot_trust(e->paris, "web1", &err));
+    assert_false(estate_boot_doubts(e->paris, "app1"));
+    EXPECT_OK(estate_boot_check(e->paris, "app1", NULL, &err));
+}
+
 static void what_one_site_sends_and_holds_is_listed(void **state)
 {
     struct estates *e = *state;
@@ -274,6 +350,9 @@ int main(void)
         ESTATES_TEST(a_session_starts_paused_when_a_failover_holds_it),
         ESTATES_TEST(a_mark_that_cannot_be_read_is_not_taken_for_none),
         ESTATES_TEST(a_sender_is_told_what_is_wrong_with_the_replica_s_key),
+        ESTATES_TEST(a_machine_is_found_in_its_group_at_both_sites),
+        ESTATES_TEST(no_machine_of_a_group_starts_that_is_held_or_was_failed_over),
+        ESTATES_TEST(a_group_in_doubt_keeps_all_its_machines_off),
         ESTATES_TEST(what_one_site_sends_and_holds_is_listed),
     };
 

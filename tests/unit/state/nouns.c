@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "state/state.h"
+
+#include "base/mem.h"
 #include "support/expect.h"
 #include "support/tmpdir.h"
 
@@ -74,6 +76,53 @@ static void a_protection_comes_back_as_it_was_put(void **dir)
     EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(state, "db1", &found, &err));
     put.role = TEXT("spectator");
     EXPECT_ERR(ERR_INVALID, state_protection_put(state, &put, &err));
+    state_close(state);
+}
+
+static char *group_of(struct state *state, const char *name)
+{
+    struct state_protection found;
+
+    if (state_protection_of(state, name, &found, &err) < 0)
+        return NULL;
+    char *group = TAKE(found.group);
+    state_protection_done(&found);
+    return group;
+}
+
+static void assert_group(struct state *state, const char *name, const char *group)
+{
+    char *found = group_of(state, name);
+
+    assert_non_null(found);
+    assert_string_equal(found, group);
+    free(found);
+}
+
+static void a_protection_is_found_by_its_groups_name_and_by_its_machines(void **dir)
+{
+    struct state *state = open_state(*dir);
+    struct state_protection shop = {.group = TEXT("shop"),
+                                    .peer = TEXT("lyon"),
+                                    .role = TEXT("source"),
+                                    .state = TEXT("protected"),
+                                    .settings = TEXT("{\"machines\":[\"db1\",\"web1\"]}")};
+    struct state_protection alone = {.group = TEXT("web"),
+                                     .peer = TEXT("lyon"),
+                                     .role = TEXT("source"),
+                                     .state = TEXT("protected"),
+                                     .settings = TEXT("{}")};
+
+    EXPECT_OK(state_protection_put(state, &shop, &err));
+    EXPECT_OK(state_protection_put(state, &alone, &err));
+    assert_group(state, "shop", "shop");
+    assert_group(state, "db1", "shop");
+    assert_group(state, "web1", "shop");
+    assert_group(state, "web", "web");
+    EXPECT_ERR(ERR_NOT_FOUND, group_of(state, "machines") ? 0 : -1);
+    alone.settings = TEXT("{half");
+    EXPECT_OK(state_protection_put(state, &alone, &err)); /* one bad row hides no other one */
+    assert_group(state, "web1", "shop");
     state_close(state);
 }
 
@@ -268,6 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(a_machine_comes_back_as_it_was_put_and_is_replaced_by_name),
         TMPDIR_TEST(a_protection_comes_back_as_it_was_put),
+        TMPDIR_TEST(a_protection_is_found_by_its_groups_name_and_by_its_machines),
         TMPDIR_TEST(an_instance_is_known_by_run_and_machine),
         TMPDIR_TEST(a_recovered_machine_is_found_and_a_test_s_is_not),
         TMPDIR_TEST(what_was_written_or_removed_is_told_once),

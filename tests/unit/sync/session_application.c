@@ -220,9 +220,135 @@ static void a_point_from_the_outbox_is_still_application_consistent(void **state
     assert_int_equal(f.machine->freezes, 1);
 }
 
+/* --- On request ------------------------------------------------------------------------------ */
+
+static struct session_point ask_point(struct fixture *f, enum session_freeze freeze)
+{
+    const struct session_point_ask ask = {.freeze = freeze};
+    struct session_point point;
+
+    EXPECT_OK(session_point_now(f->bed.session, &ask, &point, NULL, &err));
+    assert_int_equal(bed_status(&f->bed).applied_point, point.point);
+    return point;
+}
+
+static void a_point_on_request_is_there_when_it_is_told_and_frozen_as_it_was_asked_for(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_application(&f, *state);
+    uint64_t before = bed_status(&f.bed).applied_point;
+    struct session_point point = ask_point(&f, SESSION_FREEZE_NONE);
+    assert_int_equal(point.point, before + 1);
+    assert_true(point.made && !point.application);
+    assert_false(is_application(&f, point.point));
+    assert_int_equal(f.machine->freezes, 0);
+
+    /* The policy has such points: one on request is of that kind, whenever the last one was. */
+    for (int i = 0; i < 2; i++) {
+        point = ask_point(&f, SESSION_FREEZE_POLICY);
+        assert_true(point.made && point.application);
+        assert_int_equal(point.stall_us, 60000);
+        assert_true(is_application(&f, point.point));
+    }
+    every(&f, 0);
+    assert_false(ask_point(&f, SESSION_FREEZE_POLICY).application);
+    assert_true(ask_point(&f, SESSION_FREEZE).application);
+    assert_string_equal(point.note, "");
+}
+
+static void a_guest_that_cannot_be_frozen_on_request_gives_a_crash_consistent_point_and_why(
+    void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_application(&f, *state);
+    every(&f, 0);
+    f.machine->freeze = SOURCE_FREEZE_FAILED;
+    (void)snprintf(f.machine->freeze_note, sizeof(f.machine->freeze_note), "no\x1b agent");
+    struct session_point point = ask_point(&f, SESSION_FREEZE);
+    assert_true(point.made && !point.application);
+    assert_string_equal(point.note, "no? agent");
+    /* Nobody waits for the next one: health is not told. */
+    assert_int_equal(bed_status(&f.bed).application_failing_ms, 0);
+    assert_string_equal(ask_point(&f, SESSION_FREEZE_NONE).note, "");
+    every(&f, HOUR_MS);
+    assert_string_equal(ask_point(&f, SESSION_FREEZE_POLICY).note, "no? agent");
+    assert_true(bed_status(&f.bed).application_failing_ms > 0);
+}
+
+struct keeper {
+    struct fixture *f;
+    uint64_t point;
+    enum err_code fails;
+};
+
+/* The replica has it when it is to be kept, and no other was made. */
+static int keep(void *ctx, uint64_t point, struct cancel *cancel, struct err *keep_err)
+{
+    struct keeper *keeper = ctx;
+
+    (void)cancel;
+    keeper->point = point;
+    assert_true(point_of(keeper->f, point).applied);
+    return keeper->fails ? err_set(keep_err, keeper->fails, 0, "the label is another point's") : 0;
+}
+
+static void a_point_on_request_is_kept_before_the_next_one_is_made(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct session_point point;
+
+    start_protected(&f, *state);
+    struct keeper keeper = {.f = &f};
+    struct session_point_ask ask = {.keep = keep, .ctx = &keeper};
+    EXPECT_OK(session_point_now(f.bed.session, &ask, &point, NULL, &err));
+    assert_int_equal(keeper.point, point.point);
+    keeper.fails = ERR_EXISTS;
+    EXPECT_ERR(ERR_EXISTS, session_point_now(f.bed.session, &ask, &point, NULL, &err));
+    EXPECT_TEXT("is there, but it is not pinned: the label is another point's");
+}
+
+static void no_point_is_made_while_replication_is_paused(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    const struct session_point_ask ask = {0};
+    struct session_point point;
+
+    start_protected(&f, *state);
+    session_pause(f.bed.session, true);
+    uint64_t cuts = f.machine->cuts;
+    EXPECT_ERR(ERR_STATE, session_point_now(f.bed.session, &ask, &point, NULL, &err));
+    EXPECT_TEXT("is paused");
+    EXPECT_TEXT("muster resume");
+    assert_int_equal(f.machine->cuts, cuts);
+}
+
+/* Whose disks were not written to since the newest one. */
+static void of_a_machine_that_is_off_the_newest_point_is_the_one_of_now(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start_application(&f, *state);
+    f.machine->running = false;
+    session_source_changed(f.bed.session);
+    struct session_point first = ask_point(&f, SESSION_FREEZE);
+    struct session_point again = ask_point(&f, SESSION_FREEZE);
+    assert_false(again.made);
+    assert_int_equal(again.point, first.point);
+    assert_int_equal(f.machine->freezes, 0);
+    assert_true(bed_replica_equals_cut(&f.bed));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TMPDIR_TEST(a_point_on_request_is_there_when_it_is_told_and_frozen_as_it_was_asked_for),
+        TMPDIR_TEST(
+            a_guest_that_cannot_be_frozen_on_request_gives_a_crash_consistent_point_and_why),
+        TMPDIR_TEST(a_point_on_request_is_kept_before_the_next_one_is_made),
+        TMPDIR_TEST(no_point_is_made_while_replication_is_paused),
+        TMPDIR_TEST(of_a_machine_that_is_off_the_newest_point_is_the_one_of_now),
         TMPDIR_TEST(a_point_is_application_consistent_once_an_interval),
         TMPDIR_TEST(how_long_the_guest_was_held_is_kept_with_the_point),
         TMPDIR_TEST(without_the_setting_nothing_is_frozen),
