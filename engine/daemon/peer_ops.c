@@ -56,6 +56,15 @@ static int ping(struct ask *ask, struct err *err)
     return 0;
 }
 
+/* 0: there is none, and `err` is clear; -1: there may be. */
+static int absent(struct err *err)
+{
+    if (err->code != ERR_NOT_FOUND)
+        return -1;
+    err_clear(err);
+    return 0;
+}
+
 /* A machine of that name that is our own would be taken for the one that is to come over; one of
  * another group's, for that one. */
 static int check_name(struct daemon *daemon, const char *name, struct err *err)
@@ -63,30 +72,28 @@ static int check_name(struct daemon *daemon, const char *name, struct err *err)
     CLEANUP(state_machine_done) struct state_machine own = {0};
     CLEANUP(state_instance_done) struct state_instance recovered = {0};
     CLEANUP(state_protection_done) struct state_protection row = {0};
-    struct err missing = ERR_EMPTY;
 
-    if (state_instance_recovered(daemon->state, name, &recovered, &missing) == 0)
+    if (state_instance_recovered(daemon->state, name, &recovered, err) == 0)
         return err_set(err, ERR_EXISTS, 0,
                        "%s has a machine called %s that was failed over to it by %s; hint: give "
                        "one of the two another name",
                        daemon->config.site, name, recovered.run);
-    if (missing.code == ERR_NOT_FOUND && (err_clear(&missing), true)
-        && state_machine_get(daemon->state, name, &own, &missing) == 0)
+    if (absent(err) < 0)
+        return -1;
+    if (state_machine_get(daemon->state, name, &own, err) == 0)
         return err_set(err, ERR_EXISTS, 0,
                        "%s has a machine of its own called %s; hint: `muster machine remove %s` "
                        "there forgets it and leaves its disks; or give one of the two another name",
                        daemon->config.site, name, name);
-    if (missing.code == ERR_NOT_FOUND && (err_clear(&missing), true)
-        && state_protection_of(daemon->state, name, &row, &missing) == 0)
+    if (absent(err) < 0)
+        return -1;
+    if (state_protection_of(daemon->state, name, &row, err) == 0)
         return err_set(
             err, ERR_EXISTS, 0,
             "%s has the group %s with %s, a machine or a group called %s; hint: unprotect "
             "that one first, or give one of the two another name",
             daemon->config.site, row.group, row.peer, name);
-    if (missing.code == ERR_NOT_FOUND)
-        return 0;
-    *err = missing;
-    return -1;
+    return absent(err);
 }
 
 /* The group's, and those of its machines: one in a check, all in what follows. */

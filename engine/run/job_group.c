@@ -55,9 +55,12 @@ static int check_group(struct state *state, const char *group, struct err *err)
 
     if (!str_is_name(group))
         return err_set(err, ERR_INVALID, 0, "\"%.64s\" is not a group's name", group);
-    if (state_machine_get(state, group, &machine, &missing) == 0
-        || (missing.code == ERR_NOT_FOUND && (err_clear(&missing), true)
-            && state_protection_of(state, group, &row, &missing) == 0 && !str_eq(row.group, group)))
+    bool taken = state_machine_get(state, group, &machine, &missing) == 0;
+    if (!taken && missing.code == ERR_NOT_FOUND) {
+        err_clear(&missing);
+        taken = state_protection_of(state, group, &row, &missing) == 0 && !str_eq(row.group, group);
+    }
+    if (taken)
         return err_set(err, ERR_EXISTS, 0,
                        "a group of several machines cannot be called %s: a machine is; hint: give "
                        "the group a name that no machine has",
