@@ -34,7 +34,8 @@ void help_synopsis(const struct cmd *cmd, struct str *out)
 {
     str_addf(out, "muster %s", cmd->words);
     for (const struct cmd_arg *arg = cmd->args; arg->name && arg->help; arg++)
-        str_addf(out, arg->optional ? " [%s%s]" : " %s%s", arg->name, arg->repeated ? "..." : "");
+        str_addf(out, arg->optional ? " [%s%s]" : " %s%s", arg->name,
+                 cmd->repeated && !arg[1].name ? "..." : "");
     if (cmd->options[0].name)
         str_add(out, " [OPTIONS]");
 }

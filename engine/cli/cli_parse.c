@@ -177,7 +177,7 @@ static int take_option(struct cli *cli, int *at, struct err *err)
 
 static int take_arg(struct cli *cli, size_t *count, const char *text, struct err *err)
 {
-    if (cli->cmd && *count > 0 && cli->cmd->args[*count - 1].repeated
+    if (cli->cmd && cli->cmd->repeated && *count > 0 && !cli->cmd->args[*count].name
         && cli->more_count < CMD_MORE_MAX) {
         cli->more[cli->more_count++] = text;
         return 0;

@@ -19,7 +19,6 @@ struct cmd_arg {
     const char *name; /* "NAME"; ends with NULL */
     bool optional;
     const char *help; /* NULL: not shown */
-    bool repeated;    /* the last one: several may be given; cli->more has those after the first */
 };
 struct cmd_option {
     const char *name;  /* "interval"; ends with NULL */
@@ -34,6 +33,7 @@ struct cmd {
     const char *help;  /* one sentence */
     const char *about; /* more of it, in whole lines; may be NULL */
     struct cmd_arg args[CMD_ARGS_MAX + 1];
+    bool repeated; /* the last one: several may be given; cli->more has those after the first */
     struct cmd_option options[CMD_OPTIONS_MAX + 1];
     const char *examples[5]; /* "machine add db1.lua"; ends with NULL */
     bool hidden;

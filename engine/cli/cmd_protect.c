@@ -260,8 +260,7 @@ const struct cmd *cmds_protect(void)
     static const struct cmd cmds[] = {
         {
             .words = "protect",
-            .help =
-                "Keeps disks of a machine, or of several, current at another site.",
+            .help = "Keeps disks of a machine, or of several, current at another site.",
             .about =
                 "Checks what is needed and names each thing that is missing, copies the disks "
                 "while the machine works, then\nmakes a point every interval. Waits for the "
@@ -270,7 +269,8 @@ const struct cmd *cmds_protect(void)
                 "Several machines with a --group share one history: each point holds all of them at "
                 "one instant, for which those\nthat run are stopped for some milliseconds. They "
                 "are failed over together.",
-            .args = {{"NAME", false, "the machine, or all machines of a group", true}},
+            .args = {{"NAME", false, "the machine, or all machines of a group"}},
+            .repeated = true,
             .options = {{"to", "SITE", "the paired site that keeps the replica"},
                         {"group", "GROUP", "several machines: what they are called together"},
                         {"policy", "POLICY", "what is not said here comes from it; default"},
