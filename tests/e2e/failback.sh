@@ -21,8 +21,10 @@ for name in db1 web1; do
     commits lyon $name
 done
 q lyon policy show gold > "$work/gold.txt"
-check "the policy came with them, and what is their own stays" \
-    grep -q "used by  *db1, with its own keep, web1, with its own keep" "$work/gold.txt"
+for name in db1 web1; do
+    check "its policy came with $name, and what is its own stays" \
+        grep -q "used by  *$name, with its own keep" "$work/gold.txt"
+done
 for name in db1 web1; do
     q paris failback $name --yes
     no_loss lyon $name paris
