@@ -260,8 +260,7 @@ const struct cmd *cmds_protect(void)
     static const struct cmd cmds[] = {
         {
             .words = "protect",
-            .help =
-                "Keeps disks of a machine, or of several, current at another site.",
+            .help = "Keeps disks of a machine, or of several, current at another site.",
             .about =
                 "Checks what is needed and names each thing that is missing, copies the disks "
                 "while the machine works, then\nmakes a point every interval. Waits for the "
