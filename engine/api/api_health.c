@@ -338,6 +338,34 @@ static void damage(const struct health_of *of, struct health_reasons *list)
                    past, of->name);
 }
 
+/* What was never read may be rotten, and nobody knows. Half as long again as it may take. */
+static void verified(const struct health_of *of, struct health_reasons *list)
+{
+    const json_t *seen = json_object_get(of->seen, "verified");
+    int64_t whole = (int64_t)json_get_u64(seen, "whole_ms", 0);
+    int64_t began = (int64_t)json_get_u64(json_object_get(seen, "pass"), "began_ms", 0);
+    int64_t since = whole ? whole : began ? began : of->state_since_ms;
+    uint64_t faults = json_get_u64(seen, "faults", 0);
+    char a[32];
+    char b[32];
+
+    if (!of->seen || is_moved(of) || is_early(of))
+        return;
+    if (faults > 0)
+        health_add(list, HEALTH_WARNING, "files-damaged", (int64_t)json_get_u64(seen, "at_ms", 0),
+                   "%" PRIu64 " files of the replica were damaged when it was read last" HINT
+                   "`muster verify %s` names them; look at that disk",
+                   faults, of->name);
+    if (of->verify_ms == 0 || of->now_ms - since <= of->verify_ms + of->verify_ms / 2)
+        return;
+    health_add(list, HEALTH_WARNING, "not-verified", since + of->verify_ms,
+               "all of the replica %s%s, and should be read every %s" HINT
+               "`muster verify %s` reads it now; `muster jobs` shows why it was not",
+               whole ? "was read last before " : "was never read",
+               whole ? str_duration(of->now_ms - whole, a, sizeof(a)) : "",
+               str_duration(of->verify_ms, b, sizeof(b)), of->name);
+}
+
 /* Points are dated by the clock of the site that made them. */
 static void clocks(const struct health_of *of, struct health_reasons *list)
 {
@@ -382,8 +410,8 @@ static void recreated(const struct health_of *of, struct health_reasons *list)
 enum health health_tell(const struct health_of *of, struct health_reasons *list)
 {
     static void (*const causes[])(const struct health_of *of, struct health_reasons *list) = {
-        fence, held,        session,        resync,    lag,    unread, damage,
-        age,   application, after_failover, recreated, clocks, tests,
+        fence, held,     session,     resync,         lag,       unread, damage,
+        age,   verified, application, after_failover, recreated, clocks, tests,
     };
     bool none = is_moved(of) || is_early(of) || is_in(of, SESSION_FENCED);
 

@@ -55,6 +55,7 @@ struct health_of {
     const struct session_status *status; /* of what is sent from here; NULL: not sent */
     const struct err *unread;            /* why the replica here cannot be read; NULL: it can */
     const json_t *seen;                  /* group.observe of the replica here; NULL */
+    int64_t verify_ms;   /* in which all of the replica here is to be read; 0: by hand only */
     const json_t *tests; /* names of the test runs that use the replica here; NULL */
 };
 /* Adds every reason there is, worst first, and says the worst: healthy without any. */

@@ -53,15 +53,19 @@ static int ask(const struct api_world *world, const char *what, const json_t *in
 
 static int make_point(struct api_request *req, json_t **ret_reply, struct err *err)
 {
+    CLEANUP(state_protection_done) struct state_protection row = {0};
     const json_t *in = api_in(req);
-    const struct job_point spec = {
-        .machine = api_param(req, "name"),
+    struct job_point spec = {
+        .machine = api_param(req, "name"), /* its own, or its group's */
         .consistency = json_get_str(in, "consistency", ""),
         .label = json_get_str(in, "label", ""),
         .who = api_who(req),
     };
+    struct err none = ERR_EMPTY; /* jobs_point says it */
     int64_t job;
 
+    if (state_protection_of(api_world_of(req)->state, spec.machine, &row, &none) == 0)
+        spec.machine = row.group;
     if (jobs_point(api_world_of(req)->jobs, &spec, &job, err) < 0
         || api_audit(req, "point.create", spec.machine, *spec.label ? spec.label : NULL, err) < 0)
         return -1;

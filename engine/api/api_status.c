@@ -88,6 +88,7 @@ static void set_application(json_t *entry, const struct session_status *status)
 {
     set_point(entry, "application", status->application_point, status->application_cut_ms,
               status->application_age_ms);
+    set_int(entry, "application_next_ms", status->application_next_ms);
     set_int(entry, "application_failing_ms", status->application_failing_ms);
     (void)json_object_set_new(entry, "application_note", json_string(status->application_note));
 }
@@ -113,8 +114,10 @@ static void add_session(json_t *entry, const struct session_status *status)
     set_int(entry, "damaged_past", (int64_t)status->damaged_past);
     set_int(entry, "damaged_since_ms", status->damaged_since_ms);
     set_application(entry, status);
-    if (status->packing[0])
+    if (status->packing[0]) {
         (void)json_object_set_new(entry, "packing", json_string(status->packing));
+        set_int(entry, "packed_percent", status->packed_percent);
+    }
     (void)json_object_set_new(entry, "note", json_string(status->note));
     set_disks(entry, status);
     if (status->resync.cause != RESYNC_NONE)
@@ -149,6 +152,8 @@ static void add_replica(const struct api_world *world, const char *name, json_t 
         if (value)
             (void)json_object_set(entry, fields[i], value);
     }
+    if (json_is_object(json_object_get(learned->seen, "verified")))
+        (void)json_object_set(entry, "verified", json_object_get(learned->seen, "verified"));
     (void)json_object_set_new(entry, "store",
                               json_string(json_get_str(learned->seen, "state", "")));
     if (json_get_u64(learned->seen, "durable_point", 0) == 0)
@@ -228,6 +233,7 @@ static void add_health(const struct api_world *world, json_t *entry, const struc
         .status = learned->sent ? &learned->status : NULL,
         .unread = learned->err.code != ERR_NONE ? &learned->err : NULL,
         .seen = learned->seen,
+        .verify_ms = (int64_t)json_get_u64(entry, "verify_ms", 0),
         .tests = json_object_get(entry, "tests"),
     };
     enum health health = health_tell(&of, &reasons);

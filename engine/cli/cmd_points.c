@@ -126,7 +126,7 @@ const struct cmd *cmds_points(void)
     static const struct cmd cmds[] = {
         {
             .words = "point create",
-            .help = "Makes a recovery point of a machine now, and waits until it is there.",
+            .help = "Makes a point of a machine now, and waits until it is there.",
             .about =
                 "At either site. `application` freezes the guest's file systems for the cut by "
                 "its agent; when that cannot be,\nthe point is made all the same, and a "

@@ -261,6 +261,64 @@ static void point_line(const json_t *protection, const char *which, const char *
         str_addf(out, "%snone yet\n", label);
 }
 
+/* What the interval of application-consistent points is at. */
+static void application_lines(const json_t *protection, struct str *out)
+{
+    int64_t next = json_get_int(protection, "application_next_ms", 0);
+    int64_t failing = json_get_int(protection, "application_failing_ms", 0);
+    int64_t every = json_get_int(protection, "application_ms", 0);
+    char a[32], b[32];
+
+    if (every <= 0)
+        return;
+    point_line(protection, "application", "application  ", out);
+    str_addf(out, "             one every %s", str_duration(every, a, sizeof(a)));
+    if (next)
+        str_addf(out, ", the next from %s on", text_when(next, b, sizeof(b)));
+    str_add(out, "\n");
+    if (failing)
+        str_addf(out, "             none since %s: %s\n", text_when(failing, a, sizeof(a)),
+                 json_get_str(protection, "application_note", ""));
+}
+
+/* What was read of a replica last, and when all of it. */
+static void verified_lines(const json_t *protection, struct str *out)
+{
+    const json_t *verified = json_object_get(protection, "verified");
+    const json_t *pass = json_object_get(verified, "pass");
+    int64_t every = json_get_int(protection, "verify_ms", 0);
+    int64_t at = json_get_int(verified, "at_ms", 0);
+    int64_t whole = json_get_int(verified, "whole_ms", 0);
+    int64_t found = json_get_int(verified, "damaged_head", 0)
+                    + json_get_int(verified, "damaged_past", 0)
+                    + json_get_int(verified, "faults", 0);
+    char text[32];
+
+    if (!str_eq(json_get_str(protection, "role", ""), "replica") || (!verified && every <= 0))
+        return;
+    if (!at) {
+        str_addf(out, "verified     never yet, by itself all of it every %s\n",
+                 str_duration(every, text, sizeof(text)));
+        return;
+    }
+    str_addf(out, "verified     at %s, ", text_when(at, text, sizeof(text)));
+    if (json_get_int(verified, "of", 0))
+        str_addf(out, "part %" PRId64 " of %" PRId64 ": ", json_get_int(verified, "subset", 0),
+                 json_get_int(verified, "of", 0));
+    else if (json_get_int(verified, "point", 0))
+        str_addf(out, "point %" PRId64 ": ", json_get_int(verified, "point", 0));
+    if (found)
+        str_addf(out, "%" PRId64 " chunks or files were damaged\n", found);
+    else
+        str_add(out, "all as it was written\n");
+    str_addf(out, "             all of it: %s",
+             whole ? text_when(whole, text, sizeof(text)) : "never yet");
+    if (json_get_int(pass, "done", 0))
+        str_addf(out, "; %" PRId64 " of %" PRId64 " parts since", json_get_int(pass, "done", 0),
+                 json_get_int(pass, "of", 0));
+    str_add(out, "\n");
+}
+
 static void rate_lines(const json_t *protection, struct str *out)
 {
     const json_t *lag = json_object_get(protection, "not_converging");
@@ -327,6 +385,14 @@ static void sending_lines(const json_t *protection, struct str *out)
              pending < 0 ? "-" : str_bytes((uint64_t)pending, a, sizeof(a)),
              str_bytes((uint64_t)json_get_int(protection, "rate_per_s", 0), b, sizeof(b)));
     pending_lines(protection, out);
+    if (*json_get_str(protection, "packing", ""))
+        str_addf(out, "packing      %s", json_get_str(protection, "packing", ""));
+    if (*json_get_str(protection, "packing", "")
+        && json_get_int(protection, "packed_percent", -1) >= 0)
+        str_addf(out, ", to %" PRId64 " %% of its size",
+                 json_get_int(protection, "packed_percent", -1));
+    if (*json_get_str(protection, "packing", ""))
+        str_add(out, "\n");
     str_addf(out, "last cycle   %s in %s, the machine stood still for %" PRId64 " us\n",
              str_bytes((uint64_t)json_get_int(protection, "last_bytes", 0), a, sizeof(a)),
              str_duration(json_get_int(protection, "last_cycle_ms", 0), c, sizeof(c)),
@@ -356,8 +422,8 @@ void show_protection(const json_t *protection, struct str *out)
     reason_lines(protection, out);
     point_line(protection, "durable", "newest point ", out);
     point_line(protection, "applied", "ready to use ", out);
-    if (json_get_int(protection, "application_ms", 0) > 0)
-        point_line(protection, "application", "application  ", out);
+    application_lines(protection, out);
+    verified_lines(protection, out);
     str_add(out, "policy       ");
     show_policy_of(protection, out);
     str_addf(out, "\nsettings     a point every %s, %" PRId64 " kept, compression %s\n",

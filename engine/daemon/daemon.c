@@ -388,6 +388,7 @@ static int start(struct daemon *daemon, struct err *err)
         return -1;
     daemon_fence(daemon);
     daemon_watch(daemon);
+    daemon_verify(daemon);
     daemon_greet(daemon);
     return 0;
 }
@@ -473,6 +474,7 @@ static void daemon_done(struct daemon *daemon)
     json_decref(daemon->described);
     json_decref(daemon->undescribed);
     json_decref(daemon->seen);
+    json_decref(daemon->verify_tried);
     cancel_free(daemon->stop);
     loop_free(daemon->loop);
     fd_close(&daemon->signal_fd);

@@ -49,6 +49,7 @@ struct daemon {
     json_t *seen;            /* machine -> state, as the watch saw it last */
     struct loop_call *calls; /* ran in this turn; answered when it is committed */
     char *repair_said;       /* the watch's last complaint */
+    json_t *verify_tried;    /* group -> when a part was begun by itself last, monotonic */
     bool links_full_said;
 };
 
@@ -92,6 +93,9 @@ void daemon_peer_is_here(struct daemon *daemon, const char *peer);
 
 /* Looks after machines and served disks once a second, from now until the daemon ends. */
 void daemon_watch(struct daemon *daemon);
+
+/* Reads the replicas that are kept here by their policies (verify_ms); from now on. */
+void daemon_verify(struct daemon *daemon);
 
 /* Stops what was promoted elsewhere, and tells peers what was promoted here; from now on. */
 void daemon_fence(struct daemon *daemon);

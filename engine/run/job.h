@@ -172,6 +172,7 @@ struct job_verify {
     uint64_t subset; /* 1 to `of`; 0 with of 0: all */
     uint64_t of;
     uint64_t point; /* 0: all */
+    bool gently;    /* nobody waits for it: it rests four times as long as it works */
     const char *who;
 };
 /* Reads the replica, here or at the peer that keeps it, in slices; ends as failed (ERR_CORRUPT) when

@@ -11,6 +11,7 @@
 #include "link/ask.h"
 #include "replica/manifest.h"
 #include "run/job_kind.h"
+#include "run/policies.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -169,11 +170,15 @@ static int sync_begin(struct job *job, struct err *err)
     const struct jobs_world *world = job_world(job);
     CLEANUP(state_protection_done) struct state_protection row = {0};
     CLEANUP(json_freep) json_t *settings = NULL;
+    struct job_settings kept;
 
     if (load(job, err) < 0 || state_protection_get(world->state, job->object, &row, err) < 0
-        || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
+        || json_parse(row.settings, strlen(row.settings), &settings, err) < 0
+        || job_settings_parse(row.settings, &kept, err) < 0
+        || policies_arrive(world->state, &kept, world->clock->wall_ms(world->clock), err) < 0)
         return -1;
     const struct reprotect *reprotect = job->data;
+    job_settings_put(&kept, settings);
     (void)json_object_del(settings, "networks"); /* they were those of the other direction */
     (void)json_object_del(settings, "instance");
     if (reprotect->group.run[0])

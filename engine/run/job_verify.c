@@ -12,6 +12,7 @@
 #define PAUSE_MIN_MS 5
 #define PAUSE_MAX_MS 2000
 #define WAIT_MS      5000
+#define GENTLE       4 /* times as much rest as work: a fifth of a disk's time */
 #define TEXTS_MAX    4
 #define KEEP_MS      5000
 
@@ -146,7 +147,10 @@ static int verify_work(struct job *job, struct err *err)
     take_slice(job, seen, took);
     if (json_get_bool(seen, "done", false))
         return judge(job, seen, err);
-    job->again_ms = took < PAUSE_MIN_MS ? PAUSE_MIN_MS : took > PAUSE_MAX_MS ? PAUSE_MAX_MS : took;
+    bool gently = json_get_bool(job->args, "gently", false);
+    int64_t rest = gently ? GENTLE * took : took;
+    int64_t most = gently ? GENTLE * PAUSE_MAX_MS : PAUSE_MAX_MS;
+    job->again_ms = rest < PAUSE_MIN_MS ? PAUSE_MIN_MS : rest > most ? most : rest;
     return JOB_AGAIN;
 }
 
@@ -187,8 +191,8 @@ int jobs_verify(struct jobs *jobs, const struct job_verify *spec, int64_t *ret_j
                        "job %" PRId64 " reads the replica of %s already; hint: `muster jobs watch"
                        " %" PRId64 "`",
                        open->id, spec->machine, open->id);
-    json_t *args =
-        json_pack("{s:s, s:I, s:I, s:I}", "peer", peer, "subset", (json_int_t)spec->subset, "of",
-                  (json_int_t)spec->of, "point", (json_int_t)spec->point);
+    json_t *args = json_pack("{s:s, s:I, s:I, s:I, s:b}", "peer", peer, "subset",
+                             (json_int_t)spec->subset, "of", (json_int_t)spec->of, "point",
+                             (json_int_t)spec->point, "gently", spec->gently);
     return job_start(jobs, job_kind_verify(), spec->machine, args, spec->who, ret_job, err);
 }

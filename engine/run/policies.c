@@ -406,3 +406,37 @@ int policies_renew(struct state *state, struct job_settings *settings, struct er
     rebase(&base, settings);
     return 0;
 }
+
+/* The policy by which a machine came, as far as can be told. */
+static void guess(const struct job_settings *settings, struct policy *ret_policy)
+{
+    struct err impossible = ERR_EMPTY;
+    struct policy plain;
+
+    policy_init(&plain);
+    *ret_policy = settings->policy;
+    policy_override(&plain, settings->overrides, ret_policy);
+    if (policy_check(ret_policy, &impossible) < 0)
+        *ret_policy = settings->policy;
+}
+
+int policies_arrive(struct state *state, struct job_settings *settings, int64_t now_ms,
+                    struct err *err)
+{
+    struct err missing = ERR_EMPTY;
+    struct policy base;
+
+    if (!*settings->policy_name)
+        (void)snprintf(settings->policy_name, sizeof(settings->policy_name), POLICY_DEFAULT);
+    if (policies_get(state, settings->policy_name, &base, &missing) < 0) {
+        if (missing.code != ERR_NOT_FOUND) {
+            *err = missing;
+            return -1;
+        }
+        guess(settings, &base);
+        if (put(state, settings->policy_name, &base, now_ms, now_ms, err) < 0)
+            return -1;
+    }
+    settings->overrides |= policy_differences(&settings->policy, &base);
+    return 0;
+}

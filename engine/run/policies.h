@@ -47,6 +47,11 @@ int policies_settings(struct state *state, const char *name, const json_t *field
 int policies_resettle(struct state *state, const char *name, const char *policy,
                       const json_t *fields, const json_t *reset, struct job_settings *settings,
                       struct err *err) MUST_CHECK;
+/* Settings that come with a machine from another site, whose policies are not known here: nothing that
+ * holds changes. A policy of that name that is here stays as it is, and what differs from it becomes the
+ * machine's own; without one it is made, of the fields that are not the machine's own. */
+int policies_arrive(struct state *state, struct job_settings *settings, int64_t now_ms,
+                    struct err *err) MUST_CHECK;
 /* The present fields of the policy, under what is its own. A policy that is not known here any more
  * changes nothing. */
 int policies_renew(struct state *state, struct job_settings *settings, struct err *err) MUST_CHECK;

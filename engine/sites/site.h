@@ -71,7 +71,8 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                      durable_age_ms, durable_damaged (chunks),
  *                                                      damaged_head, damaged_past,
  *                                                      damaged_since_ms, and the same for applied
- *                                                      and asked (`point`)}
+ *                                                      and asked (`point`), verified (as
+ *                                                      sites/verified.h, null: never)}
  *                                                      `pinned`: {point, cut_ms} of that run
  *  recovery side
  *   "group.points"     * {group, before, keep}      -> {points: [{point, generation, cut_ms,

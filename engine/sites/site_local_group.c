@@ -5,6 +5,7 @@
 #include "sites/estate_base.h"
 #include "sites/keeping.h"
 #include "sites/site_local.h"
+#include "sites/verified.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -89,6 +90,8 @@ static int replica_json(struct estate *estate, struct store *store, const json_t
                   pin_json(store, &points, run), "damaged_head", (json_int_t)info.damaged_head,
                   "damaged_past", (json_int_t)info.damaged_past, "damaged_since_ms",
                   (json_int_t)info.damaged_since_ms);
+    (void)json_object_set_new(result, "verified",
+                              verified_read(estate, json_get_str(args, "group", "")));
     add_point(result, "durable", &points, info.durable_point, now);
     add_point(result, "applied", &points, info.applied_point, now);
     add_point(result, "asked", &points, json_get_u64(args, "point", 0), now);

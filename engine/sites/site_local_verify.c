@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "sites/estate_base.h"
 #include "sites/site_local.h"
+#include "sites/verified.h"
 
 #include <stdio.h>
 
@@ -97,6 +98,8 @@ int ask_group_verify(struct estate *estate, const json_t *args, json_t **ret_res
         || estate_store_get_to_scrub(estate, group, &store, err) < 0)
         return -1;
     int rc = slice(store, args, &scrub, cancel, err);
+    if (rc == 0 && scrub.done)
+        rc = verified_note(estate, group, &scrub, err);
     /* One that was opened for the scrub alone is nobody else's. */
     struct err doubt = ERR_EMPTY;
     bool own = store_dir_check_own(store, &doubt) < 0;

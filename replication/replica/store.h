@@ -126,7 +126,8 @@ struct store_ops {
     int (*base_sync)(struct store *store, const char *disk, struct err *err);
     int (*base_end)(struct store *store, struct err *err);
 
-    /* Segments, resumable: segment_open says how many bytes are here already. segment_close
+    /* Segments, resumable: segment_open says how many bytes are here already (0 of one that was
+     * complete and is damaged by now: it is sent anew, and takes its place). segment_close
      * checks length and root (ERR_CORRUPT: the file is gone, send it anew) and syncs. */
     int (*segment_open)(struct store *store, const char *disk, const struct uuid *uuid,
                         uint64_t *ret_have, struct err *err);

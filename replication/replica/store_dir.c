@@ -343,9 +343,10 @@ static int recover(struct store_dir *d, struct err *err)
         || dir_promotion_finish(d, err) < 0 || dir_tip_finish(d, err) < 0
         || check_generation(d, err) < 0)
         return -1;
-    /* Without room for it, the store can still be looked at, served and pruned. */
+    /* Without room for it, the store can still be looked at, served and pruned; and a damaged segment
+     * comes again only to a store that is open. */
     if (d->intent && store_dir_point_apply(&d->store, &point, NULL, NULL, err) < 0) {
-        if (!err || err->code != ERR_SPACE)
+        if (!err || (err->code != ERR_SPACE && !d->rotten))
             return -1;
         err_clear(err);
     }

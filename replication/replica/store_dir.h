@@ -40,6 +40,7 @@
 #define DIR_FILE_DAMAGED    "damaged"
 #define DIR_FILE_RETENTION  "retention"
 #define DIR_FILE_PROTECTION "protection"
+#define DIR_FILE_VERIFIED   "verified" /* sites/verified.c */
 
 #define DIR_HEAD            "head.raw"
 #define DIR_HEAD_LUKS       "head.luks"
@@ -160,6 +161,7 @@ struct store_dir {
 
     enum store_state base; /* empty, copying or copied; ready follows from the points */
     bool released;         /* a machine has its disks back, which are the heads */
+    bool rotten;           /* a segment of the point that was to be applied is damaged, or gone */
     bool to_scrub;         /* as in the config */
     uint64_t generation;
     uint64_t copy; /* the highest that base_begin was told; 0: none */

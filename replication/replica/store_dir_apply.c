@@ -239,8 +239,10 @@ static int plan_disk(struct apply *a, struct dir_disk *disk, uint64_t back, stru
                        a->to->point, disk->name);
     /* All bytes once more: what was damaged since it came must not get as far as head. */
     VEC_FOREACH(segment, &change->part->segments)
-        if (dir_segment_match(a->d, disk, &a->manifest, segment, true, err) < 0)
+        if (dir_segment_match(a->d, disk, &a->manifest, segment, true, err) < 0) {
+            a->d->rotten = err && (err->code == ERR_CORRUPT || err->code == ERR_NOT_FOUND);
             return -1;
+        }
     struct chunks *chunks = &a->chunks[disk - a->d->disks.at];
     return dir_change_chunks(change, chunks, err);
 }

@@ -13,7 +13,7 @@
 static const char *const files[] = {
     DIR_FILE_LOCK,    DIR_FILE_REPLICA,   DIR_FILE_GENERATION, DIR_FILE_MANIFESTS, DIR_FILE_PRUNED,
     DIR_FILE_APPLIED, DIR_FILE_PINS,      DIR_FILE_PROMOTION,  DIR_FILE_TIP,       CHAIN_FILE,
-    DIR_FILE_DAMAGED, DIR_FILE_RETENTION, DIR_FILE_PROTECTION,
+    DIR_FILE_DAMAGED, DIR_FILE_RETENTION, DIR_FILE_PROTECTION, DIR_FILE_VERIFIED,
 };
 static const char *const disk_files[] = {DIR_HEAD, DIR_HEAD_LUKS, DIR_DIGESTS, DIR_SEGMENTS,
                                          DIR_UNDO};
@@ -189,7 +189,8 @@ static int remove_temporary_in(struct fs *fs, const char *path, struct err *err)
         return -1;
     for (size_t i = 0; i < names.len; i++) {
         /* Not the store's: it is replaced beside it. */
-        if (!is_temporary(names.at[i], base) || str_eq(base, DIR_FILE_PROTECTION))
+        if (!is_temporary(names.at[i], base) || str_eq(base, DIR_FILE_PROTECTION)
+            || str_eq(base, DIR_FILE_VERIFIED))
             continue;
         CLEANUP(mem_freep) char *file = path_join(path, names.at[i]);
         if (fs->unlink(fs, file, err) < 0)

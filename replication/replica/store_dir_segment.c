@@ -83,6 +83,17 @@ static struct dir_disk *receiving_disk(struct store_dir *d, const char *name, st
     return dir_disk_find(d, name, err);
 }
 
+/* One that rotted is sent anew, and replaced when all of that is here. */
+static bool is_whole(const char *path)
+{
+    struct segment_head head;
+    struct segment_info info;
+    struct err why = ERR_EMPTY;
+
+    return segment_check(path, &head, &info, &why) == 0
+           || (why.code != ERR_CORRUPT && why.code != ERR_IO);
+}
+
 int store_dir_segment_open(struct store *store, const char *disk, const struct uuid *uuid,
                            uint64_t *ret_have, struct err *err)
 {
@@ -93,7 +104,7 @@ int store_dir_segment_open(struct store *store, const char *disk, const struct u
     if (!to)
         return -1;
     CLEANUP(mem_freep) char *complete = dir_segment_path(to, uuid, true);
-    if (fs_exists(complete))
+    if (fs_exists(complete) && is_whole(complete))
         return file_size(complete, ret_have, err);
     if (receive_open(d, to, uuid, &receive, err) < 0)
         return -1;
@@ -111,7 +122,8 @@ int store_dir_segment_write(struct store *store, const char *disk, const struct 
     if (!to)
         return -1;
     CLEANUP(mem_freep) char *complete = dir_segment_path(to, uuid, true);
-    if (fs_exists(complete))
+    bool anew = receive_find(d, (size_t)(to - d->disks.at), uuid) != NULL;
+    if (!anew && fs_exists(complete))
         return err_set(err, ERR_EXISTS, 0, "%s: this segment is complete already", complete);
     if (receive_open(d, to, uuid, &receive, err) < 0)
         return -1;
@@ -174,7 +186,8 @@ int store_dir_segment_close(struct store *store, const char *disk, const struct 
         return -1;
     CLEANUP(mem_freep) char *complete = dir_segment_path(to, uuid, true);
     CLEANUP(mem_freep) char *part = dir_segment_path(to, uuid, false);
-    if (fs_exists(complete))
+    bool anew = receive_find(d, (size_t)(to - d->disks.at), uuid) != NULL;
+    if (!anew && fs_exists(complete))
         return check_received(d, to, complete, uuid, root, bytes, err);
     if (receive_open(d, to, uuid, &receive, err) < 0)
         return -1;

@@ -69,7 +69,7 @@ static int check_records(struct check *s, struct err *err)
     } records[] = {
         {DIR_FILE_REPLICA, true},    {DIR_FILE_APPLIED, true},     {DIR_FILE_PRUNED, true},
         {DIR_FILE_PINS, true},       {DIR_FILE_PROMOTION, false},  {DIR_FILE_TIP, false},
-        {DIR_FILE_RETENTION, false}, {DIR_FILE_PROTECTION, false},
+        {DIR_FILE_RETENTION, false}, {DIR_FILE_PROTECTION, false}, {DIR_FILE_VERIFIED, false},
     };
     struct err why = ERR_EMPTY;
     uint64_t generation;

@@ -69,6 +69,18 @@ void adaptive_packed(struct adaptive *adaptive, enum adaptive_kind kind, uint64_
     see(&adaptive->packed[kind], in, out, ms);
 }
 
+int adaptive_percent(const struct adaptive *adaptive)
+{
+    double in = 0;
+    double out = 0;
+
+    for (size_t i = 0; i < ADAPTIVE_COUNT; i++) {
+        in += adaptive->packed[i].in;
+        out += adaptive->packed[i].out;
+    }
+    return in > 0 ? (int)(100 * out / in + 0.5) : -1;
+}
+
 void adaptive_sent(struct adaptive *adaptive, uint64_t bytes, double ms)
 {
     see(&adaptive->sent, 0, bytes, ms);

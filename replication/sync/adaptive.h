@@ -46,6 +46,8 @@ enum adaptive_kind adaptive_next(struct adaptive *adaptive);
 #define ADAPTIVE_MIN_BYTES 262144u /* a smaller piece tells nothing */
 void adaptive_packed(struct adaptive *adaptive, enum adaptive_kind kind, uint64_t in, uint64_t out,
                      double ms);
+/* Percent of its size that data took when it was packed lately, by all kinds together; -1: nothing was. */
+int adaptive_percent(const struct adaptive *adaptive);
 /* What was sent, and how long the sender was busy with it, waiting included. */
 void adaptive_sent(struct adaptive *adaptive, uint64_t bytes, double ms);
 /* After some pieces: true when `now` changed. `threads` pack side by side. */

@@ -8,15 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RPO_SLACK_MS 5000 /* a cut, its way and its apply */
+#define VERIFY_PART_MS (INT64_C(24) * 3600 * 1000)
+#define RPO_SLACK_MS   5000 /* a cut, its way and its apply */
 
-const char *const policy_keys[] = {"interval_ms",   "keep",
-                                   "retention",     "application_ms",
-                                   "compression",   "encryption",
-                                   "throttle",      "copy_start",
-                                   "copy_disks",    "copy_workers",
-                                   "resync_window", "log_limit_percent",
-                                   "rpo_ms",        NULL};
+const char *const policy_keys[] = {"interval_ms",    "keep",          "retention",
+                                   "application_ms", "compression",   "encryption",
+                                   "throttle",       "copy_start",    "copy_disks",
+                                   "copy_workers",   "resync_window", "log_limit_percent",
+                                   "verify_ms",      "rpo_ms",        NULL};
 
 void policy_init(struct policy *policy)
 {
@@ -40,6 +39,13 @@ int64_t policy_rpo_ms(const struct policy *policy)
     return policy->rpo_ms ? policy->rpo_ms : 2 * policy->interval_ms + RPO_SLACK_MS;
 }
 
+uint32_t policy_verify_parts(const struct policy *policy)
+{
+    int64_t parts = policy->verify_ms / VERIFY_PART_MS;
+
+    return parts > 1 ? (uint32_t)parts : 1;
+}
+
 /* --- Numbers --------------------------------------------------------------------------------- */
 
 struct number {
@@ -61,6 +67,8 @@ static const struct number numbers[] = {
     {"copy_workers", offsetof(struct policy, copy_workers), true, false, 1,
      POLICY_COPY_WORKERS_MAX},
     {"log_limit_percent", offsetof(struct policy, log_limit_percent), true, false, 1, 100},
+    {"verify_ms", offsetof(struct policy, verify_ms), false, true, POLICY_VERIFY_MIN_MS,
+     POLICY_VERIFY_MAX_MS},
     {"rpo_ms", offsetof(struct policy, rpo_ms), false, true, POLICY_INTERVAL_MIN_MS,
      POLICY_RPO_MAX_MS},
 };

@@ -16,6 +16,8 @@
 #define POLICY_INTERVAL_MAX_MS    (24 * 3600 * 1000)
 #define POLICY_APPLICATION_MIN_MS (60 * 1000)
 #define POLICY_APPLICATION_MAX_MS (INT64_C(7) * 24 * 3600 * 1000)
+#define POLICY_VERIFY_MIN_MS      (INT64_C(3600) * 1000)
+#define POLICY_VERIFY_MAX_MS      (INT64_C(365) * 24 * 3600 * 1000)
 #define POLICY_RPO_MAX_MS         (INT64_C(30) * 24 * 3600 * 1000)
 #define POLICY_COPY_DISKS_MAX     16
 #define POLICY_COPY_WORKERS_MAX   8
@@ -41,7 +43,8 @@ struct policy {
     struct day_span resync_window;
     uint32_t
         log_limit_percent; /* of a disk: more pending changes than that need a resync; 1 to 100 */
-    int64_t rpo_ms;        /* target; 0: two intervals and five seconds */
+    int64_t verify_ms; /* all of the replica is read and compared in that time; 0: by hand only */
+    int64_t rpo_ms;    /* target; 0: two intervals and five seconds */
 };
 
 /* The defaults. */
@@ -49,7 +52,8 @@ void policy_init(struct policy *policy);
 /* Changes the fields that the object has; others stay, keys it does not know are left to whoever
  * knows them. ERR_INVALID names the field, its value, and what it may be; nothing is changed then.
  *
- *   interval_ms, keep, application_ms, copy_disks, copy_workers, log_limit_percent, rpo_ms  number
+ *   interval_ms, keep, application_ms, copy_disks, copy_workers, log_limit_percent, verify_ms,
+ *   rpo_ms          number
  *   retention       text: tiers, "1h for 1d, 1d for 7d" (replica/retention.h)
  *   compression     "zstd" | "lz4" | "none" | "adaptive"
  *   encryption      "none" | "at-rest"
@@ -72,5 +76,7 @@ uint32_t policy_differences(const struct policy *a, const struct policy *b);
 int policy_check(const struct policy *policy, struct err *err) MUST_CHECK;
 /* What a person may not expect of it, one line each; adds nothing when there is nothing. */
 void policy_notes(const struct policy *policy, struct str *out);
+/* In how many parts verify_ms is done, one after the other. */
+uint32_t policy_verify_parts(const struct policy *policy);
 /* The target by which health judges: rpo_ms, or what stands for it. */
 int64_t policy_rpo_ms(const struct policy *policy);

@@ -34,6 +34,10 @@
       "18:30-06:30")                                                                             \
     X("log-limit", "log_limit_percent", "PERCENT", POLICY_NUMBER,                                \
       "changes of a disk that wait, in percent of it, before a resync is due, 1 to 100", "50")   \
+    X("verify-every", "verify_ms", "DURATION", POLICY_DURATION_OR_NONE,                          \
+      "how long it may take until all of the replica was read and compared, a part each day, "   \
+      "1h to 365d, or none",                                                                     \
+      "none")                                                                                    \
     X("rpo", "rpo_ms", "DURATION", POLICY_DURATION_OR_NONE,                                      \
       "the target by which health judges, 1s to 30d; none: two intervals and 5 s", "none")
 
@@ -52,7 +56,7 @@ struct policy_field {
     const char *help;
     const char *fallback;
 };
-#define POLICY_FIELD_COUNT 13
+#define POLICY_FIELD_COUNT 14
 extern const struct policy_field policy_fields[POLICY_FIELD_COUNT + 1]; /* ends with option NULL */
 
 /* A field's value as people write it, as its JSON. ERR_INVALID says what it may be; ranges too. */

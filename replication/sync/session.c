@@ -264,6 +264,7 @@ static int load(struct session *s, struct err *err)
     session_set_note(s, s->ck.note);
     session_show_points(s);
     application_show(s);
+    s->status.packed_percent = -1;
     session_show_progress(s);
     required_show(s);
     return 0;

@@ -98,7 +98,9 @@ struct session_status {
     int64_t application_age_ms;     /* of it; -1: none */
     int64_t application_failing_ms; /* since when none could be made; 0: no try failed since */
     char application_note[320];     /* why */
+    int64_t application_next_ms;    /* when the guest is frozen next at the earliest; 0: never */
     char packing[16];               /* how data is compressed now: adaptive_name */
+    int packed_percent;             /* of its size, lately; -1: nothing was packed in this life */
     char note[160];                 /* what a person should know: scope and reason of a rescan */
     struct session_resync resync;
     struct session_lag lag;

@@ -34,6 +34,7 @@ bool application_begin(struct session *s)
     bool asked = s->freeze == SESSION_FREEZE;
 
     session_policy(s, &policy);
+    application_show(s); /* the policy may be another one */
     if (s->freeze == SESSION_FREEZE_POLICY && policy.application_ms)
         asked = s->hurry_point;
     /* Nobody writes: there is nobody to ask. */
@@ -91,11 +92,30 @@ void application_durable(struct session *s, const struct manifest *manifest)
     application_show(s);
 }
 
+/* As is_due. */
+static int64_t next_ms(const struct session *s, int64_t every_ms)
+{
+    const struct checkpoint_application *a = &s->ck.application;
+    int64_t again_ms = every_ms < AGAIN_MS ? every_ms : AGAIN_MS;
+    int64_t by_made = a->made_ms ? a->made_ms + every_ms : 0;
+    int64_t by_tried = a->tried_ms ? a->tried_ms + again_ms : 0;
+    int64_t next = by_made > by_tried ? by_made : by_tried;
+    int64_t now = session_wall(s);
+
+    if (every_ms == 0)
+        return 0;
+    return is_due(s, every_ms, now) || next < now ? now : next;
+}
+
 void application_show(struct session *s)
 {
     const struct checkpoint_application *a = &s->ck.application;
+    struct policy policy;
 
+    session_policy(s, &policy);
+    int64_t next = next_ms(s, policy.application_ms);
     (void)pthread_mutex_lock(&s->lock);
+    s->status.application_next_ms = next;
     s->status.application_point = a->point;
     s->status.application_cut_ms = a->cut_ms;
     s->status.application_failing_ms = a->failing_ms;

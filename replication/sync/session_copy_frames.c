@@ -117,7 +117,7 @@ static int send_frame(struct copy_slice *slice, struct copy_frame_job *job)
         return copy_slice_blame(slice, BLAME_PEER);
     session_note_sent(s, job->frame_len, session_now(s) - began);
     if (job->packed > 0)
-        adaptive_packed(&s->adaptive, job->packing, job->packed, job->frame_len, (double)job->ms);
+        session_packed(s, job->packing, job->packed, job->frame_len, job->ms);
     return 0;
 }
 

@@ -83,8 +83,8 @@ static int close_writer(struct session *s, struct segment_writer *writer,
     if (segment_writer_finish(writer, &info, err) < 0)
         return -1;
     if (info.data_bytes >= ADAPTIVE_MIN_BYTES)
-        adaptive_packed(&s->adaptive, s->seal_packing, info.data_bytes, info.bytes,
-                        (double)(session_now(s) - s->seal_began_ms));
+        session_packed(s, s->seal_packing, info.data_bytes, info.bytes,
+                       session_now(s) - s->seal_began_ms);
     if (info.extent_count == 0) /* all of it is in another one; the file goes with the outbox */
         return 0;
     struct manifest_segment *segment = manifest_segments_push(&into->segments);

@@ -26,6 +26,15 @@ enum adaptive_kind session_packing(struct session *s, const struct policy *polic
     return policy->adaptive ? adaptive_next(&s->adaptive) : kind;
 }
 
+void session_packed(struct session *s, enum adaptive_kind kind, uint64_t in, uint64_t out,
+                    int64_t ms)
+{
+    adaptive_packed(&s->adaptive, kind, in, out, (double)ms);
+    (void)pthread_mutex_lock(&s->lock);
+    s->status.packed_percent = adaptive_percent(&s->adaptive);
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
 void session_note_sent(struct session *s, uint64_t bytes, int64_t ms)
 {
     adaptive_sent(&s->adaptive, bytes, (double)ms);

@@ -192,14 +192,78 @@ static int take_digests(struct session *s, const struct digests_tip *from,
     return 0;
 }
 
+static int outbox_is_whole(const struct session *s, const struct manifest *manifest,
+                           struct err *err)
+{
+    VEC_FOREACH(disk, &manifest->disks)
+        VEC_FOREACH(segment, &disk->segments) {
+            CLEANUP(mem_freep)
+            char *path = outbox_segment_path(s->config.dir, disk->name, &segment->uuid);
+            struct segment_head head;
+            struct segment_info info;
+            if (segment_check(path, &head, &info, err) < 0)
+                return -1;
+        }
+    return 0;
+}
+
+static int send_again(struct session *s, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(manifest_done) struct manifest manifest;
+    CLEANUP(mem_freep) char *text = NULL;
+    struct sha256 hash;
+
+    manifest_init(&manifest);
+    if (outbox_load(s->config.dir, &manifest, &text, err) < 0)
+        return -1;
+    manifest_hash(&manifest, &hash);
+    if (manifest.point != s->info.durable_point
+        || memcmp(&hash, &s->info.durable_hash, sizeof(hash)) != 0)
+        return err_set(err, ERR_NOT_FOUND, 0, "what was sealed last is point %" PRIu64,
+                       manifest.point);
+    if (outbox_is_whole(s, &manifest, err) < 0 || send_segments(s, &manifest, cancel, err) < 0)
+        return -1;
+    return remote_drain(&s->remote, cancel, err);
+}
+
+/* A segment that rotted at the replica between its commit and its apply: the outbox has it until it is
+ * applied. */
+static int mend_apply(struct session *s, struct cancel *cancel, struct err *err)
+{
+    const struct err rot = *err;
+    struct err why = ERR_EMPTY;
+
+    if (rot.code != ERR_CORRUPT && rot.code != ERR_NOT_FOUND)
+        return -1;
+    if (send_again(s, cancel, &why) == 0) {
+        log_warn("session", "segments sent again group=%s point=%" PRIu64 " text=\"%s\"",
+                 s->config.group, s->info.durable_point, rot.text);
+        err_clear(err);
+        return 0;
+    }
+    if (err_is_retryable(why.code)) /* the link broke meanwhile */
+        return err_set(err, why.code, why.sys, "%s", why.text);
+    return err_set(err, rot.code, rot.sys,
+                   "%.400s; %s cannot send it once more: %.200s; hint: the points before it are"
+                   " whole; mend that disk, then unprotect the machine and protect it again",
+                   rot.text, s->config.site, why.text);
+}
+
 int send_apply(struct session *s, struct cancel *cancel, struct err *err)
 {
+    bool mended = false;
+
     while (s->info.applied_point != s->info.durable_point) {
         CLEANUP(remote_applied_done) struct remote_applied applied = {0};
         struct digests_tip from = {s->info.applied_point, s->info.applied_hash};
 
-        if (remote_apply(&s->remote, &applied, cancel, err) < 0)
-            return session_blame_peer(s);
+        if (remote_apply(&s->remote, &applied, cancel, err) < 0) {
+            (void)session_blame_peer(s);
+            if (mended || !s->link || mend_apply(s, cancel, err) < 0)
+                return -1;
+            mended = true;
+            continue;
+        }
         CRASH_POINT("sync.apply");
         if (applied.point == 0) /* rolled forward by itself meanwhile */
             break;

@@ -9,8 +9,9 @@
 e2e_two_sites
 e2e_machine db1 1 raw
 e2e_machine web1 2 qcow2 qcow2
+q paris policy add gold --interval 1s --keep 10 > /dev/null
 for name in db1 web1; do
-    q paris protect $name --to lyon --interval 1s --keep 10
+    q paris protect $name --to lyon --policy gold --keep 12
     wait_points lyon $name 2
 done
 
@@ -18,6 +19,11 @@ for name in db1 web1; do
     q lyon failover $name --planned --yes
     no_loss paris $name lyon
     commits lyon $name
+done
+q lyon policy show gold > "$work/gold.txt"
+for name in db1 web1; do
+    check "its policy came with $name, and what is its own stays" \
+        grep -q "used by  *$name, with its own keep" "$work/gold.txt"
 done
 for name in db1 web1; do
     q paris failback $name --yes

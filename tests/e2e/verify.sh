@@ -7,8 +7,19 @@
 
 e2e_two_sites
 e2e_machine db1 1 raw qcow2
-q paris protect db1 --to lyon --interval 2s --keep 40 > /dev/null
+q paris protect db1 --to lyon --interval 2s --keep 40 --verify-every 7d > /dev/null
 wait_points lyon db1 3
+
+# By itself, as its policy says: a part a day, the first at once.
+kill_daemon lyon
+demo_serve lyon
+first_part() { q lyon status db1 | grep -q "^verified .* part 1 of 7: all as it was written"; }
+wait_for 60 "the first part" first_part
+ok "the first part of a week's verification is read by itself"
+check "the others are to come" sh -c \
+    "'$muster' --dir '$work/lyon' status db1 | grep -q '^ *all of it: never yet; 1 of 7 parts since'"
+check "the job says who wanted it" sh -c "'$muster' --dir '$work/lyon' jobs | grep -q 'verify .* policy'"
+wait_points lyon db1 $(($(newest_point lyon db1) + 1))
 
 q lyon verify db1 > "$work/verify.log" || no "verify of a healthy replica: $(cat "$work/verify.log")"
 check "a healthy replica is said to be so" grep -q "db1 was read: all of it is as it was written" "$work/verify.log"
@@ -18,6 +29,8 @@ for part in 1 2 3; do
     q lyon verify db1 --subset $part/3 > /dev/null || no "part $part of 3"
 done
 ok "a third at a time is fine"
+check "and three of them are all of it" sh -c \
+    "'$muster' --dir '$work/lyon' status db1 | grep -q '^ *all of it: 20'"
 refused 2 "1/5 to 5/5" lyon verify db1 --subset 4/3
 refused 3 "99999" lyon verify db1 --point 99999
 

@@ -10,6 +10,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define KIB      1024U
@@ -149,9 +150,93 @@ static void without_room_for_staging_there_is_no_cut_and_the_guest_goes_on(void 
     turns_until(&sim, 3);
 }
 
+/* --- What rots between commit and apply --------------------------------------------------------- */
+
+static char *newest_segment(struct sim *sim)
+{
+    CLEANUP(mem_freep) char *dir = duo_replica_dir(&sim->duo);
+    CLEANUP(mem_freep) char *folder = mem_printf("%s/disk0/segments", dir);
+    CLEANUP(fs_names_free) struct fs_names names = {NULL, 0};
+
+    EXPECT_OK(fs_list(folder, &names, &err));
+    assert_int_equal(names.len, 1);
+    return path_join(folder, names.at[0]);
+}
+
+/* The point is there, and its apply found no room. */
+static char *committed_only(struct sim *sim, const char *dir)
+{
+    start(sim, dir);
+    fake_write_random(sim->machine, &sim->dice, 20);
+    sim->duo.lyon.fault = (struct site_fault){
+        .op = SITE_WRITE, .where = "/undo/", .count = UINT_MAX, .code = ERR_SPACE};
+    for (int i = 0; duo_status(&sim->duo).durable_point < 3; i++) {
+        assert_true(i < CATCH_UP);
+        duo_turn(&sim->duo, MINUTE);
+    }
+    assert_int_equal(duo_status(&sim->duo).applied_point, 2);
+    return newest_segment(sim);
+}
+
+static void damage(const char *path, bool all)
+{
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    EXPECT_OK(fs_read_file(fs_real(), path, (size_t)st.st_size, &text, &err));
+    text.ptr[text.len / 2] ^= 1;
+    EXPECT_OK(fs_replace_file(fs_real(), path, text.ptr, all ? 10 : text.len, 0600, &err));
+}
+
+static void a_segment_that_rots_before_it_is_applied_comes_again_from_the_source(void **state)
+{
+    for (int how = 0; how < 3; how++) {
+        CLEANUP(mem_freep) char *dir = mem_printf("%s/%d", (const char *)*state, how);
+        CLEANUP(sim_done) struct sim sim;
+        CLEANUP(mem_freep) char *path = committed_only(&sim, dir);
+
+        if (how == 2)
+            assert_int_equal(unlink(path), 0);
+        else
+            damage(path, how == 1);
+        duo_drop_session(&sim.duo); /* nothing of it is in memory only */
+        duo_drop_store(&sim.duo);
+        site_mend(&sim.duo.lyon);
+        EXPECT_OK(duo_open_session(&sim.duo, &err));
+        turns_until(&sim, 3);
+        fake_write_random(sim.machine, &sim.dice, 2);
+        turns_until(&sim, 4);
+        assert_true(sim_finish(&sim));
+    }
+}
+
+static void one_that_the_source_lost_too_is_said_and_older_points_stay(void **state)
+{
+    CLEANUP(sim_done) struct sim sim;
+    CLEANUP(mem_freep) char *path = committed_only(&sim, *state);
+    CLEANUP(mem_freep) char *outbox = mem_printf("%s/outbox", sim.duo.config.dir);
+
+    damage(path, false);
+    EXPECT_OK(fs_remove_tree(fs_real(), outbox, &err));
+    site_mend(&sim.duo.lyon);
+    for (int i = 0; duo_status(&sim.duo).state != SESSION_CRITICAL; i++) {
+        assert_true(i < CATCH_UP);
+        duo_turn(&sim.duo, 10 * MINUTE);
+    }
+    const struct session_status s = duo_status(&sim.duo);
+    assert_int_equal(s.error.code, ERR_CORRUPT);
+    assert_non_null(strstr(s.error.text, "paris cannot send it once more"));
+    assert_non_null(strstr(s.error.text, "; hint: the points before it are whole"));
+    assert_int_equal(s.applied_point, 2);
+    look(&sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TMPDIR_TEST(a_segment_that_rots_before_it_is_applied_comes_again_from_the_source),
+        TMPDIR_TEST(one_that_the_source_lost_too_is_said_and_older_points_stay),
         TMPDIR_TEST(a_disk_that_is_full_or_fails_is_shown_and_nothing_is_lost),
         TMPDIR_TEST(without_room_for_staging_there_is_no_cut_and_the_guest_goes_on),
     };

@@ -399,9 +399,66 @@ static int forget(void **state)
     return 0;
 }
 
+/* --- What was read of it -------------------------------------------------------------------------- */
+
+#define DAY (INT64_C(24) * 3600 * 1000)
+
+static void a_replica_that_is_not_read_as_its_policy_says_is_a_warning(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *seen = json_pack("{s:{s:I}}", "verified", "whole_ms", (json_int_t)(NOW - 10 * DAY));
+    struct health_of of = db1("protected", 1000);
+
+    (void)state;
+    of.seen = seen;
+    assert_int_equal(tell(&of), HEALTH_HEALTHY);
+    of.verify_ms = 7 * DAY;
+    assert_int_equal(tell(&of), HEALTH_HEALTHY);
+    of.verify_ms = 6 * DAY;
+    assert_int_equal(tell(&of), HEALTH_WARNING);
+    assert_string_equal(reasons.at[0].code, "not-verified");
+    assert_int_equal(reasons.at[0].since_ms, NOW - 4 * DAY);
+    assert_non_null(strstr(reason_at(0), "was read last before 10 d, and should be read every 6"));
+    of.machine_state = "initial-copy";
+    assert_int_not_equal(tell(&of), HEALTH_WARNING);
+}
+
+static void a_replica_never_read_counts_from_when_its_first_part_was(void **state)
+{
+    CLEANUP(json_freep) json_t *never = json_pack("{s:n}", "verified");
+    CLEANUP(json_freep)
+    json_t *begun = json_pack("{s:{s:i, s:{s:I}}}", "verified", "whole_ms", 0, "pass", "began_ms",
+                              (json_int_t)(NOW - 1000));
+    struct health_of of = db1("protected", 1000);
+
+    (void)state;
+    of.state_since_ms = NOW - 100 * DAY;
+    of.verify_ms = 7 * DAY;
+    of.seen = never;
+    assert_int_equal(tell(&of), HEALTH_WARNING);
+    assert_non_null(strstr(reason_at(0), "was never read, and should be read every 7"));
+    of.seen = begun;
+    assert_int_equal(tell(&of), HEALTH_HEALTHY);
+}
+
+static void damaged_files_found_by_the_last_verification_are_a_warning(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *seen = json_pack("{s:{s:i, s:I}}", "verified", "faults", 2, "at_ms", (json_int_t)NOW);
+    struct health_of of = db1("protected", 1000);
+
+    (void)state;
+    of.seen = seen;
+    assert_int_equal(tell(&of), HEALTH_WARNING);
+    assert_string_equal(reasons.at[0].code, "files-damaged");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_replica_that_is_not_read_as_its_policy_says_is_a_warning),
+        cmocka_unit_test(a_replica_never_read_counts_from_when_its_first_part_was),
+        cmocka_unit_test(damaged_files_found_by_the_last_verification_are_a_warning),
         cmocka_unit_test(a_fresh_point_is_healthy),
         cmocka_unit_test(a_point_as_old_as_the_target_is_no_warning),
         cmocka_unit_test(a_point_older_than_the_target_is_a_warning_since_it_passed_it),

@@ -225,6 +225,65 @@ static void a_policy_nobody_knows_here_changes_nothing(void **state)
     assert_int_equal(settings.policy.retention.keep, 3);
 }
 
+static void a_policy_that_comes_with_a_machine_is_made_of_what_is_not_its_own(void **state)
+{
+    struct api_site *site = *state;
+    struct job_settings settings;
+    struct policy policy;
+
+    EXPECT_OK(job_settings_parse("{\"policy\":\"gold\",\"interval_ms\":5000,\"keep\":7,"
+                                 "\"rpo_ms\":60000,\"overrides\":[\"keep\"]}",
+                                 &settings, &err));
+    const struct job_settings before = settings;
+    EXPECT_OK(policies_arrive(site->state, &settings, 1000, &err));
+    assert_true(policy_equal(&settings.policy, &before.policy));
+    EXPECT_OK(policies_get(site->state, "gold", &policy, &err));
+    assert_int_equal(policy.interval_ms, 5000);
+    assert_int_equal(policy.rpo_ms, 60000);
+    assert_int_equal(policy.retention.keep, 24);
+    assert_int_equal(settings.overrides, before.overrides);
+    /* The same again is the same. */
+    EXPECT_OK(policies_arrive(site->state, &settings, 2000, &err));
+    assert_true(job_settings_equal(&settings, &before));
+}
+
+static void a_policy_of_that_name_stays_and_what_differs_is_the_machines_own(void **state)
+{
+    struct api_site *site = *state;
+    struct job_settings settings;
+    struct policy policy;
+
+    api_expect(site, "POST", "/v1/policies", "{\"name\":\"gold\",\"interval_ms\":30000}", 200, "");
+    EXPECT_OK(job_settings_parse("{\"policy\":\"gold\",\"interval_ms\":5000,\"keep\":24,"
+                                 "\"overrides\":[]}",
+                                 &settings, &err));
+    EXPECT_OK(policies_arrive(site->state, &settings, 1000, &err));
+    assert_int_equal(settings.policy.interval_ms, 5000);
+    EXPECT_OK(policies_get(site->state, "gold", &policy, &err));
+    assert_int_equal(policy.interval_ms, 30000);
+    CLEANUP(json_freep) json_t *own = job_overrides_json(settings.overrides);
+    CLEANUP(mem_freep) char *text = json_text(own);
+    assert_string_equal(text, "[\"interval_ms\"]");
+    resettle(site, NULL, "{}", "[\"interval\"]", &settings);
+    assert_int_equal(settings.policy.interval_ms, 30000);
+}
+
+/* Settings that contradict each other without what is its own are taken as they are. */
+static void a_policy_that_could_not_hold_alone_is_made_with_what_is_the_machines_own(void **state)
+{
+    struct api_site *site = *state;
+    struct job_settings settings;
+    struct policy policy;
+
+    EXPECT_OK(job_settings_parse("{\"policy\":\"fast\",\"interval_ms\":1000,\"rpo_ms\":3000,"
+                                 "\"overrides\":[\"interval_ms\"]}",
+                                 &settings, &err));
+    EXPECT_OK(policies_arrive(site->state, &settings, 1000, &err));
+    EXPECT_OK(policies_get(site->state, "fast", &policy, &err));
+    EXPECT_OK(policy_check(&policy, &err));
+    assert_int_equal(policy.interval_ms, 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +300,9 @@ int main(void)
         API_TEST(encryption_stays_as_it_was_when_it_was_protected),
         API_TEST(a_row_of_before_there_were_policies_keeps_what_it_had),
         API_TEST(a_policy_nobody_knows_here_changes_nothing),
+        API_TEST(a_policy_that_comes_with_a_machine_is_made_of_what_is_not_its_own),
+        API_TEST(a_policy_of_that_name_stays_and_what_differs_is_the_machines_own),
+        API_TEST(a_policy_that_could_not_hold_alone_is_made_with_what_is_the_machines_own),
     };
     return cmocka_run_group_tests_name("policies", tests, NULL, NULL);
 }

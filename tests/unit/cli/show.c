@@ -264,6 +264,50 @@ static void a_prune_says_what_goes_and_why_the_rest_stays(void **state)
     assert_non_null(strstr(str_text(&done), "Removed 1."));
 }
 
+static void what_is_packed_and_when_the_guest_is_frozen_next_is_shown(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *sent =
+        json_of("{\"name\":\"db1\",\"role\":\"source\",\"peer\":\"lyon\",\"session\":\"protected\","
+                "\"packing\":\"zstd\",\"packed_percent\":43,\"application_ms\":3600000,"
+                "\"application_next_ms\":1772366399000,\"application_failing_ms\":1772366398000,"
+                "\"application_note\":\"no agent\"}");
+    CLEANUP(str_free) struct str out = STR_EMPTY;
+
+    (void)state;
+    show_protection(sent, &out);
+    assert_non_null(strstr(str_text(&out), "packing      zstd, to 43 % of its size\n"));
+    assert_non_null(strstr(str_text(&out), "application  none yet\n             one every 1 h, "
+                                           "the next from 2026-03-01 11:59:59 on\n"));
+    assert_non_null(strstr(str_text(&out), "none since 2026-03-01 11:59:58: no agent\n"));
+    assert_null(strstr(str_text(&out), "verified"));
+}
+
+static void what_was_read_of_a_replica_is_shown(void **state)
+{
+    CLEANUP(json_freep)
+    json_t *never = json_of("{\"name\":\"db1\",\"role\":\"replica\",\"peer\":\"paris\","
+                            "\"verify_ms\":604800000}");
+    CLEANUP(json_freep)
+    json_t *part =
+        json_of("{\"name\":\"db1\",\"role\":\"replica\",\"peer\":\"paris\",\"verified\":"
+                "{\"at_ms\":1772366399000,\"subset\":3,\"of\":7,\"damaged_head\":2,\"whole_ms\":"
+                "1772366398000,\"pass\":{\"of\":7,\"done\":3}}}");
+    CLEANUP(str_free) struct str one = STR_EMPTY;
+    CLEANUP(str_free) struct str other = STR_EMPTY;
+
+    (void)state;
+    show_protection(never, &one);
+    assert_non_null(
+        strstr(str_text(&one), "verified     never yet, by itself all of it every 7 d\n"));
+    show_protection(part, &other);
+    assert_non_null(
+        strstr(str_text(&other),
+               "verified     at 2026-03-01 11:59:59, part 3 of 7: 2 chunks or files were "
+               "damaged\n             all of it: 2026-03-01 11:59:58; 3 of 7 parts "
+               "since\n"));
+}
+
 static void what_nobody_counts_any_more_is_shown_as_unknown(void **state)
 {
     CLEANUP(json_freep)
@@ -648,6 +692,8 @@ int main(void)
         cmocka_unit_test(nothing_protected_says_what_to_do),
         cmocka_unit_test(points_are_listed_with_age_and_state),
         cmocka_unit_test(a_prune_says_what_goes_and_why_the_rest_stays),
+        cmocka_unit_test(what_is_packed_and_when_the_guest_is_frozen_next_is_shown),
+        cmocka_unit_test(what_was_read_of_a_replica_is_shown),
         cmocka_unit_test(what_nobody_counts_any_more_is_shown_as_unknown),
         cmocka_unit_test(a_run_is_a_tree_of_stages_and_steps),
         cmocka_unit_test(a_step_that_did_not_reach_all_is_no_tick),

@@ -27,7 +27,8 @@ static void what_is_written_reads_the_same(void **state)
              "\"application_ms\":3600000,\"compression\":\"adaptive\",\"encryption\":\"at-rest\","
              "\"throttle\":\"none; mon-fri 08:00-18:00 10MiB; sat-sun always none\","
              "\"copy_start\":\"22:00\",\"copy_disks\":4,\"copy_workers\":3,"
-             "\"resync_window\":\"01:00-05:00\",\"log_limit_percent\":20,\"rpo_ms\":60000}",
+             "\"resync_window\":\"01:00-05:00\",\"log_limit_percent\":20,\"verify_ms\":604800000,"
+             "\"rpo_ms\":60000}",
              &policy),
         0);
     CLEANUP(json_freep) json_t *json = policy_to_json(&policy);
@@ -36,6 +37,9 @@ static void what_is_written_reads_the_same(void **state)
     EXPECT_OK(policy_from_json(json, &again, &err));
     assert_true(policy_equal(&policy, &again));
     assert_true(again.adaptive);
+    assert_int_equal(policy_verify_parts(&again), 7);
+    again.verify_ms = 3600000;
+    assert_int_equal(policy_verify_parts(&again), 1);
     assert_int_equal(again.encryption, POLICY_ENCRYPTION_AT_REST);
     assert_int_equal(again.retention.tier_count, 3);
     assert_int_equal(again.throttle.window_count, 2);
@@ -84,6 +88,7 @@ static void impossible_values_are_refused_and_change_nothing(void **state)
         {"{\"log_limit_percent\":101}", "log_limit_percent is 101"},
         {"{\"copy_disks\":4294967297}", "copy_disks is 4294967297; hint: 1 to 16"},
         {"{\"copy_workers\":9}", "copy_workers is 9"},
+        {"{\"verify_ms\":1000}", "verify_ms is 1000; hint: 3600000 (1 h) to "},
         {"{\"rpo_ms\":10}", "rpo_ms is 10; hint: 1000 (1.0 s) to 2592000000 (30 d), or 0 for none"},
         {"{\"compression\":\"gzip\"}", "compression \"gzip\"; hint: zstd, lz4, none or adaptive"},
         {"{\"encryption\":\"aes\"}", "encryption \"aes\"; hint: none or at-rest"},
