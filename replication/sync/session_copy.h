@@ -44,6 +44,8 @@ struct copy_slice {
     size_t job_count;
     size_t next;
     struct policy policy;
+    int64_t sent_ms;            /* when the frame before was sent */
+    enum adaptive_kind sent_as; /* of it */
 };
 
 void copy_slice_init(struct copy_slice *slice, const struct policy *policy);

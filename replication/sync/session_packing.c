@@ -6,24 +6,45 @@
 
 #include <stdio.h>
 
-enum adaptive_kind session_packing(struct session *s, const struct policy *policy)
+static void show(struct session *s, enum adaptive_kind kind)
 {
-    struct adaptive fixed;
-    enum adaptive_kind kind;
-
-    if (!policy->adaptive) {
-        adaptive_init(&fixed, policy->compression);
-        kind = fixed.now;
-    } else {
-        if (adaptive_decide(&s->adaptive, policy->copy_workers))
-            log_info("session", "compression group=%s now=\"%s\"", s->config.group,
-                     adaptive_name(s->adaptive.now));
-        kind = s->adaptive.now;
-    }
     (void)pthread_mutex_lock(&s->lock);
     (void)snprintf(s->status.packing, sizeof(s->status.packing), "%s", adaptive_name(kind));
     (void)pthread_mutex_unlock(&s->lock);
-    return policy->adaptive ? adaptive_next(&s->adaptive) : kind;
+}
+
+static void tell(const struct session *s)
+{
+    log_info("session", "compression group=%s now=\"%s\"", s->config.group,
+             adaptive_name(s->adaptive.now));
+}
+
+static enum adaptive_kind fixed(const struct policy *policy)
+{
+    struct adaptive begin;
+
+    adaptive_init(&begin, policy->compression);
+    return begin.now;
+}
+
+enum adaptive_kind session_packing(struct session *s, const struct policy *policy)
+{
+    if (policy->adaptive && adaptive_decide(&s->adaptive))
+        tell(s);
+    show(s, policy->adaptive ? s->adaptive.now : fixed(policy));
+    return policy->adaptive ? adaptive_next(&s->adaptive) : fixed(policy);
+}
+
+enum adaptive_kind session_copy_packing(struct session *s, const struct policy *policy)
+{
+    show(s, policy->adaptive ? s->adaptive.now : fixed(policy));
+    return policy->adaptive ? adaptive_flow_next(&s->adaptive) : fixed(policy);
+}
+
+void session_copy_sent(struct session *s, enum adaptive_kind kind, uint64_t in, int64_t ms)
+{
+    if (adaptive_flow_sent(&s->adaptive, kind, in, (double)ms))
+        tell(s);
 }
 
 void session_note_sent(struct session *s, uint64_t bytes, int64_t ms)
