@@ -173,8 +173,15 @@ static bool is_last(enum adaptive_kind kind)
 static bool end_trial(struct adaptive *a, double rate)
 {
     struct adaptive_flow *f = &a->flow;
-    bool better = rate >= f->rate * (f->kind > a->now ? DEARER : CHEAPER);
+    bool dearer = f->kind > a->now;
+    bool better = rate >= f->rate * (dearer ? DEARER : CHEAPER);
+    bool again = better && dearer && !f->won;
 
+    f->won = again;
+    if (again) {
+        begin_stretch(f, a->now);
+        return false;
+    }
     if (better) {
         a->now = f->kind;
         f->rate = rate;

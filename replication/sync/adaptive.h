@@ -45,6 +45,7 @@ struct adaptive_flow {
     double ms;
     double rate;      /* bytes per ms that `now` let through; 0: not known */
     bool up;          /* a dearer one is tried next */
+    bool won;         /* it was better once: it has to be twice, for a busy host is noisy */
     uint32_t missed;  /* trials in a row that showed nothing better */
     uint32_t resting; /* stretches without a trial */
 };
