@@ -4,7 +4,7 @@
 #pragma once
 
 #include "replica/frame.h"
-#include "sync/crew.h"
+#include "base/crew.h"
 #include "sync/session_internal.h"
 
 #define COPY_ZEROS_MAX 256u

@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "block/scan.h"
-#include "sync/crew.h"
+#include "base/crew.h"
 
 #include <string.h>
 
