@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The socket is reached through a BIO of our own: OpenSSL's writes with write(2), and a peer that
- * went away would raise SIGPIPE in whatever program links us. */
+ * went away would raise SIGPIPE in whatever program links us.
+ *
+ * A long message is many records of 16 KiB. They are held back and handed to the kernel several at a
+ * time: a system call, and a peer that wakes up, for each of them would cost as much as sealing it. */
 #include "link/tls_stream.h"
 
 #include "base/fs.h"
@@ -15,7 +18,9 @@
 #include <unistd.h>
 
 /* OpenSSL counts in int; also, a cancel is looked at this often. */
-#define CALL_MAX (1u << 20)
+#define CALL_MAX     (1u << 20)
+#define RECORD_BYTES 16384u
+#define HELD_BYTES   (8u * (RECORD_BYTES + 256u))
 
 struct tls_stream {
     struct transport transport;
@@ -23,21 +28,57 @@ struct tls_stream {
     BIO_METHOD *method;
     int fd;
     int last_errno; /* of the socket, for the error after SSL_ERROR_SYSCALL */
+    uint8_t *held;  /* records that the socket did not get yet; NULL: none is held back */
+    size_t held_from;
+    size_t held_to;
     bool ready;
     bool failed;
 };
 
+static ssize_t socket_send(struct tls_stream *s, const void *bytes, size_t len)
+{
+    ssize_t n = send(s->fd, bytes, len, MSG_NOSIGNAL);
+
+    if (n < 0)
+        s->last_errno = errno;
+    return n;
+}
+
+static bool is_for_later(int error)
+{
+    return error == EAGAIN || error == EINTR;
+}
+
+/* All that is held, as far as the socket takes it: -1 with last_errno. */
+static int send_held(struct tls_stream *s)
+{
+    while (s->held_from < s->held_to) {
+        ssize_t n = socket_send(s, s->held + s->held_from, s->held_to - s->held_from);
+        if (n < 0)
+            return -1;
+        s->held_from += (size_t)n;
+    }
+    s->held_from = s->held_to = 0;
+    return 0;
+}
+
 static int bio_write(BIO *bio, const char *bytes, int len)
 {
     struct tls_stream *s = BIO_get_data(bio);
-    ssize_t n = send(s->fd, bytes, (size_t)len, MSG_NOSIGNAL);
+    size_t count = (size_t)len;
+    ssize_t n = len;
 
     BIO_clear_retry_flags(bio);
-    if (n < 0) {
-        s->last_errno = errno;
-        if (errno == EAGAIN || errno == EINTR)
-            BIO_set_retry_write(bio);
+    if (s->held && count > HELD_BYTES - s->held_to && send_held(s) < 0) {
+        n = -1;
+    } else if (s->held && count <= HELD_BYTES) {
+        memcpy(s->held + s->held_to, bytes, count);
+        s->held_to += count;
+    } else {
+        n = socket_send(s, bytes, count);
     }
+    if (n < 0 && is_for_later(s->last_errno))
+        BIO_set_retry_write(bio);
     return (int)n;
 }
 
@@ -133,12 +174,9 @@ int tls_stream_handshake(struct tls_stream *stream, const struct err *why, struc
     return -1;
 }
 
-static int stream_write(struct transport *transport, const void *bytes, size_t len,
-                        struct cancel *cancel, struct err *err)
+static int write_records(struct tls_stream *s, const uint8_t *at, size_t len, struct cancel *cancel,
+                         struct err *err)
 {
-    struct tls_stream *s = (struct tls_stream *)(void *)transport;
-    const uint8_t *at = bytes;
-
     while (len > 0) {
         if (cancel_check(cancel, err) < 0)
             return -1;
@@ -153,6 +191,35 @@ static int stream_write(struct transport *transport, const void *bytes, size_t l
         }
     }
     return 0;
+}
+
+static int write_held(struct tls_stream *s, struct cancel *cancel, struct err *err)
+{
+    while (send_held(s) < 0) {
+        if (!is_for_later(s->last_errno))
+            return err_set(err, ERR_NET, s->last_errno, "connection broke");
+        if (cancel_poll(cancel, s->fd, POLLOUT, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int stream_write(struct transport *transport, const void *bytes, size_t len,
+                        struct cancel *cancel, struct err *err)
+{
+    struct tls_stream *s = (struct tls_stream *)(void *)transport;
+
+    if (len <= RECORD_BYTES)
+        return write_records(s, bytes, len, cancel, err);
+    s->held = mem_grow(NULL, HELD_BYTES, 1); /* not cleared; and not kept by links that are idle */
+    int rc = write_records(s, bytes, len, cancel, err);
+    if (rc == 0)
+        rc = write_held(s, cancel, err);
+    /* Records that are lost leave a hole that the peer takes for an attack: nothing comes after. */
+    s->failed = s->failed || rc < 0;
+    s->held_from = s->held_to = 0;
+    free(TAKE(s->held));
+    return rc;
 }
 
 static int stream_read(struct transport *transport, void *bytes, size_t len, struct cancel *cancel,

@@ -325,6 +325,18 @@ bool dir_head_touched(const struct store_dir *d);
 /* The page as it must be when nothing is under way, or an apply was cut. */
 int dir_chain_restore(struct store_dir *d, struct err *err) MUST_CHECK;
 
+/* What an apply does to many chunks of a disk: read in their order by the caller's thread, which also
+ * writes; what takes processors is done by some more threads when there are many.
+ * _save: what head holds, into the undo file `path` of the applied point; durable then. `*damaged` is
+ * set when it lacks bytes that were damaged in head. _digest: their digests, from head, into the file;
+ * `ret_digests` may be NULL. */
+int dir_chunks_save(struct store_dir *d, const struct dir_disk *disk, const char *path,
+                    const struct chunks *chunks, bool *damaged, struct cancel *cancel,
+                    struct err *err) MUST_CHECK;
+int dir_chunks_digest(struct store_dir *d, const struct dir_disk *disk, const struct chunks *chunks,
+                      struct store_digests *ret_digests, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+
 /* One disk's part of an apply: the segments of its manifest, or the undo files that lead back to
  * an older point. */
 struct dir_change {

@@ -22,13 +22,10 @@
 
 #include "base/fault.h"
 #include "base/mem.h"
-#include "replica/digests_file.h"
 #include "replica/undo.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-#define RUN_CHUNKS 256U /* digests written in one go */
 
 VEC_DEFINE(changes, struct dir_change)
 
@@ -261,121 +258,22 @@ static int plan(struct apply *a, struct err *err)
     return 0;
 }
 
-/* Digests of head before it is written, read in windows. */
-struct digest_window {
-    uint64_t first;
-    uint64_t count;
-    struct digest digests[RUN_CHUNKS];
-};
-
-static int digest_before(struct store_dir *d, const struct dir_disk *disk, uint64_t chunk,
-                         struct digest_window *w, struct digest *ret_digest, struct err *err)
-{
-    uint64_t chunks = chunk_count(disk->size);
-
-    if (chunk < w->first || chunk - w->first >= w->count) {
-        w->first = chunk - chunk % RUN_CHUNKS;
-        w->count = chunks - w->first < RUN_CHUNKS ? chunks - w->first : RUN_CHUNKS;
-        if (digests_file_read(d->fs, disk->digests, w->first, w->count, w->digests, err) < 0) {
-            w->count = 0;
-            return -1;
-        }
-    }
-    *ret_digest = w->digests[chunk - w->first];
-    return 0;
-}
-
-/* What is damaged is not saved as if it were what the disk held. */
-static int save_chunk(struct apply *a, const struct dir_disk *disk, uint64_t chunk,
-                      struct digest_window *window, struct undo_writer *writer, struct err *err)
-{
-    struct store_dir *d = a->d;
-    uint8_t buf[CHUNK_BYTES];
-    struct digest want;
-    struct digest have;
-    size_t len = chunk_len(disk->size, chunk);
-    size_t number = (size_t)(disk - d->disks.at);
-
-    if (cancel_check(a->cancel, err) < 0)
-        return -1;
-    if (dir_damages_has_head(&d->damages, number, chunk)) {
-        a->damaged = true;
-        undo_writer_add_damaged(writer, chunk);
-        return 0;
-    }
-    if (d->fs->pread(d->fs, disk->head, buf, len, chunk * CHUNK_BYTES, err) < 0
-        || digest_before(d, disk, chunk, window, &want, err) < 0)
-        return -1;
-    chunk_digest(d->digester, buf, len, &have);
-    if (memcmp(&want, &have, sizeof(want)) == 0)
-        return undo_writer_add(writer, chunk, buf, len, err);
-    a->damaged = true;
-    undo_writer_add_damaged(writer, chunk);
-    return 0;
-}
-
 static int save_undo(struct apply *a, size_t i, struct err *err)
 {
-    static const uint8_t zeros[CHUNK_BYTES];
     struct store_dir *d = a->d;
     struct dir_disk *disk = &d->disks.at[i];
     CLEANUP(mem_freep) char *path = dir_undo_path(disk, d->applied);
-    CLEANUP(undo_writer_freep) struct undo_writer *writer = NULL;
     CLEANUP(undo_freep) struct undo *complete = NULL;
-    struct digest_window window = {.count = 0};
+    CLEANUP(chunks_free) struct chunks wanted = VEC_EMPTY;
 
     if (fs_exists(path)) { /* from before a cut; head may be changed already */
         a->damaged = true;
         return undo_open(path, &complete, err);
     }
-    const struct undo_head head = {disk->name, disk->size, d->applied};
-    if (undo_writer_open(d->fs, path, &head, &d->key, &writer, err) < 0)
-        return -1;
-    VEC_FOREACH(chunk, &a->chunks[i]) {
-        /* It grows by that: zeros, to an older point that was as large before a way back. */
-        if (*chunk >= chunk_count(disk->size)) {
-            if (undo_writer_add(writer, *chunk, zeros, CHUNK_BYTES, err) < 0)
-                return -1;
-            continue;
-        }
-        if (a->leaving && is_saved(disk, *chunk))
-            continue;
-        if (save_chunk(a, disk, *chunk, &window, writer, err) < 0)
-            return -1;
-    }
-    return undo_writer_finish(writer, err);
-}
-
-static int write_digests(struct apply *a, size_t i, struct store_digests *ret_digests,
-                         struct err *err)
-{
-    struct store_dir *d = a->d;
-    struct dir_disk *disk = &d->disks.at[i];
-    const struct chunks *chunks = &a->chunks[i];
-    struct digest run[RUN_CHUNKS];
-    uint8_t buf[CHUNK_BYTES];
-
-    for (size_t k = 0; k < chunks->len && chunks->at[k] < chunk_count(disk->size);) {
-        uint64_t first = chunks->at[k];
-        size_t n = 0;
-        do {
-            size_t len = chunk_len(disk->size, first + n);
-            if (d->fs->pread(d->fs, disk->head, buf, len, (first + n) * CHUNK_BYTES, err) < 0)
-                return -1;
-            chunk_digest(d->digester, buf, len, &run[n]);
-            if (dir_damages_has_head(&d->damages, i, first + n))
-                run[n] = dir_digest_of_damaged();
-            if (ret_digests)
-                *store_digests_push(ret_digests) = (struct store_digest){first + n, run[n]};
-            n++;
-        } while (n < RUN_CHUNKS && k + n < chunks->len && chunks->at[k + n] == first + n
-                 && first + n < chunk_count(disk->size));
-        if (cancel_check(a->cancel, err) < 0
-            || digests_file_write(d->fs, disk->digests, first, n, run, err) < 0)
-            return -1;
-        k += n;
-    }
-    return 0;
+    VEC_FOREACH(chunk, &a->chunks[i])
+        if (*chunk >= chunk_count(disk->size) || !a->leaving || !is_saved(disk, *chunk))
+            *chunks_push(&wanted) = *chunk;
+    return dir_chunks_save(d, disk, path, &wanted, &a->damaged, a->cancel, err);
 }
 
 /* On the way back to an older point they could not be had: the new point is damaged there. */
@@ -402,7 +300,7 @@ static int write_disk(struct apply *a, size_t i, struct store_digests *ret_diges
         return 0;
     CLEANUP(chunks_free) struct chunks lost = VEC_EMPTY;
     if (dir_change_write(&a->changes.at[i], &lost, err) < 0 || note_lost(a, i, &lost, err) < 0
-        || write_digests(a, i, ret_digests, err) < 0)
+        || dir_chunks_digest(d, disk, &a->chunks[i], ret_digests, a->cancel, err) < 0)
         return -1;
     CRASH_POINT("replica.apply-written");
     if (d->fs->sync(d->fs, disk->head, err) < 0)
@@ -418,8 +316,10 @@ static int check_unsaved(struct apply *a, struct err *err)
 {
     for (size_t i = 0; i < a->d->disks.len; i++) {
         CLEANUP(chunks_free) struct chunks unsaved = VEC_EMPTY;
+        const struct dir_disk *disk = &a->d->disks.at[i];
         VEC_FOREACH(chunk, &a->chunks[i])
-            if (!a->saves || (a->leaving && is_saved(&a->d->disks.at[i], *chunk)))
+            if (*chunk < chunk_count(disk->size) /* else it grows by that: nothing is there */
+                && (!a->saves || (a->leaving && is_saved(disk, *chunk))))
                 *chunks_push(&unsaved) = *chunk;
         if (unsaved.len > 0 && dir_heal_check(&a->changes.at[i], &unsaved, err) < 0)
             return -1;

@@ -33,7 +33,6 @@
 #define FOOTER_BYTES  64U
 #define ROW_BYTES     24U
 #define NAME_BYTES    64U
-#define RECORD_MAX    (CHUNK_BYTES + 256U)
 #define BATCH_BYTES   ((size_t)1024 * 1024)
 #define COMPRESSED_BY COMPRESSION_LZ4 /* pre-images stand in the way of the apply: fast counts */
 
@@ -46,6 +45,8 @@ struct undo_writer {
     int fd;
     bool sealed;
     bool finished;
+    struct key key;
+    struct uuid uuid;
     struct frame_coder *coder;
     uint64_t written;
     uint64_t records;
@@ -87,43 +88,70 @@ int undo_writer_open(struct fs *fs, const char *path, const struct undo_head *he
                      const struct key *group_key, struct undo_writer **ret_writer, struct err *err)
 {
     CLEANUP(undo_writer_freep) struct undo_writer *w = mem_new(struct undo_writer);
-    struct uuid uuid;
 
-    uuid_new(&uuid);
+    uuid_new(&w->uuid);
+    w->key = *group_key;
     w->fs = fs;
     w->fd = -1;
     w->path = mem_strdup(path);
     w->tmp = mem_printf("%s.tmp", path);
-    w->batch = mem_grow(NULL, BATCH_BYTES + RECORD_MAX, 1);
-    w->coder = undo_coder_new(group_key, &uuid);
+    w->batch = mem_grow(NULL, BATCH_BYTES + UNDO_RECORD_MAX, 1);
+    w->coder = undo_coder_new(group_key, &w->uuid);
     if (fs_exists(w->tmp) && fs->unlink(fs, w->tmp, err) < 0)
         return -1;
     if (fs->open(fs, w->tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, &w->fd, err) < 0)
         return -1;
-    put_header(w->batch, head, &uuid);
+    put_header(w->batch, head, &w->uuid);
     w->batch_len = HEADER_BYTES;
     *ret_writer = TAKE(w);
     return 0;
+}
+
+struct frame_coder *undo_writer_coder_new(const struct undo_writer *writer)
+{
+    return undo_coder_new(&writer->key, &writer->uuid);
+}
+
+void undo_record_seal(struct frame_coder *coder, uint64_t number, uint64_t chunk, const void *bytes,
+                      size_t len, uint8_t ret_record[UNDO_RECORD_MAX], size_t *ret_len)
+{
+    const struct extent extent = {chunk * CHUNK_BYTES, len, false};
+
+    frame_seal(coder, number, &extent, 1, bytes, len, ret_record, ret_len);
+}
+
+/* The record that stands at the end of the batch. */
+static int keep_record(struct undo_writer *w, uint64_t chunk, size_t len, struct err *err)
+{
+    struct undo_row *row = undo_rows_push(&w->rows);
+
+    *row = (struct undo_row){.chunk = chunk};
+    if (len == 0)
+        return 0;
+    row->pos = w->written + w->batch_len;
+    row->len = (uint32_t)len;
+    row->crc = crc32c(0, w->batch + w->batch_len, len);
+    w->batch_len += len;
+    return w->batch_len < BATCH_BYTES ? 0 : flush_batch(w, err);
 }
 
 int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *bytes, size_t len,
                     struct err *err)
 {
     struct undo_writer *w = writer;
-    struct undo_row *row = undo_rows_push(&w->rows);
-    const struct extent extent = {chunk * CHUNK_BYTES, len, false};
-    uint8_t *to = w->batch + w->batch_len;
-    size_t used;
+    size_t used = 0;
 
-    row->chunk = chunk;
-    if (bytes_are_zero(bytes, len))
-        return 0;
-    frame_seal(w->coder, w->records++, &extent, 1, bytes, len, to, &used);
-    row->pos = w->written + w->batch_len;
-    row->len = (uint32_t)used;
-    row->crc = crc32c(0, to, used);
-    w->batch_len += used;
-    return w->batch_len < BATCH_BYTES ? 0 : flush_batch(w, err);
+    if (!bytes_are_zero(bytes, len))
+        undo_record_seal(w->coder, w->records++, chunk, bytes, len, w->batch + w->batch_len, &used);
+    return keep_record(w, chunk, used, err);
+}
+
+int undo_writer_add_sealed(struct undo_writer *writer, uint64_t chunk, const uint8_t *record,
+                           size_t len, struct err *err)
+{
+    if (len > 0)
+        memcpy(writer->batch + writer->batch_len, record, len);
+    return keep_record(writer, chunk, len, err);
 }
 
 void undo_writer_add_damaged(struct undo_writer *writer, uint64_t chunk)
@@ -189,6 +217,7 @@ void undo_writer_free(struct undo_writer *writer)
         if (!writer->finished)
             (void)writer->fs->unlink(writer->fs, writer->tmp, &ignored);
     }
+    key_wipe(&writer->key);
     frame_coder_free(writer->coder);
     undo_rows_free(&writer->rows);
     free(writer->batch);
@@ -242,7 +271,7 @@ static int parse_rows(struct undo *u, const uint8_t *bytes, uint64_t table_off, 
         if ((row.chunk >= chunks && row.pos) || (i > 0 && row.chunk <= u->rows[i - 1].chunk))
             return damaged(u->path, "table", err);
         if (row.pos
-            && (row.pos < HEADER_BYTES || row.len > RECORD_MAX || row.pos > table_off
+            && (row.pos < HEADER_BYTES || row.len > UNDO_RECORD_MAX || row.pos > table_off
                 || row.len > table_off - row.pos))
             return damaged(u->path, "table", err);
         u->rows[i] = row;
@@ -348,7 +377,7 @@ int undo_record_read(int fd, const char *path, struct frame_coder *coder,
                      const struct undo_row *row, uint64_t disk_size, void *buf, struct err *err)
 {
     struct fs *fs = fs_real();
-    uint8_t record[RECORD_MAX];
+    uint8_t record[UNDO_RECORD_MAX];
     struct frame_view view;
 
     if (row->pos == 0) {

@@ -7,6 +7,7 @@
 
 #include "base/crypto.h"
 #include "base/fs.h"
+#include "replica/chunk.h"
 #include "replica/segment.h"
 
 #include <stdbool.h>
@@ -25,6 +26,15 @@ int undo_writer_open(struct fs *fs, const char *path, const struct undo_head *he
 /* The chunk's bytes as they were, `chunk` ascending; a shorter last chunk as it is. */
 int undo_writer_add(struct undo_writer *writer, uint64_t chunk, const void *bytes, size_t len,
                     struct err *err) MUST_CHECK;
+/* The same by several threads: each has a coder of its own from here and seals records; one thread
+ * numbers them (no number twice), and adds them in the order of their chunks. */
+#define UNDO_RECORD_MAX (CHUNK_BYTES + 256U)
+struct frame_coder *undo_writer_coder_new(const struct undo_writer *writer);
+void undo_record_seal(struct frame_coder *coder, uint64_t number, uint64_t chunk, const void *bytes,
+                      size_t len, uint8_t ret_record[UNDO_RECORD_MAX], size_t *ret_len);
+/* `len` 0: the chunk is all zeros. */
+int undo_writer_add_sealed(struct undo_writer *writer, uint64_t chunk, const uint8_t *record,
+                           size_t len, struct err *err) MUST_CHECK;
 /* The chunk's bytes are known to be damaged, and are not saved: whoever reads its record gets
  * ERR_CORRUPT. */
 void undo_writer_add_damaged(struct undo_writer *writer, uint64_t chunk);

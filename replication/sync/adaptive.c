@@ -12,6 +12,14 @@
 #define DEARER       1.15
 #define CHEAPER      0.97
 
+#define FLOW_SETTLE  6u   /* pieces of the kind before that may still be on their way */
+#define FLOW_PIECES  12u  /* that count */
+#define FLOW_MS      50.0 /* at least, for the clock tells milliseconds */
+#define FLOW_LATE    2.0  /* a trial that takes so many times as long has shown enough */
+#define FLOW_REST    4u  /* stretches after a trial in vain; twice as many after each further one */
+#define FLOW_RESTS   6u  /* doublings */
+#define FLOW_OTHER   1.5 /* the flow is so many times as fast or slow: it is another world */
+
 /* Before anything was seen: bytes per millisecond of a thread, and in / out. */
 static const struct {
     struct adaptive_choice choice;
@@ -40,6 +48,7 @@ void adaptive_init(struct adaptive *adaptive, enum compression begin)
     memset(adaptive, 0, sizeof(*adaptive));
     while (kinds[adaptive->now].choice.compression != begin)
         adaptive->now++;
+    adaptive->flow.kind = adaptive->now;
 }
 
 /* The others in turn. */
@@ -86,30 +95,29 @@ void adaptive_sent(struct adaptive *adaptive, uint64_t bytes, double ms)
     see(&adaptive->sent, 0, bytes, ms);
 }
 
-/* Bytes of the disk per millisecond, by this kind. */
-static double score(const struct adaptive *a, enum adaptive_kind kind, unsigned threads)
+/* Bytes of the disk per millisecond, by this kind: a segment is sealed, then it is sent. */
+static double score(const struct adaptive *a, enum adaptive_kind kind)
 {
     const struct adaptive_seen *seen = &a->packed[kind];
     bool known = seen->in >= ENOUGH_BYTES && seen->out > 0;
     double ratio = known ? seen->in / seen->out : kinds[kind].ratio;
     double rate = known && seen->ms > 0 ? seen->in / seen->ms : kinds[kind].rate;
     double by_link = a->sent.out / a->sent.ms * ratio;
-    double by_threads = rate * threads;
 
-    return by_link < by_threads ? by_link : by_threads;
+    return 1 / (1 / by_link + 1 / rate);
 }
 
-bool adaptive_decide(struct adaptive *adaptive, unsigned threads)
+bool adaptive_decide(struct adaptive *adaptive)
 {
     enum adaptive_kind before = adaptive->now;
 
     if (adaptive->pieces < DECIDE_EVERY || adaptive->sent.out < ENOUGH_BYTES
         || adaptive->sent.ms < 1)
         return false;
-    double now = score(adaptive, before, threads);
+    double now = score(adaptive, before);
     double best = now * DEARER;
     for (unsigned k = before + 1; k < ADAPTIVE_COUNT; k++) {
-        double other = score(adaptive, (enum adaptive_kind)k, threads);
+        double other = score(adaptive, (enum adaptive_kind)k);
         if (other > best) {
             best = other;
             adaptive->now = (enum adaptive_kind)k;
@@ -118,7 +126,7 @@ bool adaptive_decide(struct adaptive *adaptive, unsigned threads)
     if (adaptive->now == before) {
         best = now * CHEAPER;
         for (unsigned k = before; k-- > 0;) {
-            double other = score(adaptive, (enum adaptive_kind)k, threads);
+            double other = score(adaptive, (enum adaptive_kind)k);
             if (other >= best) {
                 best = other;
                 adaptive->now = (enum adaptive_kind)k;
@@ -126,4 +134,102 @@ bool adaptive_decide(struct adaptive *adaptive, unsigned threads)
         }
     }
     return adaptive->now != before;
+}
+
+/* --- A copy ---------------------------------------------------------------------------------- */
+
+enum adaptive_kind adaptive_flow_next(const struct adaptive *adaptive)
+{
+    return adaptive->flow.kind;
+}
+
+static void begin_stretch(struct adaptive_flow *f, enum adaptive_kind kind)
+{
+    f->kind = kind;
+    f->pieces = 0;
+    f->in = 0;
+    f->ms = 0;
+}
+
+/* The neighbours of `now` in turn: what lets through most lies in their direction. */
+static enum adaptive_kind next_trial(struct adaptive *a)
+{
+    if (a->now == ADAPTIVE_NONE)
+        a->flow.up = true;
+    else if (a->now == ADAPTIVE_COUNT - 1)
+        a->flow.up = false;
+    return (enum adaptive_kind)(a->flow.up ? a->now + 1 : a->now - 1);
+}
+
+/* A stretch of `now` is over: what it let through is what a trial must beat. */
+static void end_stretch(struct adaptive *a, double rate)
+{
+    struct adaptive_flow *f = &a->flow;
+    bool other = rate > f->rate * FLOW_OTHER || rate * FLOW_OTHER < f->rate;
+
+    if (f->rate > 0 && other) {
+        f->missed = 0;
+        f->resting = 0;
+    }
+    f->rate = rate;
+    if (f->resting > 0)
+        f->resting--;
+    begin_stretch(f, f->resting > 0 ? a->now : next_trial(a));
+}
+
+static bool is_last(enum adaptive_kind kind)
+{
+    return kind == ADAPTIVE_NONE || kind == ADAPTIVE_COUNT - 1;
+}
+
+static bool end_trial(struct adaptive *a, double rate)
+{
+    struct adaptive_flow *f = &a->flow;
+    bool dearer = f->kind > a->now;
+    bool better = rate >= f->rate * (dearer ? DEARER : CHEAPER);
+    bool again = better && dearer && !f->won;
+
+    f->won = again;
+    if (again) {
+        begin_stretch(f, a->now);
+        return false;
+    }
+    if (better) {
+        a->now = f->kind;
+        f->rate = rate;
+        f->missed = 1; /* the one it came from is no better */
+        f->resting = is_last(a->now) ? FLOW_REST : 0;
+        begin_stretch(f, f->resting ? a->now : next_trial(a)); /* on in that direction */
+        return true;
+    }
+    /* The other neighbour next; after both there is time. */
+    bool both = f->missed % 2 != 0 || is_last(a->now);
+    unsigned rests = f->missed / 2 < FLOW_RESTS ? f->missed / 2 : FLOW_RESTS;
+    f->resting = both ? FLOW_REST << rests : 0;
+    f->missed += f->missed % 2 == 0 && both ? 2 : 1;
+    f->up = !f->up;
+    begin_stretch(f, a->now);
+    return false;
+}
+
+bool adaptive_flow_sent(struct adaptive *adaptive, enum adaptive_kind kind, uint64_t in, double ms)
+{
+    struct adaptive_flow *f = &adaptive->flow;
+
+    if (kind != f->kind)
+        return false;
+    f->pieces += in > 0;
+    if (f->pieces <= FLOW_SETTLE)
+        return false;
+    f->in += (double)in;
+    f->ms += ms;
+    bool trial = kind != adaptive->now;
+    bool late = trial && f->ms > FLOW_MS && f->in < f->rate * f->ms / FLOW_LATE;
+    if (!late && (f->pieces < FLOW_SETTLE + FLOW_PIECES || f->ms < FLOW_MS))
+        return false;
+    double rate = f->in / f->ms;
+    if (trial)
+        return end_trial(adaptive, rate);
+    end_stretch(adaptive, rate);
+    return false;
 }

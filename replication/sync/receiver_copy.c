@@ -4,7 +4,7 @@
 #include "base/fault.h"
 #include "base/mem.h"
 #include "replica/base_frame.h"
-#include "sync/crew.h"
+#include "base/crew.h"
 #include "sync/receiver_internal.h"
 #include "sync/wire.h"
 

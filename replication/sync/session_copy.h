@@ -3,8 +3,8 @@
  * makes of their pieces). The thread that holds the turn. */
 #pragma once
 
+#include "base/crew.h"
 #include "replica/frame.h"
-#include "sync/crew.h"
 #include "sync/session_internal.h"
 
 #define COPY_ZEROS_MAX 256u
@@ -30,6 +30,7 @@ struct copy {
     uint64_t number; /* of the next frame, whatever the disk */
     struct copy_disk *disks[POLICY_COPY_DISKS_MAX];
     size_t count;
+    uint64_t packed_in, packed_out; /* bytes of data, before and after */
 };
 
 struct copy_frame_job;
@@ -44,6 +45,8 @@ struct copy_slice {
     size_t job_count;
     size_t next;
     struct policy policy;
+    int64_t sent_ms;            /* when the frame before was sent */
+    enum adaptive_kind sent_as; /* of it */
 };
 
 void copy_slice_init(struct copy_slice *slice, const struct policy *policy);

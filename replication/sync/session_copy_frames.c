@@ -24,9 +24,7 @@ struct copy_frame_job {
     uint8_t *frame;   /* FRAME_SEALED_MAX */
     size_t frame_len;
     enum adaptive_kind packing;
-    size_t packed; /* bytes of the payload */
-    struct clock *clock;
-    int64_t ms;     /* it took to pack and seal them */
+    size_t packed;  /* bytes of the payload */
     struct err err; /* of reading */
 };
 
@@ -36,6 +34,8 @@ void copy_slice_init(struct copy_slice *slice, const struct policy *policy)
     slice->job_count = policy->copy_workers + MORE_JOBS;
     slice->jobs = mem_new_array(struct copy_frame_job, slice->job_count);
     slice->crew = crew_new(policy->copy_workers, slice->job_count);
+    slice->sent_ms = session_now(slice->s);
+    slice->sent_as = adaptive_flow_next(&slice->s->adaptive);
 }
 
 void copy_slice_done(struct copy_slice *slice)
@@ -82,10 +82,8 @@ static void make_frame(struct crew_job *base)
         && scan_read(job->scan, job->data_off, job->payload, job->data_len, &job->err) < 0)
         return;
     job->packed = find_zeros(job);
-    int64_t began = job->clock->now_ms(job->clock);
     frame_seal(job->coder, job->number, job->extents, job->extent_count, job->payload, job->packed,
                job->frame, &job->frame_len);
-    job->ms = job->clock->now_ms(job->clock) - began;
 }
 
 /* --- By the session -------------------------------------------------------------------------- */
@@ -94,6 +92,14 @@ int copy_slice_blame(struct copy_slice *slice, enum blame blame)
 {
     slice->blame = blame;
     return -1;
+}
+
+static void note_passed(struct copy_slice *slice, uint64_t in)
+{
+    int64_t now = session_now(slice->s);
+
+    session_copy_sent(slice->s, slice->sent_as, in, now - slice->sent_ms);
+    slice->sent_ms = now;
 }
 
 static int send_frame(struct copy_slice *slice, struct copy_frame_job *job)
@@ -111,13 +117,13 @@ static int send_frame(struct copy_slice *slice, struct copy_frame_job *job)
         (void)err_set(slice->err, job->err.code, 0, "%s", job->err.text);
         return copy_slice_blame(slice, BLAME_SOURCE);
     }
-    int64_t began = session_now(s);
     if (remote_base_frame(&s->remote, &frame, job->frame, job->frame_len, slice->cancel, slice->err)
         < 0)
         return copy_slice_blame(slice, BLAME_PEER);
-    session_note_sent(s, job->frame_len, session_now(s) - began);
+    slice->sent_as = job->packing;
+    note_passed(slice, job->packed);
     if (job->packed > 0)
-        session_packed(s, job->packing, job->packed, job->frame_len, job->ms);
+        session_copy_packed(s, job->packed, job->frame_len);
     return 0;
 }
 
@@ -132,9 +138,8 @@ static struct copy_frame_job *next_job(struct copy_slice *slice)
         job->frame = mem_grow(NULL, FRAME_SEALED_MAX, 1);
         job->coder = frame_coder_new(&slice->s->config.group_key, &slice->s->copy->uuid,
                                      slice->policy.compression);
-        job->clock = slice->s->config.clock;
     }
-    job->packing = session_packing(slice->s, &slice->policy);
+    job->packing = session_copy_packing(slice->s, &slice->policy);
     const struct adaptive_choice choice = adaptive_choice(job->packing);
     frame_coder_set(job->coder, choice.compression, choice.level);
     err_clear(&job->err);
@@ -170,9 +175,8 @@ int copy_slice_drain(struct copy_slice *slice)
     while ((done = crew_take(slice->crew)))
         if (send_frame(slice, (struct copy_frame_job *)done) < 0)
             return -1;
-    int64_t began = session_now(slice->s);
     if (remote_drain(&slice->s->remote, slice->cancel, slice->err) < 0)
         return copy_slice_blame(slice, BLAME_PEER);
-    session_note_sent(slice->s, 0, session_now(slice->s) - began);
+    note_passed(slice, 0);
     return 0;
 }

@@ -132,6 +132,11 @@ enum adaptive_kind session_packing(struct session *s, const struct policy *polic
 /* What came of a piece of data. */
 void session_packed(struct session *s, enum adaptive_kind kind, uint64_t in, uint64_t out,
                     int64_t ms);
+/* The same for pieces of a copy; and that the next one was sent, so long after the one before it
+ * (adaptive_flow_sent). */
+enum adaptive_kind session_copy_packing(struct session *s, const struct policy *policy);
+void session_copy_sent(struct session *s, enum adaptive_kind kind, uint64_t in, int64_t ms);
+void session_copy_packed(struct session *s, uint64_t in, uint64_t out); /* for the status */
 /* A sender was busy so long with bytes of packed data. */
 void session_note_sent(struct session *s, uint64_t bytes, int64_t ms);
 /* What is sent from now on waits for its share: by the policy's limit, and as what the phase makes it. */

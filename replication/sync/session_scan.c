@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sync/session_scan.h"
 
+#include "base/crew.h"
 #include "base/mem.h"
 #include "block/scan.h"
-#include "sync/crew.h"
 
 #include <string.h>
 

@@ -48,8 +48,9 @@ function only(pattern, where, what) {
     only("include[ \t]*<sqlite3\\.h>", "^replication/base/db\\.c$", "sqlite3.h belongs to base/db.c")
     only("clock_gettime[ \t]*\\(", "^replication/base/clock\\.c$",
          "the clock is read through base/clock.h")
-    only("pthread_create[ \t]*\\(", "^(engine/core/pool|replication/sync/[a-z_]+)\\.c$",
-         "threads are started in core/pool.c and sync/ only")
+    only("pthread_create[ \t]*\\(",
+         "^(engine/core/pool|replication/base/crew|replication/sync/[a-z_]+)\\.c$",
+         "threads are started in core/pool.c, base/crew.c and sync/ only")
     only("include[ \t]*<openssl/(ssl|x509)", "^replication/(link|base)/",
          "TLS and X.509 belong to replication/link")
     only("(CREATE TABLE|INSERT INTO|DELETE FROM|SELECT .* FROM )", "^engine/state/",

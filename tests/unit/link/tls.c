@@ -83,6 +83,42 @@ static void paired_sites_talk_and_each_knows_the_other_by_name(void **state)
     assert_string_equal(s.at_lyon.peer, "paris");
 }
 
+static void echo_all(struct acceptor *a, struct link *link)
+{
+    int rc = 0;
+
+    while (rc == 0) {
+        CLEANUP(link_msg_done) struct link_msg msg = {0};
+        rc = link_recv(link, &msg, NULL, &a->err);
+        if (rc == 0)
+            rc = link_answer(link, NULL, msg.payload, msg.payload_len, NULL, &a->err);
+    }
+}
+
+static void messages_of_any_number_of_records_arrive_as_they_were(void **state)
+{
+    static const size_t lens[] = {16383, 16384, 16385, 131072, 135168, 135169, 300001, 1048576, 5};
+    CLEANUP(sites_free) struct sites s;
+    CLEANUP(json_freep) json_t *head = json_pack("{s:s}", "op", "echo");
+    CLEANUP(mem_freep) uint8_t *large = mem_alloc(LINK_PAYLOAD_MAX, 1);
+    struct link *link = NULL;
+
+    listen_paired(&s, *state);
+    s.at_lyon.serve = echo_all;
+    acceptor_start(&s.at_lyon);
+    for (size_t i = 0; i < LINK_PAYLOAD_MAX; i++)
+        large[i] = (uint8_t)(i * 2654435761u >> 11);
+    EXPECT_OK(tls_connect(s.tls, "lyon", s.at_lyon.address, NULL, &link, &err));
+    for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
+        CLEANUP(link_msg_done) struct link_msg reply = {0};
+        EXPECT_OK(link_call(link, head, large + i, lens[i], &reply, NULL, &err));
+        assert_int_equal(reply.payload_len, lens[i]);
+        assert_memory_equal(reply.payload, large + i, lens[i]);
+    }
+    link_close(link);
+    acceptor_join(&s.at_lyon);
+}
+
 static void a_server_with_another_authority_is_not_believed(void **state)
 {
     CLEANUP(sites_free) struct sites s;
@@ -323,6 +359,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(paired_sites_talk_and_each_knows_the_other_by_name),
+        TMPDIR_TEST(messages_of_any_number_of_records_arrive_as_they_were),
         TMPDIR_TEST(a_server_with_another_authority_is_not_believed),
         TMPDIR_TEST(a_client_with_another_authority_is_refused_and_told),
         TMPDIR_TEST(a_site_that_answers_under_another_name_is_not_believed),

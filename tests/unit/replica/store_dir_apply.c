@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/fault.h"
 #include "base/mem.h"
+#include "replica/chunk.h"
 #include "support/expect.h"
 #include "support/replica/fixture.h"
 
@@ -249,6 +250,67 @@ static void several_segments_of_a_disk_are_applied_in_their_order(void **state)
     EXPECT_OK(kit_check_head(&f->kit, 2, &err));
 }
 
+#define MANY 180U /* chunks: more than one thread does alone */
+
+/* A block of each of many chunks, others for each `turn`; some become zeros. */
+static void touch_many(struct fixture *f, uint8_t turn)
+{
+    uint8_t bytes[BLOCK_BYTES];
+
+    for (uint64_t i = 0; i < MANY; i++) {
+        memset(bytes, i % 7 == turn ? 0 : (int)(i + turn), sizeof(bytes));
+        if ((i + turn) % 5 != 0) /* neighbours, and gaps between them */
+            kit_write(&f->kit, 1, i * CHUNK_BYTES + turn % 2 * BLOCK_BYTES, bytes, sizeof(bytes));
+    }
+    EXPECT_OK(kit_point_applied(&f->kit, f->store, &err));
+}
+
+static void many_chunks_are_saved_and_digested_as_few_are(void **state)
+{
+    struct fixture *f = *state;
+
+    fixture_copy(f);
+    fixture_points(f, 1);
+    kit_grow(&f->kit, 1, MANY * (uint64_t)CHUNK_BYTES);
+    for (uint8_t turn = 0; turn < 5; turn++)
+        touch_many(f, turn);
+    all_is_right(f, 6);
+    fixture_reopen(f);
+    all_is_right(f, 6);
+}
+
+static void a_disk_that_grew_before_its_first_point_gets_one(void **state)
+{
+    struct fixture *f = *state;
+
+    fixture_copy(f);
+    kit_grow(&f->kit, 1, MANY * (uint64_t)CHUNK_BYTES);
+    touch_many(f, 1); /* blocks of chunks that were not there */
+    all_is_right(f, 1);
+}
+
+static void a_damaged_one_among_many_is_the_only_one_that_is_missed(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(store_damages_free) struct store_damages list = VEC_EMPTY;
+
+    fixture_copy(f);
+    fixture_points(f, 1);
+    kit_grow(&f->kit, 1, MANY * (uint64_t)CHUNK_BYTES);
+    touch_many(f, 0);
+    touch_many(f, 1);
+    fixture_flip(f, "web.vdb/head.raw", 101 * CHUNK_BYTES + 9 * BLOCK_BYTES);
+    touch_many(f, 2);
+    EXPECT_OK(OPS->damages(f->store, &list, &err));
+    assert_in_range(list.len, 1, 2); /* of head, and of the past */
+    VEC_FOREACH(damage, &list) {
+        assert_string_equal(damage->disk, "web.vdb");
+        assert_int_equal(damage->chunk, 101);
+        assert_int_equal(damage->count, 1);
+    }
+    EXPECT_OK(kit_check_view(&f->kit, 2, &err));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +325,9 @@ int main(void)
         STORE_TEST(zeros_make_holes),
         STORE_TEST(a_point_in_which_nothing_changed_is_a_point),
         STORE_TEST(several_segments_of_a_disk_are_applied_in_their_order),
+        STORE_TEST(many_chunks_are_saved_and_digested_as_few_are),
+        STORE_TEST(a_disk_that_grew_before_its_first_point_gets_one),
+        STORE_TEST(a_damaged_one_among_many_is_the_only_one_that_is_missed),
     };
     return cmocka_run_group_tests_name("store_dir_apply", tests, NULL, NULL);
 }

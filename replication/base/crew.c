@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A ring of jobs: [head, next) wait for a thread or are with one, taken by threads at `begun`. */
-#include "sync/crew.h"
+#include "base/crew.h"
 
 #include "base/mem.h"
 
