@@ -265,6 +265,7 @@ static int load(struct session *s, struct err *err)
     session_show_points(s);
     application_show(s);
     session_show_progress(s);
+    seed_show(s);
     required_show(s);
     return 0;
 }
@@ -317,6 +318,7 @@ void session_close(struct session *session)
     (void)pthread_mutex_destroy(&session->lock);
     (void)close(session->turn_fd);
     free(session->config.dir);
+    json_decref(session->config.seeds);
     free(session);
 }
 
