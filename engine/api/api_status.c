@@ -116,6 +116,10 @@ static void add_session(json_t *entry, const struct session_status *status)
     if (status->packing[0])
         (void)json_object_set_new(entry, "packing", json_string(status->packing));
     (void)json_object_set_new(entry, "note", json_string(status->note));
+    if (status->seed_data_bytes) {
+        set_int(entry, "seed_data_bytes", (int64_t)status->seed_data_bytes);
+        set_int(entry, "seed_same_bytes", (int64_t)status->seed_same_bytes);
+    }
     set_disks(entry, status);
     if (status->resync.cause != RESYNC_NONE)
         (void)json_object_set_new(entry, "resync", resync_json(&status->resync));

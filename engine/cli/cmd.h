@@ -35,7 +35,7 @@ struct cmd {
     const char *about; /* more of it, in whole lines; may be NULL */
     struct cmd_arg args[CMD_ARGS_MAX + 1];
     struct cmd_option options[CMD_OPTIONS_MAX + 1];
-    const char *examples[5]; /* "machine add db1.lua"; ends with NULL */
+    const char *examples[6]; /* "machine add db1.lua"; ends with NULL */
     bool hidden;
     int (*run)(struct cli *cli, struct err *err);
 };

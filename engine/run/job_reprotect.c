@@ -174,6 +174,7 @@ static int sync_begin(struct job *job, struct err *err)
         || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
         return -1;
     const struct reprotect *reprotect = job->data;
+    (void)json_object_del(settings, "seeds");
     (void)json_object_del(settings, "networks"); /* they were those of the other direction */
     (void)json_object_del(settings, "instance");
     if (reprotect->group.run[0])
