@@ -28,6 +28,11 @@ static char *put(const struct fixture *f, const char *name, const void *bytes, s
     return path;
 }
 
+static void put_file(const struct fixture *f, const char *name, const void *bytes, size_t len)
+{
+    free(put(f, name, bytes, len));
+}
+
 static int open_seed(const struct fixture *f, const char *name, struct seed *ret_seed)
 {
     CLEANUP(mem_freep) char *dir = path_join(f->root, "seeds");
@@ -52,7 +57,7 @@ static void names_do_not_lead_out_of_the_folder(void **state)
         "../secret", "a/../../secret",  "/etc/passwd", "out", "in/out",
         "..",        "./../seeds/../x", "proc"};
     struct fixture *f = *state;
-    CLEANUP(mem_freep) char *file = put(f, "a", "x", 1);
+    put_file(f, "a", "x", 1);
     CLEANUP(mem_freep) char *secret = path_join(f->root, "secret");
     CLEANUP(mem_freep) char *out = mem_printf("%s/seeds/out", f->root);
     CLEANUP(mem_freep) char *in = mem_printf("%s/seeds/in", f->root);
@@ -96,7 +101,7 @@ static void a_name_inside_is_found_also_by_its_whole_path_and_a_link(void **stat
 static void what_is_no_file_is_no_seed(void **state)
 {
     struct fixture *f = *state;
-    CLEANUP(mem_freep) char *empty = put(f, "empty", "", 0);
+    put_file(f, "empty", "", 0);
     CLEANUP(mem_freep) char *folder = mem_printf("%s/seeds/folder", f->root);
     CLEANUP(mem_freep) char *fifo = mem_printf("%s/seeds/fifo", f->root);
     struct seed seed;
@@ -112,7 +117,7 @@ static void what_is_no_file_is_no_seed(void **state)
 static void the_head_of_a_replica_is_no_seed(void **state)
 {
     struct fixture *f = *state;
-    CLEANUP(mem_freep) char *file = put(f, "a", "x", 1);
+    put_file(f, "a", "x", 1);
     CLEANUP(mem_freep) char *linked = mem_printf("%s/seeds/linked", f->root);
     struct seed seed;
 
@@ -219,7 +224,7 @@ static void raw_and_qcow2_seeds_become_points_once_they_are_compared(void **stat
 {
     struct fixture *f = *state;
     kit_scribble(&f->kit, 40);
-    CLEANUP(mem_freep) char *raw = put(f, "raw", f->kit.disks[0].bytes, f->kit.disks[0].size);
+    put_file(f, "raw", f->kit.disks[0].bytes, f->kit.disks[0].size);
     CLEANUP(mem_freep) char *other = put(f, "other", f->kit.disks[1].bytes, f->kit.disks[1].size);
     CLEANUP(mem_freep) char *qcow2 = mem_printf("%s/seeds/qcow2", f->root);
 
@@ -236,8 +241,8 @@ static void containers_are_seeded_too(void **state)
     kit_at_rest(&f->kit, f->root);
     EXPECT_OK(kit_open(&f->kit, fs_real(), &f->store, &err));
     kit_scribble(&f->kit, 40);
-    CLEANUP(mem_freep) char *a = put(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
-    CLEANUP(mem_freep) char *b = put(f, "b", f->kit.disks[1].bytes, f->kit.disks[1].size / 2);
+    put_file(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
+    put_file(f, "b", f->kit.disks[1].bytes, f->kit.disks[1].size / 2);
     kit_scribble(&f->kit, 5);
     seeded_and_compared(f, "a", "b");
 }
@@ -248,12 +253,12 @@ static void a_seed_that_was_changed_begins_anew(void **state)
     CLEANUP(mem_freep) uint8_t *noise = mem_alloc(f->kit.disks[0].size, 1);
 
     random_bytes(noise, f->kit.disks[0].size);
-    CLEANUP(mem_freep) char *a = put(f, "a", noise, f->kit.disks[0].size);
+    put_file(f, "a", noise, f->kit.disks[0].size);
     EXPECT_OK(kit_begin(&f->kit, f->store, &err));
     fill(f, 0, "a");
     fixture_reopen(f);
     EXPECT_OK(kit_begin(&f->kit, f->store, &err));
-    CLEANUP(mem_freep) char *again = put(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
+    put_file(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
     fill(f, 0, "a");
     fill(f, 1, "a");
     EXPECT_OK(f->store->ops->base_end(f->store, &err));
@@ -268,12 +273,11 @@ static void a_fault_at_any_call_only_costs_time(void **state)
     unsigned failed = 0;
 
     kit_scribble(&f->kit, 40);
-    CLEANUP(mem_freep) char *a = put(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
+    put_file(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
     EXPECT_OK(kit_begin(&f->kit, f->store, &err));
     for (size_t i = 0; i < ARRAY_LEN(calls); i++)
         for (int skip = 0; skip < 4; skip++) {
-            CLEANUP(mem_freep)
-            char *again = put(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
+            put_file(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
             CLEANUP(seed_close) struct seed seed;
             struct store_seeding seeding;
             EXPECT_OK(open_seed(f, "a", &seed));
@@ -296,7 +300,7 @@ static void a_fault_at_any_call_only_costs_time(void **state)
 static void after_the_copy_has_ended_nothing_is_seeded(void **state)
 {
     struct fixture *f = *state;
-    CLEANUP(mem_freep) char *a = put(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
+    put_file(f, "a", f->kit.disks[0].bytes, f->kit.disks[0].size);
     CLEANUP(seed_close) struct seed seed;
     struct store_seeding seeding;
 
@@ -337,8 +341,8 @@ static void where_the_file_system_can_head_shares_the_seed_s_blocks(void **state
     EXPECT_OK(kit_open(&on.kit, fs_real(), &on.store, &err));
     for (size_t i = 0; i < KIT_DISKS; i++)
         random_bytes(on.kit.disks[i].bytes, on.kit.disks[i].size);
-    CLEANUP(mem_freep) char *a = put(&on, "a", on.kit.disks[0].bytes, on.kit.disks[0].size);
-    CLEANUP(mem_freep) char *b = put(&on, "b", on.kit.disks[1].bytes, on.kit.disks[1].size - 70000);
+    put_file(&on, "a", on.kit.disks[0].bytes, on.kit.disks[0].size);
+    put_file(&on, "b", on.kit.disks[1].bytes, on.kit.disks[1].size - 70000);
     uint64_t before, after;
     EXPECT_OK(kit_begin(&on.kit, on.store, &err));
     sync();
