@@ -263,6 +263,7 @@ static int protect_spec(const struct api_request *req, struct job_protect *ret_s
         .group = json_get_str(in, "group", NULL),
         .peer = json_get_str(in, "peer", ""),
         .networks = json_object_get(in, "networks"),
+        .seeds = json_object_get(in, "seeds"),
         .force = json_get_bool(in, "force", false),
         .who = api_who(req),
     };
@@ -564,6 +565,9 @@ const struct api_route *api_routes_protections(void)
         {"networks", API_OBJECT, false,
          "`{NETWORK: NETWORK there}` of its cards when it is recovered; each `user` or `bridge "
          "NAME`. What is not listed goes by that site's config.lua"},
+        {"seeds", API_OBJECT, false,
+         "`{DISK: FILE at the peer}`: older copies of disks that are there, in the folder that site "
+         "takes seeds from; only what differs is sent. `\"\"` for DISK: the only one"},
         POLICY_FIELDS(API_POLICY_FIELD){0},
     };
     static const struct api_field unprotect_fields[] = {
@@ -614,8 +618,9 @@ const struct api_route *api_routes_protections(void)
          "`packing` (how data is compressed now: `none`, `lz4`, `zstd`, `zstd 3`; not before any was), "
          "`note`, `disks: [{name, size, total, "
          "done, pending_bytes}]` with `left_ms`, while a comparison is required or under way `resync: "
-         "{cause: \"tracking-lost\"|\"log-too-large\"|\"asked\", now, waits, since_ms, next_ms, why}` "
-         "(`next_ms` 0: by hand), when changes come faster than they are sent `not_converging: "
+         "{cause: \"tracking-lost\"|\"log-too-large\"|\"asked\"|\"seed\"|\"disk-grew\", now, waits, since_ms, next_ms, why}` "
+         "(`next_ms` 0: by hand), of an initial copy that began from seeds `seed_data_bytes` (compared, without "
+         "zeros) and `seed_same_bytes` (of these, there already), when changes come faster than they are sent `not_converging: "
          "{since_ms, changed_per_s, sent_per_s, advice}`, and, after a failure, `error: {code, message, hint}`, "
          "`error_since_ms`, `retry_at_ms`, `failures`. A `replica` has `store`. "
          "Both have `damaged_head`: chunks of 64 KiB that are damaged at the replica's newest point; "

@@ -119,6 +119,10 @@ static void add_session(json_t *entry, const struct session_status *status)
         set_int(entry, "packed_percent", status->packed_percent);
     }
     (void)json_object_set_new(entry, "note", json_string(status->note));
+    if (status->seed_data_bytes) {
+        set_int(entry, "seed_data_bytes", (int64_t)status->seed_data_bytes);
+        set_int(entry, "seed_same_bytes", (int64_t)status->seed_same_bytes);
+    }
     set_disks(entry, status);
     if (status->resync.cause != RESYNC_NONE)
         (void)json_object_set_new(entry, "resync", resync_json(&status->resync));

@@ -35,7 +35,7 @@ struct cmd {
     struct cmd_arg args[CMD_ARGS_MAX + 1];
     bool repeated; /* the last one: several may be given; cli->more has those after the first */
     struct cmd_option options[CMD_OPTIONS_MAX + 1];
-    const char *examples[5]; /* "machine add db1.lua"; ends with NULL */
+    const char *examples[6]; /* "machine add db1.lua"; ends with NULL */
     bool hidden;
     int (*run)(struct cli *cli, struct err *err);
 };

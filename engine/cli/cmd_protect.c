@@ -65,7 +65,8 @@ static int run_protect(struct cli *cli, struct err *err)
 
     if (take_machines(cli, body, &name, err) < 0 || cli_name_option(cli, "to", &peer, err) < 0
         || cli_name_option(cli, "policy", &policy, err) < 0
-        || cli_settings(cli, body, &count, err) < 0 || cli_networks(cli, body, err) < 0)
+        || cli_settings(cli, body, &count, err) < 0 || cli_networks(cli, body, err) < 0
+        || cli_seeds(cli, body, err) < 0)
         return -1;
     if (!peer)
         return cli_usage(cli, err, "--to SITE is missing; hint: muster protect %s --to SITE", name);
@@ -271,15 +272,20 @@ const struct cmd *cmds_protect(void)
                 "are failed over together.",
             .args = {{"NAME", false, "the machine, or all machines of a group"}},
             .repeated = true,
-            .options = {{"to", "SITE", "the paired site that keeps the replica"},
-                        {"group", "GROUP", "several machines: what they are called together"},
-                        {"policy", "POLICY", "what is not said here comes from it; default"},
-                        NETWORKS_OPTION("networks of its cards at the other site"),
-                        {"dry-run", NULL, "look at what it takes, and change nothing"},
-                        {"force", NULL, "also when it could not be recovered there now"},
-                        {"no-wait", NULL, "do not wait for the job"},
-                        POLICY_FIELDS(SETTING_OPTION)},
+            .options =
+                {{"to", "SITE", "the paired site that keeps the replica"},
+                 {"group", "GROUP", "several machines: what they are called together"},
+                 {"policy", "POLICY", "what is not said here comes from it; default"},
+                 NETWORKS_OPTION("networks of its cards at the other site"),
+                 {"seed", "[DISK=]FILE",
+                  "an older copy of the disk at the other site, in its folder of seeds: only "
+                  "what differs is sent; once for each disk"},
+                 {"dry-run", NULL, "look at what it takes, and change nothing"},
+                 {"force", NULL, "also when it could not be recovered there now"},
+                 {"no-wait", NULL, "do not wait for the job"},
+                 POLICY_FIELDS(SETTING_OPTION)},
             .examples = {"protect db1 --to lyon", "protect db1 --to lyon --dry-run",
+                         "protect db1 --to lyon --seed vda=db1-sunday.qcow2",
                          "protect db1 --to lyon --policy gold --interval 5s",
                          "protect db1 web1 --to lyon --group shop"},
             .run = run_protect,

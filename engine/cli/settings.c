@@ -53,6 +53,61 @@ int cli_networks(struct cli *cli, json_t *into, struct err *err)
     return 0;
 }
 
+static int add_seed(struct cli *cli, json_t *seeds, const char *text, struct err *err)
+{
+    const char *file = strchr(text, '=');
+    CLEANUP(mem_freep)
+    char *disk = file ? mem_printf("%.*s", (int)(file - text), text) : mem_strdup("");
+
+    file = file ? file + 1 : text;
+    if (!*file)
+        return cli_usage(cli, err, "--seed: \"%.80s\" names no file; hint: DISK=FILE", text);
+    if (json_object_get(seeds, disk))
+        return cli_usage(cli, err, "--seed: disk %s is to have two seeds",
+                         *disk ? disk : "(the only one)");
+    (void)json_object_set_new(seeds, disk, json_string(file));
+    return 0;
+}
+
+/* A comma parts two seeds where DISK= follows: names of files may have commas, too. */
+static int add_seeds(struct cli *cli, json_t *seeds, const char *text, struct err *err)
+{
+    CLEANUP(mem_freep) char *copy = mem_strdup(text);
+    char *at = copy;
+
+    for (char *comma = strchr(at, ','); comma; comma = strchr(comma + 1, ',')) {
+        size_t word = strcspn(comma + 1, "=,/");
+        if (word == 0 || comma[1 + word] != '=')
+            continue;
+        *comma = '\0';
+        if (add_seed(cli, seeds, at, err) < 0)
+            return -1;
+        at = comma + 1;
+    }
+    return add_seed(cli, seeds, at, err);
+}
+
+int cli_seeds(struct cli *cli, json_t *into, struct err *err)
+{
+    CLEANUP(json_freep) json_t *seeds = json_object();
+
+    if (!cli_option(cli, "seed"))
+        return 0;
+    for (int i = 1; i < cli->argc; i++) {
+        const char *text = cli->argv[i];
+        if (str_eq(text, "--seed") && i + 1 < cli->argc)
+            text = cli->argv[++i];
+        else if (str_starts(text, "--seed="))
+            text += strlen("--seed=");
+        else
+            continue;
+        if (add_seeds(cli, seeds, text, err) < 0)
+            return -1;
+    }
+    (void)json_object_set(into, "seeds", seeds);
+    return 0;
+}
+
 static bool is_own(const json_t *overrides, const char *key)
 {
     const json_t *own;

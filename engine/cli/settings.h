@@ -15,6 +15,8 @@
  * be. `ret_count` of them. */
 int cli_settings(struct cli *cli, json_t *into, size_t *ret_count, struct err *err) MUST_CHECK;
 
+/* --seed [DISK=]FILE, any number of times and several with commas, as "seeds". */
+int cli_seeds(struct cli *cli, json_t *into, struct err *err) MUST_CHECK;
 /* --networks "bridge lan=bridge recovery, ...": {there: here}; nothing when it was not given. */
 int cli_networks(struct cli *cli, json_t *into, struct err *err) MUST_CHECK;
 #define NETWORKS_OPTION(help)                                           \

@@ -404,7 +404,7 @@ void show_protection(const json_t *protection, struct str *out)
     bool replica = str_eq(json_get_str(protection, "role", ""), "replica");
     const char *there;
     json_t *here;
-    char text[32];
+    char text[32], a[32], b[32];
 
     bool several = is_several(protection);
     str_addf(out, "%s %s\n", several ? "group       " : "machine     ",
@@ -435,6 +435,10 @@ void show_protection(const json_t *protection, struct str *out)
         str_addf(out, "network      %s becomes %s\n", there, json_string_value(here));
     str_addf(out, "generation   %" PRId64 "\n", json_get_int(protection, "generation", 0));
     sending_lines(protection, out);
+    if (json_get_int(protection, "seed_data_bytes", 0) > 0)
+        str_addf(out, "seeded       %s of %s were there already\n",
+                 str_bytes((uint64_t)json_get_int(protection, "seed_same_bytes", 0), a, sizeof(a)),
+                 str_bytes((uint64_t)json_get_int(protection, "seed_data_bytes", 0), b, sizeof(b)));
     if (*json_get_str(protection, "note", ""))
         str_addf(out, "note         %s\n", json_get_str(protection, "note", ""));
     copy_lines(protection, out);

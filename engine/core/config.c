@@ -21,8 +21,8 @@
 const char *const *config_fields(void)
 {
     static const char *const fields[] = {
-        "site",   "dir",          "address",  "advertise", "socket",    "qemu",
-        "plugin", "data_threads", "networks", "commands",  "log_level", NULL,
+        "site",         "dir",      "address",  "advertise", "socket", "qemu", "plugin",
+        "data_threads", "networks", "commands", "log_level", "seeds",  NULL,
     };
 
     return fields;
@@ -171,6 +171,34 @@ static int sockets_of(const json_t *json, const struct config_origin *origin, st
     return 0;
 }
 
+static bool is_in(const char *path, const char *folder)
+{
+    size_t len = strlen(folder);
+
+    while (len > 1 && folder[len - 1] == '/')
+        len--;
+    return strncmp(path, folder, len) == 0 && (path[len] == '/' || !path[len]);
+}
+
+/* Peers name files in it: nothing of this site's own may be among them. */
+static int seeds_of(const json_t *json, const struct config_origin *origin, struct config *config,
+                    struct err *err)
+{
+    CLEANUP(mem_freep) char *own = path_join(config->dir, "seeds");
+
+    if (path_of(json, origin, "seeds", own, config->seeds, sizeof(config->seeds), err) < 0)
+        return -1;
+    if (is_in(config->dir, config->seeds)
+        || (is_in(config->seeds, config->dir) && !is_in(config->seeds, own)))
+        return wrong(origin, "seeds", err,
+                     "%s: seeds are named by peers, and this site's own files are in %s; hint: a "
+                     "folder elsewhere, or %s",
+                     config->seeds, config->dir, own);
+    if (strstr(config->seeds, "/../") || str_eq(config->seeds, "/"))
+        return wrong(origin, "seeds", err, "%s is no folder for seeds", config->seeds);
+    return 0;
+}
+
 static int threads_of(const json_t *json, const struct config_origin *origin, struct config *config,
                       struct err *err)
 {
@@ -259,9 +287,9 @@ int config_from_json(json_t *json, const struct config_origin *origin, struct co
                      "\"%s\" is no name; hint: a-z 0-9 . _ -, beginning with a letter or digit",
                      config.site);
     if (path_of(json, origin, "dir", origin->base_dir, config.dir, sizeof(config.dir), err) < 0
-        || sockets_of(json, origin, &config, err) < 0 || program_of(json, origin, &config, err) < 0
-        || plugin_of(json, origin, &config, err) < 0 || threads_of(json, origin, &config, err) < 0
-        || networks_of(json, origin, &config, err) < 0
+        || sockets_of(json, origin, &config, err) < 0 || seeds_of(json, origin, &config, err) < 0
+        || program_of(json, origin, &config, err) < 0 || plugin_of(json, origin, &config, err) < 0
+        || threads_of(json, origin, &config, err) < 0 || networks_of(json, origin, &config, err) < 0
         || commands_of(json, origin, &config, err) < 0 || level_of(json, origin, &config, err) < 0)
         return -1;
     *ret_config = config;

@@ -16,6 +16,7 @@ struct config {
     char address[256];              /* where the daemon listens for its peers: "0.0.0.0:7700" */
     char advertise[256];            /* what peers connect to; default: address */
     char socket[CONFIG_PATH_BYTES]; /* the API's unix socket */
+    char seeds[CONFIG_PATH_BYTES];  /* the only folder that peers may name seeds in */
     char qemu[CONFIG_PATH_BYTES];   /* "qemu-system-x86_64" */
     char plugin[CONFIG_PATH_BYTES]; /* nbdkit-muster-plugin.so; default: beside the binary */
     uint32_t data_threads;          /* 4 */
@@ -34,7 +35,8 @@ struct config_origin {
     unsigned (*line_of)(const char *text, size_t len, const char *path); /* host_line_of */
 };
 /* ERR_INVALID: "FILE:LINE: FIELD: what", with the nearest word for a misspelt field. Defaults:
- * dir = base_dir, address "0.0.0.0:7700", advertise = address, socket "DIR/muster.sock", qemu
+ * dir = base_dir, address "0.0.0.0:7700", advertise = address, socket "DIR/muster.sock",
+ * seeds "DIR/seeds", qemu
  * "qemu-system-x86_64", plugin beside this binary, data_threads 4, log_level "info". */
 int config_from_json(json_t *json, const struct config_origin *origin, struct config *ret_config,
                      struct err *err) MUST_CHECK;

@@ -294,6 +294,7 @@ static void make_estate(struct daemon *daemon)
         .dir = daemon->config.dir,
         .clock = daemon->clock,
         .networks = daemon->config.networks,
+        .seeds = daemon->config.seeds,
         .commands = daemon->config.commands,
         .ctx = daemon,
         .open_link = open_link,

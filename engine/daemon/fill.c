@@ -35,6 +35,7 @@ static int fill_source(struct daemon *daemon, const struct state_protection *row
     (void)snprintf(group.group, sizeof(group.group), "%s", row->group);
     (void)snprintf(group.peer, sizeof(group.peer), "%s", row->peer);
     group.policy = settings.policy;
+    (void)estate_seeds_set(daemon->estate, row->group, json_object_get(json, "seeds"));
     return estate_group_add(daemon->estate, &group, err);
 }
 

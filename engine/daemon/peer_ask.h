@@ -22,6 +22,9 @@ int peer_follow(struct ask *ask, struct err *err);
 /* peer_check.c: adds to the answer. */
 int peer_check(struct ask *ask, struct err *err);
 
+/* peer_seeds.c: adds to the answer. */
+void peer_seeds(struct ask *ask);
+
 /* peer_heads.c: is the replica that is asked for to be encrypted at rest? Any thread. */
 int peer_at_rest(const struct ask *ask, bool *ret_at_rest, struct err *err) MUST_CHECK;
 /* What an earlier try left is removed unless it is so already (ERR_STATE once it has points), and the

@@ -5,6 +5,7 @@
  *   replica.check   {group, machine: definition}  -> the same and {replica: "absent"|"ours"|"other",
  *                    why, networks: [{there, here}], problems: [text], host: {memory_bytes,
  *                    memory_available_bytes, cpus}}   the last three with `machine`: peer_check.c
+ *                   with seeds: {disk: {file, size}} also seeds: {disk: {format, size} or {problem}}
  *   replica.create  {group, key, writer_key, disks: [{name, size}], machines: {NAME: definition},
  *                    generation, and as replica.settings} -> {encryption, machines: how many}   repeating it is
  *                    fine
@@ -153,6 +154,7 @@ static int replica_check(struct ask *ask, struct err *err)
     const char *replica = rc < 0 ? "other" : ask->row_state ? "ours" : "absent";
     (void)json_object_set_new(ask->answer, "replica", json_string(replica));
     (void)json_object_set_new(ask->answer, "why", json_string(why.text));
+    peer_seeds(ask);
     return peer_check(ask, err);
 }
 

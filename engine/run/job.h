@@ -88,6 +88,9 @@ int job_networks_set(char **settings, const json_t *networks, struct err *err) M
 /* The fields of a policy that `in` has are in their ranges. ERR_INVALID says the range. */
 int job_settings_check(const json_t *in, struct err *err) MUST_CHECK;
 
+json_t *job_seeds_get(const char *settings); /* of a row; {}: none */
+int job_seeds_drop(char **settings, struct err *err) MUST_CHECK;
+
 /* Strings are borrowed. A machine alone is a group of its name; several need a name of their own. */
 struct job_protect {
     const char *machine;    /* one; NULL with `machines` */
@@ -96,6 +99,7 @@ struct job_protect {
     const char *peer;
     struct job_settings settings;
     const json_t *networks; /* borrowed; as job_networks_check; NULL: none of its own */
+    const json_t *seeds;    /* borrowed; as job_seeds_take; NULL: none */
     bool force;             /* also when the peer could not start it now */
     const char *who;
 };

@@ -85,6 +85,7 @@ int job_check_prerequisites(struct job *job, const struct job_machine_list *mach
         .policy = policy,
         .peer = json_get_str(job->args, "peer", ""),
         .networks = json_object_get(job->args, "networks"),
+        .seeds = json_object_get(job->args, "seeds"),
         .force = json_get_bool(job->args, "force", false),
         .cancel = job->base.cancel,
     };
@@ -106,6 +107,7 @@ struct jobs_check {
     struct job_machine_list machines;
     struct job_settings settings;
     json_t *networks;
+    json_t *seeds;
     char peer[NAME_MAX_BYTES];
     bool force;
 };
@@ -123,7 +125,11 @@ int jobs_check_new(struct jobs *jobs, const struct job_protect *spec, struct job
         || job_machine_list_load(state, &names, &machines, err) < 0
         || job_group_check_disks(&machines, &names, err) < 0)
         return -1;
+    json_t *seeds = NULL;
+    if (job_seeds_take(spec->seeds, &machines, &names, &seeds, err) < 0)
+        return -1;
     struct jobs_check *check = mem_new(struct jobs_check);
+    check->seeds = seeds;
     check->world = jobs_world_of(jobs);
     check->settings = spec->settings;
     check->force = spec->force;
@@ -143,6 +149,7 @@ void jobs_check_free(struct jobs_check *check)
         return;
     job_machine_list_done(&check->machines);
     json_decref(check->networks);
+    json_decref(check->seeds);
     free(check);
 }
 
@@ -158,6 +165,7 @@ int jobs_check_run(struct jobs_check *check, json_t **ret_json, struct cancel *c
         .policy = &check->settings.policy,
         .peer = check->peer,
         .networks = check->networks,
+        .seeds = check->seeds,
         .force = check->force,
         .cancel = cancel,
     };

@@ -106,6 +106,7 @@ static int put_replica(struct job *job, struct err *err)
     (void)json_object_set(settings, "writer_key", json_object_get(job->args, "writer_key"));
     job_settings_copy(job->args, settings);
     (void)json_object_del(settings, "instance");
+    (void)json_object_del(settings, "seeds");
     (void)json_object_del(settings, "networks"); /* they were those of the other direction */
     row.since_ms = world->clock->wall_ms(world->clock);
     (void)json_object_set_new(settings, "created_ms", json_integer(row.since_ms));

@@ -134,6 +134,11 @@ int job_group_take(struct state *state, const struct job_protect *spec,
 /* Each disk's name in the group is one, and they are no more than a session sends. */
 int job_group_check_disks(const struct job_machine_list *machines,
                           const struct machine_names *names, struct err *err) MUST_CHECK;
+/* {disk: file at the peer}, disks as the group's points call them, checked; "" for a disk: the only one.
+ * NULL: none. ERR_INVALID. */
+int job_seeds_take(const json_t *seeds, const struct job_machine_list *machines,
+                   const struct machine_names *names, json_t **ret_seeds, struct err *err)
+    MUST_CHECK;
 
 /* Everything that stands in the way in the error's text (ERR_STATE); the whole list goes to the
  * progress' checks, warnings to its note. Pool. */

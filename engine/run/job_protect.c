@@ -25,6 +25,7 @@ struct protect {
     struct job_settings settings;
     struct estate_group group;
     json_t *networks; /* its own, for the other site; NULL: not known yet */
+    json_t *seeds;    /* of the initial copy; NULL: not known yet */
 };
 
 static void protect_free(void *data)
@@ -33,6 +34,7 @@ static void protect_free(void *data)
 
     job_machine_list_done(&protect->machines);
     json_decref(protect->networks);
+    json_decref(protect->seeds);
     free(protect);
 }
 
@@ -52,6 +54,8 @@ static int load_settings(struct job *job, struct err *err)
             return -1;
         json_decref(protect->networks);
         protect->networks = job_networks_get(row.settings);
+        json_decref(protect->seeds);
+        protect->seeds = job_seeds_get(row.settings);
     } else if (missing.code != ERR_NONE && missing.code != ERR_NOT_FOUND) {
         *err = missing;
         return -1;
@@ -95,6 +99,8 @@ static int put_protection(struct job *job, const char *state, struct err *err)
     job_settings_put(&protect->settings, settings);
     if (json_object_get(job->args, "networks"))
         (void)json_object_set(settings, "networks", json_object_get(job->args, "networks"));
+    if (json_object_size(json_object_get(job->args, "seeds")) > 0)
+        (void)json_object_set(settings, "seeds", json_object_get(job->args, "seeds"));
     CLEANUP(mem_freep) char *text = json_text(settings);
     CLEANUP(mem_freep) char *peer = mem_strdup(protect->group.peer);
     CLEANUP(mem_freep) char *state_text = mem_strdup(state);
@@ -293,13 +299,17 @@ static int stuck(const struct session_status *status, struct err *err)
 
 static void note_of(const struct session_status *status, char *ret_note, size_t size)
 {
-    char time[32];
+    char time[32], same[32], data[32];
 
     if (status->state == SESSION_BACKING_OFF)
         (void)snprintf(ret_note, size, "tried again at %s: %.400s",
                        str_time(status->retry_at_ms, time, sizeof(time)), status->error.text);
     else if (status->state == SESSION_PAUSED)
         (void)snprintf(ret_note, size, "paused");
+    else if (status->seed_data_bytes && !status->note[0])
+        (void)snprintf(ret_note, size, "%s of %s were there already",
+                       str_bytes(status->seed_same_bytes, same, sizeof(same)),
+                       str_bytes(status->seed_data_bytes, data, sizeof(data)));
     else
         (void)snprintf(ret_note, size, "%s", status->note);
 }
@@ -339,17 +349,29 @@ static int sample(struct job *job, struct session_status *ret_status, struct err
     return 0;
 }
 
+/* The session that is there, of an earlier try, had others. */
+static int use_seeds(struct job *job, struct err *err)
+{
+    const struct protect *protect = job->data;
+    struct estate *estate = job_world(job)->estate;
+
+    if (!protect->seeds || !estate_seeds_set(estate, job->object, protect->seeds))
+        return 0;
+    return estate_group_reopen(estate, job->object, err);
+}
+
 static int copy_work(struct job *job, struct err *err)
 {
     struct session_status status;
 
-    if (sample(job, &status, err) < 0)
+    if (use_seeds(job, err) < 0 || sample(job, &status, err) < 0)
         return -1;
     copy_progress(job, &status);
     if (stuck(&status, err) < 0)
         return -1;
     bool copying = status.state == SESSION_COPYING || status.state == SESSION_SCHEDULED
-                   || status.state == SESSION_BACKING_OFF || status.state == SESSION_PAUSED;
+                   || status.state == SESSION_BACKING_OFF || status.state == SESSION_PAUSED
+                   || status.state == SESSION_RESYNCING;
     return copying && status.durable_point == 0 ? JOB_AGAIN : 0;
 }
 
@@ -421,10 +443,24 @@ static int undo(struct job *job, struct err *err)
     return estate_keys_remove(estate, job->object, err);
 }
 
+/* They served their time: another copy, should there ever be one, is not to begin from them. */
+static int drop_seeds(struct job *job, struct err *err)
+{
+    const struct jobs_world *world = job_world(job);
+    CLEANUP(state_protection_done) struct state_protection row = {0};
+
+    (void)estate_seeds_set(world->estate, job->object, NULL);
+    if (state_protection_get(world->state, job->object, &row, err) < 0
+        || job_seeds_drop(&row.settings, err) < 0)
+        return -1;
+    return state_protection_put(world->state, &row, err);
+}
+
 static int settle_row(struct job *job, const struct err *failure, struct err *err)
 {
     if (!failure)
-        return job_protection_state(job, job->object, "protected", err);
+        return drop_seeds(job, err) < 0 ? -1
+                                        : job_protection_state(job, job->object, "protected", err);
     if (job->undoing && !job->undo_failed)
         return job_protection_remove(job, job->object, err);
     if (job->task == TASK_CHECK)

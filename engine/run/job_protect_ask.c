@@ -83,16 +83,18 @@ static int check_machine(struct jobs *jobs, const char *name, struct err *err)
     return -1;
 }
 
-static int check_machines(struct jobs *jobs, const struct machine_names *names, struct err *err)
+static int check_machines(struct jobs *jobs, const struct machine_names *names, const json_t *seeds,
+                          json_t **ret_seeds, struct err *err)
 {
     CLEANUP(job_machine_list_done) struct job_machine_list machines = VEC_EMPTY;
 
     for (size_t i = 0; i < names->count; i++)
         if (check_machine(jobs, names->at[i], err) < 0)
             return -1;
-    return job_machine_list_load(jobs_world_of(jobs)->state, names, &machines, err) < 0
-               ? -1
-               : job_group_check_disks(&machines, names, err);
+    if (job_machine_list_load(jobs_world_of(jobs)->state, names, &machines, err) < 0
+        || job_group_check_disks(&machines, names, err) < 0)
+        return -1;
+    return job_seeds_take(seeds, &machines, names, ret_seeds, err);
 }
 
 int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret_job,
@@ -101,17 +103,19 @@ int jobs_protect(struct jobs *jobs, const struct job_protect *spec, int64_t *ret
     const struct jobs_world *world = jobs_world_of(jobs);
     char group[NAME_MAX_BYTES];
     struct machine_names names;
+    CLEANUP(json_freep) json_t *seeds = NULL;
 
     if (job_group_take(world->state, spec, group, &names, err) < 0
-        || check_machines(jobs, &names, err) < 0
+        || check_machines(jobs, &names, spec->seeds, &seeds, err) < 0
         || check_not_protected(world->state, spec, group, &names, err) < 0)
         return -1;
     if (str_eq(spec->peer, world->site))
         return err_set(err, ERR_INVALID, 0, "%s is this site itself", spec->peer);
     if (job_networks_check(spec->networks, err) < 0)
         return -1;
-    json_t *args = json_pack("{s:s, s:b, s:O*, s:o}", "peer", spec->peer, "force", spec->force,
-                             "networks", spec->networks, "machines", machine_names_json(&names));
+    json_t *args = json_pack("{s:s, s:b, s:O*, s:o, s:O*}", "peer", spec->peer, "force",
+                             spec->force, "networks", spec->networks, "machines",
+                             machine_names_json(&names), "seeds", seeds);
     job_settings_put(&spec->settings, args);
     return job_start(jobs, job_kind_protect(), group, args, spec->who, ret_job, err);
 }

@@ -179,6 +179,7 @@ static int sync_begin(struct job *job, struct err *err)
         return -1;
     const struct reprotect *reprotect = job->data;
     job_settings_put(&kept, settings);
+    (void)json_object_del(settings, "seeds");
     (void)json_object_del(settings, "networks"); /* they were those of the other direction */
     (void)json_object_del(settings, "instance");
     if (reprotect->group.run[0])

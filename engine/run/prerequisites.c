@@ -3,7 +3,7 @@
  *
  *   here   each disk, what would stop a start, change tracking, room for staging
  *   peer   reachable and willing, clock, room for the head, room for undo
- *   there  what a recovered machine needs: programs, files, networks, memory, processors
+ *   there  seeds; what a recovered machine needs: programs, files, networks, memory, processors
  *
  * The peer looks at its own side (op replica.check, engine/daemon/peer_check.c). */
 #include "run/prerequisites.h"
@@ -378,6 +378,51 @@ static void look_at_recovery(struct look *look, const json_t *answer)
     look_at_processors(look, json_object_get(answer, "host"));
 }
 
+/* The size, once more, of a disk as the group's points call it. */
+static uint64_t size_of(const struct prerequisites_ask *ask, const char *name)
+{
+    bool several = ask->machine_count > 1;
+    struct err none = ERR_EMPTY;
+    uint64_t size = 0;
+
+    for (size_t i = 0; i < ask->machine_count; i++)
+        VEC_FOREACH(disk, &ask->machines[i].disks) {
+            CLEANUP(mem_freep)
+            char *full = mem_printf("%s%s%s", several ? ask->machines[i].name : "",
+                                    several ? "." : "", disk->name);
+            if (str_eq(full, name) && job_disk_size(disk->path, disk->format, &size, &none) == 0)
+                return size;
+        }
+    return 0;
+}
+
+static void look_at_seeds(struct look *look, const json_t *found)
+{
+    const char *peer = look->ask->peer;
+    const char *disk;
+    json_t *file;
+
+    json_object_foreach((json_t *)(uintptr_t)look->ask->seeds, disk, file) {
+        const json_t *seed = json_object_get(found, disk);
+        const char *problem = json_get_str(seed, "problem", NULL);
+        CLEANUP(mem_freep) char *what = mem_printf("seed of disk %s", disk);
+        char a[32], b[32];
+
+        if (!seed)
+            problem = "no seeds are taken there" HINT "run the same release at both sites";
+        if (problem) {
+            bad(look, FAILED, peer, what, "seed of disk %s at %s: %s", disk, peer, problem);
+            continue;
+        }
+        CLEANUP(mem_freep)
+        char *size = mem_printf("%s, %s", json_get_str(seed, "format", ""),
+                                str_bytes(json_get_u64(seed, "size", 0), a, sizeof(a)));
+        CLEANUP(mem_freep)
+        char *needed = mem_printf("at most %s", str_bytes(size_of(look->ask, disk), b, sizeof(b)));
+        add(look, OK, peer, what, needed, size, "");
+    }
+}
+
 /* What it says once, whatever machine it is asked about. */
 static void look_at_site(struct look *look, const json_t *answer, int64_t asked_ms,
                          int64_t answered_ms)
@@ -392,6 +437,7 @@ static void look_at_site(struct look *look, const json_t *answer, int64_t asked_
     estate_clock_note(look->ask->world->estate, peer, apart);
     look_at_clock(look, apart);
     look_at_replica_room(look, json_get_u64(answer, "free_bytes", 0), !str_eq(replica, "absent"));
+    look_at_seeds(look, json_object_get(answer, "seeds"));
 }
 
 static void look_at_answer(struct look *look, const json_t *answer, int64_t asked_ms,
@@ -411,9 +457,18 @@ static void look_at_answer(struct look *look, const json_t *answer, int64_t aske
 static json_t *question(const struct look *look)
 {
     json_t *definition = machine_to_json(look->machine);
+    const json_t *wanted = look->machine == look->ask->machines ? look->ask->seeds : NULL;
+    json_t *seeds = wanted ? json_object() : NULL;
+    const char *disk;
+    json_t *file;
 
-    return json_pack("{s:s, s:s, s:o, s:O*}", "op", "replica.check", "group", look->ask->group,
-                     "machine", definition, "networks", look->ask->networks);
+    json_object_foreach((json_t *)(uintptr_t)wanted, disk, file)
+        (void)json_object_set_new(
+            seeds, disk,
+            json_pack("{s:O, s:I}", "file", file, "size", (json_int_t)size_of(look->ask, disk)));
+    return json_pack("{s:s, s:s, s:o, s:O*, s:o*}", "op", "replica.check", "group",
+                     look->ask->group, "machine", definition, "networks", look->ask->networks,
+                     "seeds", seeds);
 }
 
 static void ask_peer(struct look *look, struct link *link, struct cancel *cancel)

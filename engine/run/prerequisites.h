@@ -14,6 +14,7 @@ struct prerequisites_ask {
     const struct policy *policy;
     const char *peer;
     const json_t *networks; /* the group's own, as in struct job_protect */
+    const json_t *seeds;    /* {disk: file at the peer}; NULL: none */
     bool force;             /* what only a recovery at the peer needs is a warning */
     struct cancel *cancel;
 };

@@ -38,6 +38,11 @@ static void receiver_put(void *ctx, const char *group, struct store *store, bool
     estate_store_put(ctx, group, store, failed);
 }
 
+static int receiver_seed(void *ctx, const char *name, struct seed *ret_seed, struct err *err)
+{
+    return estate_seed_open(ctx, name, ret_seed, err);
+}
+
 struct estate *estate_new(const struct estate_config *config)
 {
     struct estate *estate = mem_new(struct estate);
@@ -47,7 +52,8 @@ struct estate *estate_new(const struct estate_config *config)
     estate->dir = mem_strdup(config->dir);
     estate->config.site = estate->site;
     estate->config.dir = estate->dir;
-    estate->receiver_host = (struct receiver_host){estate, receiver_get, receiver_put};
+    estate->receiver_host =
+        (struct receiver_host){estate, receiver_get, receiver_put, receiver_seed};
     if (pthread_mutex_init(&estate->lock, NULL) != 0 || pthread_cond_init(&estate->idle, NULL) != 0
         || pthread_mutex_init(&estate->boot_lock, NULL) != 0)
         abort();
@@ -82,6 +88,7 @@ void estate_free(struct estate *estate)
     estate_retirings_free(&estate->retirings);
     estate_clocks_free(&estate->clocks);
     json_decref(estate->networks);
+    json_decref(estate->seeds);
     (void)pthread_cond_destroy(&estate->idle);
     (void)pthread_mutex_destroy(&estate->lock);
     (void)pthread_mutex_destroy(&estate->boot_lock);

@@ -19,9 +19,10 @@ struct estate_config {
     struct provider *provider;   /* borrowed */
     struct scheduler *scheduler; /* borrowed */
     uint8_t sign_key[SIGN_KEY_BYTES];
-    json_t *networks; /* recovery networks (config); borrowed, may be NULL */
-    json_t *commands; /* programs that plans may run here (config); borrowed, may be NULL */
-    const char *self; /* the program with command_main (base/command.h); NULL: this one */
+    json_t *networks;  /* recovery networks (config); borrowed, may be NULL */
+    const char *seeds; /* the folder that seeds are in (config); borrowed; NULL: DIR/seeds */
+    json_t *commands;  /* programs that plans may run here (config); borrowed, may be NULL */
+    const char *self;  /* the program with command_main (base/command.h); NULL: this one */
     void *ctx;
     /* A link to that peer, for sessions and remote asks. */
     int (*open_link)(void *ctx, const char *peer, struct link **ret_link, struct cancel *cancel,
@@ -155,6 +156,14 @@ struct estate_group *estate_group_list(struct estate *estate, size_t *ret_count)
 /* Borrowed until estate_session_put; NULL when this site does not send that group. */
 struct session *estate_session_get(struct estate *estate, const char *group);
 void estate_session_put(struct estate *estate, const char *group);
+
+/* Files at the peer from which heads of this group begin, {disk: file}, for its initial copy; NULL or
+ * empty: none. By the next session of it; true: there were others before. */
+bool estate_seeds_set(struct estate *estate, const char *group, const json_t *seeds);
+json_t *estate_seeds_get(struct estate *estate, const char *group); /* a copy, or NULL */
+/* A file of this site that a peer named; as seed_open. Any thread. */
+int estate_seed_open(struct estate *estate, const char *name, struct seed *ret_seed,
+                     struct err *err) MUST_CHECK;
 
 /* Replicas this site holds. */
 struct estate_replica {

@@ -69,6 +69,7 @@ struct estate {
     struct estate_links links; /* of sessions, idle; estate_links.c */
     struct estate_clocks clocks;
     json_t *networks;                  /* group -> its own; estate_networks.c */
+    json_t *seeds;                     /* group -> {disk: file}; estate_seeds.c */
     struct estate_pairs pairs;         /* how fast each peer is sent to; estate_links.c */
     struct estate_retirings retirings; /* as their files say */
     struct receiver_host receiver_host;

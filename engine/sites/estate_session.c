@@ -105,11 +105,14 @@ static int open_session(struct estate *estate, struct estate_sender *sender, str
     sender->tip_point = config.tip.point;
     thaw_left(estate, sender->group.group);
     config.dir = estate_path(estate, "sessions", sender->group.group, "");
+    config.seeds = estate_seeds_get(estate, sender->group.group);
     int rc = fs_make_dirs(fs_real(), config.dir, 0700, err);
-    if (rc < 0)
+    if (rc < 0) {
         free(config.dir);
-    else
+        json_decref(config.seeds);
+    } else {
         rc = session_open(&config, &sender->session, err);
+    }
     key_wipe(&config.group_key);
     explicit_bzero(config.sign_key, sizeof(config.sign_key));
     if (rc == 0 && estate_mark_stops(&mark))

@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static enum err_code code_of(int sys)
@@ -257,6 +259,24 @@ static int real_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stam
     return 0;
 }
 
+/* Whatever the system has against it (other file systems, no reflinks, odd places): it can be copied,
+ * and room that is lacking is met then. */
+static int real_clone(struct fs *fs, int from, int fd, uint64_t off, uint64_t len, struct err *err)
+{
+    struct file_clone_range range = {
+        .src_fd = from, .src_offset = off, .src_length = len, .dest_offset = off};
+
+    (void)fs;
+    int sys = fault_hit("fs.clone");
+    if (sys)
+        return failed_fd("clone", fd, sys, err);
+    if (ioctl(fd, FICLONERANGE, &range) == 0)
+        return 0;
+    if (errno == EIO)
+        return failed_fd("clone", fd, errno, err);
+    return err_set(err, ERR_UNSUPPORTED, errno, "its file system clones nothing there");
+}
+
 struct fs *fs_real(void)
 {
     static struct fs real = {
@@ -273,6 +293,7 @@ struct fs *fs_real(void)
         .rmdir = real_rmdir,
         .sync_dir = real_sync_dir,
         .stamp = real_stamp,
+        .clone = real_clone,
     };
     return &real;
 }

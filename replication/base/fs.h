@@ -4,7 +4,7 @@
  * change in order, for the crash test to replay at every prefix. Faults (base/fault.h) are
  * asked for by the operation's name: "fs.open", "fs.pread", "fs.pwrite", "fs.sync",
  * "fs.truncate", "fs.punch", "fs.rename", "fs.unlink", "fs.mkdir", "fs.rmdir", "fs.sync_dir",
- * "fs.stamp".
+ * "fs.stamp", "fs.clone".
  * Errors: ERR_IO / ERR_SPACE with the path in the text, ERR_NOT_FOUND for ENOENT,
  * ERR_EXISTS for EEXIST. Any thread. */
 #pragma once
@@ -47,6 +47,8 @@ struct fs {
     int (*sync_dir)(struct fs *fs, const char *path, struct err *err);
     /* May be NULL: nothing is known then. The stamp given is the one a power cut leaves. */
     int (*stamp)(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err);
+    /* May be NULL: it cannot. See fs_clone. */
+    int (*clone)(struct fs *fs, int from, int fd, uint64_t off, uint64_t len, struct err *err);
 };
 
 struct fs *fs_real(void);
@@ -61,6 +63,10 @@ int fs_replace_file(struct fs *fs, const char *path, const void *bytes, size_t l
 int fs_make_dirs(struct fs *fs, const char *path, mode_t mode, struct err *err) MUST_CHECK;
 /* The stamp of a file by `fs`, if that can tell. */
 int fs_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
+    MUST_CHECK;
+/* The bytes of `from`, a plain descriptor that is not of this fs, become those of `fd` at the same place
+ * without being copied (a reflink). ERR_UNSUPPORTED: the file systems cannot, or not there: copy. */
+int fs_clone(struct fs *fs, int from, int fd, uint64_t off, uint64_t len, struct err *err)
     MUST_CHECK;
 bool fs_stamp_equal(const struct fs_stamp *a, const struct fs_stamp *b);
 /* Names in a folder, sorted, without "." and "..". Free with fs_names_free. */

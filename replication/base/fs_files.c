@@ -103,6 +103,13 @@ int fs_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct
     return 0;
 }
 
+int fs_clone(struct fs *fs, int from, int fd, uint64_t off, uint64_t len, struct err *err)
+{
+    if (fs->clone)
+        return fs->clone(fs, from, fd, off, len, err);
+    return err_set(err, ERR_UNSUPPORTED, 0, "nothing is cloned here");
+}
+
 bool fs_stamp_equal(const struct fs_stamp *a, const struct fs_stamp *b)
 {
     return a->inode == b->inode && a->size == b->size && a->mtime_ns == b->mtime_ns

@@ -473,6 +473,17 @@ static int below_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_sta
     return fs_stamp(self_of(fs)->below, path, ret_stamp, err);
 }
 
+static int luks_fs_clone(struct fs *fs, int from, int fd, uint64_t off, uint64_t len,
+                         struct err *err)
+{
+    struct fs_luks *self = self_of(fs);
+    const struct luks_file *file = find(self, fd);
+
+    if (file)
+        return err_set(err, ERR_UNSUPPORTED, 0, "%s: a container", file->path);
+    return fs_clone(self->below, from, fd, off, len, err);
+}
+
 /* --- The filter --------------------------------------------------------------------------- */
 
 struct fs *fs_luks_new(struct fs *below)
@@ -493,6 +504,7 @@ struct fs *fs_luks_new(struct fs *below)
         .rmdir = below_rmdir,
         .sync_dir = below_sync_dir,
         .stamp = below_stamp,
+        .clone = luks_fs_clone,
     };
     self->below = below;
     (void)pthread_mutex_init(&self->lock, NULL);

@@ -24,6 +24,7 @@ struct mapping {
     char *socket; /* NULL: a server of our own */
     char *format;
     char *run_dir;
+    bool read_only;
 };
 VEC_DEFINE(mappings, struct mapping)
 
@@ -118,7 +119,7 @@ static int connect_once(struct nbd_file *file, const char *socket, struct err *e
 static int connect_file(struct nbd_file *file, struct err *err)
 {
     const struct mapping *m = &file->mapping;
-    const struct nbd_server server = {m->run_dir, m->path, m->format};
+    const struct nbd_server server = {m->run_dir, m->path, m->format, m->read_only};
 
     if (m->socket)
         return connect_once(file, m->socket, err);
@@ -167,6 +168,7 @@ static bool get_mapping(struct fs_nbd *self, const char *path, struct mapping *r
             found->socket ? mem_strdup(found->socket) : NULL,
             found->format ? mem_strdup(found->format) : NULL,
             found->run_dir ? mem_strdup(found->run_dir) : NULL,
+            found->read_only,
         };
     (void)pthread_mutex_unlock(&self->lock);
     return found != NULL;
@@ -374,6 +376,18 @@ static int below_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_sta
     return 0;
 }
 
+static int below_clone(struct fs *fs, int from, int fd, uint64_t off, uint64_t len, struct err *err)
+{
+    struct fs_nbd *self = self_of(fs);
+    struct nbd_file *file = take(self, fd);
+
+    if (!file)
+        return fs_clone(self->below, from, fd, off, len, err);
+    int rc = err_set(err, ERR_UNSUPPORTED, 0, "%s: a served disk", file->mapping.path);
+    give(file);
+    return rc;
+}
+
 static int below_sync_dir(struct fs *fs, const char *path, struct err *err)
 {
     struct fs_nbd *self = self_of(fs);
@@ -401,6 +415,7 @@ struct fs *fs_nbd_new(struct fs *below)
         .rmdir = below_rmdir,
         .sync_dir = below_sync_dir,
         .stamp = below_stamp,
+        .clone = below_clone,
     };
     self->below = below;
     (void)pthread_mutex_init(&self->lock, NULL);
@@ -437,11 +452,22 @@ static void set_mapping(struct fs_nbd *self, struct mapping mapping)
 
 void fs_nbd_map(struct fs *fs, const char *path, const char *socket)
 {
-    set_mapping(self_of(fs), (struct mapping){mem_strdup(path), mem_strdup(socket), NULL, NULL});
+    set_mapping(self_of(fs),
+                (struct mapping){.path = mem_strdup(path), .socket = mem_strdup(socket)});
 }
 
 void fs_nbd_serve(struct fs *fs, const char *path, const char *format, const char *run_dir)
 {
-    set_mapping(self_of(fs),
-                (struct mapping){mem_strdup(path), NULL, mem_strdup(format), mem_strdup(run_dir)});
+    set_mapping(self_of(fs), (struct mapping){.path = mem_strdup(path),
+                                              .format = mem_strdup(format),
+                                              .run_dir = mem_strdup(run_dir)});
+}
+
+void fs_nbd_serve_read_only(struct fs *fs, const char *path, const char *format,
+                            const char *run_dir)
+{
+    set_mapping(self_of(fs), (struct mapping){.path = mem_strdup(path),
+                                              .format = mem_strdup(format),
+                                              .run_dir = mem_strdup(run_dir),
+                                              .read_only = true});
 }

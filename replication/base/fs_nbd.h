@@ -15,3 +15,6 @@ void fs_nbd_map(struct fs *fs, const char *path, const char *socket);
 /* The same by a server of our own (base/nbd_server.h), which is started when the path is opened and
  * none is there, and ends when nobody has it open any more. */
 void fs_nbd_serve(struct fs *fs, const char *path, const char *format, const char *run_dir);
+/* The same of an image that is only read, and not changed in any way. */
+void fs_nbd_serve_read_only(struct fs *fs, const char *path, const char *format,
+                            const char *run_dir);

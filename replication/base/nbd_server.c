@@ -107,8 +107,9 @@ static char *image_of(const struct nbd_server *server)
 {
     CLEANUP(str_free) struct str text = STR_EMPTY;
 
-    str_addf(&text, "driver=%s,%sfile.filename=", server->format,
-             str_eq(server->format, "qcow2") ? "lazy-refcounts=off," : "");
+    str_addf(&text, "driver=%s,%s%sfile.filename=", server->format,
+             server->read_only ? "read-only=on," : "",
+             str_eq(server->format, "qcow2") && !server->read_only ? "lazy-refcounts=off," : "");
     for (const char *at = server->path; *at; at++) {
         if (*at == ',')
             str_add(&text, ",");
@@ -137,9 +138,16 @@ static int start(const struct nbd_server *server, const struct places *p, struct
     CLEANUP(mem_freep) char *image = image_of(server);
     CLEANUP(mem_freep) char *socket = mem_printf("--socket=%s", p->socket);
     CLEANUP(mem_freep) char *pid = mem_printf("--pid-file=%s", p->pid);
-    const char *const argv[] = {
-        "qemu-nbd", "--fork", "--shared=0", "--discard=unmap", "--image-opts", socket,
-        pid,        image,    NULL};
+    const char *const argv[] = {"qemu-nbd",
+                                "--fork",
+                                "--shared=0",
+                                "--discard=unmap",
+                                "--image-opts",
+                                socket,
+                                pid,
+                                image,
+                                server->read_only ? "--read-only" : NULL,
+                                NULL};
 
     if (unlink(p->socket) < 0 && errno != ENOENT)
         return err_set(err, ERR_IO, errno, "%s: remove", p->socket);

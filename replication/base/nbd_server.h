@@ -7,10 +7,13 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 struct nbd_server {
     const char *run_dir; /* made when missing */
     const char *path;    /* of the disk, absolute */
     const char *format;
+    bool read_only; /* of all who use it */
 };
 /* The socket of the server that is there, or of one started now; free with free(). ERR_IO has the
  * words of QEMU: the image is in use by a machine, say. */

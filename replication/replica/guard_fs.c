@@ -122,6 +122,13 @@ static int guard_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_sta
     return guard_fs_check(g, err) < 0 ? -1 : fs_stamp(g->below, path, ret_stamp, err);
 }
 
+static int guard_clone(struct fs *fs, int from, int fd, uint64_t off, uint64_t len, struct err *err)
+{
+    struct guard_fs *g = guard_of(fs);
+
+    return guard_fs_check(g, err) < 0 ? -1 : fs_clone(g->below, from, fd, off, len, err);
+}
+
 void guard_fs_init(struct guard_fs *guard, struct fs *below)
 {
     *guard = (struct guard_fs){
@@ -140,6 +147,7 @@ void guard_fs_init(struct guard_fs *guard, struct fs *below)
                 .rmdir = guard_rmdir,
                 .sync_dir = guard_sync_dir,
                 .stamp = guard_stamp,
+                .clone = guard_clone,
             },
         .below = below,
     };

@@ -96,7 +96,14 @@ struct store_proof {
     size_t manifest_count;
 };
 
+/* How far a disk's head was filled from its seed. */
+struct store_seeding {
+    uint64_t done_bytes; /* of the disk, from its beginning; its size: all is done */
+    uint64_t data_bytes; /* of these, what the seed had that is not zeros */
+};
+
 struct base_frame; /* replica/base_frame.h */
+struct seed;       /* replica/seed.h */
 struct store;
 struct store_ops {
     void (*close)(struct store *store);
@@ -125,6 +132,13 @@ struct store_ops {
                     struct err *err);
     int (*base_sync)(struct store *store, const char *disk, struct err *err);
     int (*base_end)(struct store *store, struct err *err);
+    /* Between begin and end, instead of a disk's frames: fills its head from a file of this site, a slice
+     * with each call, until `ret_seeding` says that all of it is done. Each slice is durable when it
+     * returns, also that it was done; another seed, or one that was changed, begins anew. What head
+     * holds is then neither the source's nor of one instant: the sides compare, before there is a
+     * point. The digests are those of what head gives back. ERR_STATE: the seed does not fit the disk. */
+    int (*base_seed)(struct store *store, const char *disk, const struct seed *seed,
+                     struct store_seeding *ret_seeding, struct cancel *cancel, struct err *err);
 
     /* Segments, resumable: segment_open says how many bytes are here already (0 of one that was
      * complete and is damaged by now: it is sent anew, and takes its place). segment_close

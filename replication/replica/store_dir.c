@@ -178,6 +178,7 @@ static const struct store_ops ops = {
     .base_put = store_dir_base_put,
     .base_sync = store_dir_base_sync,
     .base_end = store_dir_base_end,
+    .base_seed = store_dir_base_seed,
     .segment_open = store_dir_segment_open,
     .segment_write = store_dir_segment_write,
     .segment_close = store_dir_segment_close,
@@ -221,7 +222,7 @@ static int check_empty(const struct store_dir *d, struct err *err)
 {
     static const char *const later[] = {DIR_FILE_MANIFESTS, DIR_FILE_PRUNED,    DIR_FILE_APPLIED,
                                         DIR_FILE_PINS,      DIR_FILE_PROMOTION, DIR_FILE_TIP,
-                                        DIR_FILE_DAMAGED,   DIR_FILE_RETENTION};
+                                        DIR_FILE_DAMAGED,   DIR_FILE_RETENTION, DIR_FILE_SEEDS};
 
     if (d->base != STORE_EMPTY)
         return 0;
@@ -321,9 +322,10 @@ static int load(struct store_dir *d, struct err *err)
         return 0;
     if (d->run_moved && dir_state_save(d, d->base, err) < 0)
         return -1;
-    if (dir_pruned_load(d, err) < 0 || load_applied(d, err) < 0 || dir_disks_open(d, err) < 0
-        || dir_resize_finish(d, err) < 0 || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0
-        || dir_tip_load(d, err) < 0 || dir_retention_load(d, err) < 0)
+    if (dir_seeds_load(d, err) < 0 || dir_pruned_load(d, err) < 0 || load_applied(d, err) < 0
+        || dir_disks_open(d, err) < 0 || dir_resize_finish(d, err) < 0
+        || dir_points_load(d, err) < 0 || dir_pins_load(d, err) < 0 || dir_tip_load(d, err) < 0
+        || dir_retention_load(d, err) < 0)
         return -1;
     dir_files_load(d);
     if (dir_damage_load(d, err) < 0)

@@ -13,6 +13,7 @@
  *       protection      record: whose it is and how it is kept, by whoever adopts it (inspect.h)
  *       tip             record: the promotion by which another site took the group over
  *       promotion       record: the last promotion, whole, so that it can be finished
+ *       seeds           record: how far disks were filled from seeds, while they are copied
  *       damaged         record: chunks that are known to be damaged
  *       chain           for views (chain.c)
  *       DISK/head.raw (or head.luks), DISK/digests, DISK/segments/UUID.seg (.part: on its way), DISK/undo/N
@@ -26,6 +27,7 @@
 #include "base/vec.h"
 #include "replica/chain.h"
 #include "replica/guard_fs.h"
+#include "replica/seed.h"
 #include "replica/store.h"
 
 #define DIR_FILE_LOCK       "lock"
@@ -41,6 +43,7 @@
 #define DIR_FILE_RETENTION  "retention"
 #define DIR_FILE_PROTECTION "protection"
 #define DIR_FILE_VERIFIED   "verified" /* sites/verified.c */
+#define DIR_FILE_SEEDS      "seeds"
 
 #define DIR_HEAD            "head.raw"
 #define DIR_HEAD_LUKS       "head.luks"
@@ -93,6 +96,15 @@ struct dir_file {
 VEC_DEFINE(dir_files, struct dir_file)
 struct dir_merge;
 
+/* How far a disk was filled from its seed. */
+struct dir_seed {
+    char name[SEED_NAME_BYTES];
+    char format[8];
+    struct fs_stamp stamp; /* of the file as it was read so far */
+    uint64_t done;         /* bytes of head, from its beginning */
+    uint64_t data;         /* of these, that are not zeros */
+};
+
 struct dir_disk {
     char name[NAME_MAX_BYTES];
     uint64_t size;
@@ -106,8 +118,9 @@ struct dir_disk {
     int head;
     int digests;
     uint8_t *known; /* initial copy only: the chunks whose digest is already right, one bit each */
-    uint64_t settled; /* chunks before it are as the copy's end needs them */
-    uint8_t *saved;   /* chunks saved since the store's `saved_since`, one bit each; or NULL */
+    struct dir_seed *seed; /* initial copy only; or NULL */
+    uint64_t settled;      /* chunks before it are as the copy's end needs them */
+    uint8_t *saved;        /* chunks saved since the store's `saved_since`, one bit each; or NULL */
 };
 VEC_DEFINE(dir_disks, struct dir_disk)
 
@@ -276,6 +289,14 @@ bool dir_disk_is_plain(const struct dir_disk *disk);
 uint64_t dir_next_data(int fd, uint64_t off, uint64_t size);
 /* The chunk's digest in the file is right; in state copying only. */
 void dir_digest_known(struct dir_disk *disk, uint64_t chunk, bool known);
+/* The digests of chunks that came whole are in the file, and known; those of others of the extent are not.
+ * `digests`: of the whole ones, moved on; NULL: zeros. */
+int dir_digests_note(struct store_dir *d, struct dir_disk *disk, const struct extent *extent,
+                     const struct digest **digests, struct err *err) MUST_CHECK;
+/* A disk of a copy that was begun and has no points yet; NULL: ERR_STATE, ERR_NOT_FOUND. */
+struct dir_disk *dir_copying_disk(struct store_dir *d, const char *name, struct err *err);
+/* ERR_STATE once the copy has ended. */
+int dir_check_copying(const struct store_dir *d, struct err *err) MUST_CHECK;
 /* The digests of all chunks of all disks are right and durable, and the heads are synced.
  * `progress` as in struct store_adopt. */
 typedef void dir_progress_fn(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size);
@@ -292,6 +313,14 @@ int store_dir_base_put(struct store *store, const char *disk, const struct base_
                        struct err *err);
 int store_dir_base_sync(struct store *store, const char *disk, struct err *err);
 int store_dir_base_end(struct store *store, struct err *err);
+
+/* --- store_dir_seed.c: a copy that begins from files of this site -------------------------- */
+
+int store_dir_base_seed(struct store *store, const char *disk, const struct seed *seed,
+                        struct store_seeding *ret_seeding, struct cancel *cancel, struct err *err);
+/* With state copying: how far disks are. */
+int dir_seeds_load(struct store_dir *d, struct err *err) MUST_CHECK;
+int dir_seeds_remove(struct store_dir *d, struct err *err) MUST_CHECK;
 
 /* --- store_dir_segment.c: segments on their way ------------------------------------------ */
 

@@ -18,6 +18,7 @@
 
 #define WINDOW_CHUNKS 1024U                /* digests looked at in one go */
 #define FILL_BYTES    (UINT64_C(64) << 20) /* of containers, by one call: others wait meanwhile */
+#define READ_BYTES    (UINT64_C(1) << 30) /* of heads, by one call of base_end: for the same reason */
 #define ZERO_DIGESTS  256U
 
 /* --- Begin ------------------------------------------------------------------------------- */
@@ -227,10 +228,9 @@ static bool is_known(const struct dir_disk *disk, uint64_t chunk)
     return (disk->known[chunk / 8] >> (chunk % 8) & 1) != 0;
 }
 
-/* The digests of chunks that came whole are written with their bytes; base_end reads the others
- * back. `digests` NULL: zeros. */
-static int note_digests(struct store_dir *d, struct dir_disk *disk, const struct extent *extent,
-                        const struct digest **digests, struct err *err)
+/* base_end reads the others back. */
+int dir_digests_note(struct store_dir *d, struct dir_disk *disk, const struct extent *extent,
+                     const struct digest **digests, struct err *err)
 {
     static const struct digest zeros[ZERO_DIGESTS];
     uint64_t end = extent->off + extent->len;
@@ -266,14 +266,14 @@ static int write_frame(struct store_dir *d, struct dir_disk *disk, const struct 
         int rc = extent->zero
                      ? d->fs->punch(d->fs, disk->head, extent->off, extent->len, err)
                      : d->fs->pwrite(d->fs, disk->head, at, (size_t)extent->len, extent->off, err);
-        if (rc < 0 || note_digests(d, disk, extent, extent->zero ? NULL : &digests, err) < 0)
+        if (rc < 0 || dir_digests_note(d, disk, extent, extent->zero ? NULL : &digests, err) < 0)
             return -1;
         at += extent->zero ? 0 : extent->len;
     }
     return 0;
 }
 
-static struct dir_disk *copying_disk(struct store_dir *d, const char *name, struct err *err)
+struct dir_disk *dir_copying_disk(struct store_dir *d, const char *name, struct err *err)
 {
     if (d->points.len > 0 || d->base == STORE_EMPTY) {
         err_put(err, ERR_STATE, 0, "%s: no initial copy is under way", d->group);
@@ -284,7 +284,7 @@ static struct dir_disk *copying_disk(struct store_dir *d, const char *name, stru
 
 /* A frame that comes after the end was on the way over a link that broke, and is older than what its
  * chunk holds by now: the writer sends none once its copy has ended. */
-static int check_copying(const struct store_dir *d, struct err *err)
+int dir_check_copying(const struct store_dir *d, struct err *err)
 {
     if (d->base == STORE_COPYING)
         return 0;
@@ -296,7 +296,7 @@ int store_dir_base_ready(struct store *store, const char *disk, const struct uui
                          struct base_frame *frame, struct err *err)
 {
     struct store_dir *d = store_dir_of(store);
-    const struct dir_disk *to = copying_disk(d, disk, err);
+    const struct dir_disk *to = dir_copying_disk(d, disk, err);
 
     if (!to || check_late(d, frame->copy != d->copy, err) < 0)
         return -1;
@@ -308,9 +308,9 @@ int store_dir_base_put(struct store *store, const char *disk, const struct base_
                        struct err *err)
 {
     struct store_dir *d = store_dir_of(store);
-    struct dir_disk *to = copying_disk(d, disk, err);
+    struct dir_disk *to = dir_copying_disk(d, disk, err);
 
-    if (!to || guard_fs_check(&d->guard, err) < 0 || check_copying(d, err) < 0
+    if (!to || guard_fs_check(&d->guard, err) < 0 || dir_check_copying(d, err) < 0
         || check_late(d, frame->copy != d->copy, err) < 0)
         return -1;
     if (frame->disk_size != to->size)
@@ -336,7 +336,7 @@ int store_dir_base_frame(struct store *store, const char *disk, const struct uui
 int store_dir_base_sync(struct store *store, const char *disk, struct err *err)
 {
     struct store_dir *d = store_dir_of(store);
-    struct dir_disk *to = copying_disk(d, disk, err);
+    struct dir_disk *to = dir_copying_disk(d, disk, err);
 
     return to ? d->fs->sync(d->fs, to->head, err) : -1;
 }
@@ -353,7 +353,7 @@ uint64_t dir_next_data(int fd, uint64_t off, uint64_t size)
 }
 
 static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t first, uint64_t count,
-                         struct err *err)
+                         uint64_t *read, struct err *err)
 {
     struct digest digests[WINDOW_CHUNKS];
     uint8_t buf[CHUNK_BYTES];
@@ -374,6 +374,7 @@ static int digest_window(struct store_dir *d, struct dir_disk *disk, uint64_t fi
             if (d->fs->pread(d->fs, disk->head, buf, len, off, err) < 0)
                 return -1;
             chunk_digest(d->digester, buf, len, &digest);
+            *read += len;
         }
         changed |= memcmp(&digests[i], &digest, sizeof(digest)) != 0;
         digests[i] = digest;
@@ -412,6 +413,7 @@ static int end_disk(struct store_dir *d, struct dir_disk *disk, dir_progress_fn 
 {
     uint64_t chunks = chunk_count(disk->size);
     uint64_t filled = 0;
+    uint64_t read = 0;
 
     for (uint64_t first = disk->settled; first < chunks; first += WINDOW_CHUNKS) {
         uint64_t count = chunks - first < WINDOW_CHUNKS ? chunks - first : WINDOW_CHUNKS;
@@ -419,7 +421,10 @@ static int end_disk(struct store_dir *d, struct dir_disk *disk, dir_progress_fn 
             return err_set(err, ERR_BUSY, 0,
                            "its LUKS container is being filled with zeros, %d %% are done",
                            (int)(first * 100 / chunks));
-        if (cancel_check(cancel, err) < 0 || digest_window(d, disk, first, count, err) < 0
+        if (!progress && read >= READ_BYTES)
+            return err_set(err, ERR_BUSY, 0, "its copy is being read back, %d %% are done",
+                           (int)(first * 100 / chunks));
+        if (cancel_check(cancel, err) < 0 || digest_window(d, disk, first, count, &read, err) < 0
             || fill_window(d, disk, first, count, &filled, err) < 0)
             return -1;
         disk->settled = first + count;
@@ -461,6 +466,7 @@ int store_dir_base_end(struct store *store, struct err *err)
         if (disk->luks)
             fs_luks_holes(d->luks, disk->head, false);
         free(TAKE(disk->known));
+        free(TAKE(disk->seed));
     }
-    return 0;
+    return dir_seeds_remove(d, err);
 }

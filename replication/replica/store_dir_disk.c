@@ -204,6 +204,7 @@ void dir_disks_close(struct store_dir *d)
         if (disk->digests >= 0)
             (void)d->fs->close(d->fs, disk->digests);
         free(disk->known);
+        free(disk->seed);
         free(disk->saved);
         free(disk->dir);
         free(disk->elsewhere);

@@ -3,7 +3,8 @@
  * feed, "crc32c " and eight hex digits over what stands before the line feed. "resync" ({cause, now,
  * since_ms, why}) is there only while one is required or under way; whoever does not know it
  * compares nothing, and sends what is tracked. "grown_from" of a disk is there only until the first
- * point of its new size is durable. */
+ * point of its new size is durable. "seed" of a disk ({file, data, same}) says that its head began from a
+ * file at the peer: while the phase is "copy", what was so filled must be compared before it counts. */
 #include "sync/checkpoint.h"
 
 #include "base/fs.h"
@@ -26,7 +27,7 @@ static const char *const phase_names[] = {
 
 static const char *const cause_names[RESYNC_CAUSE_COUNT] = {
     [RESYNC_NONE] = "none",   [RESYNC_LOST] = "tracking-lost", [RESYNC_LOG] = "log-too-large",
-    [RESYNC_ASKED] = "asked", [RESYNC_GREW] = "disk-grew",
+    [RESYNC_ASKED] = "asked", [RESYNC_SEED] = "seed",          [RESYNC_GREW] = "disk-grew",
 };
 
 const char *resync_cause_name(enum resync_cause cause)
@@ -49,9 +50,15 @@ static json_t *disks_json(const struct checkpoint *ck)
                                     json_pack("{s:s, s:I, s:I, s:b}", "name", disk->name, "size",
                                               (json_int_t)disk->size, "scanned",
                                               (json_int_t)disk->scanned, "done", disk->done));
+        json_t *entry = json_array_get(array, json_array_size(array) - 1);
         if (disk->grown_from)
-            (void)json_object_set_new(json_array_get(array, json_array_size(array) - 1),
-                                      "grown_from", json_integer((json_int_t)disk->grown_from));
+            (void)json_object_set_new(entry, "grown_from",
+                                      json_integer((json_int_t)disk->grown_from));
+        if (disk->seed[0])
+            (void)json_object_set_new(entry, "seed",
+                                      json_pack("{s:s, s:I, s:I}", "file", disk->seed, "data",
+                                                (json_int_t)disk->seed_data, "same",
+                                                (json_int_t)disk->seed_same));
     }
     return array;
 }
@@ -109,6 +116,13 @@ int checkpoint_save(const char *dir, const struct checkpoint *ck, struct err *er
     return fs_replace_file(fs_real(), path, text.ptr, text.len, 0600, err);
 }
 
+static void read_seed(const json_t *json, struct checkpoint_disk *disk)
+{
+    (void)snprintf(disk->seed, sizeof(disk->seed), "%s", json_get_str(json, "file", ""));
+    disk->seed_data = json_get_u64(json, "data", 0);
+    disk->seed_same = json_get_u64(json, "same", 0);
+}
+
 static int read_disks(const json_t *json, struct checkpoint *ck, struct err *err)
 {
     json_t *array;
@@ -128,6 +142,7 @@ static int read_disks(const json_t *json, struct checkpoint *ck, struct err *err
         (void)snprintf(disk->name, sizeof(disk->name), "%s", name);
         disk->done = json_get_bool(item, "done", false);
         disk->grown_from = json_get_u64(item, "grown_from", 0);
+        read_seed(json_object_get(item, "seed"), disk);
     }
     return 0;
 }

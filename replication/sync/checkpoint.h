@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 #include "block/source.h"
+#include "replica/seed.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +25,10 @@ struct checkpoint_disk {
     uint64_t grown_from; /* the size that the replica knows; 0: the same */
     uint64_t scanned;    /* an ordered scan of this phase goes on from here */
     bool done;
-    char why[96]; /* it grew: for people, in this life */
+    char seed[SEED_NAME_BYTES]; /* its head began from that file of the peer; "": it did not */
+    uint64_t seed_data;         /* once that is compared: bytes of chunks that are not zeros */
+    uint64_t seed_same;         /* of these, those that were there already */
+    char why[96];               /* it grew: for people, in this life */
 };
 VEC_DEFINE(checkpoint_disks, struct checkpoint_disk)
 
@@ -47,6 +51,7 @@ enum resync_cause {
     RESYNC_LOST,  /* nobody kept track: begins at once */
     RESYNC_LOG,   /* more is pending than the policy allows: points wait for it */
     RESYNC_ASKED, /* by a person: points go on until it begins */
+    RESYNC_SEED,  /* an initial copy began from files at the peer; at once */
     RESYNC_GREW,  /* a block device: only what is new of it; at once */
     RESYNC_CAUSE_COUNT
 };

@@ -15,6 +15,7 @@
  *   store.base-frame     disk, uuid, compression, number,      the frame
  *                        copy
  *   store.base-sync      disk
+ *   store.base-seed      disk, seed (a file's name), copy                 done, data (bytes)
  *   store.base-end       copy
  *   store.segment-open   disk, uuid                                       have
  *   store.segment-write  disk, uuid, off                       bytes
@@ -43,6 +44,9 @@
  * copies (store_ops.base_begin); what belongs to another one than the store's is refused: it was on the way
  * over a link that broke when the copy was begun anew. (The first release says none, which is 0.)
  *
+ * store.base-seed fills a slice of a disk from a file of this site (replica/seed.h) and is asked again
+ * until `done` is the disk's size. The file is kept open from one such request to the next.
+ *
  * A peer may ask for what its own replicas need and nothing else: promotion, pins and removal are
  * this site's affair. Names are checked here since a store makes paths of them. */
 #include "sync/receiver.h"
@@ -61,12 +65,15 @@
 struct receiver {
     struct receiver_host host;
     struct receiver_copy *copy;
+    struct seed seed; /* open since the last request, if that was for one */
+    char *seed_asked; /* as the peer calls it */
 };
 
 struct call {
     struct store *store;
     const struct link_msg *msg;
     struct cancel *cancel;
+    struct receiver *receiver;
     json_t *result; /* NULL: {} */
     uint8_t *payload;
     size_t payload_len;
@@ -121,19 +128,61 @@ static int op_base_sync(struct call *call, struct err *err)
     return call->store->ops->base_sync(call->store, disk, err);
 }
 
-/* One that comes late would end a copy that was begun anew since, and is not complete. */
-static int op_base_end(struct call *call, struct err *err)
+/* One that comes late would end, or fill, a copy that was begun anew since, and is not complete. */
+static int check_copy(const struct call *call, const char *what, struct err *err)
 {
     uint64_t copy = json_get_u64(call->msg->head, "copy", 0);
     struct store_info info;
 
     if (call->store->ops->info(call->store, &info, err) < 0)
         return -1;
-    if (copy != info.copy)
-        return err_set(err, ERR_STATE, 0,
-                       "copy %" PRIu64 " cannot be ended, copy %" PRIu64 " was begun since", copy,
-                       info.copy);
-    return call->store->ops->base_end(call->store, err);
+    if (copy == info.copy)
+        return 0;
+    return err_set(err, ERR_STATE, 0,
+                   "copy %" PRIu64 " cannot be %s, copy %" PRIu64 " was begun since", copy, what,
+                   info.copy);
+}
+
+/* The seed is as it was when it was opened, or it is opened anew. */
+static int need_seed(struct receiver *receiver, const char *name, struct err *err)
+{
+    const struct receiver_host *host = &receiver->host;
+    struct fs_stamp now;
+
+    if (receiver->seed.path && str_eq(receiver->seed_asked, name)
+        && fs_stamp(fs_real(), receiver->seed.path, &now, err) == 0
+        && fs_stamp_equal(&now, &receiver->seed.stamp))
+        return 0;
+    seed_close(&receiver->seed);
+    if (!host->seed_open)
+        return err_set(err, ERR_UNSUPPORTED, 0, "no seeds are taken here");
+    err_clear(err);
+    free(receiver->seed_asked);
+    receiver->seed_asked = mem_strdup(name);
+    return host->seed_open(host->ctx, name, &receiver->seed, err);
+}
+
+static int op_base_seed(struct call *call, struct err *err)
+{
+    struct store_seeding seeding;
+    const char *disk;
+    const char *name;
+
+    if (wire_need_name(call->msg->head, "disk", &disk, err) < 0
+        || json_need_str(call->msg->head, "seed", "message", &name, err) < 0
+        || check_copy(call, "seeded", err) < 0 || need_seed(call->receiver, name, err) < 0
+        || call->store->ops->base_seed(call->store, disk, &call->receiver->seed, &seeding,
+                                       call->cancel, err)
+               < 0)
+        return -1;
+    call->result = json_pack("{s:I, s:I}", "done", (json_int_t)seeding.done_bytes, "data",
+                             (json_int_t)seeding.data_bytes);
+    return 0;
+}
+
+static int op_base_end(struct call *call, struct err *err)
+{
+    return check_copy(call, "ended", err) < 0 ? -1 : call->store->ops->base_end(call->store, err);
 }
 
 static int need_segment(const struct call *call, const char **ret_disk, struct uuid *ret_uuid,
@@ -353,6 +402,7 @@ static const struct op {
     {"store.base-begin", op_base_begin, "receiver.base-begin", false},
     {"store.base-frame", NULL, NULL, true}, /* receiver_copy.c */
     {"store.base-sync", op_base_sync, "receiver.base-sync", true},
+    {"store.base-seed", op_base_seed, "receiver.base-seed", true},
     {"store.base-end", op_base_end, "receiver.base-end", true},
     {"store.segment-open", op_segment_open, "receiver.segment-open", true},
     {"store.segment-write", op_segment_write, "receiver.segment-write", true},
@@ -446,6 +496,7 @@ struct receiver *receiver_new(const struct receiver_host *host)
 
     receiver->host = *host;
     receiver->copy = receiver_copy_new(host);
+    receiver->seed.fd = -1;
     return receiver;
 }
 
@@ -454,18 +505,22 @@ void receiver_free(struct receiver *receiver)
     if (!receiver)
         return;
     receiver_copy_free(receiver->copy);
+    seed_close(&receiver->seed);
+    free(receiver->seed_asked);
     free(receiver);
 }
 
 int receiver_serve(struct receiver *receiver, struct link *link, struct link_msg *msg,
                    struct cancel *cancel, struct err *err)
 {
-    CLEANUP(call_done) struct call call = {.msg = msg, .cancel = cancel};
+    CLEANUP(call_done) struct call call = {.msg = msg, .cancel = cancel, .receiver = receiver};
     const char *name = json_get_str(msg->head, "op", "");
     const struct op *op = find_op(name);
     struct err failure = ERR_EMPTY;
     int rc;
 
+    if (!op || op->run != op_base_seed)
+        seed_close(&receiver->seed);
     if (!op)
         rc = err_set(&failure, ERR_UNSUPPORTED, 0, "unknown request \"%.64s\"", name);
     else if (!op->run)

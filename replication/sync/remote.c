@@ -167,6 +167,22 @@ int remote_base_end(struct remote *remote, uint64_t copy, struct cancel *cancel,
     return call(remote, head, NULL, 0, NULL, cancel, err);
 }
 
+int remote_base_seed(struct remote *remote, const char *disk, const char *seed, uint64_t copy,
+                     struct store_seeding *ret_seeding, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(link_msg_done) struct link_msg msg = {0};
+    json_t *head = json_pack("{s:s, s:s, s:s, s:I}", "op", "store.base-seed", "disk", disk, "seed",
+                             seed, "copy", (json_int_t)copy);
+    struct store_seeding seeding;
+
+    if (call(remote, head, NULL, 0, &msg, cancel, err) < 0
+        || json_need_u64(msg.head, "done", "answer", &seeding.done_bytes, err) < 0
+        || json_need_u64(msg.head, "data", "answer", &seeding.data_bytes, err) < 0)
+        return -1;
+    *ret_seeding = seeding;
+    return 0;
+}
+
 static json_t *segment_head(const char *op, const char *disk, const struct uuid *uuid)
 {
     return json_pack("{s:s, s:s, s:o}", "op", op, "disk", disk, "uuid",

@@ -44,6 +44,10 @@ int remote_base_frame(struct remote *remote, const struct remote_frame *frame, c
                       size_t len, struct cancel *cancel, struct err *err) MUST_CHECK;
 int remote_base_sync(struct remote *remote, const char *disk, struct cancel *cancel,
                      struct err *err) MUST_CHECK;
+/* A slice of it; ERR_UNSUPPORTED: also when the other side is of an older release. */
+int remote_base_seed(struct remote *remote, const char *disk, const char *seed, uint64_t copy,
+                     struct store_seeding *ret_seeding, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
 int remote_base_end(struct remote *remote, uint64_t copy, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 

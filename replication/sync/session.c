@@ -266,6 +266,7 @@ static int load(struct session *s, struct err *err)
     application_show(s);
     s->status.packed_percent = -1;
     session_show_progress(s);
+    seed_show(s);
     required_show(s);
     return 0;
 }
@@ -318,6 +319,7 @@ void session_close(struct session *session)
     (void)pthread_mutex_destroy(&session->lock);
     (void)close(session->turn_fd);
     free(session->config.dir);
+    json_decref(session->config.seeds);
     free(session);
 }
 

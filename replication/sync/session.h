@@ -101,7 +101,10 @@ struct session_status {
     int64_t application_next_ms;    /* when the guest is frozen next at the earliest; 0: never */
     char packing[16];               /* how data is compressed now: adaptive_name */
     int packed_percent;             /* of its size, lately; -1: nothing was packed in this life */
-    char note[160];                 /* what a person should know: scope and reason of a rescan */
+    uint64_t
+        seed_data_bytes; /* compared with seeds: what is no zeros. 0: there were none, or not yet */
+    uint64_t seed_same_bytes; /* of these, what was there already */
+    char note[160];           /* what a person should know: scope and reason of a rescan */
     struct session_resync resync;
     struct session_lag lag;
     size_t disk_count;
@@ -136,6 +139,9 @@ struct session_config {
     uint64_t generation; /* the one this side may write under */
     struct session_tip tip;
     struct session_base base;
+    /* Disks whose heads begin from files at the peer, {disk: file} (replica/seed.h), for an initial copy;
+     * NULL: none do. A reference of the session's own, also when opening fails. */
+    json_t *seeds;
     struct clock *clock;
     /* Of the peer, shared by all sessions to it; outlives the session. NULL: the policy's throttle is
      * all there is. */
@@ -158,7 +164,7 @@ struct session_config {
 
 struct session;
 /* Reads the checkpoint (none: a new protection, starting with the initial copy; or, if the peer
- * has a replica of this group already, with a comparison). Takes config->dir, also when it fails.
+ * has a replica of this group already, with a comparison). Takes config->dir and config->seeds, also when it fails.
  * ERR_CORRUPT: the checkpoint cannot be read; it is kept. */
 int session_open(const struct session_config *config, struct session **ret_session, struct err *err)
     MUST_CHECK;

@@ -92,7 +92,7 @@ static void show_done(struct session *s, size_t disk, uint64_t bytes)
     (void)pthread_mutex_unlock(&s->lock);
 }
 
-static int prepare_replica(struct session *s, struct cancel *cancel, struct err *err)
+int copy_prepare(struct session *s, struct cancel *cancel, struct err *err)
 {
     CLEANUP(store_disks_free) struct store_disks disks = VEC_EMPTY;
     CLEANUP(source_disks_free) struct source_disks sizes = VEC_EMPTY;
@@ -170,7 +170,7 @@ static int begin_disks(struct session *s, const struct policy *policy, struct ca
                        struct err *err)
 {
     if (!s->copy) {
-        if (prepare_replica(s, cancel, err) < 0)
+        if (copy_prepare(s, cancel, err) < 0)
             return -1;
         s->copy = mem_new(struct copy);
         uuid_new(&s->copy->uuid);
@@ -348,6 +348,8 @@ static int finish(struct session *s, struct cancel *cancel, struct err *err)
         session_set_note(s, "");
     }
     CRASH_POINT("sync.base-end");
+    if (seed_is_used(s))
+        return seed_compare(s, cancel, err);
     if (resync_fetch_digests(s, &base, cancel, err) < 0)
         return -1;
     s->ck.phase = PHASE_DELTA;
@@ -356,22 +358,33 @@ static int finish(struct session *s, struct cancel *cancel, struct err *err)
     return session_save(s, err);
 }
 
-/* The replica is new, or was made anew since we were here. */
-static void begin_again(struct session *s)
+/* The replica is new, or was made anew since we were here: that is noted before there is another one
+ * that could be taken for the one we knew. */
+static int begin_again(struct session *s, struct err *err)
 {
+    bool any = false;
+
     copy_drop(s);
     VEC_FOREACH(d, &s->ck.disks) {
+        any = any || d->scanned > 0 || d->done;
         d->scanned = 0;
         d->done = false;
+        d->seed[0] = '\0';
     }
+    return any ? session_save(s, err) : 0;
 }
 
 int copy_slice(struct session *s, struct cancel *cancel, struct err *err)
 {
     bool done = true;
+    bool worked;
 
-    if (s->info.state == STORE_EMPTY)
-        begin_again(s);
+    if (s->info.state == STORE_EMPTY && begin_again(s, err) < 0)
+        return -1;
+    if (seed_slice(s, &worked, cancel, err) < 0)
+        return -1;
+    if (worked)
+        return 0;
     VEC_FOREACH(d, &s->ck.disks)
         done = done && d->done;
     if (done)

@@ -10,6 +10,7 @@
  *   session_lag.c     whether it keeps pace with the changes
  *   session_start.c   an initial copy that waits for its time
  *   session_copy.c    a slice of the initial copy
+ *   session_seed.c    an initial copy that begins from files at the peer
  *   session_resync.c  a slice of a rescan
  *   session_narrow.c  what it found, narrowed to blocks
  *   session_repair.c  what is damaged at the replica, read here once more
@@ -76,10 +77,11 @@ struct session {
     struct scan_state *resync_scan;
     struct digests *digests; /* open while a rescan runs */
     struct digests_end digests_end;
-    bool scanning;     /* source->scan is open */
-    bool begins_anew;  /* a disk is compared anew, and the checkpoint does not say so yet */
-    bool base_lost;    /* the config's base could not be read */
-    bool whole_chunks; /* the replica does not tell the digests of blocks */
+    uint64_t copy_told; /* the copy that the replica was told of last, by seed_slice; 0: none */
+    bool scanning;      /* source->scan is open */
+    bool begins_anew;   /* a disk is compared anew, and the checkpoint does not say so yet */
+    bool base_lost;     /* the config's base could not be read */
+    bool whole_chunks;  /* the replica does not tell the digests of blocks */
     struct digester *digester;
     struct adaptive adaptive;
     enum adaptive_kind seal_packing; /* of the segment that is being sealed, and since when */
@@ -241,6 +243,23 @@ void start_forget(struct session *s);
 
 int copy_slice(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 void copy_drop(struct session *s);
+/* Tells the replica which disks come. */
+int copy_prepare(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* --- session_seed.c -------------------------------------------------------------------------- */
+
+/* Has the replica fill heads from their seeds, for a while. `ret_worked` false: none is to be filled. */
+int seed_slice(struct session *s, bool *ret_worked, struct cancel *cancel, struct err *err)
+    MUST_CHECK;
+/* A disk was filled from a seed: what is there must be compared before it counts. */
+bool seed_is_used(const struct session *s);
+/* The copy has ended: begins to compare. */
+int seed_compare(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Compares the first time; `disk` began from a seed. */
+bool seed_counts(const struct session *s, size_t disk);
+/* What was compared, for people. */
+void seed_note(struct session *s);
+void seed_show(struct session *s);
 
 /* --- session_resync.c ------------------------------------------------------------------------ */
 

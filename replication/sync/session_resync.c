@@ -35,6 +35,8 @@ struct scan_state {
     uint64_t next;
     uint8_t *seen;
     uint64_t count;
+    uint64_t seed_data; /* of the slice, as in struct checkpoint_disk */
+    uint64_t seed_same;
 };
 
 static void end_disk(struct session *s);
@@ -188,10 +190,17 @@ static const struct digest zero_digest;
 static int compare_chunk(struct session *s, size_t disk, uint64_t chunk, const struct digest *there,
                          const struct digest *here, const uint8_t *bytes, struct err *err)
 {
-    /* Found before and found again: also when it is the same now. */
-    if (memcmp(here, there, sizeof(*here)) == 0 && !rescan_has(s->rescan, disk, chunk))
-        return 0;
+    bool same = memcmp(here, there, sizeof(*here)) == 0;
     bool zero = memcmp(here, &zero_digest, sizeof(*here)) == 0;
+
+    if (!zero && s->resync_scan && seed_counts(s, disk)) {
+        size_t len = chunk_len(s->ck.disks.at[disk].size, chunk);
+        s->resync_scan->seed_data += len;
+        s->resync_scan->seed_same += same ? len : 0;
+    }
+    /* Found before and found again: also when it is the same now. */
+    if (same && !rescan_has(s->rescan, disk, chunk))
+        return 0;
     return rescan_put(s->rescan, disk, chunk, zero ? NULL : bytes, err);
 }
 
@@ -395,6 +404,8 @@ static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, str
         s->resync_scan->seen = mem_alloc(chunk_count(d->size) / 8 + 1, 1);
     }
     s->resync_scan->next = d->scanned;
+    if (d->scanned == 0 && seed_counts(s, disk))
+        d->seed_data = d->seed_same = 0;
     return d->scanned == 0 ? rescan_restart(s->rescan, disk, err) : 0;
 }
 
@@ -458,7 +469,11 @@ static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, stru
         || rescan_sync(s->rescan, disk, err) < 0)
         return -1;
     CRASH_POINT("sync.rescan");
-    const struct scan_state *scan = s->resync_scan;
+    struct scan_state *scan = s->resync_scan;
+    d->seed_data += scan->seed_data;
+    d->seed_same += scan->seed_same;
+    scan->seed_data = scan->seed_same = 0;
+    seed_note(s);
     uint64_t done = scan->ordered ? scan->next : scan->count * CHUNK_BYTES;
     if (scan->ordered)
         d->scanned = scan->next;

@@ -145,7 +145,7 @@ void ends_serve(const char *dir)
     uint16_t port;
     int fd;
 
-    l.host = (struct receiver_host){&l, store_get, store_put};
+    l.host = (struct receiver_host){&l, store_get, store_put, NULL};
     OK(tls_load(own, &l.tls, &err));
     OK(tls_listen("127.0.0.1:0", &fd, &err));
     OK(tls_port(fd, &port, &err));

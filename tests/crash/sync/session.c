@@ -184,6 +184,54 @@ static void scene_back_done(struct scene *scene)
     free((void *)(uintptr_t)scene->dir);
 }
 
+/* --- From seeds ------------------------------------------------------------------------------ */
+
+/* An older copy of the first disk is at the replica's site; the second one is copied. */
+static void seed(struct bed *bed)
+{
+    bed_seed(bed, 0, "old.raw");
+}
+
+static void live_seeded(struct bed *bed, struct shared *shared)
+{
+    seed(bed);
+    bed_open_session(bed);
+    turns_until(bed, shared, 1);
+    fake_write_random(bed->machine, &shared->seed, 10);
+    turns_until(bed, shared, 2);
+}
+
+static void go_on_seeded(struct bed *bed, struct shared *shared)
+{
+    seed(bed);
+    go_on(bed, shared);
+}
+
+/* QEMU ended meanwhile, too: nobody knows what changed. */
+static void go_on_restarted(struct bed *bed, struct shared *shared)
+{
+    fake_restart(bed->machine);
+    go_on_seeded(bed, shared);
+}
+
+/* Nobody speaks of a seed any more: what was filled from it is compared all the same. */
+static void go_on_without(struct bed *bed, struct shared *shared)
+{
+    go_on(bed, shared);
+}
+
+static struct scene scene_seeded(const char *base, unsigned number)
+{
+    struct scene scene = scene_new(base, number);
+    struct bed bed;
+
+    bed_init(&bed, scene.dir, scene.machine);
+    bed_seed_file(&bed, 0, "old.raw", number % 3 ? sizes[0] : sizes[0] / 2 + 512);
+    bed_done(&bed);
+    fake_write_random(scene.machine, &scene.shared->seed, 20);
+    return scene;
+}
+
 struct passes {
     char name[64];
     unsigned count;
@@ -243,6 +291,40 @@ static void whoever_is_killed_wherever_no_change_is_lost(void **state)
     }
 }
 
+static void crash_and_go_on_seeded(const char *base, const char *name, unsigned nth,
+                                   unsigned number)
+{
+    static life *const ways[] = {go_on_seeded, go_on_without, go_on_restarted};
+    struct scene scene = scene_seeded(base, number);
+    CLEANUP(mem_freep) char *first = mem_printf("%s:%u", name, nth);
+    CLEANUP(mem_freep) char *second = mem_printf("*:%u", 1 + number * 5 % 17);
+    life *way = ways[number % ARRAY_LEN(ways)];
+
+    assert_true(run(&scene, live_seeded, first, NULL));
+    (void)run(&scene, way, second, NULL);
+    assert_false(run(&scene, go_on_seeded, NULL, NULL));
+    scene_done(&scene);
+}
+
+static void whoever_is_killed_wherever_in_seeding_no_change_is_lost(void **state)
+{
+    struct scene scene = scene_seeded(*state, 0);
+    CLEANUP(mem_freep) char *list = mem_printf("%s/list", (const char *)*state);
+    struct passes passes[NAMES_MAX];
+    unsigned number = 1;
+    unsigned seeding = 0;
+
+    assert_false(run(&scene, live_seeded, NULL, list));
+    scene_done(&scene);
+    size_t names = list_passes(list, passes);
+    for (size_t i = 0; i < names; i++) {
+        seeding += strstr(passes[i].name, "seed") != NULL;
+        for (unsigned nth = 1; nth <= passes[i].count && nth <= 3; nth++)
+            crash_and_go_on_seeded(*state, passes[i].name, nth, number++);
+    }
+    assert_int_equal(seeding, 3); /* of the store, the receiver, the session */
+}
+
 static void crash_and_go_back(const char *base, const char *name, unsigned nth, unsigned number)
 {
     struct scene scene = scene_back(base, number);
@@ -275,6 +357,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(whoever_is_killed_wherever_no_change_is_lost),
+        TMPDIR_TEST(whoever_is_killed_wherever_in_seeding_no_change_is_lost),
         TMPDIR_TEST(whoever_is_killed_wherever_on_the_way_back_no_change_is_lost),
     };
     return cmocka_run_group_tests_name("crash of a session", tests, NULL, NULL);

@@ -234,6 +234,33 @@ static int free_bytes(void *ctx, uint64_t *ret_bytes, struct err *err)
     return 0;
 }
 
+static int open_seed(void *ctx, const char *name, struct seed *ret_seed, struct err *err)
+{
+    const struct bed *bed = ctx;
+    CLEANUP(mem_freep) char *dir = path_join(bed->dir, "seeds");
+    const struct seed_folder folder = {.dir = dir, .run_dir = dir};
+
+    return seed_open(&folder, name, ret_seed, err);
+}
+
+void bed_seed_file(struct bed *bed, size_t disk, const char *name, uint64_t bytes)
+{
+    CLEANUP(mem_freep) char *dir = path_join(bed->dir, "seeds");
+    CLEANUP(mem_freep) char *path = path_join(dir, name);
+    struct err err = ERR_EMPTY;
+
+    BED_OK(fs_make_dirs(fs_real(), dir, 0700, &err), &err);
+    BED_OK(fs_replace_file(fs_real(), path, bed->machine->disks[disk].bytes, bytes, 0600, &err),
+           &err);
+}
+
+void bed_seed(struct bed *bed, size_t disk, const char *name)
+{
+    if (!bed->seeds)
+        bed->seeds = json_object();
+    (void)json_object_set_new(bed->seeds, bed->machine->disks[disk].name, json_string(name));
+}
+
 static json_t *machines(void *ctx)
 {
     (void)ctx;
@@ -249,7 +276,7 @@ void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine)
     bed->machine = machine;
     clock_fake_init(&bed->clock, 1700000000000);
     BED_CHECK(pthread_mutex_init(&bed->store_lock, NULL) == 0);
-    bed->host = (struct receiver_host){bed, store_get, store_put};
+    bed->host = (struct receiver_host){bed, store_get, store_put, open_seed};
     bed->config = (struct session_config){
         .group = BED_GROUP,
         .site = "paris",
@@ -275,6 +302,7 @@ void bed_open_session(struct bed *bed)
     struct err err = ERR_EMPTY;
 
     bed->config.dir = mem_printf("%s/session", bed->dir);
+    bed->config.seeds = json_incref(bed->seeds);
     BED_OK(session_open(&bed->config, &bed->session, &err), &err);
 }
 
@@ -299,6 +327,7 @@ void bed_done(struct bed *bed)
     link_close(bed->idle);
     stop_serving(bed);
     store_close(bed->store);
+    json_decref(bed->seeds);
     (void)pthread_mutex_destroy(&bed->store_lock);
     free(bed->dir);
 }

@@ -38,6 +38,7 @@ struct bed {
     bool no_machine;           /* open_source says so */
     enum err_code store_fails; /* ERR_NONE: it does not */
     uint64_t link_per_s;       /* the clock moves on as bytes are sent; 0: not */
+    json_t *seeds;             /* of the sessions that are opened: bed_seed */
     uint64_t room;             /* free bytes at the session's side; 0: plenty */
     unsigned links;            /* made */
     struct link *idle;         /* bed_share_links: what the session gave back */
@@ -49,6 +50,10 @@ struct bed {
 /* `machine` stays the caller's. */
 void bed_init(struct bed *bed, const char *dir, struct fake_machine *machine);
 void bed_done(struct bed *bed);
+/* DIR/seeds/NAME, at the replica's side, becomes what the disk is now, its first `bytes`. */
+void bed_seed_file(struct bed *bed, size_t disk, const char *name, uint64_t bytes);
+/* Before it is opened: the session's initial copy of that disk begins from that seed. */
+void bed_seed(struct bed *bed, size_t disk, const char *name);
 /* Before it is opened: the session gives its link back after each turn. */
 void bed_share_links(struct bed *bed);
 void bed_open_session(struct bed *bed);

@@ -161,7 +161,7 @@ void duo_init(struct duo *duo, const char *dir, struct fake_machine *machine, ui
     site_fs_init(&duo->paris, paris);
     site_fs_init(&duo->lyon, lyon);
     duo->paris.say = duo->lyon.say = getenv("MUSTER_SEED") != NULL;
-    duo->host = (struct receiver_host){duo, store_get, store_put};
+    duo->host = (struct receiver_host){duo, store_get, store_put, NULL};
     duo->config = (struct session_config){
         .group = DUO_GROUP,
         .site = "paris",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/config.h"
 
+#include "base/mem.h"
 #include "support/expect.h"
 
 static unsigned line_of(const char *text, size_t len, const char *path)
@@ -57,7 +58,30 @@ static void a_config_with_a_name_alone_gets_the_defaults(void **state)
     assert_int_equal(config.data_threads, 4);
     assert_string_equal(config.log_level, "info");
     assert_null(config.networks);
+    assert_string_equal(config.seeds, "/srv/paris/seeds");
     config_done(&config);
+}
+
+/* Peers name files in it. */
+static void seeds_are_nowhere_near_the_site_s_own_files(void **state)
+{
+    static const char *const wrong[] = {"/srv", "/srv/paris", "/srv/paris/",   "replicas",
+                                        "keys", "seedsmore",  "seeds/../keys", "/"};
+    static const char *const fine[] = {"seeds", "seeds/peers", "/var/seeds", "/srv/paris2"};
+    struct config config;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        CLEANUP(mem_freep)
+        char *text = mem_printf("{\"site\": \"paris\", \"seeds\": \"%s\"}", wrong[i]);
+        expect_refused(text, "seeds: ");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(fine); i++) {
+        CLEANUP(mem_freep)
+        char *text = mem_printf("{\"site\": \"paris\", \"seeds\": \"%s\"}", fine[i]);
+        assert_int_equal(parse(text, &config), 0);
+        config_done(&config);
+    }
 }
 
 static void relative_paths_begin_where_the_config_is(void **state)
@@ -116,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_config_with_a_name_alone_gets_the_defaults),
+        cmocka_unit_test(seeds_are_nowhere_near_the_site_s_own_files),
         cmocka_unit_test(relative_paths_begin_where_the_config_is),
         cmocka_unit_test(a_misspelt_field_is_named_with_its_line_and_the_nearest_word),
         cmocka_unit_test(a_value_of_the_wrong_kind_is_named_with_its_line),

@@ -147,6 +147,62 @@ static void networks_of_its_own_are_in_its_row_and_wrong_ones_are_refused(void *
     tear_down(&f);
 }
 
+static void a_seed_that_will_not_do_is_named_before_anything_is_made(void **dir)
+{
+    struct fixture f;
+    struct state_protection row;
+    CLEANUP(json_freep) json_t *seeds = json_pack("{s:s}", "", "old.raw");
+    CLEANUP(json_freep) json_t *wrong = json_pack("{s:s}", "vdz", "old.raw");
+    struct job_protect spec = {.machine = "db1", .peer = "lyon", .seeds = wrong, .who = "ann"};
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    policy_init(&spec.settings.policy);
+    EXPECT_ERR(ERR_INVALID, jobs_protect(f.desk.jobs, &spec, &id, &err));
+    EXPECT_TEXT("seed: there is no disk \"vdz\" (there are: vda)");
+    spec.seeds = seeds;
+    /* One of an older release says nothing of it. */
+    EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
+    settle(&f);
+    expect_job(&f, id, "failed", "no seeds are taken there");
+    (void)json_object_set_new(f.answer, "seeds",
+                              json_pack("{s:{s:s}}", "vda", "problem",
+                                        "/seeds/old.raw is not there; hint: put it there"));
+    EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
+    settle(&f);
+    expect_job(&f, id, "failed", "seed of disk vda at lyon: /seeds/old.raw is not there");
+    EXPECT_ERR(ERR_NOT_FOUND, state_protection_get(f.desk.state, "db1", &row, &err));
+    tear_down(&f);
+}
+
+static void a_seed_that_will_do_is_shown_and_in_the_row(void **dir)
+{
+    struct fixture f;
+    struct state_protection row;
+    CLEANUP(json_freep) json_t *seeds = json_pack("{s:s}", "", "old.raw");
+    CLEANUP(json_freep) json_t *have = NULL;
+    struct job_protect spec = {.machine = "db1", .peer = "lyon", .seeds = seeds, .who = "ann"};
+    int64_t id;
+
+    set_up(&f, *dir);
+    put_machine(&f, f.disk, "raw");
+    policy_init(&spec.settings.policy);
+    (void)json_object_set_new(
+        f.answer, "seeds", json_pack("{s:{s:s, s:i}}", "vda", "format", "qcow2", "size", 1048576));
+    EXPECT_OK(jobs_protect(f.desk.jobs, &spec, &id, &err));
+    settle(&f);
+    expect_row(&f, id, "seed of disk vda", "qcow2, 1.0 MiB");
+    EXPECT_OK(state_protection_get(f.desk.state, "db1", &row, &err));
+    have = job_seeds_get(row.settings);
+    assert_string_equal(json_get_str(have, "vda", ""), "old.raw");
+    EXPECT_OK(job_seeds_drop(&row.settings, &err));
+    CLEANUP(json_freep) json_t *none = job_seeds_get(row.settings);
+    assert_int_equal(json_object_size(none), 0);
+    state_protection_done(&row);
+    tear_down(&f);
+}
+
 static void with_force_only_the_data_counts(void **dir)
 {
     struct fixture f;
@@ -303,6 +359,8 @@ int main(void)
         TMPDIR_TEST(a_clock_that_is_apart_is_a_warning_and_no_obstacle),
         TMPDIR_TEST(a_host_that_could_not_recover_it_is_named_with_its_reason),
         TMPDIR_TEST(networks_of_its_own_are_in_its_row_and_wrong_ones_are_refused),
+        TMPDIR_TEST(a_seed_that_will_not_do_is_named_before_anything_is_made),
+        TMPDIR_TEST(a_seed_that_will_do_is_shown_and_in_the_row),
         TMPDIR_TEST(with_force_only_the_data_counts),
         TMPDIR_TEST(what_is_scarce_only_now_is_a_warning),
         TMPDIR_TEST(a_thin_disk_that_would_not_fit_is_warned_of),

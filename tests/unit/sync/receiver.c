@@ -51,7 +51,7 @@ static void begin(struct fixture *f, const char *dir)
 
     memset(f, 0, sizeof(*f));
     EXPECT_OK(store_dir_open(&config, &f->store, &err));
-    f->host = (struct receiver_host){f, store_get, store_put};
+    f->host = (struct receiver_host){f, store_get, store_put, NULL};
     transport_pair(16 << 20, &a, &b);
     f->receiver = receiver_new(&f->host);
     f->ours = link_new(a, "lyon");
