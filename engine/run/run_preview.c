@@ -14,8 +14,7 @@
 struct runner_preview {
     enum run_kind kind;
     char plan[PLAN_NAME_BYTES];
-    uint64_t point;
-    json_t *points; /* of those that have another */
+    json_t *points; /* of each machine; 0: the newest */
     json_t *machines;
     json_t *steps;
     struct clock *clock;
@@ -41,12 +40,15 @@ int runner_preview_begin(struct runner *runner, const struct runner_spec *spec,
         return -1;
     struct runner_preview *preview = mem_new(struct runner_preview);
     preview->kind = spec->kind;
-    preview->point = spec->point;
-    preview->points = spec->points ? json_deep_copy(spec->points) : json_object();
     preview->clock = runner->clock;
     preview->here = world->here;
     (void)snprintf(preview->plan, sizeof(preview->plan), "%s", request.plan_name);
     preview->machines = json_deep_copy(request.machines);
+    preview->points = json_object();
+    json_object_foreach(preview->machines, machine, known)
+        (void)json_object_set_new(
+            preview->points, machine,
+            json_integer((json_int_t)run_point_of(spec, preview->machines, machine)));
     preview->there = mem_new_array(struct site *, json_object_size(preview->machines) + 1);
     json_object_foreach(preview->machines, machine, known) {
         struct site *there = world->peer(world->ctx, json_get_str(known, "peer", ""));
@@ -79,7 +81,7 @@ static bool peer_answers(const struct runner_preview *preview, struct site *ther
 
 static uint64_t point_for(const struct runner_preview *preview, const char *name)
 {
-    return json_get_u64(preview->points, name, preview->point);
+    return json_get_u64(preview->points, name, 0);
 }
 
 /* What was written after the point that would be used. -1: cannot be told. */
@@ -136,6 +138,7 @@ static int check_whole(const struct runner_preview *preview, const char *name,
                        const json_t *machine, struct err *err)
 {
     uint64_t damaged = json_get_u64(machine, "damaged_chunks", 0);
+    const char *group = run_group_name(preview->machines, name);
 
     if (damaged == 0 || (is_planned(preview->kind) && point_for(preview, name) == 0))
         return 0;
@@ -143,25 +146,27 @@ static int check_whole(const struct runner_preview *preview, const char *name,
                    "point %" PRIu64 " of %s needs %" PRIu64
                    " damaged chunks of 64 KiB; hint: `muster points %s` shows which are whole: "
                    "choose one by --point; while the source lives, the newest is made whole again",
-                   json_get_u64(machine, "point", 0), name, damaged, name);
+                   json_get_u64(machine, "point", 0), group, damaged, group);
 }
 
 /* A replica that could not be asked is warned of already. */
 static int check_point(const struct runner_preview *preview, const char *name,
                        const json_t *machine, struct err *err)
 {
+    const char *group = run_group_name(preview->machines, name);
+
     if (!json_object_get(machine, "durable_point"))
         return 0;
     if (json_get_u64(machine, "durable_point", 0) == 0)
         return err_set(err, ERR_STATE, 0,
                        "%s has no point yet: its initial copy has not ended; hint: `muster status` "
                        "shows how far it is",
-                       name);
+                       group);
     if (point_for(preview, name) == 0 || json_object_get(machine, "asked_age_ms"))
         return check_whole(preview, name, machine, err);
     return err_set(err, ERR_NOT_FOUND, 0,
-                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", name,
-                   point_for(preview, name), name);
+                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", group,
+                   point_for(preview, name), group);
 }
 
 static int refuse_planned(const char *name, const struct site *there, struct err *why,
@@ -259,7 +264,8 @@ static int ask_after(const struct runner_preview *preview, const char *name, con
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
         return check_point(preview, name, machine, err);
     }
-    if (preview->kind != RUN_ROLLBACK || peer_answers(preview, there, known, &seen, &why, cancel))
+    if (preview->kind != RUN_ROLLBACK || !run_is_first_of_group(preview->machines, name)
+        || peer_answers(preview, there, known, &seen, &why, cancel))
         return 0;
     char *hint = strstr(why.text, "; hint: ");
     if (hint)
@@ -268,6 +274,26 @@ static int ask_after(const struct runner_preview *preview, const char *name, con
                    "a rollback of %s needs both sites, and %s does not answer: %s; hint: bring %s "
                    "back, or keep what is here: `muster commit %s`",
                    name, there->name, why.text, there->name, preview->plan);
+}
+
+/* A group is asked about once: what holds of its first machine holds of all. */
+static bool add_like_first(const struct runner_preview *preview, const char *name, json_t *machines)
+{
+    const char *group = run_group_name(preview->machines, name);
+    const json_t *seen;
+    size_t i;
+
+    if (run_is_first_of_group(preview->machines, name))
+        return false;
+    json_array_foreach(machines, i, seen) {
+        if (!str_eq(json_get_str(seen, "group", ""), group))
+            continue;
+        json_t *same = json_copy((json_t *)(uintptr_t)seen);
+        (void)json_object_set_new(same, "machine", json_string(name));
+        (void)json_array_append_new(machines, same);
+        return true;
+    }
+    return false;
 }
 
 int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct cancel *cancel,
@@ -291,15 +317,16 @@ int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct
                 return -1;
             continue;
         }
+        if (add_like_first(preview, name, machines))
+            continue;
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
+        (void)json_array_append_new(machines, machine);
+        const char *group = run_group_name(preview->machines, name);
         if (check_point(preview, name, machine, err) < 0
-            || ask_peer(preview, name, known, there, machine, warnings, cancel, err) < 0) {
-            json_decref(machine);
+            || ask_peer(preview, group, known, there, machine, warnings, cancel, err) < 0)
             return -1;
-        }
         int64_t bound = json_integer_value(json_object_get(machine, "loss_bound_ms"));
         worst = bound < 0 || worst < 0 ? -1 : bound > worst ? bound : worst;
-        (void)json_array_append_new(machines, machine);
     }
     *ret_json = json_pack("{s:s, s:s, s:O, s:I, s:O, s:O}", "plan", preview->plan, "kind",
                           run_kind_name(preview->kind), "machines", machines, "loss_bound_ms",
