@@ -189,8 +189,7 @@ static int remove_temporary_in(struct fs *fs, const char *path, struct err *err)
         return -1;
     for (size_t i = 0; i < names.len; i++) {
         /* Not the store's: it is replaced beside it. */
-        if (!is_temporary(names.at[i], base) || str_eq(base, DIR_FILE_PROTECTION)
-            || str_eq(base, DIR_FILE_VERIFIED))
+        if (!is_temporary(names.at[i], base) || str_eq(base, DIR_FILE_PROTECTION))
             continue;
         CLEANUP(mem_freep) char *file = path_join(path, names.at[i]);
         if (fs->unlink(fs, file, err) < 0)
