@@ -8,17 +8,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* "" for this site. */
-static int find_source(const struct jobs_world *world, const char *group, char ret_peer[64],
-                       struct err *err)
+/* Of a group, or of a machine's: `ret_group` and who sends it, "" for this site. */
+static int find_source(const struct jobs_world *world, const char *name,
+                       char ret_group[NAME_MAX_BYTES], char ret_peer[64], struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    if (state_protection_get(world->state, group, &row, err) < 0)
+    if (state_protection_of(world->state, name, &row, err) < 0)
         return err->code == ERR_NOT_FOUND
                    ? err_set(err, ERR_NOT_FOUND, 0,
-                             "%s is not protected; hint: `muster status` lists what is", group)
+                             "%s is not protected; hint: `muster status` lists what is", name)
                    : -1;
+    (void)snprintf(ret_group, NAME_MAX_BYTES, "%s", row.group);
     (void)snprintf(ret_peer, 64, "%s", str_eq(row.role, "source") ? "" : row.peer);
     return 0;
 }
@@ -26,9 +27,10 @@ static int find_source(const struct jobs_world *world, const char *group, char r
 /* A failover may have turned it round meanwhile. */
 static int begin(struct job *job, struct err *err)
 {
+    char group[NAME_MAX_BYTES];
     char peer[64];
 
-    if (find_source(job_world(job), job->object, peer, err) < 0)
+    if (find_source(job_world(job), job->object, group, peer, err) < 0)
         return -1;
     (void)json_object_set_new(job->args, "peer", json_string(peer));
     return 0;
@@ -86,9 +88,10 @@ const struct job_kind *job_kind_point(void)
 
 int jobs_point(struct jobs *jobs, const struct job_point *spec, int64_t *ret_job, struct err *err)
 {
+    char group[NAME_MAX_BYTES];
     char peer[64];
 
-    if (find_source(jobs_world_of(jobs), spec->machine, peer, err) < 0)
+    if (find_source(jobs_world_of(jobs), spec->machine, group, peer, err) < 0)
         return -1;
     if (*spec->consistency && !str_eq(spec->consistency, "application")
         && !str_eq(spec->consistency, "crash"))
@@ -101,5 +104,5 @@ int jobs_point(struct jobs *jobs, const struct job_point *spec, int64_t *ret_job
                        spec->label);
     json_t *args = json_pack("{s:s, s:s, s:s}", "peer", peer, "consistency", spec->consistency,
                              "label", spec->label);
-    return job_start(jobs, job_kind_point(), spec->machine, args, spec->who, ret_job, err);
+    return job_start(jobs, job_kind_point(), group, args, spec->who, ret_job, err);
 }
