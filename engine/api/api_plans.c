@@ -7,6 +7,7 @@
 #include "link/tls.h"
 #include "plan/plan.h"
 #include "run/job.h"
+#include "run/run.h"
 #include "state/state.h"
 
 #include <inttypes.h>
@@ -25,30 +26,6 @@ static void add_words(struct words *words, const json_t *list)
 
     json_array_foreach(list, i, item)
         *words_push(words) = json_string_value(item);
-}
-
-/* Machines of this site and of those it keeps replicas for. */
-static int known_machines(const struct api_world *world, json_t **ret_names, struct err *err)
-{
-    struct state_machines machines = VEC_EMPTY;
-    struct state_protections protections = VEC_EMPTY;
-    json_t *names;
-
-    if (state_machine_list(world->state, &machines, err) < 0)
-        return -1;
-    if (state_protection_list(world->state, &protections, err) < 0) {
-        state_machines_done(&machines);
-        return -1;
-    }
-    names = json_array();
-    VEC_FOREACH(machine, &machines)
-        (void)json_array_append_new(names, json_string(machine->name));
-    VEC_FOREACH(protection, &protections)
-        (void)json_array_append_new(names, json_string(protection->group));
-    state_machines_done(&machines);
-    state_protections_done(&protections);
-    *ret_names = names;
-    return 0;
 }
 
 static int known_peers(const struct api_world *world, json_t **ret_names, struct err *err)
@@ -97,6 +74,7 @@ static int load(const struct api_world *world, const json_t *in, const json_t *p
     plans.verbs = verb_all(&plans.verb_count);
     plans.machines = machines.at;
     plans.sites = sites.at;
+    plans.groups = json_object_get(in, "groups");
     return plan_load(world->host, &plans, json_get_str(in, "file", "plan"), source, strlen(source),
                      ret_plan, problems, cancel, err);
 }
@@ -129,17 +107,19 @@ static int begin_load(struct api_request *req, bool only_check, api_finish_fn *f
 {
     const json_t *in = api_in(req);
     const char *source = json_get_str(in, "source", "");
-    json_t *names;
+    CLEANUP(json_freep) json_t *names = NULL;
+    json_t *groups;
 
     if (strlen(source) > SOURCE_MAX)
         return err_set(err, ERR_LIMIT, 0, "the plan has %zu bytes, the most is %u", strlen(source),
                        SOURCE_MAX);
-    if (known_machines(api_world_of(req), &names, err) < 0)
+    if (runner_machines(api_world_of(req)->state, &names, err) < 0
+        || runner_groups(api_world_of(req)->state, &groups, err) < 0)
         return -1;
     return api_defer(req,
-                     json_pack("{s:s, s:s, s:b, s:o}", "source", source, "file",
+                     json_pack("{s:s, s:s, s:b, s:O, s:o}", "source", source, "file",
                                json_get_str(in, "file", "plan"), "only_check", only_check,
-                               "machines", names),
+                               "machines", names, "groups", groups),
                      LOAD_MS, load_work, finish);
 }
 
@@ -286,6 +266,7 @@ static int show_runbook(struct api_request *req, json_t **ret_reply, struct err 
     CLEANUP(state_plan_done) struct state_plan row = {0};
     CLEANUP(json_freep) json_t *document = NULL;
     CLEANUP(json_freep) json_t *runbook = NULL;
+    CLEANUP(json_freep) json_t *groups = NULL;
     CLEANUP(plan_freep) struct plan *plan = NULL;
     CLEANUP(mem_freep) char *text = NULL;
     struct plan_world plans = {0};
@@ -298,7 +279,10 @@ static int show_runbook(struct api_request *req, json_t **ret_reply, struct err 
     if (need_plan(api_world_of(req), api_param(req, "name"), &row, err) < 0
         || json_parse(row.document, strlen(row.document), &document, err) < 0
         || plan_from_document(&plans, row.name, document, &plan, NULL, err) < 0
-        || plan_show_text(plan, &plans, (enum run_kind)kind, &text, err) < 0
+        || runner_groups(api_world_of(req)->state, &groups, err) < 0)
+        return -1;
+    plans.groups = groups; /* for its tasks only: it may be shown whatever became of its groups */
+    if (plan_show_text(plan, &plans, (enum run_kind)kind, &text, err) < 0
         || plan_show_json(plan, &plans, (enum run_kind)kind, &runbook, err) < 0)
         return -1;
     *ret_reply = json_pack("{s:s, s:O}", "text", text, "runbook", runbook);

@@ -11,27 +11,20 @@
 #define LIST_LIMIT 50
 #define LIST_MAX   1000
 
-/* A machine's definition does not change while it is protected: what its replica was made with. */
-static bool has_agent(const struct api_request *req, const char *machine)
-{
-    CLEANUP(state_protection_done) struct state_protection row = {0};
-    CLEANUP(json_freep) json_t *settings = NULL;
-    struct err ignored = ERR_EMPTY;
-    const json_t *name;
-    size_t i;
+/* What a spec borrows. */
+struct made {
+    json_t *document; /* for the occasion: of the machine's group; NULL */
+    char group[PLAN_NAME_BYTES];
+};
 
-    if (state_protection_of(api_world_of(req)->state, machine, &row, &ignored) < 0
-        || json_parse(row.settings, strlen(row.settings), &settings, &ignored) < 0)
-        return false;
-    json_array_foreach(json_object_get(settings, "agents"), i, name)
-        if (str_eq(json_string_value(name), machine))
-            return true;
-    return false;
+static void made_done(struct made *made)
+{
+    json_decref(made->document);
 }
 
-/* What the body asks for. `ret_document` owns what spec->document borrows. */
+/* What the body asks for; naming a machine names its group. */
 static int read_spec(const struct api_request *req, struct runner_spec *ret_spec,
-                     json_t **ret_document, struct err *err)
+                     struct made *ret_made, struct err *err)
 {
     const json_t *in = api_in(req);
     const char *plan = json_get_str(in, "plan", NULL);
@@ -51,11 +44,14 @@ static int read_spec(const struct api_request *req, struct runner_spec *ret_spec
         return err_set(err, ERR_INVALID, 0, "name either a plan or a machine");
     if (!plan && !machine && (!after || !json_object_get(in, "of_run")))
         return err_set(err, ERR_INVALID, 0, "name a plan or a machine");
-    *ret_document =
-        machine && !after ? plan_document_for_machine(machine, has_agent(req, machine)) : NULL;
+    if (machine)
+        ret_made->document =
+            runner_group_document(api_world_of(req)->state, machine, ret_made->group);
     *ret_spec = (struct runner_spec){
-        .plan = plan ? plan : machine,
-        .document = *ret_document,
+        .plan = plan      ? plan
+                : machine ? ret_made->group
+                          : NULL,
+        .document = after ? NULL : ret_made->document,
         .kind = (enum run_kind)kind,
         .point = json_get_u64(in, "point", 0),
         .points = json_object_get(in, "points"),
@@ -68,11 +64,11 @@ static int read_spec(const struct api_request *req, struct runner_spec *ret_spec
 
 static int start_run(struct api_request *req, json_t **ret_reply, struct err *err)
 {
-    CLEANUP(json_freep) json_t *document = NULL;
+    CLEANUP(made_done) struct made made = {0};
     struct runner_spec spec;
     int64_t run;
 
-    if (read_spec(req, &spec, &document, err) < 0
+    if (read_spec(req, &spec, &made, err) < 0
         || runner_start(api_world_of(req)->runner, &spec, &run, err) < 0)
         return -1;
     CLEANUP(mem_freep)
@@ -95,12 +91,12 @@ static void free_preview(void *what)
 
 static int preview_run(struct api_request *req, json_t **ret_reply, struct err *err)
 {
-    CLEANUP(json_freep) json_t *document = NULL;
+    CLEANUP(made_done) struct made made = {0};
     struct runner_preview *preview;
     struct runner_spec spec;
 
     (void)ret_reply;
-    if (read_spec(req, &spec, &document, err) < 0
+    if (read_spec(req, &spec, &made, err) < 0
         || runner_preview_begin(api_world_of(req)->runner, &spec, &preview, err) < 0)
         return -1;
     return api_defer_over(req, preview, free_preview, PREVIEW_MS, ask_preview);

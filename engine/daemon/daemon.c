@@ -151,16 +151,20 @@ static int reprotect(struct daemon *daemon, const char *machine, bool accept_bra
     return jobs_reprotect(daemon->jobs, &spec, &job, err);
 }
 
-static void on_committed(void *ctx, const char *machine, const char *who)
+static void on_committed(void *ctx, const char *group, const json_t *machines, const char *who)
 {
     struct daemon *daemon = ctx;
     struct err err = ERR_EMPTY;
+    const json_t *name;
     int64_t job;
+    size_t i;
 
-    if (reprotect(daemon, machine, false, who, &err) < 0)
-        log_error("daemon", "not protected again machine=%s error=\"%s\"", machine, err.text);
-    if (jobs_stream(daemon->jobs, machine, who, &job, &err) < 0)
-        log_error("daemon", "not streamed machine=%s error=\"%s\"", machine, err.text);
+    if (reprotect(daemon, group, false, who, &err) < 0)
+        log_error("daemon", "not protected again group=%s error=\"%s\"", group, err.text);
+    json_array_foreach(machines, i, name)
+        if (jobs_stream(daemon->jobs, json_string_value(name), who, &job, &err) < 0)
+            log_error("daemon", "not streamed machine=%s error=\"%s\"", json_string_value(name),
+                      err.text);
 }
 
 static void on_mark(void *ctx)

@@ -191,31 +191,3 @@ int plan_from_document(const struct plan_world *world, const char *file, const j
     *ret_plan = TAKE(plan);
     return 0;
 }
-
-static json_t *step_with(char *title, const char *verb, json_t *args)
-{
-    json_t *step =
-        json_pack("{s:s, s:[{s:s, s:o}]}", "title", title, "actions", "verb", verb, "args", args);
-
-    free(title);
-    return step;
-}
-
-json_t *plan_document_for_machine(const char *machine, bool agent)
-{
-    json_t *items = json_array();
-
-    (void)json_array_append_new(items,
-                                json_pack("{s:o}", "step",
-                                          step_with(mem_printf("Bring up %s", machine), "failover",
-                                                    json_pack("{s:s}", "machine", machine))));
-    if (agent) {
-        json_t *wait = step_with(mem_printf("Wait until %s is up", machine), "wait_until",
-                                 json_pack("{s:s, s:s}", "agent", machine, "within", "5m"));
-        /* It has been brought up: that nobody answers is said, and taken back by nobody. */
-        (void)json_object_set_new(wait, "on_failure", json_string("continue"));
-        (void)json_array_append_new(items, json_pack("{s:o}", "step", wait));
-    }
-    return json_pack("{s:s, s:[{s:s, s:o}]}", "name", machine, "stages", "title", "Machine",
-                     "items", items);
-}

@@ -29,6 +29,9 @@ struct plan_world {
     /* For plan_expand of what follows a failover: that failover's kind, whose steps and machines are
      * meant. RUN_TEST: not known, those of all real kinds. */
     enum run_kind of_kind;
+    /* Groups of several machines, {MACHINE: {group: NAME, ...}} with all machines of each. One that is
+     * not in it is a group by itself. NULL: not known, each is; nothing is checked then. */
+    const json_t *groups;
 };
 
 /* One thing to say about a plan. Errors forbid to run it. */
@@ -140,8 +143,9 @@ int plan_check_act(const struct plan_world *world, const struct plan_act *act,
 json_t *plan_words(const struct plan_world *world);
 
 /* --- One list of tasks per kind of run --------------------------------------------------------
- * The fixed safe core of the kind with the plan's own steps in it. Groups are named after their
- * machine. Core actions use these verbs (rows with `core` set) with these args:
+ * The fixed safe core of the kind with the plan's own steps in it: once per machine, or once per group,
+ * in the order of their first machines. Core actions use these verbs (rows with `core` set) with these
+ * args:
  *
  *   planned, failback  core_shutdown {machine}  last stage first
  *                      core_final_sync {group}
@@ -204,6 +208,9 @@ json_t *plan_machines(const struct plan *plan, enum run_kind kind);
  * document for plan_from_document (new reference). With an agent it waits until that answers, 5
  * minutes at most; else for nothing. */
 json_t *plan_document_for_machine(const char *machine, bool agent);
+/* The same for a group: all `machines` [name] at once, then waiting for those that are in `agents`
+ * [name] (may be NULL). */
+json_t *plan_document_for_group(const char *group, const json_t *machines, const json_t *agents);
 
 /* --- The runbook ------------------------------------------------------------------------------
  * For people to follow by hand if need be. Text: numbered stages and steps, what each verb does,

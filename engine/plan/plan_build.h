@@ -53,6 +53,15 @@ VEC_DEFINE(plan_bring_ups, struct plan_bring_up)
 /* All of them, in order of the text. */
 void plan_collect(const struct plan *plan, struct plan_bring_ups *ret_all);
 
+/* The group that a machine is in. Borrowed from the world, or `machine` itself. */
+const char *plan_group_of(const struct plan_world *world, const char *machine);
+/* A group of several machines has that name. */
+bool plan_is_group(const struct plan_world *world, const char *name);
+/* "shop (db1, web1)", or a machine's name when it is a group by itself. Free with free(). */
+char *plan_group_title(const struct plan_world *world, const char *group);
+/* Each kind brings up all machines of a group, or none. */
+void plan_check_groups(struct plan_builder *b, const struct plan_bring_ups *all);
+
 /* A verb that plans can use, or NULL. */
 const struct verb *plan_find_verb(const struct plan_world *world, const char *name);
 /* A plan's verb that brings a machine up: it stands in the safe core. */

@@ -61,6 +61,12 @@ static void check_machine(const struct value_check *c, const char *machine)
     }
     if (!machines || plan_is_among(machine, machines))
         return;
+    if (plan_is_group(c->b->world, machine)) {
+        CLEANUP(mem_freep) char *title = plan_group_title(c->b->world, machine);
+        plan_error(c->b, &c->at, "%s: %s is a group; hint: name its machines: %s",
+                   c->action->verb->name, machine, title);
+        return;
+    }
     const char *nearest = str_nearest(machine, machines);
     if (nearest)
         plan_error(c->b, &c->at, "%s: unknown machine '%s' (did you mean '%s'?)%s",

@@ -10,9 +10,10 @@
 
 enum per {
     PER_RUN,          /* once */
-    PER_MACHINE,      /* for each machine, in the plan's order */
     PER_MACHINE_BACK, /* last one first; what the plan brings up together, together */
-    PER_MACHINE_AT_ONCE,
+    PER_GROUP,        /* for each group, in the order of their first machines */
+    PER_GROUP_BACK,
+    PER_GROUP_AT_ONCE,
     PLAN_STEPS, /* here the plan's own steps stand */
 };
 
@@ -20,18 +21,18 @@ struct core_row {
     enum per per;
     enum plan_on_failure on_failure;
     const char *verb;
-    const char *arg; /* "machine", "group" or NULL */
+    const char *arg; /* "machine" (of a group: its first one), "group" or NULL */
     const char *stage;
-    const char *title; /* %s: the machine */
-    const char *id;    /* "core.ID" or "core.ID.MACHINE" */
+    const char *title; /* %s: the machine, or the group */
+    const char *id;    /* "core.ID" or "core.ID.MACHINE" or "core.ID.GROUP" */
 };
 
 /* Once this site owns the machines, an old side that cannot be told keeps nobody from working: the
  * generation fences it when it comes back. */
-#define RETIRE                                                                           \
-    {                                                                                    \
-        PER_MACHINE_AT_ONCE, PLAN_FAIL_CONTINUE, "core_retire", "group", "Change sides", \
-            "Retire the old side of %s", "retire"                                        \
+#define RETIRE                                                                         \
+    {                                                                                  \
+        PER_GROUP_AT_ONCE, PLAN_FAIL_CONTINUE, "core_retire", "group", "Change sides", \
+            "Retire the old side of %s", "retire"                                      \
     }
 #define STEPS                                                       \
     {                                                               \
@@ -45,9 +46,9 @@ struct core_row {
 static const struct core_row planned[] = {
     {PER_MACHINE_BACK, PLAN_FAIL_STOP, "core_shutdown", "machine", "Shut down at the source",
      "Shut down %s", "shutdown"},
-    {PER_MACHINE_AT_ONCE, PLAN_FAIL_STOP, "core_final_sync", "group", "Send the last changes",
+    {PER_GROUP_AT_ONCE, PLAN_FAIL_STOP, "core_final_sync", "group", "Send the last changes",
      "Send the last changes of %s", "final-sync"},
-    {PER_MACHINE, PLAN_FAIL_STOP, "core_promote", "group", "Change sides", "Promote %s here",
+    {PER_GROUP, PLAN_FAIL_STOP, "core_promote", "group", "Change sides", "Promote %s here",
      "promote"},
     RETIRE,
     STEPS,
@@ -55,9 +56,9 @@ static const struct core_row planned[] = {
 };
 
 static const struct core_row unplanned[] = {
-    {PER_MACHINE_AT_ONCE, PLAN_FAIL_CONTINUE, "core_hold", "group", "Hold the source",
+    {PER_GROUP_AT_ONCE, PLAN_FAIL_CONTINUE, "core_hold", "group", "Hold the source",
      "Hold the replication of %s", "hold"},
-    {PER_MACHINE, PLAN_FAIL_CONTINUE, "core_promote", "group", "Change sides", "Promote %s here",
+    {PER_GROUP, PLAN_FAIL_CONTINUE, "core_promote", "group", "Change sides", "Promote %s here",
      "promote"},
     RETIRE,
     STEPS,
@@ -65,7 +66,7 @@ static const struct core_row unplanned[] = {
 };
 
 static const struct core_row test[] = {
-    {PER_MACHINE, PLAN_FAIL_STOP, "core_pin", "group", "Prepare the test",
+    {PER_GROUP, PLAN_FAIL_STOP, "core_pin", "group", "Prepare the test",
      "Keep a point of %s for the test", "pin"},
     {PER_RUN, PLAN_FAIL_STOP, "core_network", NULL, "Prepare the test", "Make the isolated network",
      "network"},
@@ -77,7 +78,7 @@ static const struct core_row test[] = {
 static const struct core_row cleanup[] = {
     {PER_MACHINE_BACK, PLAN_FAIL_CONTINUE, "core_cleanup", "machine", "Clean up",
      "Remove the test copy of %s", "cleanup"},
-    {PER_MACHINE, PLAN_FAIL_CONTINUE, "core_unpin", "group", "Clean up", "Let the point of %s go",
+    {PER_GROUP, PLAN_FAIL_CONTINUE, "core_unpin", "group", "Clean up", "Let the point of %s go",
      "unpin"},
     {PER_RUN, PLAN_FAIL_CONTINUE, "core_network_remove", NULL, "Clean up",
      "Remove the isolated network", "network-remove"},
@@ -87,19 +88,19 @@ static const struct core_row cleanup[] = {
 };
 
 static const struct core_row commit[] = {
-    {PER_MACHINE, PLAN_FAIL_STOP, "commit", "machine", "Commit", "Commit %s", "commit"},
+    {PER_GROUP, PLAN_FAIL_STOP, "commit", "machine", "Commit", "Commit %s", "commit"},
     END,
 };
 
 static const struct core_row rollback[] = {
-    {PER_MACHINE_BACK, PLAN_FAIL_STOP, "rollback", "machine", "Roll back", "Roll %s back",
+    {PER_GROUP_BACK, PLAN_FAIL_STOP, "rollback", "machine", "Roll back", "Roll %s back",
      "rollback"},
     END,
 };
 
 /* Then all that the plan does with a machine that was brought up. */
 static const struct core_row change_point[] = {
-    {PER_MACHINE, PLAN_FAIL_STOP, "change_point", "machine", "Change the point",
+    {PER_GROUP, PLAN_FAIL_STOP, "change_point", "machine", "Change the point",
      "Start %s from another point", "change-point"},
     STEPS,
     END,
@@ -165,8 +166,16 @@ static void keep_of_kind(const struct plan *plan, enum run_kind kind, enum run_k
     ups->len = kept;
 }
 
-static int add_core_task(struct expansion *x, const struct core_row *row, const char *machine,
-                         unsigned group)
+/* Whom a core's task is for; all NULL: the run. */
+struct subject {
+    const char *name;    /* a machine, or a group */
+    const char *title;   /* for people */
+    const char *machine; /* itself, or the group's first */
+    unsigned group;      /* number of those that go at once; 0: alone */
+};
+
+static int add_core_task(struct expansion *x, const struct core_row *row,
+                         const struct subject *subject)
 {
     const struct verb *verb = NULL;
 
@@ -177,27 +186,59 @@ static int add_core_task(struct expansion *x, const struct core_row *row, const 
         return err_set(x->err, ERR_UNSUPPORTED, 0, "%s runs need %s, which is not there",
                        run_kind_name(x->kind), row->verb);
     struct plan_task *task = plan_tasks_push(x->tasks);
-    (void)snprintf(task->id, sizeof(task->id), "core.%s%s%s", row->id, machine ? "." : "",
-                   machine ? machine : "");
+    (void)snprintf(task->id, sizeof(task->id), "core.%s%s%s", row->id, subject->name ? "." : "",
+                   subject->name ? subject->name : "");
     CLEANUP(str_free) struct str title = STR_EMPTY;
     const char *place = strstr(row->title, "%s");
     str_add_bytes(&title, row->title, place ? (size_t)(place - row->title) : strlen(row->title));
     if (place)
-        str_addf(&title, "%s%s", machine ? machine : "", place + 2);
+        str_addf(&title, "%s%s", subject->title ? subject->title : "", place + 2);
     task->phase = PLAN_CORE_BEFORE;
     task->title = str_take(&title);
     task->stage = mem_strdup(row->stage);
-    task->group = group;
+    task->group = subject->group;
     task->on_failure = row->on_failure;
     struct plan_task_action *action = plan_task_actions_push(&task->actions);
     action->verb = verb;
-    action->args = row->arg ? json_pack("{s:s}", row->arg, machine) : json_object();
+    action->args = !row->arg
+                       ? json_object()
+                       : json_pack("{s:s}", row->arg,
+                                   str_eq(row->arg, "group") ? subject->name : subject->machine);
     return 0;
 }
 
 static unsigned plan_group(const struct expansion *x, const struct plan_bring_up *up)
 {
     return x->plan->steps.at[up->step].group;
+}
+
+/* The first machine of its group that the plan brings up? */
+static bool is_first(const struct expansion *x, size_t at)
+{
+    const char *group = plan_group_of(x->world, x->ups.at[at].machine);
+
+    for (size_t i = 0; i < at; i++)
+        if (str_eq(plan_group_of(x->world, x->ups.at[i].machine), group))
+            return false;
+    return true;
+}
+
+static int add_machine(struct expansion *x, const struct core_row *row, size_t at, unsigned number)
+{
+    const char *machine = x->ups.at[at].machine;
+    const struct subject subject = {machine, machine, machine, number};
+
+    return add_core_task(x, row, &subject);
+}
+
+static int add_group(struct expansion *x, const struct core_row *row, size_t first, unsigned number)
+{
+    const char *machine = x->ups.at[first].machine;
+    const char *group = plan_group_of(x->world, machine);
+    CLEANUP(mem_freep) char *title = plan_group_title(x->world, group);
+    const struct subject subject = {group, title, machine, number};
+
+    return add_core_task(x, row, &subject);
 }
 
 /* Machines that are brought up by one parallel block go down together, too. */
@@ -207,10 +248,13 @@ static int add_back(struct expansion *x, const struct core_row *row)
 
     for (size_t i = x->ups.len; i-- > 0;) {
         unsigned group = plan_group(x, &x->ups.at[i]);
+        if (row->per == PER_GROUP_BACK && !is_first(x, i))
+            continue;
         if (group && group != before)
             x->groups++;
         before = group;
-        if (add_core_task(x, row, x->ups.at[i].machine, group ? x->groups : 0) < 0)
+        unsigned number = group ? x->groups : 0;
+        if ((row->per == PER_GROUP_BACK ? add_group : add_machine)(x, row, i, number) < 0)
             return -1;
     }
     return 0;
@@ -218,16 +262,20 @@ static int add_back(struct expansion *x, const struct core_row *row)
 
 static int add_core(struct expansion *x, const struct core_row *row)
 {
-    unsigned group = 0;
+    const struct subject run = {0};
+    unsigned number = 0;
+    size_t count = 0;
 
     if (row->per == PER_RUN)
-        return add_core_task(x, row, NULL, 0);
-    if (row->per == PER_MACHINE_BACK)
+        return add_core_task(x, row, &run);
+    if (row->per == PER_MACHINE_BACK || row->per == PER_GROUP_BACK)
         return add_back(x, row);
-    if (row->per == PER_MACHINE_AT_ONCE && x->ups.len > 1)
-        group = ++x->groups;
-    VEC_FOREACH(up, &x->ups)
-        if (add_core_task(x, row, up->machine, group) < 0)
+    for (size_t i = 0; i < x->ups.len; i++)
+        count += is_first(x, i);
+    if (row->per == PER_GROUP_AT_ONCE && count > 1)
+        number = ++x->groups;
+    for (size_t i = 0; i < x->ups.len; i++)
+        if (is_first(x, i) && add_group(x, row, i, number) < 0)
             return -1;
     return 0;
 }

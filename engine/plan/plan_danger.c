@@ -167,6 +167,7 @@ void plan_check_whole(struct plan_builder *b)
                    "the plan fails over no machine; hint: step \"Bring up db1\" { failover "
                    "\"db1\" }");
     check_twice(b, &all);
+    plan_check_groups(b, &all);
     check_drilled(b, &all);
     for (size_t s = 0; s < b->plan->steps.len; s++) {
         VEC_FOREACH(action, &b->plan->steps.at[s].actions) {

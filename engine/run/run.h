@@ -40,8 +40,8 @@ struct runner_world {
     size_t verb_count;
     /* Something of this run changed (state, step, result). Cheap; may be NULL. */
     void (*changed)(void *ctx, int64_t run);
-    /* A machine's failover was committed by `who`, in this turn. May be NULL. */
-    void (*committed)(void *ctx, const char *machine, const char *who);
+    /* A group's failover was committed by `who`, in this turn, with those machines [NAME]. May be NULL. */
+    void (*committed)(void *ctx, const char *group, const json_t *machines, const char *who);
 };
 
 struct runner;
@@ -62,14 +62,14 @@ struct runner_spec {
                                is a function); NULL: `plan` is looked up */
     enum run_kind kind;     /* all but dry */
     uint64_t point; /* 0: the newest applied when the run takes it; a change-point's new one */
-    const json_t *points; /* {MACHINE: point}: of those for which it is another; NULL: of none */
-    bool last_delta;      /* unplanned: try to shut the machines down and fetch a last delta */
-    int64_t of_run;       /* cleanup: the test run; commit, rollback, change-point: the failover;
+    const json_t
+        *points;     /* {MACHINE or GROUP: point}: of those for which it is another, with all of
+                             their group; NULL: of none */
+    bool last_delta; /* unplanned: try to shut the machines down and fetch a last delta */
+    int64_t of_run;  /* cleanup: the test run; commit, rollback, change-point: the failover;
                                0: the newest of that plan (or machine) */
-    const char *who;      /* a person's name, for journal and audit */
+    const char *who; /* a person's name, for journal and audit */
 };
-/* The point that is asked for of that machine; 0: the newest. */
-uint64_t runner_spec_point(const struct runner_spec *spec, const char *machine);
 /* Durable with the turn. ERR_NOT_FOUND: no such plan, or a machine this site holds no replica of;
  * ERR_STATE: another run has one of the machines (names it, and what to do), or it is at the
  * wrong site (names the right one). */
@@ -123,6 +123,16 @@ uint64_t runner_changes(const struct runner *runner);
 /* What may be done with a machine here now, run by run: [{operation, allowed, why}], `operation` as the
  * command line has it (new reference). Of a failover nothing is asked but what this site knows. */
 json_t *runner_allowed(struct runner *runner, const char *machine);
+
+/* Names of this site's machines and of those in groups that it sends or holds: what a plan may name (new
+ * reference). */
+int runner_machines(struct state *state, json_t **ret_names, struct err *err) MUST_CHECK;
+/* The groups of several machines that this site sends or holds, as plan_world has them: {MACHINE: {group}}
+ * (new reference). */
+int runner_groups(struct state *state, json_t **ret_groups, struct err *err) MUST_CHECK;
+/* The plan, made for the occasion, that fails over the group of that name, or of that machine (new
+ * reference). `ret_group`: its name. */
+json_t *runner_group_document(struct state *state, const char *name, char ret_group[64]);
 
 /* What a run would do and promise, before it is asked for. Its two halves, because asking the
  * sites blocks: runner_preview_begin on the loop thread gathers what is known and checks the spec

@@ -24,8 +24,7 @@ bool run_is_after(enum run_kind kind)
 
 static bool is_of(const struct state_run *row, const json_t *inputs, const char *name)
 {
-    return str_eq(row->plan, name)
-           || json_object_get(json_object_get(inputs, "machines"), name) != NULL;
+    return str_eq(row->plan, name) || run_known(json_object_get(inputs, "machines"), name) != NULL;
 }
 
 /* The newest real run of that plan or machine. */
@@ -125,7 +124,7 @@ static int check_own(const json_t *inputs, enum run_kind kind, const char *plan,
 }
 
 /* Those that came over; of a run that failed in the middle, not all. */
-static json_t *moved(const json_t *inputs, const struct runner_spec *spec)
+static json_t *moved(const json_t *inputs)
 {
     json_t *machines = json_deep_copy(json_object_get(inputs, "machines"));
     const char *machine;
@@ -136,11 +135,18 @@ static json_t *moved(const json_t *inputs, const struct runner_spec *spec)
     {
         if (!json_get_u64(known, "promoted", 0))
             (void)json_object_del(machines, machine);
-        else if (spec->kind == RUN_CHANGE_POINT)
-            (void)json_object_set_new(known, "wanted",
-                                      json_integer((json_int_t)runner_spec_point(spec, machine)));
     }
     return machines;
+}
+
+static void set_wanted(const struct runner_spec *spec, json_t *machines)
+{
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach(machines, machine, known)
+        (void)json_object_set_new(known, "wanted",
+                                  json_integer((json_int_t)run_point_of(spec, machines, machine)));
 }
 
 int run_request_after(struct runner *runner, const struct runner_spec *spec,
@@ -160,9 +166,13 @@ int run_request_after(struct runner *runner, const struct runner_spec *spec,
     request->document = json_incref(json_object_get(inputs, "document"));
     if (json_object_get(inputs, "source"))
         request->source = mem_strdup(json_get_str(inputs, "source", ""));
-    request->machines = moved(inputs, spec);
+    request->machines = moved(inputs);
     request->test_inputs = json_incref(inputs);
-    return run_check_points(spec, request->machines, err);
+    if (run_check_points(spec, request->machines, err) < 0)
+        return -1;
+    if (spec->kind == RUN_CHANGE_POINT)
+        set_wanted(spec, request->machines);
+    return 0;
 }
 
 /* --- Its life ------------------------------------------------------------------------------------- */
@@ -205,9 +215,13 @@ void run_tell_committed(struct run *run)
 
     if (!world->committed)
         return;
-    json_object_foreach(run->machines, machine, known)
-        if (json_get_bool(known, "committed", false))
-            world->committed(world->ctx, machine, run->row.who);
+    json_object_foreach(run->machines, machine, known) {
+        const char *group = run_group_name(run->machines, machine);
+        CLEANUP(json_freep) json_t *machines = run_group_machines(run->machines, group);
+        if (json_get_bool(known, "committed", false)
+            && run_is_first_of_group(run->machines, machine))
+            world->committed(world->ctx, group, machines, run->row.who);
+    }
 }
 
 void run_finish_after(struct run *run, bool failed, const char *reason)

@@ -27,11 +27,13 @@ static void try_kind(struct runner *runner, enum run_kind kind, const char *mach
         [RUN_ROLLBACK] = "rollback",
         [RUN_CHANGE_POINT] = "change-point",
     };
-    CLEANUP(json_freep) json_t *document = plan_document_for_machine(machine, false);
+    char group[PLAN_NAME_BYTES];
+    CLEANUP(json_freep)
+    json_t *document = runner_group_document(runner->world.state, machine, group);
     CLEANUP(run_request_done) struct run_request request = {0};
     bool follows = kind == RUN_CLEANUP || run_is_after(kind);
     const struct runner_spec spec = {
-        .plan = machine,
+        .plan = group,
         .document = follows ? NULL : document,
         .kind = kind,
         .point = kind == RUN_CHANGE_POINT ? 1 : 0, /* which, is told when it is asked for */

@@ -260,25 +260,25 @@ static int check_act(const struct run_step *step, const struct plan_act *act,
 {
     const struct run *run = step->run;
     struct state *state = run->runner->world.state;
-    CLEANUP(state_machines_done) struct state_machines machines = VEC_EMPTY;
+    CLEANUP(json_freep) json_t *machines = NULL;
     CLEANUP(state_protections_done) struct state_protections protections = VEC_EMPTY;
     CLEANUP(names_free) struct names names = VEC_EMPTY;
     CLEANUP(names_free) struct names sites = VEC_EMPTY;
     struct plan_world world = runner_plan_world(run->runner);
     struct plan_task_action action = {.line = act->line};
+    const json_t *machine;
     const char *name;
     json_t *known;
+    size_t i;
 
-    if (state_machine_list(state, &machines, err) < 0
+    if (runner_machines(state, &machines, err) < 0
         || state_protection_list(state, &protections, err) < 0)
         return -1;
     add_name(&sites, world.here);
-    VEC_FOREACH(machine, &machines)
-        add_name(&names, machine->name);
-    VEC_FOREACH(protection, &protections) {
-        add_name(&names, protection->group);
+    json_array_foreach(machines, i, machine)
+        add_name(&names, json_string_value(machine));
+    VEC_FOREACH(protection, &protections)
         add_name(&sites, protection->peer);
-    }
     json_object_foreach(run->machines, name, known) {
         add_name(&names, name);
         add_name(&sites, json_get_str(known, "peer", world.here));

@@ -34,11 +34,13 @@ static bool row_is_past(const struct state_action *row)
 
 bool run_machine_past_return(const struct run *run, const char *machine)
 {
+    const char *group = run_group_name(run->machines, machine);
+
     if (json_get_bool(json_object_get(run->machines, machine), "past", false))
         return true; /* an earlier try of the same failover was */
     VEC_FOREACH(row, &run->journal) {
         CLEANUP(json_freep) json_t *args = row_is_past(row) ? run_row_args(run, row) : NULL;
-        if (args && str_eq(json_get_str(args, "group", ""), machine))
+        if (args && str_eq(json_get_str(args, "group", ""), group))
             return true;
     }
     return false;

@@ -189,7 +189,7 @@ static struct site *there_of(struct run *run, const json_t *args)
 {
     const struct runner_world *world = &run->runner->world;
     const char *machine = json_get_str(args, "machine", json_get_str(args, "group", ""));
-    const json_t *known = json_object_get(run->machines, machine);
+    const json_t *known = run_known(run->machines, machine);
     struct site *there = NULL;
 
     if (!known)

@@ -16,7 +16,7 @@ static void set_protection(struct run *run, const char *machine, const char *tex
 {
     struct runner *runner = run->runner;
     CLEANUP(state_protection_done) struct state_protection row = {0};
-    const json_t *known = json_object_get(run->machines, machine);
+    const json_t *known = run_known(run->machines, machine);
     struct err err = ERR_EMPTY;
 
     if (state_protection_get(runner->world.state, json_get_str(known, "group", machine), &row, &err)
@@ -88,21 +88,52 @@ static void remove_instance(struct run *run, const char *machine)
     run_must(rc, &err);
 }
 
+/* A name, or a list of names. */
+static void remove_instances(struct run *run, const json_t *names)
+{
+    const json_t *name;
+    size_t i;
+
+    if (json_is_string(names))
+        remove_instance(run, json_string_value(names));
+    json_array_foreach(names, i, name)
+        remove_instance(run, json_string_value(name));
+}
+
+/* One, or a list. */
+static void put_instances(struct run *run, const json_t *instances)
+{
+    const json_t *instance;
+    size_t i;
+
+    if (json_is_object(instances))
+        put_instance(run, instances);
+    json_array_foreach(instances, i, instance)
+        put_instance(run, instance);
+}
+
+/* Of any machine: all of a group learn it together. */
+static bool tells_promotion(const json_t *facts)
+{
+    const char *machine;
+    json_t *fact;
+
+    json_object_foreach((json_t *)(uintptr_t)facts, machine, fact)
+        if (json_object_get(fact, "promoted"))
+            return true;
+    return false;
+}
+
 void run_note_result(struct run *run, const struct run_step *step, const json_t *result)
 {
-    const json_t *instance = json_object_get(result, "instance");
-    const char *removed = json_get_str(result, "removed", "");
-    const char *committed = json_get_str(result, "committed", "");
     const char *group = json_get_str(run_action(step)->args, "group", "");
 
-    if (json_is_object(instance))
-        put_instance(run, instance);
-    if (*removed)
-        remove_instance(run, removed);
-    if (json_get_bool(result, "own", false) && *committed)
-        remove_instance(run, committed); /* our own machine again, nothing else */
-    if (*group
-        && json_object_get(json_object_get(json_object_get(result, "facts"), group), "promoted"))
+    put_instances(run, json_object_get(result, "instance"));
+    remove_instances(run, json_object_get(result, "removed"));
+    if (json_get_bool(result, "own", false))
+        /* our own machines again, nothing else */
+        remove_instances(run, json_object_get(result, "committed"));
+    if (*group && tells_promotion(json_object_get(result, "facts")))
         set_protection(run, group, "failing-over");
 }
 

@@ -8,6 +8,7 @@
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
  *   run_after.c    commit, rollback, another point      run_allowed.c what may be done now
  *   run_body.c     a step that is a function            run_body_journal.c  its rows
+ *   run_group.c    groups of several machines
  */
 #pragma once
 
@@ -137,9 +138,14 @@ void step_move(struct run_step *step, enum step_state state);
 int run_load(struct runner *runner, struct state_run *row, struct run **ret_run, struct err *err)
     MUST_CHECK;
 /* The plan's tasks for this kind: checked against the verbs there are, and its source (may be NULL)
- * when a step is a function. `of_kind`: as in struct plan_world. */
-int run_tasks(struct runner *runner, const json_t *document, const char *source, enum run_kind kind,
-              enum run_kind of_kind, struct plan **ret_plan, struct plan_tasks *ret_tasks,
+ * when a step is a function. `of_kind` and `groups`: as in struct plan_world. */
+struct run_of {
+    enum run_kind kind;
+    enum run_kind of_kind;
+    const json_t *groups;
+};
+int run_tasks(struct runner *runner, const json_t *document, const char *source,
+              const struct run_of *of, struct plan **ret_plan, struct plan_tasks *ret_tasks,
               struct err *err) MUST_CHECK;
 void run_learn(struct run *run, const json_t *result); /* facts about machines */
 /* The journal's row, or NULL. */
@@ -257,6 +263,17 @@ void run_body_rebuild(struct run_step *step);
  * reference). ERR_INVALID: that step is none, or not over by then. */
 int run_body_result_of(const struct run_step *step, const char *title, json_t **ret_answer,
                        struct err *err) MUST_CHECK;
+
+/* --- run_group.c ----------------------------------------------------------------------------- */
+/* Of a run's machines (as verb_call has them): what is known of a machine, or of the first one of a
+ * group; NULL: nothing. */
+const json_t *run_known(const json_t *machines, const char *name);
+/* The machine's group, or the group itself; borrowed. */
+const char *run_group_name(const json_t *machines, const char *name);
+/* The group's machines, [NAME] (new reference). */
+json_t *run_group_machines(const json_t *machines, const char *group);
+/* What concerns the group as a whole is done where its first machine stands. */
+bool run_is_first_of_group(const json_t *machines, const char *name);
 
 /* --- run_cancel.c ---------------------------------------------------------------------------- */
 bool run_past_return(const struct run *run);

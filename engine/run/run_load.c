@@ -36,17 +36,18 @@ static int check_bodies(const struct runner *runner, const struct plan *plan,
     return plan_source_check(plan, source, err);
 }
 
-int run_tasks(struct runner *runner, const json_t *document, const char *source, enum run_kind kind,
-              enum run_kind of_kind, struct plan **ret_plan, struct plan_tasks *ret_tasks,
+int run_tasks(struct runner *runner, const json_t *document, const char *source,
+              const struct run_of *of, struct plan **ret_plan, struct plan_tasks *ret_tasks,
               struct err *err)
 {
     CLEANUP(plan_freep) struct plan *plan = NULL;
     CLEANUP(plan_tasks_done) struct plan_tasks tasks = VEC_EMPTY;
     struct plan_world world = runner_plan_world(runner);
 
-    world.of_kind = of_kind;
+    world.of_kind = of->of_kind;
+    world.groups = of->groups;
     if (plan_from_document(&world, "the plan", document, &plan, NULL, err) < 0
-        || plan_expand(plan, &world, kind, &tasks, err) < 0
+        || plan_expand(plan, &world, of->kind, &tasks, err) < 0
         || check_bodies(runner, plan, &tasks, source, err) < 0)
         return -1;
     *ret_tasks = tasks;
@@ -110,8 +111,10 @@ static int parse_inputs(struct run *run, struct err *err)
     run->machines = json_deep_copy(machines);
     run->source = json_get_str(run->inputs, "source", "");
     int of_kind = run_kind_parse(json_get_str(run->inputs, "of_kind", ""));
-    return run_tasks(run->runner, document, run->source, run->kind,
-                     of_kind < 0 ? RUN_TEST : (enum run_kind)of_kind, &run->plan, &run->tasks, err);
+    /* The groups as they were then: the tasks stay what they were. */
+    const struct run_of of = {run->kind, of_kind < 0 ? RUN_TEST : (enum run_kind)of_kind,
+                              run->machines};
+    return run_tasks(run->runner, document, run->source, &of, &run->plan, &run->tasks, err);
 }
 
 static void make_steps(struct run *run)

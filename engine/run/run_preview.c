@@ -14,8 +14,7 @@
 struct runner_preview {
     enum run_kind kind;
     char plan[PLAN_NAME_BYTES];
-    uint64_t point;
-    json_t *points; /* of those that have another */
+    json_t *points; /* of each machine; 0: the newest */
     json_t *machines;
     json_t *steps;
     struct clock *clock;
@@ -41,12 +40,15 @@ int runner_preview_begin(struct runner *runner, const struct runner_spec *spec,
         return -1;
     struct runner_preview *preview = mem_new(struct runner_preview);
     preview->kind = spec->kind;
-    preview->point = spec->point;
-    preview->points = spec->points ? json_deep_copy(spec->points) : json_object();
     preview->clock = runner->clock;
     preview->here = world->here;
     (void)snprintf(preview->plan, sizeof(preview->plan), "%s", request.plan_name);
     preview->machines = json_deep_copy(request.machines);
+    preview->points = json_object();
+    json_object_foreach(preview->machines, machine, known)
+        (void)json_object_set_new(
+            preview->points, machine,
+            json_integer((json_int_t)run_point_of(spec, preview->machines, machine)));
     preview->there = mem_new_array(struct site *, json_object_size(preview->machines) + 1);
     json_object_foreach(preview->machines, machine, known) {
         struct site *there = world->peer(world->ctx, json_get_str(known, "peer", ""));
@@ -79,7 +81,7 @@ static bool peer_answers(const struct runner_preview *preview, struct site *ther
 
 static uint64_t point_for(const struct runner_preview *preview, const char *name)
 {
-    return json_get_u64(preview->points, name, preview->point);
+    return json_get_u64(preview->points, name, 0);
 }
 
 /* What was written after the point that would be used. -1: cannot be told. */
@@ -259,7 +261,8 @@ static int ask_after(const struct runner_preview *preview, const char *name, con
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
         return check_point(preview, name, machine, err);
     }
-    if (preview->kind != RUN_ROLLBACK || peer_answers(preview, there, known, &seen, &why, cancel))
+    if (preview->kind != RUN_ROLLBACK || !run_is_first_of_group(preview->machines, name)
+        || peer_answers(preview, there, known, &seen, &why, cancel))
         return 0;
     char *hint = strstr(why.text, "; hint: ");
     if (hint)
@@ -268,6 +271,26 @@ static int ask_after(const struct runner_preview *preview, const char *name, con
                    "a rollback of %s needs both sites, and %s does not answer: %s; hint: bring %s "
                    "back, or keep what is here: `muster commit %s`",
                    name, there->name, why.text, there->name, preview->plan);
+}
+
+/* A group is asked about once: what holds of its first machine holds of all. */
+static bool add_like_first(const struct runner_preview *preview, const char *name, json_t *machines)
+{
+    const char *group = run_group_name(preview->machines, name);
+    const json_t *seen;
+    size_t i;
+
+    if (run_is_first_of_group(preview->machines, name))
+        return false;
+    json_array_foreach(machines, i, seen) {
+        if (!str_eq(json_get_str(seen, "group", ""), group))
+            continue;
+        json_t *same = json_copy((json_t *)(uintptr_t)seen);
+        (void)json_object_set_new(same, "machine", json_string(name));
+        (void)json_array_append_new(machines, same);
+        return true;
+    }
+    return false;
 }
 
 int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct cancel *cancel,
@@ -291,15 +314,16 @@ int runner_preview_ask(struct runner_preview *preview, json_t **ret_json, struct
                 return -1;
             continue;
         }
+        if (add_like_first(preview, name, machines))
+            continue;
         json_t *machine = ask_machine(preview, name, known, there, warnings, cancel);
+        (void)json_array_append_new(machines, machine);
+        const char *group = run_group_name(preview->machines, name);
         if (check_point(preview, name, machine, err) < 0
-            || ask_peer(preview, name, known, there, machine, warnings, cancel, err) < 0) {
-            json_decref(machine);
+            || ask_peer(preview, group, known, there, machine, warnings, cancel, err) < 0)
             return -1;
-        }
         int64_t bound = json_integer_value(json_object_get(machine, "loss_bound_ms"));
         worst = bound < 0 || worst < 0 ? -1 : bound > worst ? bound : worst;
-        (void)json_array_append_new(machines, machine);
     }
     *ret_json = json_pack("{s:s, s:s, s:O, s:I, s:O, s:O}", "plan", preview->plan, "kind",
                           run_kind_name(preview->kind), "machines", machines, "loss_bound_ms",

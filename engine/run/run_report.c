@@ -52,7 +52,12 @@ static json_t *result_json(const struct state_action *row)
     if (!row->result[0] || json_parse(row->result, strlen(row->result), &result, NULL) < 0)
         return json_null();
     /* Definitions are long, and shown with the machine. */
-    (void)json_object_del(json_object_get(result, "instance"), "definition");
+    json_t *instances = json_object_get(result, "instance");
+    json_t *instance;
+    size_t i;
+    (void)json_object_del(instances, "definition");
+    json_array_foreach(instances, i, instance)
+        (void)json_object_del(instance, "definition");
     return result;
 }
 
@@ -117,13 +122,15 @@ static json_t *steps_json(struct run *run)
 /* The last changes are over: the newest point is all there is of the machine. */
 static bool is_equal_by_final_sync(const struct run *run, const char *machine)
 {
+    const char *group = run_group_name(run->machines, machine);
+
     if (run->kind == RUN_TEST || run->kind == RUN_UNPLANNED)
         return false;
     VEC_FOREACH(row, &run->journal) {
         if (!str_eq(row->verb, "core_final_sync") || !str_eq(row->state, "done"))
             continue;
         CLEANUP(json_freep) json_t *args = run_row_args(run, row);
-        if (str_eq(json_get_str(args, "group", ""), machine))
+        if (str_eq(json_get_str(args, "group", ""), group))
             return true;
     }
     return false;

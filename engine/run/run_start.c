@@ -212,14 +212,12 @@ static void inherit(json_t *known, const json_t *before)
         (void)json_object_set(known, "point", json_object_get(before, "point"));
 }
 
-static int add_machine(struct runner *runner, const struct runner_spec *spec,
-                       const struct state_runs *rows, const char *machine,
+static int add_machine(struct runner *runner, const struct runner_spec *spec, const char *machine,
                        struct run_request *request, struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
-    CLEANUP(json_freep) json_t *inputs = NULL;
 
-    if (state_protection_get(runner->world.state, machine, &row, err) < 0)
+    if (state_protection_of(runner->world.state, machine, &row, err) < 0)
         return err->code == ERR_NOT_FOUND
                    ? err_set(err, ERR_NOT_FOUND, 0,
                              "%s holds no replica of \"%s\"; hint: muster status shows what is"
@@ -230,32 +228,55 @@ static int add_machine(struct runner *runner, const struct runner_spec *spec,
         || check_way(runner, spec->kind, machine, err) < 0)
         return -1;
     json_t *known = json_pack("{s:s, s:s, s:I, s:I, s:b}", "group", row.group, "peer", row.peer,
-                              "point", (json_int_t)runner_spec_point(spec, machine), "generation",
-                              (json_int_t)row.generation, "last_delta", spec->last_delta);
+                              "point", (json_int_t)0, "generation", (json_int_t)row.generation,
+                              "last_delta", spec->last_delta);
     (void)json_object_set_new(request->machines, machine, known);
-    if (!run_is_real(spec->kind))
-        return 0;
-    inherit(known, unfinished(rows, machine, created_ms(&row), &inputs));
+    return 0;
+}
+
+static void set_points(const struct runner_spec *spec, json_t *machines)
+{
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach(machines, machine, known)
+        (void)json_object_set_new(known, "point",
+                                  json_integer((json_int_t)run_point_of(spec, machines, machine)));
+}
+
+static int inherit_all(struct runner *runner, json_t *machines, struct err *err)
+{
+    CLEANUP(state_runs_done) struct state_runs rows = VEC_EMPTY;
+    const char *machine;
+    json_t *known;
+
+    if (state_run_list(runner->world.state, false, &rows, err) < 0)
+        return -1;
+    json_object_foreach(machines, machine, known) {
+        CLEANUP(state_protection_done) struct state_protection row = {0};
+        CLEANUP(json_freep) json_t *inputs = NULL;
+        if (state_protection_of(runner->world.state, machine, &row, err) < 0)
+            return -1;
+        inherit(known, unfinished(&rows, machine, created_ms(&row), &inputs));
+    }
     return 0;
 }
 
 static int add_machines(struct runner *runner, const struct runner_spec *spec,
                         struct run_request *request, struct err *err)
 {
-    CLEANUP(state_runs_done) struct state_runs rows = VEC_EMPTY;
     CLEANUP(json_freep) json_t *names = plan_machines(request->plan, spec->kind);
     json_t *name;
     size_t i;
 
-    if (state_run_list(runner->world.state, false, &rows, err) < 0)
-        return -1;
     request->machines = json_object();
     json_array_foreach(names, i, name)
-        if (add_machine(runner, spec, &rows, json_string_value(name), request, err) < 0)
+        if (add_machine(runner, spec, json_string_value(name), request, err) < 0)
             return -1;
     if (run_check_points(spec, request->machines, err) < 0)
         return -1;
-    return 0;
+    set_points(spec, request->machines);
+    return run_is_real(spec->kind) ? inherit_all(runner, request->machines, err) : 0;
 }
 
 /* --- Who has them now -------------------------------------------------------------------------------- */
@@ -329,7 +350,7 @@ static int check_not_over(struct runner *runner, const json_t *machines, struct 
         CLEANUP(state_protection_done) struct state_protection row = {0};
         if (json_object_get(known, "run"))
             continue; /* goes on with one that failed */
-        if (state_protection_get(runner->world.state, machine, &row, err) < 0)
+        if (state_protection_of(runner->world.state, machine, &row, err) < 0)
             return -1;
         if (str_eq(row.state, "failed-over"))
             return err_set(err, ERR_STATE, 0, "%s was failed over to %s already", machine,
@@ -387,6 +408,15 @@ static int check_spec(const struct runner_spec *spec, struct err *err)
     return 0;
 }
 
+static int make_tasks(struct runner *runner, struct run_request *request, const json_t *groups,
+                      struct err *err)
+{
+    const struct run_of of = {request->kind, request->of_kind, groups};
+
+    return run_tasks(runner, request->document, request->source, &of, &request->plan,
+                     &request->tasks, err);
+}
+
 int run_request_make(struct runner *runner, const struct runner_spec *spec,
                      struct run_request *request, struct err *err)
 {
@@ -397,16 +427,15 @@ int run_request_make(struct runner *runner, const struct runner_spec *spec,
         if ((spec->kind == RUN_CLEANUP ? request_cleanup(runner, spec, request, err)
                                        : run_request_after(runner, spec, request, err))
                 < 0
-            || run_tasks(runner, request->document, request->source, spec->kind, request->of_kind,
-                         &request->plan, &request->tasks, err)
-                   < 0)
+            || make_tasks(runner, request, request->machines, err) < 0)
             return -1;
-    } else if (find_document(runner, spec, request, err) < 0
-               || run_tasks(runner, request->document, request->source, spec->kind, RUN_TEST,
-                            &request->plan, &request->tasks, err)
-                      < 0
-               || add_machines(runner, spec, request, err) < 0) {
-        return -1;
+    } else {
+        CLEANUP(json_freep) json_t *groups = NULL;
+        if (find_document(runner, spec, request, err) < 0
+            || runner_groups(runner->world.state, &groups, err) < 0
+            || make_tasks(runner, request, groups, err) < 0
+            || add_machines(runner, spec, request, err) < 0)
+            return -1;
     }
     if (!request->plan_name[0])
         (void)snprintf(request->plan_name, sizeof(request->plan_name), "%s", request->plan->name);

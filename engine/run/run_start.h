@@ -27,8 +27,12 @@ bool run_is_own(const json_t *known);
 int run_refuse_own(enum run_kind kind, const char *machine, const char *plan, struct err *err);
 int run_request_make(struct runner *runner, const struct runner_spec *spec,
                      struct run_request *request, struct err *err) MUST_CHECK;
-/* The points that are asked for belong to machines of the run; of a change-point each has one. */
+/* The points that are asked for belong to machines (or groups) of the run, one to a group; of a
+ * change-point each has one. */
 int run_check_points(const struct runner_spec *spec, const json_t *machines, struct err *err)
     MUST_CHECK;
+/* The point that is asked for of that machine of a run, or for another of its group; 0: the newest. After
+ * run_check_points. */
+uint64_t run_point_of(const struct runner_spec *spec, const json_t *machines, const char *machine);
 /* Any point is asked for. */
 bool run_has_points(const struct runner_spec *spec);

@@ -40,6 +40,7 @@ void sim_machine_add(struct sim_world *world, const char *name, uint64_t point, 
         if (machine->name[0])
             continue;
         sim_copy_name(machine->name, name);
+        sim_copy_name(machine->group, name);
         machine->state = INSTANCE_RUNNING;
         machine->generation = 1;
         machine->durable_point = point;
@@ -49,6 +50,19 @@ void sim_machine_add(struct sim_world *world, const char *name, uint64_t point, 
         return;
     }
     abort();
+}
+
+void sim_group_join(struct sim_world *world, const char *machine, const char *group)
+{
+    sim_copy_name(sim_machine(world, machine)->group, group);
+}
+
+struct sim_machine *sim_group(struct sim_world *world, const char *group)
+{
+    for (size_t i = 0; i < SIM_MACHINES_MAX; i++)
+        if (world->machines[i].name[0] && str_eq(world->machines[i].group, group))
+            return &world->machines[i];
+    return NULL;
 }
 
 struct sim_instance *sim_instance(struct sim_world *world, const char *machine)
@@ -163,10 +177,12 @@ static int sim_ask(struct site *site, const char *what, const json_t *args, json
     struct sim_site *self = (struct sim_site *)site;
     struct sim *sim = self->sim;
     const char *run = json_get_str(args, "run", "");
-    struct sim_ask ask = {
-        sim,       sim->world, what,
-        args,      run,        json_get_str(args, "machine", json_get_str(args, "group", run)),
-        ret_result};
+    const char *first = str_starts(what, "group.") ? "group" : "machine";
+    const char *then = str_starts(what, "group.") ? "machine" : "group";
+    struct sim_ask ask = {sim,       sim->world,
+                          what,      args,
+                          run,       json_get_str(args, first, json_get_str(args, then, run)),
+                          ret_result};
     sim_fn *fn = sim_find(what, self->source);
 
     (void)cancel;

@@ -30,7 +30,10 @@ struct sim_pin {
 };
 
 struct sim_machine {
-    char name[SIM_NAME_BYTES]; /* and its group's */
+    char name[SIM_NAME_BYTES];
+    /* Its group's name: its own, unless sim_group_join. What follows and belongs to a group is that of
+     * the group's first machine (sim_group); of the others only `state` counts. */
+    char group[SIM_NAME_BYTES];
     /* The source's side. */
     enum instance_state state;
     char held[SIM_NAME_BYTES];
@@ -117,6 +120,10 @@ struct sim_world {
 void sim_machine_add(struct sim_world *world, const char *name, uint64_t point,
                      int64_t cut_wall_ms);
 struct sim_machine *sim_machine(struct sim_world *world, const char *name); /* NULL: none */
+/* The machine is one of that group's from now on. */
+void sim_group_join(struct sim_world *world, const char *machine, const char *group);
+/* The first machine of that group; NULL: none. */
+struct sim_machine *sim_group(struct sim_world *world, const char *group);
 /* The instance of that machine, in any run; NULL: none. */
 struct sim_instance *sim_instance(struct sim_world *world, const char *machine);
 void sim_fail(struct sim_world *world, const char *what, const char *object, unsigned times,

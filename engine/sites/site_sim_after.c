@@ -18,17 +18,31 @@ int sim_instance_commit(struct sim_ask *ask, struct err *err)
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
-    if (!instance && !machine->own)
+    bool own = sim_group(ask->world, machine->group)->own;
+    if (!instance && !own)
         return err_set(err, ERR_NOT_FOUND, 0, "%s is not here", ask->object);
     if (instance && instance->test)
         return err_set(err, ERR_STATE, 0, "%s of run %s is a test", ask->object, ask->run);
     bool changed = instance && !instance->committed;
-    if (instance && machine->own)
+    if (instance && own)
         memset(instance, 0, sizeof(*instance));
     else if (instance)
         instance->committed = true;
-    *ask->ret_result = json_pack("{s:b}", "own", machine->own);
+    *ask->ret_result = json_pack("{s:b}", "own", own);
     return sim_end(ask, changed, err);
+}
+
+/* Those that are named, or, when none is, all. */
+static bool is_to_start(const struct sim_ask *ask, const char *machine)
+{
+    const json_t *named = json_object_get(ask->args, "machines");
+    bool among = !named;
+    const json_t *name;
+    size_t i;
+
+    json_array_foreach(named, i, name)
+        among = among || str_eq(json_string_value(name), machine);
+    return among && json_get_bool(ask->args, "start", false);
 }
 
 int sim_group_return(struct sim_ask *ask, struct err *err)
@@ -43,15 +57,18 @@ int sim_group_return(struct sim_ask *ask, struct err *err)
                        generation);
     bool changed = machine->returned != generation;
     if (changed) {
-        machine->state = INSTANCE_OFF;
+        for (struct sim_machine *of = machine; of; of = sim_next(ask, machine->group, of))
+            of->state = INSTANCE_OFF;
         machine->held[0] = '\0';
         machine->final_point = 0;
         machine->retired = 0;
         machine->delivered = 0; /* its session begins anew */
         machine->returned = generation;
     }
-    if (json_get_bool(ask->args, "start", false) && machine->state != INSTANCE_RUNNING) {
-        machine->state = INSTANCE_RUNNING;
+    for (struct sim_machine *of = machine; of; of = sim_next(ask, machine->group, of)) {
+        if (!is_to_start(ask, of->name) || of->state == INSTANCE_RUNNING)
+            continue;
+        of->state = INSTANCE_RUNNING;
         changed = true;
     }
     *ask->ret_result = json_object();
@@ -65,8 +82,12 @@ int sim_group_reprotect(struct sim_ask *ask, struct err *err)
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
-    const struct sim_instance *instance = sim_instance(ask->world, ask->object);
-    bool changed = !machine->asked_back && (machine->own || (instance && instance->committed));
+    bool committed = true;
+    for (struct sim_machine *of = machine; of; of = sim_next(ask, machine->group, of)) {
+        const struct sim_instance *instance = sim_instance(ask->world, of->name);
+        committed = committed && instance && instance->committed;
+    }
+    bool changed = !machine->asked_back && (machine->own || committed);
     if (changed) {
         machine->asked_back = true;
         machine->back_ms = ask->sim->clock->now_ms(ask->sim->clock) + ask->world->back_ms;

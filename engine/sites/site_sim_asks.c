@@ -12,11 +12,24 @@
 
 struct sim_machine *sim_need_machine(struct sim_ask *ask, struct err *err)
 {
-    struct sim_machine *machine = sim_machine(ask->world, ask->object);
+    bool of_group = str_starts(ask->what, "group.");
+    struct sim_machine *machine =
+        of_group ? sim_group(ask->world, ask->object) : sim_machine(ask->world, ask->object);
 
     if (!machine)
-        (void)err_set(err, ERR_NOT_FOUND, 0, "no machine \"%s\"", ask->object);
+        (void)err_set(err, ERR_NOT_FOUND, 0, "no %s \"%s\"", of_group ? "group" : "machine",
+                      ask->object);
     return machine;
+}
+
+struct sim_machine *sim_next(struct sim_ask *ask, const char *group, struct sim_machine *before)
+{
+    struct sim_machine *end = ask->world->machines + SIM_MACHINES_MAX;
+    struct sim_machine *machine = before ? before + 1 : ask->world->machines;
+
+    while (machine < end && !(machine->name[0] && str_eq(machine->group, group)))
+        machine++;
+    return machine < end ? machine : NULL;
 }
 
 struct sim_instance *sim_find_instance(struct sim_ask *ask)
@@ -51,7 +64,8 @@ void sim_replicate(struct sim_ask *ask)
 
     for (size_t i = 0; i < SIM_MACHINES_MAX; i++) {
         struct sim_machine *machine = &ask->world->machines[i];
-        while (machine->name[0] && is_sending(ask, machine)
+        while (machine->name[0] && machine == sim_group(ask->world, machine->group)
+               && is_sending(ask, machine)
                && machine->durable_cut_ms + machine->interval_ms <= now) {
             machine->durable_cut_ms += machine->interval_ms;
             machine->delivered = machine->applied_point = ++machine->durable_point;
@@ -96,7 +110,7 @@ static int machine_start(struct sim_ask *ask, struct err *err)
 
     if (!machine)
         return -1;
-    if (machine->retired)
+    if (sim_group(ask->world, machine->group)->retired)
         return err_set(err, ERR_FENCED, 0, "%s was failed over", machine->name);
     return set_state(ask, INSTANCE_RUNNING, err);
 }
@@ -141,8 +155,9 @@ static int group_final_sync(struct sim_ask *ask, struct err *err)
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
-    if (machine->state != INSTANCE_SHUTDOWN && machine->state != INSTANCE_OFF)
-        return err_set(err, ERR_STATE, 0, "%s still writes", machine->name);
+    for (struct sim_machine *of = machine; of; of = sim_next(ask, machine->group, of))
+        if (of->state != INSTANCE_SHUTDOWN && of->state != INSTANCE_OFF)
+            return err_set(err, ERR_STATE, 0, "%s still writes", of->name);
     bool changed = machine->final_point == 0;
     if (changed) {
         machine->final_point = machine->applied_point = ++machine->durable_point;
@@ -164,7 +179,8 @@ static int group_retire(struct sim_ask *ask, struct err *err)
     bool changed = machine->retired < generation;
     if (changed)
         machine->retired = generation;
-    machine->state = INSTANCE_OFF;
+    for (struct sim_machine *of = machine; of; of = sim_next(ask, machine->group, of))
+        of->state = INSTANCE_OFF;
     return sim_end(ask, changed, err);
 }
 
@@ -332,13 +348,13 @@ static int net_remove(struct sim_ask *ask, struct err *err)
 static int instance_start(struct sim_ask *ask, struct err *err)
 {
     bool test = json_get_bool(ask->args, "test", true);
-    struct sim_machine *machine = sim_need_machine(ask, err);
+    const struct sim_machine *machine = sim_need_machine(ask, err);
 
     if (!machine || sim_begin(ask, err) < 0)
         return -1;
     if (test && !find_net(ask, ask->run))
         return err_set(err, ERR_STATE, 0, "no test network for %s", ask->run);
-    if (!find_pin(machine, ask->run))
+    if (!find_pin(sim_group(ask->world, machine->group), ask->run))
         return err_set(err, ERR_STATE, 0, "no point of %s is kept for %s", machine->name, ask->run);
     struct sim_instance *instance = sim_find_instance(ask);
     for (size_t i = 0; !instance && i < SIM_INSTANCES_MAX; i++)
@@ -365,9 +381,10 @@ static int instance_observe(struct sim_ask *ask, struct err *err)
     if (sim_look(ask, err) < 0)
         return -1;
     const struct sim_machine *machine = sim_machine(ask->world, ask->object);
-    *ask->ret_result = json_pack(
-        "{s:s, s:b, s:b, s:b}", "state", instance_state_name(state), "exists", instance != NULL,
-        "own", instance && machine && machine->own, "committed", instance && instance->committed);
+    *ask->ret_result = json_pack("{s:s, s:b, s:b, s:b}", "state", instance_state_name(state),
+                                 "exists", instance != NULL, "own",
+                                 instance && machine && sim_group(ask->world, machine->group)->own,
+                                 "committed", instance && instance->committed);
     return 0;
 }
 
@@ -399,7 +416,7 @@ static int leftovers(struct sim_ask *ask, struct err *err)
             add_left(left, "machine", ask->world->instances[i].machine);
     for (size_t i = 0; i < SIM_MACHINES_MAX; i++)
         if (find_pin(&ask->world->machines[i], ask->run))
-            add_left(left, "kept point of", ask->world->machines[i].name);
+            add_left(left, "kept point of", ask->world->machines[i].group);
     if (find_net(ask, ask->run))
         add_left(left, "network", ask->run);
     if (ask->world->leftover[0])

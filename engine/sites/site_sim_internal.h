@@ -33,8 +33,10 @@ sim_fn sim_guest_network, sim_guest_assign, sim_guest_restore;
 sim_fn sim_command_start, sim_command_observe, sim_command_stop;
 /* site_sim_after.c */
 sim_fn sim_instance_commit, sim_group_return, sim_group_reprotect;
-/* The machine that is asked about; NULL: ERR_NOT_FOUND. */
+/* The machine that is asked about, or the first one of the group; NULL: ERR_NOT_FOUND. */
 struct sim_machine *sim_need_machine(struct sim_ask *ask, struct err *err);
+/* The group's next machine after `before` (NULL: the first); NULL: no more. */
+struct sim_machine *sim_next(struct sim_ask *ask, const char *group, struct sim_machine *before);
 /* Under which the source writes. */
 uint64_t sim_source_generation(const struct sim_machine *machine);
 /* NULL: that side does not do it. Under the lock. */

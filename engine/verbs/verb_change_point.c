@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* change_point { "MACHINE", point = N }: before the commit, the recovered machine starts anew from
- * another point. What it wrote since is given up; the points stay, all of them.
+ * another point, with all machines of its group. What they wrote since is given up; the points stay, all of
+ * them.
  *
- *   machine gone ─ promoted once more, from that point ─ the old side told ─ started from it */
+ *   machines gone ─ promoted once more, from that point ─ the old side told ─ started from it */
 #include "base/mem.h"
 #include "verbs/verb_help.h"
 
@@ -23,29 +24,28 @@ static uint64_t wanted_of(const struct verb_call *call)
                   : json_get_u64(verb_machine(call, verb_text(call, "machine")), "wanted", 0);
 }
 
-static json_t *machine_args(const struct verb_call *call, uint64_t point)
+static json_t *machine_args(const struct verb_call *call, const char *machine, uint64_t point)
 {
-    const char *machine = verb_text(call, "machine");
-
     return json_pack("{s:s, s:s, s:s, s:b, s:I}", "machine", machine, "group",
                      verb_group_of(call, machine), "run", verb_run_of(call, machine), "test", 0,
                      "point", (json_int_t)point);
 }
 
-/* `ret_there`: it runs from that point already. */
-static int check(const struct verb_call *call, uint64_t wanted, struct cancel *cancel,
-                 struct err *err)
+/* What is asked of the group. */
+static json_t *group_args(const struct verb_call *call, uint64_t point)
+{
+    return machine_args(call, verb_text(call, "machine"), point);
+}
+
+static int check_machine(const struct verb_call *call, const char *machine, uint64_t wanted,
+                         struct cancel *cancel, struct err *err)
 {
     CLEANUP(json_freep) json_t *seen = NULL;
-    CLEANUP(json_freep) json_t *group = NULL;
-    const char *machine = verb_text(call, "machine");
 
-    if (wanted == 0)
-        return err_set(err, ERR_INVALID, 0,
-                       "name the point; hint: `muster points %s` lists what is kept", machine);
     if (json_get_u64(verb_machine(call, machine), "promoted", 0) == 0)
         return err_set(err, ERR_STATE, 0, "%s was not failed over by this run", machine);
-    if (site_ask(call->here, "instance.observe", machine_args(call, wanted), &seen, cancel, err)
+    if (site_ask(call->here, "instance.observe", machine_args(call, machine, wanted), &seen, cancel,
+                 err)
         < 0)
         return -1;
     if (json_get_bool(seen, "committed", false))
@@ -57,7 +57,24 @@ static int check(const struct verb_call *call, uint64_t wanted, struct cancel *c
         return err_set(err, ERR_UNSUPPORTED, 0,
                        "%s runs on its own disks here again: other points are not kept for them",
                        machine);
-    if (site_ask(call->here, "group.observe", machine_args(call, wanted), &group, cancel, err) < 0)
+    return 0;
+}
+
+static int check(const struct verb_call *call, const json_t *machines, uint64_t wanted,
+                 struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *group = NULL;
+    const char *machine = verb_text(call, "machine");
+    const json_t *name;
+    size_t i;
+
+    if (wanted == 0)
+        return err_set(err, ERR_INVALID, 0,
+                       "name the point; hint: `muster points %s` lists what is kept", machine);
+    json_array_foreach(machines, i, name)
+        if (check_machine(call, json_string_value(name), wanted, cancel, err) < 0)
+            return -1;
+    if (site_ask(call->here, "group.observe", group_args(call, wanted), &group, cancel, err) < 0)
         return -1;
     if (!json_object_get(group, "asked_age_ms"))
         return err_set(err, ERR_NOT_FOUND, 0,
@@ -91,7 +108,7 @@ static int promote(const struct verb_call *call, uint64_t wanted, uint64_t *ret_
 static void tell_old_side(const struct verb_call *call, uint64_t generation, json_t *result,
                           struct cancel *cancel)
 {
-    json_t *told = machine_args(call, 0);
+    json_t *told = group_args(call, 0);
     struct err why = ERR_EMPTY;
 
     (void)json_object_set_new(told, "generation", json_integer((json_int_t)generation));
@@ -104,29 +121,21 @@ static int repin(const struct verb_call *call, uint64_t wanted, json_t **ret_pin
 {
     CLEANUP(json_freep) json_t *group = NULL;
 
-    if (site_ask(call->here, "group.observe", machine_args(call, wanted), &group, cancel, err) < 0)
+    if (site_ask(call->here, "group.observe", group_args(call, wanted), &group, cancel, err) < 0)
         return -1;
     if (json_get_u64(json_object_get(group, "pinned"), "point", 0) == wanted) {
         *ret_pin = json_incref(json_object_get(group, "pinned"));
         return 0;
     }
-    if (site_ask(call->here, "group.unpin", machine_args(call, 0), NULL, cancel, err) < 0)
+    if (site_ask(call->here, "group.unpin", group_args(call, 0), NULL, cancel, err) < 0)
         return -1;
-    return site_ask(call->here, "group.pin", machine_args(call, wanted), ret_pin, cancel, err);
+    return site_ask(call->here, "group.pin", group_args(call, wanted), ret_pin, cancel, err);
 }
 
-static int start(const struct verb_call *call, uint64_t wanted, json_t **ret_seen,
-                 struct cancel *cancel, struct err *err)
+static json_t *started(const struct verb_call *call, const char *machine, uint64_t wanted,
+                       const json_t *seen)
 {
-    if (site_ask(call->here, "instance.start", machine_args(call, wanted), NULL, cancel, err) < 0)
-        return -1;
-    return site_ask(call->here, "instance.observe", machine_args(call, wanted), ret_seen, cancel,
-                    err);
-}
-
-static json_t *started(const struct verb_call *call, uint64_t wanted, const json_t *seen)
-{
-    json_t *instance = machine_args(call, wanted);
+    json_t *instance = machine_args(call, machine, wanted);
 
     (void)json_object_set_new(instance, "run_dir", json_string(json_get_str(seen, "run_dir", "")));
     (void)json_object_set_new(instance, "netns", json_string(""));
@@ -135,65 +144,123 @@ static json_t *started(const struct verb_call *call, uint64_t wanted, const json
     return instance;
 }
 
-static json_t *facts(const char *machine, uint64_t wanted, const json_t *pin, uint64_t generation)
+/* Adds those that were started to `instances`. */
+static int start(const struct verb_call *call, const char *machine, uint64_t wanted,
+                 json_t *instances, struct cancel *cancel, struct err *err)
 {
-    return json_pack("{s:{s:{s:I, s:I, s:I}}}", "facts", machine, "point", (json_int_t)wanted,
-                     "cut_ms", (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
-                     (json_int_t)generation);
+    CLEANUP(json_freep) json_t *seen = NULL;
+
+    if (site_ask(call->here, "instance.start", machine_args(call, machine, wanted), NULL, cancel,
+                 err)
+            < 0
+        || site_ask(call->here, "instance.observe", machine_args(call, machine, wanted), &seen,
+                    cancel, err)
+               < 0)
+        return -1;
+    (void)json_array_append_new(instances, started(call, machine, wanted, seen));
+    return 0;
+}
+
+static json_t *facts(const struct verb_call *call, uint64_t wanted, const json_t *pin,
+                     uint64_t generation)
+{
+    return verb_group_facts(call, verb_text(call, "machine"),
+                            json_pack("{s:I, s:I, s:I}", "point", (json_int_t)wanted, "cut_ms",
+                                      (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
+                                      (json_int_t)generation));
+}
+
+static int remove_all(const struct verb_call *call, const json_t *machines, struct cancel *cancel,
+                      struct err *err)
+{
+    const json_t *name;
+    size_t i;
+
+    json_array_foreach(machines, i, name)
+        if (site_ask(call->here, "instance.remove", machine_args(call, json_string_value(name), 0),
+                     NULL, cancel, err)
+            < 0)
+            return -1;
+    return 0;
+}
+
+/* A group of one tells of one. */
+static json_t *told(json_t *instances)
+{
+    json_t *one = json_array_size(instances) == 1 ? json_incref(json_array_get(instances, 0))
+                                                  : json_incref(instances);
+
+    json_decref(instances);
+    return one;
 }
 
 static int run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err)
 {
     CLEANUP(json_freep) json_t *pin = NULL;
-    CLEANUP(json_freep) json_t *seen = NULL;
+    CLEANUP(json_freep) json_t *instances = json_array();
     const char *machine = verb_text(call, "machine");
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, machine);
     uint64_t wanted = wanted_of(call);
     uint64_t generation;
+    const json_t *name;
+    size_t i;
 
     if (verb_not_moved(call, machine, ret_result))
         return 0;
-    if (check(call, wanted, cancel, err) < 0
-        || site_ask(call->here, "instance.remove", machine_args(call, 0), NULL, cancel, err) < 0)
+    if (check(call, machines, wanted, cancel, err) < 0
+        || remove_all(call, machines, cancel, err) < 0)
         return err_wrap(err, "change the point of %s", machine);
     /* Pinned before it is promoted: it must not be pruned in between. */
     if (repin(call, wanted, &pin, cancel, err) < 0
         || promote(call, wanted, &generation, cancel, err) < 0)
         return err_wrap(err, "change the point of %s", machine);
     /* Whatever fails from here on: the next try, and a rollback, go on from this generation. */
-    *ret_result = facts(machine, wanted, pin, generation);
-    if (start(call, wanted, &seen, cancel, err) < 0)
-        return err_wrap(err, "change the point of %s", machine);
-    (void)json_object_set_new(*ret_result, "instance", started(call, wanted, seen));
+    *ret_result = facts(call, wanted, pin, generation);
+    json_array_foreach(machines, i, name)
+        if (start(call, json_string_value(name), wanted, instances, cancel, err) < 0)
+            return err_wrap(err, "change the point of %s", json_string_value(name));
+    (void)json_object_set_new(*ret_result, "instance", told(TAKE(instances)));
     tell_old_side(call, generation, *ret_result, cancel);
     return 0;
 }
 
-/* One that runs from that point already may have worked for long: it is not started anew. */
+/* Those that run from that point already may have worked for long: they are not started anew. */
 static int probe(const struct verb_call *call, enum verb_answer *ret_answer, json_t **ret_result,
                  struct cancel *cancel, struct err *err)
 {
-    CLEANUP(json_freep) json_t *seen = NULL;
     CLEANUP(json_freep) json_t *group = NULL;
+    CLEANUP(json_freep) json_t *instances = json_array();
     const char *machine = verb_text(call, "machine");
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, machine);
     uint64_t wanted = wanted_of(call);
+    const json_t *name;
+    size_t i;
 
     *ret_answer = ANSWER_NOT_DONE;
     if (!verb_machine(call, machine))
         return 0; /* it did not come over */
-    if (site_ask(call->here, "instance.observe", machine_args(call, wanted), &seen, cancel, err) < 0
-        || site_ask(call->here, "group.observe", machine_args(call, wanted), &group, cancel, err)
-               < 0)
+    if (site_ask(call->here, "group.observe", group_args(call, wanted), &group, cancel, err) < 0)
         return -1;
+    json_array_foreach(machines, i, name) {
+        CLEANUP(json_freep) json_t *seen = NULL;
+        const char *one = json_string_value(name);
+        if (site_ask(call->here, "instance.observe", machine_args(call, one, wanted), &seen, cancel,
+                     err)
+            < 0)
+            return -1;
+        if (!str_eq(json_get_str(seen, "state", ""), "running"))
+            return 0;
+        (void)json_array_append_new(instances, started(call, one, wanted, seen));
+    }
     const json_t *pin = json_object_get(group, "pinned");
     uint64_t generation = json_get_u64(group, "generation", 0);
-    if (!str_eq(json_get_str(seen, "state", ""), "running")
-        || json_get_u64(pin, "point", 0) != wanted
+    if (json_get_u64(pin, "point", 0) != wanted
         || generation <= json_get_u64(verb_machine(call, machine), "promoted", 0))
         return 0;
     *ret_answer = ANSWER_DONE;
-    *ret_result = facts(machine, wanted, pin, generation);
-    (void)json_object_set_new(*ret_result, "instance", started(call, wanted, seen));
+    *ret_result = facts(call, wanted, pin, generation);
+    (void)json_object_set_new(*ret_result, "instance", told(TAKE(instances)));
     tell_old_side(call, generation, *ret_result, cancel);
     return 0;
 }

@@ -36,9 +36,10 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     if (site_ask(call->here, "group.pin", group_args(call, point), &pin, cancel, err) < 0)
         return err_wrap(err, "keep point %llu of %s", (unsigned long long)point, group);
     *ret_result =
-        verb_facts(group, json_pack("{s:I, s:I, s:I}", "point", (json_int_t)point, "cut_ms",
-                                    (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
-                                    (json_int_t)json_get_u64(reply, "generation", 0)));
+        verb_group_facts(call, group,
+                         json_pack("{s:I, s:I, s:I}", "point", (json_int_t)point, "cut_ms",
+                                   (json_int_t)json_get_u64(pin, "cut_ms", 0), "promoted",
+                                   (json_int_t)json_get_u64(reply, "generation", 0)));
     return 0;
 }
 

@@ -17,7 +17,6 @@ static const struct verb_arg group_arg[] = {
     {.name = "group", .type = ARG_MACHINE, .required = true, .help = "The protection group."},
 };
 
-/* Groups of several machines do not exist yet: the group's name is its machine's. */
 static json_t *group_args(const struct verb_call *call)
 {
     const char *machine = verb_text(call, "group");
@@ -179,7 +178,8 @@ static int check_applied(const struct verb_call *call, uint64_t point, struct ca
 
 static json_t *synced(const struct verb_call *call, uint64_t point)
 {
-    return verb_facts(verb_text(call, "group"), json_pack("{s:I}", "point", (json_int_t)point));
+    return verb_group_facts(call, verb_text(call, "group"),
+                            json_pack("{s:I}", "point", (json_int_t)point));
 }
 
 static int final_sync_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
@@ -243,15 +243,20 @@ const struct verb verb_core_final_sync = {
 
 /* --- core_hold ------------------------------------------------------------------------------ */
 
-/* If asked for: the machine off and what it wrote last over here, as far as they let us. */
+/* If asked for: its machines off and what they wrote last over here, as far as they let us. */
 static int last_delta(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                       struct err *err)
 {
     CLEANUP(json_freep) json_t *source = NULL;
-    const char *machine = verb_text(call, "group");
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, verb_text(call, "group"));
+    const json_t *machine;
+    size_t i;
 
-    if (observe_group(call, &source, cancel, err) < 0 || shut_down(call, machine, cancel, err) < 0)
-        return err_wrap(err, "no last delta: shut down %s", machine);
+    if (observe_group(call, &source, cancel, err) < 0)
+        return err_wrap(err, "no last delta: shut down %s", verb_text(call, "group"));
+    json_array_foreach(machines, i, machine)
+        if (shut_down(call, json_string_value(machine), cancel, err) < 0)
+            return err_wrap(err, "no last delta: shut down %s", json_string_value(machine));
     return final_sync_run(call, ret_result, cancel, err);
 }
 
@@ -382,17 +387,24 @@ static int is_retired(const struct verb_call *call, bool *ret_retired, struct ca
                       struct err *err)
 {
     CLEANUP(json_freep) json_t *source = NULL;
-    CLEANUP(json_freep) json_t *seen = NULL;
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, verb_text(call, "group"));
     uint64_t generation = promoted_generation(call);
+    const json_t *machine;
+    size_t i;
 
     *ret_retired = false;
     if (observe_group(call, &source, cancel, err) < 0)
         return -1;
     if (generation == 0 || json_get_u64(source, "retired", 0) < generation)
         return 0;
-    if (observe_machine(call, verb_text(call, "group"), &seen, cancel, err) < 0)
-        return -1;
-    *ret_retired = str_eq(json_get_str(seen, "state", "?"), "off");
+    json_array_foreach(machines, i, machine) {
+        CLEANUP(json_freep) json_t *seen = NULL;
+        if (observe_machine(call, json_string_value(machine), &seen, cancel, err) < 0)
+            return -1;
+        if (!str_eq(json_get_str(seen, "state", "?"), "off"))
+            return 0;
+    }
+    *ret_retired = true;
     return 0;
 }
 

@@ -20,9 +20,10 @@ static json_t *pin_args(const struct verb_call *call)
 
 static json_t *pinned(const struct verb_call *call, const json_t *reply)
 {
-    return verb_facts(verb_text(call, "group"),
-                      json_pack("{s:I, s:I}", "point", (json_int_t)json_get_u64(reply, "point", 0),
-                                "cut_ms", (json_int_t)json_get_u64(reply, "cut_ms", 0)));
+    return verb_group_facts(call, verb_text(call, "group"),
+                            json_pack("{s:I, s:I}", "point",
+                                      (json_int_t)json_get_u64(reply, "point", 0), "cut_ms",
+                                      (json_int_t)json_get_u64(reply, "cut_ms", 0)));
 }
 
 static int pin_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,

@@ -8,9 +8,18 @@ const char *verb_text(const struct verb_call *call, const char *key)
     return json_get_str(call->args, key, "");
 }
 
-const json_t *verb_machine(const struct verb_call *call, const char *machine)
+const json_t *verb_machine(const struct verb_call *call, const char *name)
 {
-    return json_object_get(call->machines, machine);
+    const json_t *own = json_object_get(call->machines, name);
+    const char *machine;
+    json_t *known;
+
+    if (own)
+        return own;
+    json_object_foreach((json_t *)(uintptr_t)call->machines, machine, known)
+        if (str_eq(json_get_str(known, "group", machine), name))
+            return known;
+    return NULL;
 }
 
 const char *verb_run_of(const struct verb_call *call, const char *machine)
@@ -18,9 +27,38 @@ const char *verb_run_of(const struct verb_call *call, const char *machine)
     return json_get_str(verb_machine(call, machine), "run", call->run);
 }
 
-const char *verb_group_of(const struct verb_call *call, const char *machine)
+const char *verb_group_of(const struct verb_call *call, const char *name)
 {
-    return json_get_str(verb_machine(call, machine), "group", machine);
+    return json_get_str(verb_machine(call, name), "group", name);
+}
+
+json_t *verb_group_machines(const struct verb_call *call, const char *name)
+{
+    const char *group = verb_group_of(call, name);
+    json_t *names = json_array();
+    const char *machine;
+    json_t *known;
+
+    json_object_foreach((json_t *)(uintptr_t)call->machines, machine, known)
+        if (str_eq(json_get_str(known, "group", machine), group))
+            (void)json_array_append_new(names, json_string(machine));
+    if (json_array_size(names) == 0)
+        (void)json_array_append_new(names, json_string(name));
+    return names;
+}
+
+char *verb_group_text(const struct verb_call *call, const char *name)
+{
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, name);
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    const json_t *machine;
+    size_t i;
+
+    if (json_array_size(machines) == 1)
+        return mem_strdup(json_string_value(json_array_get(machines, 0)));
+    json_array_foreach(machines, i, machine)
+        str_addf(&text, "%s%s", text.len ? ", " : "", json_string_value(machine));
+    return mem_printf("%s (%s)", verb_group_of(call, name), str_text(&text));
 }
 
 uint64_t verb_point_of(const struct verb_call *call, const char *machine)
@@ -58,6 +96,25 @@ int verb_site(const struct verb_call *call, const char *name, struct site **ret_
 json_t *verb_facts(const char *machine, json_t *facts)
 {
     return json_pack("{s:{s:o}}", "facts", machine, facts);
+}
+
+json_t *verb_group_facts(const struct verb_call *call, const char *name, json_t *facts)
+{
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, name);
+    json_t *all = json_object();
+    const json_t *machine;
+    size_t i;
+
+    json_array_foreach(machines, i, machine)
+        (void)json_object_set_new(all, json_string_value(machine), json_copy(facts));
+    json_decref(facts);
+    return json_pack("{s:o}", "facts", all);
+}
+
+json_t *verb_names(const json_t *machines)
+{
+    return json_array_size(machines) == 1 ? json_incref(json_array_get(machines, 0))
+                                          : json_deep_copy(machines);
 }
 
 int verb_forgive(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,

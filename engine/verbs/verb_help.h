@@ -6,12 +6,18 @@
 
 /* args[key], or "". Borrowed. */
 const char *verb_text(const struct verb_call *call, const char *key);
-/* What the run knows about a machine; an empty object when nothing (borrowed). */
-const json_t *verb_machine(const struct verb_call *call, const char *machine);
+/* What the run knows about a machine, or about the first one of a group; NULL: nothing (borrowed). */
+const json_t *verb_machine(const struct verb_call *call, const char *name);
 /* The name under which everything of this machine is made: its own, else the run's. */
 const char *verb_run_of(const struct verb_call *call, const char *machine);
-/* Its group: the machine's name until groups of several machines exist. */
-const char *verb_group_of(const struct verb_call *call, const char *machine);
+/* Its group, or the group itself; a machine the run knows nothing of is one by itself. */
+const char *verb_group_of(const struct verb_call *call, const char *name);
+/* The machines of the group that this machine is in, or of the group of that name, as far as the run has
+ * them: [NAME] (new reference); at least `name` itself. */
+json_t *verb_group_machines(const struct verb_call *call, const char *name);
+/* The group's name with its machines, for messages: "shop (db1, web1)"; of a group of one its name. Free
+ * with free(). */
+char *verb_group_text(const struct verb_call *call, const char *name);
 uint64_t verb_point_of(const struct verb_call *call, const char *machine);
 bool verb_is_test(const struct verb_call *call); /* a test, or the cleanup of one */
 
@@ -21,6 +27,11 @@ bool verb_not_moved(const struct verb_call *call, const char *machine, json_t **
 
 /* {"facts": {MACHINE: facts}}; steals `facts`. */
 json_t *verb_facts(const char *machine, json_t *facts);
+/* The same for each machine of the group. */
+json_t *verb_group_facts(const struct verb_call *call, const char *name, json_t *facts);
+/* What a result says of the machines of a group: a name when there is one, else the list. Borrows
+ * `machines`, gives a new reference. */
+json_t *verb_names(const json_t *machines);
 /* In an unplanned run a source that is out of reach is a warning, not an error: turns ERR_NET and
  * ERR_TIMEOUT into success with {"reached": false, "warning": text}. A cancel stays an error. */
 int verb_forgive(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,

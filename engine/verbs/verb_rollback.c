@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* rollback "MACHINE": before the commit, back to where it was. What the recovered machine wrote is given
- * up; the old one is the writer again, under a generation of its own, and is started if it ran before.
+/* rollback "MACHINE": before the commit, back to where it was, with all machines of its group. What the
+ * recovered ones wrote is given up; the old ones are the writers again, under a generation of their own, and
+ * those that ran before are started.
  *
- *   here: machine gone ─ here: promoted once more, for the other side ─ there: returned, started
+ *   here: machines gone ─ here: promoted once more, for the other side ─ there: returned, started
  *
  * Each part is so already when it is asked for again. */
 #include "base/mem.h"
@@ -14,10 +15,8 @@ static const struct verb_arg args[] = {
     {.type = ARG_MACHINE, .required = true, .help = "A machine that was failed over here."},
 };
 
-static json_t *instance_args(const struct verb_call *call)
+static json_t *instance_args(const struct verb_call *call, const char *machine)
 {
-    const char *machine = verb_text(call, "machine");
-
     return json_pack("{s:s, s:s, s:s, s:b}", "machine", machine, "group",
                      verb_group_of(call, machine), "run", verb_run_of(call, machine), "test", 0);
 }
@@ -30,7 +29,8 @@ static int common_point(const struct verb_call *call, uint64_t *ret_point, struc
     CLEANUP(json_freep) json_t *seen = NULL;
     const char *machine = verb_text(call, "machine");
 
-    if (site_ask(call->there, "group.observe", instance_args(call), &seen, cancel, err) < 0)
+    if (site_ask(call->there, "group.observe", instance_args(call, machine), &seen, cancel, err)
+        < 0)
         return err_wrap(err, "a rollback needs both sites");
     if (!str_eq(json_get_str(seen, "role", ""), "source"))
         return err_set(err, ERR_STATE, 0,
@@ -67,33 +67,42 @@ static int yield(const struct verb_call *call, uint64_t point, uint64_t *ret_gen
     return 0;
 }
 
-static bool ran_before(const struct verb_call *call)
+static bool ran_before(const struct verb_call *call, const char *machine)
 {
-    const char *was = json_get_str(verb_machine(call, verb_text(call, "machine")), "was", "");
+    const char *was = json_get_str(verb_machine(call, machine), "was", "");
 
     return !str_eq(was, "off") && !str_eq(was, "shutdown");
 }
 
-static int give_back(const struct verb_call *call, uint64_t generation, json_t **ret_reply,
-                     struct cancel *cancel, struct err *err)
+/* Those of `machines` that are to run again. */
+static int give_back(const struct verb_call *call, const json_t *machines, uint64_t generation,
+                     json_t **ret_reply, struct cancel *cancel, struct err *err)
 {
-    json_t *give = instance_args(call);
+    json_t *give = instance_args(call, verb_text(call, "machine"));
+    json_t *ran = json_array();
+    const json_t *name;
+    size_t i;
 
+    json_array_foreach(machines, i, name)
+        if (ran_before(call, json_string_value(name)))
+            (void)json_array_append_new(ran, json_string(json_string_value(name)));
     (void)json_object_set_new(give, "generation", json_integer((json_int_t)generation));
-    (void)json_object_set_new(give, "start", json_boolean(ran_before(call)));
+    (void)json_object_set_new(give, "start", json_boolean(json_array_size(ran) > 0));
+    (void)json_object_set_new(give, "machines", ran);
     if (site_ask(call->there, "group.return", give, ret_reply, cancel, err) < 0)
         return err_wrap(err, "give %s back to %s", verb_text(call, "machine"), call->there->name);
     return 0;
 }
 
-static int check(const struct verb_call *call, struct cancel *cancel, struct err *err)
+static int check(const struct verb_call *call, const char *machine, struct cancel *cancel,
+                 struct err *err)
 {
     CLEANUP(json_freep) json_t *seen = NULL;
-    const char *machine = verb_text(call, "machine");
 
     if (json_get_u64(verb_machine(call, machine), "promoted", 0) == 0)
         return err_set(err, ERR_STATE, 0, "%s was not failed over by this run", machine);
-    if (site_ask(call->here, "instance.observe", instance_args(call), &seen, cancel, err) < 0)
+    if (site_ask(call->here, "instance.observe", instance_args(call, machine), &seen, cancel, err)
+        < 0)
         return -1;
     if (json_get_bool(seen, "committed", false))
         return err_set(err, ERR_STATE, 0,
@@ -108,28 +117,50 @@ static int check(const struct verb_call *call, struct cancel *cancel, struct err
     return 0;
 }
 
+/* Nothing of one is given up before all of them may be. */
+static int remove_all(const struct verb_call *call, const json_t *machines, struct cancel *cancel,
+                      struct err *err)
+{
+    const json_t *name;
+    size_t i;
+
+    json_array_foreach(machines, i, name)
+        if (site_ask(call->here, "instance.remove", instance_args(call, json_string_value(name)),
+                     NULL, cancel, err)
+            < 0)
+            return err_wrap(err, "stop the recovered %s", json_string_value(name));
+    return 0;
+}
+
 static int run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
                struct err *err)
 {
     CLEANUP(json_freep) json_t *reply = NULL;
     const char *machine = verb_text(call, "machine");
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, machine);
+    const json_t *name;
     uint64_t generation;
     uint64_t point;
+    size_t i;
 
     if (verb_not_moved(call, machine, ret_result))
         return 0;
+    json_array_foreach(machines, i, name)
+        if (check(call, json_string_value(name), cancel, err) < 0)
+            return -1;
     /* Nothing is given up before the other side has answered. */
-    if (check(call, cancel, err) < 0 || common_point(call, &point, cancel, err) < 0)
+    if (common_point(call, &point, cancel, err) < 0 || remove_all(call, machines, cancel, err) < 0
+        || yield(call, point, &generation, cancel, err) < 0
+        || give_back(call, machines, generation, &reply, cancel, err) < 0
+        || site_ask(call->here, "group.unpin", instance_args(call, machine), NULL, cancel, err) < 0)
         return -1;
-    if (site_ask(call->here, "instance.remove", instance_args(call), NULL, cancel, err) < 0)
-        return err_wrap(err, "stop the recovered %s", machine);
-    if (yield(call, point, &generation, cancel, err) < 0
-        || give_back(call, generation, &reply, cancel, err) < 0
-        || site_ask(call->here, "group.unpin", instance_args(call), NULL, cancel, err) < 0)
-        return -1;
-    *ret_result = json_pack("{s:{s:{s:I, s:b}}, s:s, s:s, s:s}", "facts", machine, "promoted",
-                            (json_int_t)generation, "rolled_back", 1, "rolled_back", machine,
-                            "removed", machine, "warning", json_get_str(reply, "warning", ""));
+    *ret_result = verb_group_facts(
+        call, machine,
+        json_pack("{s:I, s:b}", "promoted", (json_int_t)generation, "rolled_back", 1));
+    (void)json_object_set_new(*ret_result, "rolled_back", verb_names(machines));
+    (void)json_object_set_new(*ret_result, "removed", verb_names(machines));
+    (void)json_object_set_new(*ret_result, "warning",
+                              json_string(json_get_str(reply, "warning", "")));
     return 0;
 }
 

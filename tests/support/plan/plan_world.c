@@ -49,6 +49,6 @@ const struct plan_world *plan_world_for_test(void)
         verbs[i] = real[i];
     verbs[count++] = &set_address;
     verbs[count++] = &wipe;
-    world = (struct plan_world){verbs, count, machines, sites, "lyon", RUN_TEST};
+    world = (struct plan_world){verbs, count, machines, sites, "lyon", RUN_TEST, NULL};
     return &world;
 }

@@ -278,6 +278,64 @@ static void a_step_that_tests_leave_out_has_nothing_else_in_it(void **state)
             "step \"Never\" would never run: commit is no part of the kinds it is for");
 }
 
+/* --- Groups of several machines ---------------------------------------------------------------- */
+
+/* `ids_of` with db1 and web1 in group "shop"; web2 is alone. */
+static void in_groups_expands_to(enum run_kind kind, const char *want)
+{
+    CLEANUP(plan_freep) struct plan *plan = load(shop);
+    CLEANUP(plan_tasks_done) struct plan_tasks tasks = VEC_EMPTY;
+    CLEANUP(json_freep)
+    json_t *groups =
+        json_pack("{s:{s:s}, s:{s:s}}", "db1", "group", "shop", "web1", "group", "shop");
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct plan_world world = *plan_world_for_test();
+
+    world.groups = groups;
+    EXPECT_OK(plan_expand(plan, &world, kind, &tasks, &err));
+    VEC_FOREACH(task, &tasks)
+        str_addf(&text, "%s%s", text.len ? " " : "", task->id);
+    assert_string_equal(str_text(&text), want);
+}
+
+static void what_a_group_does_it_does_once_and_what_a_machine_does_each(void **state)
+{
+    (void)state;
+    in_groups_expands_to(RUN_PLANNED, "core.shutdown.web2 core.shutdown.web1 core.shutdown.db1 "
+                                      "core.final-sync.shop core.final-sync.web2 "
+                                      "core.promote.shop core.promote.web2 "
+                                      "core.retire.shop core.retire.web2 s1 s2 s3 s4 s5");
+    in_groups_expands_to(RUN_UNPLANNED, "core.hold.shop core.hold.web2 "
+                                        "core.promote.shop core.promote.web2 "
+                                        "core.retire.shop core.retire.web2 s1 s2 s3 s4 s5");
+    in_groups_expands_to(RUN_TEST, "core.pin.shop core.pin.web2 core.network s1 s2 s3 s4");
+    in_groups_expands_to(RUN_CLEANUP, "core.cleanup.web2 core.cleanup.web1 core.cleanup.db1 "
+                                      "core.unpin.shop core.unpin.web2 "
+                                      "core.network-remove core.leftovers");
+    in_groups_expands_to(RUN_COMMIT, "core.commit.shop core.commit.web2");
+    in_groups_expands_to(RUN_ROLLBACK, "core.rollback.web2 core.rollback.shop");
+    in_groups_expands_to(RUN_CHANGE_POINT,
+                         "core.change-point.shop core.change-point.web2 s1 s2 s3 s4 s5");
+}
+
+static void a_runbook_says_the_group_and_its_machines(void **state)
+{
+    CLEANUP(plan_freep) struct plan *plan = load(shop);
+    CLEANUP(json_freep)
+    json_t *groups =
+        json_pack("{s:{s:s}, s:{s:s}}", "db1", "group", "shop", "web1", "group", "shop");
+    CLEANUP(mem_freep) char *text = NULL;
+    struct plan_world world = *plan_world_for_test();
+
+    (void)state;
+    world.groups = groups;
+    EXPECT_OK(plan_show_text(plan, &world, RUN_PLANNED, &text, &err));
+    assert_non_null(strstr(text, "Promote shop (db1, web1) here"));
+    assert_non_null(strstr(text, "Shut down web1"));
+    assert_non_null(strstr(text, "Promote web2 here"));
+    assert_non_null(strstr(text, "Send the last changes of shop (db1, web1)"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +347,8 @@ int main(void)
         cmocka_unit_test(values_by_site_become_this_sites),
         cmocka_unit_test(core_actions_name_their_machine),
         cmocka_unit_test(a_kind_without_machines_has_no_run),
+        cmocka_unit_test(what_a_group_does_it_does_once_and_what_a_machine_does_each),
+        cmocka_unit_test(a_runbook_says_the_group_and_its_machines),
         cmocka_unit_test(the_runbook_for_programs_has_every_task),
         cmocka_unit_test(what_follows_a_failover_is_about_each_machine),
         cmocka_unit_test(a_test_commits_nothing_and_neither_does_a_change_of_the_point),

@@ -24,20 +24,24 @@ static struct plan *load(const char *text)
     return plan;
 }
 
-/* Loads a plan that is no good; gives all problems as text. */
-static char *problems_of(const char *text, int want)
+static char *problems_in(const struct plan_world *world, const char *text, int want)
 {
     CLEANUP(plan_problems_done) struct plan_problems problems = VEC_EMPTY;
     struct host host = host_for_test();
     struct plan *plan = NULL;
 
     err_clear(&err);
-    int rc = plan_load(&host, plan_world_for_test(), "shop.lua", text, strlen(text), &plan,
-                       &problems, NULL, &err);
+    int rc = plan_load(&host, world, "shop.lua", text, strlen(text), &plan, &problems, NULL, &err);
     if (rc != want)
         fail_msg("got %d: %s", rc, err.text);
     plan_free(plan);
     return plan_problems_text(&problems, "shop.lua");
+}
+
+/* Loads a plan that is no good; gives all problems as text. */
+static char *problems_of(const char *text, int want)
+{
+    return problems_in(plan_world_for_test(), text, want);
 }
 
 static void refused(const char *text, const char *part)
@@ -560,6 +564,78 @@ static void two_different_loads_are_refused(void **state)
     EXPECT_TEXT("two different plans");
 }
 
+/* --- Groups of several machines ---------------------------------------------------------------- */
+
+static char *problems_with_group(const char *text, int want)
+{
+    CLEANUP(json_freep)
+    json_t *groups = json_pack("{s:{s:s}, s:{s:s}, s:{s:s}}", "db1", "group", "shop", "web1",
+                               "group", "shop", "web2", "group", "shop");
+    struct plan_world world = *plan_world_for_test();
+
+    world.groups = groups;
+    return problems_in(&world, text, want);
+}
+
+static void a_plan_that_covers_a_part_of_a_group_is_refused_and_told_the_rest(void **state)
+{
+    CLEANUP(mem_freep) char *problems = problems_with_group(HEAD UP TAIL, -1);
+
+    (void)state;
+    assert_non_null(strstr(problems,
+                           "shop.lua:3: error: in test runs the plan covers a part of group "
+                           "shop: db1, but not web1, web2; hint: machines of a group move "
+                           "together"));
+    assert_null(strstr(strstr(problems, "covers a part") + 1, "covers a part"));
+}
+
+static void a_kind_of_run_covers_a_group_or_none_of_it(void **state)
+{
+    CLEANUP(mem_freep)
+    char *problems = problems_with_group(
+        HEAD UP "    step \"W1\" { failover \"web1\" },\n"
+                "    step \"W2\" { failover \"web2\", only = { \"test\", \"planned\" } },\n" TAIL,
+        -1);
+    CLEANUP(mem_freep)
+    char *sound = problems_with_group(HEAD UP "    step \"W1\" { failover \"web1\" },\n"
+                                              "    step \"W2\" { failover \"web2\" },\n" TAIL,
+                                      0);
+
+    (void)state;
+    assert_non_null(strstr(problems, "in unplanned runs the plan covers a part of group shop: db1, "
+                                     "web1, but not web2"));
+    assert_string_equal(sound, "");
+}
+
+static void a_groups_name_is_no_machine_of_a_plan(void **state)
+{
+    CLEANUP(mem_freep)
+    char *problems = problems_with_group(HEAD "    step \"Up\" { failover \"shop\" },\n" TAIL, -1);
+
+    (void)state;
+    assert_non_null(strstr(problems,
+                           "failover: shop is a group; hint: name its machines: shop (db1, "
+                           "web1, web2)"));
+}
+
+static void a_group_without_a_plan_comes_up_at_once_and_waits_for_its_agents(void **state)
+{
+    CLEANUP(json_freep) json_t *machines = json_pack("[s, s]", "db1", "web1");
+    CLEANUP(json_freep) json_t *agents = json_pack("[s]", "web1");
+    CLEANUP(json_freep) json_t *document = plan_document_for_group("shop", machines, agents);
+    CLEANUP(plan_tasks_done) struct plan_tasks tasks = VEC_EMPTY;
+    CLEANUP(plan_freep) struct plan *plan = NULL;
+
+    (void)state;
+    EXPECT_OK(plan_from_document(plan_world_for_test(), "it", document, &plan, NULL, &err));
+    EXPECT_OK(plan_expand(plan, plan_world_for_test(), RUN_TEST, &tasks, &err));
+    assert_string_equal(plan->name, "shop");
+    assert_int_equal(plan->steps.len, 3);
+    assert_string_equal(plan->steps.at[0].title, "Bring up db1");
+    assert_int_equal(plan->steps.at[0].group, plan->steps.at[1].group);
+    assert_string_equal(plan->steps.at[2].title, "Wait until web1 is up");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -592,6 +668,10 @@ int main(void)
         cmocka_unit_test(a_step_that_ends_its_verb_early_is_a_warning),
         cmocka_unit_test(a_plan_that_never_ends_is_refused),
         TMPDIR_TEST(two_different_loads_are_refused),
+        cmocka_unit_test(a_plan_that_covers_a_part_of_a_group_is_refused_and_told_the_rest),
+        cmocka_unit_test(a_kind_of_run_covers_a_group_or_none_of_it),
+        cmocka_unit_test(a_groups_name_is_no_machine_of_a_plan),
+        cmocka_unit_test(a_group_without_a_plan_comes_up_at_once_and_waits_for_its_agents),
     };
     return cmocka_run_group_tests_name("load", tests, NULL, NULL);
 }
