@@ -33,7 +33,7 @@ static int check_unprotected(const struct api_world *world, const char *name, st
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    if (state_protection_get(world->state, name, &row, err) == 0)
+    if (state_protection_of(world->state, name, &row, err) == 0)
         return err_set(err, ERR_STATE, 0,
                        "%s is shared with %s (%s): it can go back there; hint: is that site gone "
                        "for good, `muster unprotect %s --force` ends that first",

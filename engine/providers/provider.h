@@ -22,8 +22,9 @@ const char *instance_state_name(enum instance_state state);
 /* A disk of a recovered machine: guest -> top (a filter) -> overlay (qcow2) -> served point. */
 struct provider_served_disk {
     char name[MACHINE_NAME_BYTES];
-    char overlay[MACHINE_PATH_BYTES];     /* made when missing; never remade */
-    char replica_dir[MACHINE_PATH_BYTES]; /* replicas/GROUP */
+    char overlay[MACHINE_PATH_BYTES];      /* made when missing; never remade */
+    char replica_dir[MACHINE_PATH_BYTES];  /* replicas/GROUP */
+    char replica_disk[MACHINE_NAME_BYTES]; /* what it is called there (machine_disk_in) */
     char key_path[MACHINE_PATH_BYTES];
     char luks_path[MACHINE_PATH_BYTES]; /* the key of a replica encrypted at rest; "": it is none */
     uint64_t point;

@@ -62,7 +62,7 @@ static int start_server(const struct provider_qemu *qemu, const struct provider_
     CLEANUP(mem_freep) char *pid_path = qemu_served_file(instance, disk->name, ".pid");
     CLEANUP(mem_freep) char *log = qemu_served_file(instance, disk->name, ".log");
     CLEANUP(mem_freep) char *dir = mem_printf("dir=%s", disk->replica_dir);
-    CLEANUP(mem_freep) char *name = mem_printf("disk=%s", disk->name);
+    CLEANUP(mem_freep) char *name = mem_printf("disk=%s", disk->replica_disk);
     CLEANUP(mem_freep) char *point = mem_printf("point=%" PRIu64, disk->point);
     CLEANUP(mem_freep) char *key = mem_printf("keyfile=%s", disk->key_path);
     CLEANUP(mem_freep) char *luks = mem_printf("luks=%s", disk->luks_path);

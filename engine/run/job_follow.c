@@ -13,21 +13,33 @@ static int follow_begin(struct job *job, struct err *err)
     return job_protection_state(job, job->object, "reprotecting", err);
 }
 
+static int machines_of(const struct job *job, struct machine_names *ret_machines, struct err *err)
+{
+    return machine_names_parse(json_object_get(job->args, "machines"), job->object, ret_machines,
+                               err);
+}
+
+static int ask_here(struct job *job, const char *what, const char *machine, struct err *err)
+{
+    return site_ask(job_world(job)->here, what,
+                    json_pack("{s:s, s:s, s:s, s:b}", "machine", machine, "group", job->object,
+                              "run", json_get_str(job->args, "instance", ""), "test", 0),
+                    NULL, job->base.cancel, err);
+}
+
 /* What was recovered here is over: all that it wrote is at the peer. */
 static int remove_recovered(struct job *job, struct err *err)
 {
-    const char *run = json_get_str(job->args, "instance", "");
-    CLEANUP(json_freep)
-    json_t *args = json_pack("{s:s, s:s, s:s, s:b}", "machine", job->object, "group", job->object,
-                             "run", run, "test", 0);
-    const struct jobs_world *world = job_world(job);
+    struct machine_names machines;
 
-    if (!*run)
+    if (!*json_get_str(job->args, "instance", ""))
         return 0;
-    if (site_ask(world->here, "instance.remove", json_incref(args), NULL, job->base.cancel, err)
-        < 0)
+    if (machines_of(job, &machines, err) < 0)
         return -1;
-    return site_ask(world->here, "group.unpin", json_incref(args), NULL, job->base.cancel, err);
+    for (size_t i = 0; i < machines.count; i++)
+        if (ask_here(job, "instance.remove", machines.at[i], err) < 0)
+            return -1;
+    return ask_here(job, "group.unpin", machines.at[0], err);
 }
 
 static void show_progress(void *ctx, const char *disk, uint64_t done_bytes, uint64_t size)
@@ -79,19 +91,24 @@ static int follow_work(struct job *job, struct err *err)
     return remove_recovered(job, err);
 }
 
-static void list_machine(struct job *job, json_t *settings)
+static int list_machines(struct job *job, json_t *settings, struct err *err)
 {
-    CLEANUP(machine_done) struct machine machine;
-    json_t *agents = json_array();
+    CLEANUP(json_freep) json_t *agents = json_array();
+    struct machine_names machines;
 
-    machine_init(&machine);
-    if (estate_machine_get(job_world(job)->estate, job->object, &machine, NULL) < 0) {
-        json_decref(agents);
-        return; /* recovered here once: what the row says of it stays */
+    if (machines_of(job, &machines, err) < 0)
+        return -1;
+    for (size_t i = 0; i < machines.count; i++) {
+        CLEANUP(machine_done) struct machine machine;
+
+        machine_init(&machine);
+        if (estate_machine_get(job_world(job)->estate, machines.at[i], &machine, NULL) < 0)
+            return 0; /* recovered here once: what the row says of them stays */
+        if (machine.agent)
+            (void)json_array_append_new(agents, json_string(machine.name));
     }
-    if (machine.agent)
-        (void)json_array_append_new(agents, json_string(machine.name));
-    (void)json_object_set_new(settings, "agents", agents);
+    (void)json_object_set(settings, "agents", agents);
+    return 0;
 }
 
 static int put_replica(struct job *job, struct err *err)
@@ -110,7 +127,8 @@ static int put_replica(struct job *job, struct err *err)
     (void)json_object_del(settings, "networks"); /* they were those of the other direction */
     row.since_ms = world->clock->wall_ms(world->clock);
     (void)json_object_set_new(settings, "created_ms", json_integer(row.since_ms));
-    list_machine(job, settings);
+    if (list_machines(job, settings, err) < 0)
+        return -1;
     free(row.role);
     free(row.settings);
     row.role = mem_strdup("replica");
@@ -119,17 +137,26 @@ static int put_replica(struct job *job, struct err *err)
     return state_protection_put(world->state, &row, err);
 }
 
-/* The recovered machine's row goes with it. */
-static int forget_instance(struct job *job, struct err *err)
+/* The recovered machines' rows go with them. */
+static int forget_instances(struct job *job, struct err *err)
 {
     const char *run = json_get_str(job->args, "instance", "");
-    struct err failure = ERR_EMPTY;
+    struct machine_names machines;
 
-    if (!*run || state_instance_remove(job_world(job)->state, run, job->object, &failure) == 0
-        || failure.code == ERR_NOT_FOUND)
+    if (!*run)
         return 0;
-    *err = failure;
-    return -1;
+    if (machines_of(job, &machines, err) < 0)
+        return -1;
+    for (size_t i = 0; i < machines.count; i++) {
+        struct err failure = ERR_EMPTY;
+
+        if (state_instance_remove(job_world(job)->state, run, machines.at[i], &failure) == 0
+            || failure.code == ERR_NOT_FOUND)
+            continue;
+        *err = failure;
+        return -1;
+    }
+    return 0;
 }
 
 static int settled(struct job *job, const struct err *failure, struct err *err)
@@ -143,7 +170,7 @@ static int settled(struct job *job, const struct err *failure, struct err *err)
         return state_audit(world->state, now, job->who, "replica.follow-failed", job->object,
                            failure->text, err);
     }
-    if (put_replica(job, err) < 0 || forget_instance(job, err) < 0)
+    if (put_replica(job, err) < 0 || forget_instances(job, err) < 0)
         return -1;
     return state_audit(world->state, now, job->who, "replica.follow", job->object, "", err);
 }
@@ -185,9 +212,10 @@ int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_j
     const struct jobs_world *world = jobs_world_of(jobs);
     CLEANUP(state_protection_done) struct state_protection row = {0};
     CLEANUP(json_freep) json_t *settings = NULL;
+    struct machine_names machines;
 
     if (state_protection_get(world->state, spec->group, &row, err) < 0
-        || check_row(&row, spec, err) < 0
+        || check_row(&row, spec, err) < 0 || job_machines(&row, &machines, err) < 0
         || json_parse(row.settings, strlen(row.settings), &settings, err) < 0)
         return -1;
     if (str_eq(row.role, "replica") && row.generation == spec->generation) {
@@ -199,10 +227,11 @@ int jobs_follow(struct jobs *jobs, const struct job_follow *spec, int64_t *ret_j
         *ret_job = open->id;
         return 0;
     }
-    json_t *args = json_pack("{s:s, s:s, s:s, s:s, s:O?, s:I, s:s}", "peer", spec->peer,
+    json_t *args = json_pack("{s:s, s:s, s:s, s:s, s:O?, s:I, s:s, s:o}", "peer", spec->peer,
                              "writer_key", spec->writer_key, "tip", spec->tip, "first", spec->first,
                              "proof", spec->proof, "generation", (json_int_t)spec->generation,
-                             "instance", json_get_str(settings, "instance", ""));
+                             "instance", json_get_str(settings, "instance", ""), "machines",
+                             machine_names_json(&machines));
     job_settings_put(&spec->settings, args);
     return job_start(jobs, job_kind_follow(), spec->group, args, spec->who, ret_job, err);
 }

@@ -6,7 +6,7 @@
  *                     `-> reprotecting-failed: reprotect again goes on
  *
  * It turns from replica to source when the peer has taken over, with `instance`, the run whose
- * recovered machine it sends. */
+ * recovered machines it sends. */
 #include "base/mem.h"
 #include "link/ask.h"
 #include "replica/manifest.h"
@@ -250,9 +250,12 @@ static int finalize_work(struct job *job, struct err *err)
     if (call_peer(job, ask, NULL, err) < 0)
         return job_wait_for_peer(job, WAIT_MS, err);
     const struct estate_group *group = &((const struct reprotect *)job->data)->group;
-    if (!group->run[0])
-        return 0;
-    return estate_instance_drop_changes(job_world(job)->estate, group->run, group->group, err);
+    for (size_t i = 0; group->run[0] && i < group->machines.count; i++)
+        if (estate_instance_drop_changes(job_world(job)->estate, group->run, group->machines.at[i],
+                                         err)
+            < 0)
+            return -1;
+    return 0;
 }
 
 static int settled(struct job *job, const struct err *failure, struct err *err)
@@ -332,9 +335,33 @@ int jobs_may_reprotect(struct jobs *jobs, const char *machine, struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
 
-    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, err) < 0)
+    if (state_protection_of(jobs_world_of(jobs)->state, machine, &row, err) < 0)
         return -1;
     return check_state(&row, err);
+}
+
+/* The run that recovered the group here; "": its machines are our own. All came by the same one. */
+static int instance_of_group(struct jobs *jobs, const struct state_protection *row,
+                             char ret_run[NAME_MAX_BYTES], struct err *err)
+{
+    struct machine_names machines;
+
+    if (job_machines(row, &machines, err) < 0)
+        return -1;
+    for (size_t i = 0; i < machines.count; i++) {
+        char run[NAME_MAX_BYTES];
+
+        if (job_instance_of(jobs, machines.at[i], run, err) < 0)
+            return -1;
+        if (i == 0)
+            memcpy(ret_run, run, sizeof(run));
+        else if (!str_eq(run, ret_run))
+            return err_set(err, ERR_STATE, 0,
+                           "%s was brought here by \"%s\", %s of the same group by \"%s\"; hint: "
+                           "`muster run list` shows what became of them",
+                           machines.at[0], ret_run, machines.at[i], run);
+    }
+    return 0;
 }
 
 int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t *ret_job,
@@ -344,10 +371,10 @@ int jobs_reprotect(struct jobs *jobs, const struct job_reprotect *spec, int64_t 
     CLEANUP(state_protection_done) struct state_protection row = {0};
     char run[NAME_MAX_BYTES];
 
-    if (state_protection_get(world->state, spec->machine, &row, err) < 0
-        || check_state(&row, err) < 0 || job_instance_of(jobs, spec->machine, run, err) < 0)
+    if (state_protection_of(world->state, spec->machine, &row, err) < 0
+        || check_state(&row, err) < 0 || instance_of_group(jobs, &row, run, err) < 0)
         return -1;
     json_t *args = json_pack("{s:s, s:b, s:s}", "peer", row.peer, "accept_branch",
                              spec->accept_branch, "instance", run);
-    return job_start(jobs, job_kind_reprotect(), spec->machine, args, spec->who, ret_job, err);
+    return job_start(jobs, job_kind_reprotect(), row.group, args, spec->who, ret_job, err);
 }

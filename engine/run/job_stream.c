@@ -10,10 +10,16 @@
 #define LOOK_MS 1000
 #define WAIT_MS 5000
 
+static json_t *args_for(const struct job *job, const char *machine)
+{
+    return json_pack("{s:s, s:s, s:s, s:b}", "machine", machine, "group",
+                     json_get_str(job->args, "group", job->object), "run",
+                     json_get_str(job->args, "instance", ""), "test", 0);
+}
+
 static json_t *ask_args(const struct job *job)
 {
-    return json_pack("{s:s, s:s, s:s, s:b}", "machine", job->object, "group", job->object, "run",
-                     json_get_str(job->args, "instance", ""), "test", 0);
+    return args_for(job, job->object);
 }
 
 static void show(struct job *job, const json_t *seen)
@@ -36,9 +42,36 @@ static int again(struct job *job, int64_t wait_ms, const char *note)
     return JOB_AGAIN;
 }
 
-/* It needs the point no longer, and neither does anybody else of this run. */
+/* Another machine of its group has disks that are not all its own yet. */
+static int point_is_needed(struct job *job, bool *ret_needed, struct err *err)
+{
+    const json_t *name;
+    size_t i;
+
+    *ret_needed = false;
+    json_array_foreach(json_object_get(job->args, "machines"), i, name) {
+        CLEANUP(json_freep) json_t *seen = NULL;
+
+        if (site_ask(job_world(job)->here, "instance.observe",
+                     args_for(job, json_string_value(name)), &seen, job->base.cancel, err)
+            < 0)
+            return -1;
+        *ret_needed =
+            *ret_needed
+            || (json_get_bool(seen, "exists", false) && !json_get_bool(seen, "streamed", false));
+    }
+    return 0;
+}
+
+/* It needs the point no longer; the last one of its run lets it go. */
 static int let_go(struct job *job, struct err *err)
 {
+    bool needed;
+
+    if (point_is_needed(job, &needed, err) < 0)
+        return -1;
+    if (needed)
+        return 0;
     return site_ask(job_world(job)->here, "group.unpin", ask_args(job), NULL, job->base.cancel,
                     err);
 }
@@ -102,6 +135,7 @@ int jobs_stream(struct jobs *jobs, const char *machine, const char *who, int64_t
                 struct err *err)
 {
     CLEANUP(state_protection_done) struct state_protection row = {0};
+    struct machine_names machines;
     struct err none = ERR_EMPTY;
     char run[NAME_MAX_BYTES];
 
@@ -110,12 +144,18 @@ int jobs_stream(struct jobs *jobs, const char *machine, const char *who, int64_t
     *ret_job = 0;
     if (!*run)
         return 0;
-    if (state_protection_get(jobs_world_of(jobs)->state, machine, &row, &none) == 0
-        && str_eq(row.state, "failed-over"))
+    bool known = state_protection_of(jobs_world_of(jobs)->state, machine, &row, &none) == 0;
+    if (known && job_machines(&row, &machines, err) < 0)
+        return -1;
+    if (!known)
+        machine_names_alone(&machines, machine);
+    if (known && str_eq(row.state, "failed-over"))
         return err_set(err, ERR_STATE, 0,
                        "%s awaits its commit, and may still go back or get another point; hint: "
                        "`muster commit %s` first",
                        machine, machine);
-    json_t *args = json_pack("{s:s}", "instance", run);
+    json_t *args =
+        json_pack("{s:s, s:s, s:o}", "instance", run, "group", known ? row.group : machine,
+                  "machines", machine_names_json(&machines));
     return job_start(jobs, job_kind_stream(), machine, args, who, ret_job, err);
 }

@@ -75,14 +75,6 @@ static json_t *find_disk(const json_t *branch, const char *name)
     return NULL;
 }
 
-static const struct machine_disk *machine_disk(const struct machine *machine, const char *name)
-{
-    VEC_FOREACH(disk, &machine->disks)
-        if (str_eq(disk->name, name))
-            return disk;
-    return NULL;
-}
-
 /* A branch that is found again, without its maps, does not know how much was changed. */
 static int64_t changed_bytes(const struct session_branch_disk *disk, bool sealed,
                              const json_t *before)
@@ -94,7 +86,7 @@ static int64_t changed_bytes(const struct session_branch_disk *disk, bool sealed
     return disk->bytes == 0 && known ? json_integer_value(known) : (int64_t)disk->bytes;
 }
 
-static json_t *disks_json(const struct machine *machine, const struct session_branch *branch,
+static json_t *disks_json(const struct group_owns *owns, const struct session_branch *branch,
                           const json_t *before)
 {
     json_t *list = json_array();
@@ -102,19 +94,19 @@ static json_t *disks_json(const struct machine *machine, const struct session_br
 
     for (size_t i = 0; i < branch->disk_count; i++) {
         const struct session_branch_disk *disk = &branch->disks[i];
-        const struct machine_disk *own = machine_disk(machine, disk->name);
+        const struct group_own *own = group_owns_find(owns, disk->name);
 
         (void)json_array_append_new(
             list, json_pack("{s:s, s:I, s:I, s:I, s:s, s:s}", "name", disk->name, "size",
                             (json_int_t)disk->size, "bytes",
                             (json_int_t)changed_bytes(disk, sealed, before), "sealed",
                             (json_int_t)(sealed ? (int64_t)disk->sealed : -1), "path",
-                            own ? own->path : "", "format", own ? own->format : ""));
+                            own ? own->disk.path : "", "format", own ? own->disk.format : ""));
     }
     return list;
 }
 
-int branch_note(struct estate *estate, const char *group, const struct machine *machine,
+int branch_note(struct estate *estate, const char *group, const struct group_owns *owns,
                 const struct estate_mark *mark, const struct session_branch *branch,
                 struct err *err)
 {
@@ -135,7 +127,7 @@ int branch_note(struct estate *estate, const char *group, const struct machine *
                : "nobody kept track of what was written: the disks hold it as they are; how "
                  "much it is, the comparison finds when the group is protected again",
         "site", estate->site, "by", mark->by, "promoted", (json_int_t)mark->retired, "since_ms",
-        (json_int_t)mark->since_ms, "disks", disks_json(machine, branch, before));
+        (json_int_t)mark->since_ms, "disks", disks_json(owns, branch, before));
     return save(folder, json, err);
 }
 
@@ -155,21 +147,21 @@ static int look_at(const char *path, json_t **ret_seen, struct err *err)
 
 /* A disk that is gone is noted by having no "seen": there is nothing to show of it. */
 int branch_note_disks(struct estate *estate, const char *group, uint64_t point,
-                      const struct machine *machine, struct err *err)
+                      const struct group_owns *owns, struct err *err)
 {
     CLEANUP(mem_freep) char *folder = folder_of(estate, group, point);
     CLEANUP(json_freep) json_t *json = NULL;
 
     if (load(folder, &json, err) < 0)
         return -1;
-    VEC_FOREACH(own, &machine->disks) {
+    VEC_FOREACH(own, owns) {
         json_t *disk = find_disk(json, own->name);
         struct err gone = ERR_EMPTY;
         json_t *seen = NULL;
 
         if (!disk)
             continue;
-        if (look_at(own->path, &seen, &gone) == 0)
+        if (look_at(own->disk.path, &seen, &gone) == 0)
             (void)json_object_set_new(disk, "seen", seen);
         else if (gone.code != ERR_NOT_FOUND)
             return err_set(err, gone.code, gone.sys, "%s", gone.text);
@@ -245,17 +237,17 @@ int ask_group_branches(struct estate *estate, const json_t *args, json_t **ret_r
 
 /* --- Where its content is -------------------------------------------------------------------- */
 
-static int check_idle(struct estate *estate, const char *group, const char *disk,
-                      struct cancel *cancel, struct err *err)
+static int check_machine_idle(struct estate *estate, const char *name, const char *group,
+                              const char *disk, struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
     CLEANUP(machine_done) struct machine machine;
-    CLEANUP(mem_freep) char *run_dir = estate_machine_dir(estate, group);
+    CLEANUP(mem_freep) char *run_dir = estate_machine_dir(estate, name);
     struct err missing = ERR_EMPTY;
     enum instance_state state;
 
     machine_init(&machine);
-    if (estate_machine_get(estate, group, &machine, &missing) < 0)
+    if (estate_machine_get(estate, name, &machine, &missing) < 0)
         return 0;
     const struct provider_instance view = {.machine = &machine, .run_dir = run_dir, .netns = ""};
     if (provider->observe(provider, &view, &state, cancel, err) < 0)
@@ -263,6 +255,22 @@ static int check_idle(struct estate *estate, const char *group, const char *disk
     if (state != INSTANCE_OFF)
         return err_set(err, ERR_BUSY, 0, "disk %s of %s is in use: its machine is %s", disk, group,
                        instance_state_name(state));
+    return 0;
+}
+
+/* The machine that has it, of those of the group. */
+static int check_idle(struct estate *estate, const char *group, const char *disk,
+                      struct cancel *cancel, struct err *err)
+{
+    struct machine_names machines;
+
+    estate_group_machines(estate, group, &machines);
+    for (size_t i = 0; i < machines.count; i++) {
+        CLEANUP(mem_freep) char *prefix = mem_printf("%s.", machines.at[i]);
+        if ((machines.count == 1 || str_starts(disk, prefix))
+            && check_machine_idle(estate, machines.at[i], group, disk, cancel, err) < 0)
+            return -1;
+    }
     return 0;
 }
 

@@ -3,7 +3,7 @@
  * fenced. Kept until a person removes them. Files, so any thread. */
 #pragma once
 
-#include "sites/estate.h"
+#include "sites/group_disks.h"
 #include "sync/session.h"
 
 /* How the pin of a branch that is a point of a replica is called, followed by its number. */
@@ -12,13 +12,13 @@
 /* "DIR/branches/GROUP"; free with free(). */
 char *branch_dir(struct estate *estate, const char *group);
 /* Keeps what is known of a branch beside it. Again: what was known better stays. */
-int branch_note(struct estate *estate, const char *group, const struct machine *machine,
+int branch_note(struct estate *estate, const char *group, const struct group_owns *owns,
                 const struct estate_mark *mark, const struct session_branch *branch,
                 struct err *err) MUST_CHECK;
-/* The machine's process is gone: what its disks' files look like now, so that a change of them
+/* Its machines' processes are gone: what its disks' files look like now, so that a change of them
  * shows. */
 int branch_note_disks(struct estate *estate, const char *group, uint64_t point,
-                      const struct machine *machine, struct err *err) MUST_CHECK;
+                      const struct group_owns *owns, struct err *err) MUST_CHECK;
 /* All of a group, oldest first: [{point, parent, generation, cut_ms, extent: "known"|"unknown",
  * note, site, by, promoted, since_ms, where, disks: [{name, size, bytes, sealed, path, format}]}]
  * (new reference); bytes and sealed are -1 where nobody knows. */

@@ -2,10 +2,11 @@
 /* sessions/GROUP.base/
  *
  *   digests     the list, as sync/digests.c has it, of the promotion's point
- *   base.json   {point, hash: hex, generation, cut_ms, armed, disks: [{name, size}], tip, first,
- *               proof: [text]}:
+ *   base.json   {point, hash: hex, generation, cut_ms, armed, each: [machine], disks: [{name, size}],
+ *               tip, first, proof: [text]}:
  *               written after the list; without it the folder is nothing. `armed`: the map's serial
- *               number, 0 before there was one. `tip`, `first`, `proof`: as in struct estate_promotion.
+ *               number, 0 before all machines had one; `each`: those of a group of several that
+ *               have. `tip`, `first`, `proof`: as in struct estate_promotion.
  */
 #include "sites/estate_base_file.h"
 
@@ -62,7 +63,9 @@ static int parse(const json_t *json, struct base *base, struct err *err)
     const char *hash;
     const char *tip;
     const char *first;
+    const json_t *name;
     json_t *disks;
+    size_t i;
 
     if (json_need_u64(json, "point", FILE_NAME, &base->tip.point, err) < 0
         || json_need_str(json, "tip", FILE_NAME, &tip, err) < 0
@@ -75,6 +78,10 @@ static int parse(const json_t *json, struct base *base, struct err *err)
         return err_set(err, ERR_CORRUPT, 0, "hash \"%.80s\"", hash);
     base->cut_ms = (int64_t)json_get_u64(json, "cut_ms", 0);
     base->armed = json_get_u64(json, "armed", 0);
+    json_array_foreach(json_object_get(json, "each"), i, name)
+        if (machine_names_add(&base->each, json_is_string(name) ? json_string_value(name) : "", err)
+            < 0)
+            return -1;
     base->promotion.tip = mem_strdup(tip);
     base->promotion.first = mem_strdup(first);
     base->promotion.proof = json_incref(json_object_get(json, "proof"));
@@ -121,6 +128,8 @@ static int save(const struct estate *estate, const char *group, const struct bas
         "hash", hash, "generation", (json_int_t)base->generation, "cut_ms",
         (json_int_t)base->cut_ms, "armed", (json_int_t)base->armed, "disks", disks, "tip",
         base->promotion.tip, "first", base->promotion.first, "proof", base->promotion.proof);
+    if (base->each.count > 0)
+        (void)json_object_set_new(json, "each", machine_names_json(&base->each));
     CLEANUP(mem_freep) char *text = json_text(json);
     return fs_replace_file(fs_real(), path, text, strlen(text), 0600, err);
 }
@@ -157,24 +166,30 @@ int estate_base_observe(struct estate *estate, const char *group, json_t **ret_r
     return 0;
 }
 
-int estate_base_armed(struct estate *estate, const char *group, uint64_t serial, struct err *err)
+int estate_base_armed(struct estate *estate, const char *group, const char *machine,
+                      uint64_t serial, struct err *err)
 {
     CLEANUP(base_done) struct base base = {0};
+    struct machine_names machines;
     int rc = base_load(estate, group, &base, err);
 
-    if (rc <= 0 || base.armed == serial)
+    if (rc <= 0 || base.armed == serial || machine_names_have(&base.each, machine))
         return rc < 0 ? -1 : 0;
-    base.armed = serial;
+    estate_group_machines(estate, group, &machines);
+    if (machines.count > 1 && machine_names_add(&base.each, machine, err) < 0)
+        return -1;
+    if (machines.count == 1 || machine_names_equal(&base.each, &machines))
+        base.armed = serial;
     return save(estate, group, &base, err);
 }
 
-int estate_base_unarmed(struct estate *estate, const char *group, bool *ret_unarmed,
-                        struct err *err)
+int estate_base_unarmed(struct estate *estate, const char *group, const char *machine,
+                        bool *ret_unarmed, struct err *err)
 {
     CLEANUP(base_done) struct base base = {0};
     int rc = base_load(estate, group, &base, err);
 
-    *ret_unarmed = rc > 0 && base.armed == 0;
+    *ret_unarmed = rc > 0 && base.armed == 0 && !machine_names_have(&base.each, machine);
     return rc < 0 ? -1 : 0;
 }
 

@@ -27,12 +27,13 @@ int estate_base_look(struct estate *estate, const char *group, uint64_t *ret_gen
 /* The same from what its session last delivered, for a machine that was given back untouched. */
 int estate_base_from_session(struct estate *estate, const char *group, uint64_t generation,
                              struct err *err) MUST_CHECK;
-/* It is there, and its machine was never started since. */
-int estate_base_unarmed(struct estate *estate, const char *group, bool *ret_unarmed,
-                        struct err *err) MUST_CHECK;
-/* The serial number of the map that was opened before the machine's first instruction. */
-int estate_base_armed(struct estate *estate, const char *group, uint64_t serial, struct err *err)
-    MUST_CHECK;
+/* It is there, and that machine of the group was never started since. */
+int estate_base_unarmed(struct estate *estate, const char *group, const char *machine,
+                        bool *ret_unarmed, struct err *err) MUST_CHECK;
+/* The serial number of the map that was opened before the machine's first instruction, the same for all
+ * machines of the group: the base is one when all have it. By one at a time. */
+int estate_base_armed(struct estate *estate, const char *group, const char *machine,
+                      uint64_t serial, struct err *err) MUST_CHECK;
 int estate_base_remove(struct estate *estate, const char *group, struct err *err) MUST_CHECK;
 /* For asks about a group whose replica was given up: its promotion, as group.observe tells it. */
 int estate_base_observe(struct estate *estate, const char *group, json_t **ret_result,

@@ -9,7 +9,8 @@ struct base {
     struct digests_tip tip;
     uint64_t generation;
     int64_t cut_ms;
-    uint64_t armed;
+    uint64_t armed;            /* of all machines of the group; 0: not of all */
+    struct machine_names each; /* of a group of several: those that were started */
     struct store_disks disks;
     struct estate_promotion promotion; /* its texts are "" where the disks were given back */
 };

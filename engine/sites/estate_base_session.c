@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "block/nbd_image.h"
 #include "sites/estate_base_file.h"
+#include "sites/group_disks.h"
 #include "sites/site_local.h"
 
 #include <errno.h>
@@ -60,22 +61,23 @@ static int read_raw(const struct machine_disk *disk, uint64_t off, void *buf, si
 }
 
 /* The machine has it open: what is read of chunks that it writes comes again with its changes. */
-static int read_image(struct estate_sender *sender, const struct machine_disk *disk, uint64_t off,
+static int read_image(struct estate_sender *sender, const struct group_own *own, uint64_t off,
                       void *buf, size_t len, struct err *err)
 {
     struct estate *estate = sender->estate;
     struct estate_base_reader *reader = sender->base;
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(estate->config.clock, NULL, READ_MS);
 
-    if (!reader->image || !str_eq(reader->image_disk, disk->name)) {
+    if (!reader->image || !str_eq(reader->image_disk, own->name)) {
         CLEANUP(mem_freep)
         char *socket = estate_path(estate, "sessions", sender->group.group, ".base/image");
-        const struct nbd_image_config config = {disk->name, disk->path, disk->format, socket, true};
+        const struct nbd_image_config config = {own->name, own->disk.path, own->disk.format, socket,
+                                                true};
         nbd_image_close(reader->image);
         reader->image = NULL;
         if (nbd_image_start(&config, &reader->image, err) < 0)
             return -1;
-        (void)snprintf(reader->image_disk, sizeof(reader->image_disk), "%s", disk->name);
+        (void)snprintf(reader->image_disk, sizeof(reader->image_disk), "%s", own->name);
         if (nbd_image_connect(reader->image, limit, err) < 0)
             return -1;
     }
@@ -90,16 +92,15 @@ static int own_read(void *ctx, const char *disk, uint64_t off, void *buf, size_t
                     struct err *err)
 {
     struct estate_sender *sender = ctx;
-    CLEANUP(machine_done) struct machine machine;
+    CLEANUP(group_owns_free) struct group_owns owns = VEC_EMPTY;
 
-    machine_init(&machine);
-    if (estate_machine_get(sender->estate, sender->group.group, &machine, err) < 0)
+    if (group_owns_here(sender->estate, sender->group.group, &owns, err) < 0)
         return -1;
-    VEC_FOREACH(own, &machine.disks)
-        if (str_eq(own->name, disk))
-            return str_eq(own->format, "raw") ? read_raw(own, off, buf, len, err)
-                                              : read_image(sender, own, off, buf, len, err);
-    return err_set(err, ERR_NOT_FOUND, 0, "%s has no disk %s", machine.name, disk);
+    const struct group_own *own = group_owns_find(&owns, disk);
+    if (!own)
+        return err_set(err, ERR_NOT_FOUND, 0, "%s has no disk %s", sender->group.group, disk);
+    return str_eq(own->disk.format, "raw") ? read_raw(&own->disk, off, buf, len, err)
+                                           : read_image(sender, own, off, buf, len, err);
 }
 
 static int find_own(struct estate_sender *sender, struct session_config *config, struct err *err)
@@ -158,21 +159,40 @@ static int store_read(void *ctx, const char *disk, uint64_t off, void *buf, size
     return rc;
 }
 
-/* The map that was opened before the recovered machine ran, if it has all since its point. */
-static int find_armed(struct estate_sender *sender, struct session_config *config, struct err *err)
+/* The serial of the map that was opened before that recovered machine ran, if it has all since its
+ * point; else 0. */
+static int armed_serial(const struct estate_sender *sender, const char *machine,
+                        uint64_t *ret_serial, struct err *err)
 {
     CLEANUP(site_instance_done) struct site_instance instance = {0};
     struct site_armed armed;
     struct err why = ERR_EMPTY;
 
     machine_init(&instance.machine);
-    if (site_instance_load(sender->estate, sender->group.run, sender->group.group, &instance, err)
-        < 0)
+    *ret_serial = 0;
+    if (site_instance_load(sender->estate, sender->group.run, machine, &instance, err) < 0)
         return -1;
     if (site_armed_read(&instance, &armed, &why) < 0)
         return why.code == ERR_NOT_FOUND ? 0 : err_set(err, why.code, why.sys, "%s", why.text);
     if (armed.armed && armed.base && armed.generation == sender->group.generation)
-        config->base = (struct session_base){armed.serial, store_digests, store_read};
+        *ret_serial = armed.serial;
+    return 0;
+}
+
+/* All machines of the group have such a map, of one serial: else their disks are compared as a whole. */
+static int find_armed(struct estate_sender *sender, struct session_config *config, struct err *err)
+{
+    uint64_t all = 0;
+
+    for (size_t i = 0; i < sender->group.machines.count; i++) {
+        uint64_t serial;
+        if (armed_serial(sender, sender->group.machines.at[i], &serial, err) < 0)
+            return -1;
+        if (serial == 0 || (all != 0 && serial != all))
+            return 0;
+        all = serial;
+    }
+    config->base = (struct session_base){all, store_digests, store_read};
     return 0;
 }
 

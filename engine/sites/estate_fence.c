@@ -4,9 +4,9 @@
  *
  *   mark      durable: which generation, who has it, since when; the machine is never started here,
  *             or continued, from now on
- *   stop      its processors stand still: no further write exists
+ *   stop      the processors of all its machines stand still: no further write exists
  *   branch    its last writes, sealed and durable (sync/session_branch.c), or known to be none
- *   end       the process goes, and the maps with it; what the disks look like then is noted
+ *   end       the processes go, and the maps with them; what the disks look like then is noted
  *   settled   durable: nothing is left to do
  *
  * If the branch cannot be written, the process stays, paused: its maps are all that knows what was
@@ -113,27 +113,50 @@ static int mark_progress(struct estate *estate, const char *group, uint64_t clea
 typedef int machine_fn(struct provider *provider, const struct provider_instance *instance,
                        struct cancel *cancel, struct err *err);
 
-static int seat_of(struct estate *estate, const char *group, struct site_seat *seat,
+static int seat_of(struct estate *estate, const char *machine, struct site_seat *seat,
                    struct err *err)
 {
     char run[NAME_MAX_BYTES];
 
-    estate_seat_run(estate, group, run);
-    return site_seat_get(estate, group, run, seat, err);
+    estate_seat_run(estate, machine, run);
+    return site_seat_get(estate, machine, run, seat, err);
 }
 
-static int on_machine(struct estate *estate, const char *group, machine_fn *fn,
+static int on_machine(struct estate *estate, const char *machine, machine_fn *fn, int64_t within_ms,
                       struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
+    CLEANUP(cancel_freep)
+    struct cancel *limit = cancel_new(estate_clock(estate), cancel, within_ms);
     CLEANUP(site_seat_done) struct site_seat seat = {0};
     struct err missing = ERR_EMPTY;
 
-    if (seat_of(estate, group, &seat, &missing) < 0)
+    if (seat_of(estate, machine, &seat, &missing) < 0)
         return 0; /* a machine that is no longer known here is not run by us */
     estate_machine_lock(estate, seat.lock);
-    int rc = fn(provider, &seat.view, cancel, err);
+    int rc = fn(provider, &seat.view, limit, err);
     estate_machine_unlock(estate, seat.lock);
+    return rc;
+}
+
+/* Each machine of the group, whatever the others met; the first error is told. */
+static int on_machines(struct estate *estate, const char *group, machine_fn *fn, int64_t within_ms,
+                       struct cancel *cancel, struct err *err)
+{
+    struct machine_names machines;
+    int rc = 0;
+
+    estate_group_machines(estate, group, &machines);
+    for (size_t i = 0; i < machines.count; i++) {
+        struct err more = ERR_EMPTY;
+
+        if (on_machine(estate, machines.at[i], fn, within_ms, cancel, &more) == 0)
+            continue;
+        if (rc == 0)
+            rc = machines.count == 1
+                     ? err_set(err, more.code, more.sys, "%s", more.text)
+                     : err_set(err, more.code, more.sys, "%s: %s", machines.at[i], more.text);
+    }
     return rc;
 }
 
@@ -152,9 +175,7 @@ static int end(struct provider *provider, const struct provider_instance *instan
 static int stop_machine(struct estate *estate, const char *group, struct cancel *cancel,
                         struct err *err)
 {
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(estate_clock(estate), cancel, STOP_MS);
-
-    if (on_machine(estate, group, stand_still, limit, err) < 0)
+    if (on_machines(estate, group, stand_still, STOP_MS, cancel, err) < 0)
         return err_wrap(err, "stop the old %s", group);
     CRASH_POINT("source.stopped");
     return 0;
@@ -239,17 +260,39 @@ static int replica_holds(void *ctx, uint64_t point, const struct sha256 *hash, b
     return 0;
 }
 
+/* Their disks, and whether all of them have a process still: what one wrote only its own knows. */
+static int look_at_machines(struct estate *estate, const char *group, struct group_owns *owns,
+                            bool *ret_alive, struct cancel *cancel, struct err *err)
+{
+    struct machine_names machines;
+    bool all = true;
+
+    estate_group_machines(estate, group, &machines);
+    for (size_t i = 0; i < machines.count; i++) {
+        CLEANUP(site_seat_done) struct site_seat seat = {0};
+        bool alive;
+
+        if (seat_of(estate, machines.at[i], &seat, err) < 0
+            || observe(estate, &seat, &alive, cancel, err) < 0
+            || group_owns_add(&machines, seat.view.machine, owns, err) < 0)
+            return -1;
+        all = all && alive;
+    }
+    *ret_alive = all;
+    return 0;
+}
+
 static int keep_branch(struct estate *estate, const char *group, struct session *session,
                        struct cancel *cancel, struct err *err)
 {
-    CLEANUP(site_seat_done) struct site_seat seat = {0};
+    CLEANUP(group_owns_free) struct group_owns owns = VEC_EMPTY;
     CLEANUP(mem_freep) char *dir = branch_dir(estate, group);
     CLEANUP(mem_freep) struct session_branch *branch = mem_new(struct session_branch);
     struct estate_mark mark;
     bool alive = false;
 
-    if (estate_mark_read(estate, group, &mark, err) < 0 || seat_of(estate, group, &seat, err) < 0
-        || observe(estate, &seat, &alive, cancel, err) < 0)
+    if (estate_mark_read(estate, group, &mark, err) < 0
+        || look_at_machines(estate, group, &owns, &alive, cancel, err) < 0)
         return -1;
     struct asked asked = {estate, group, mark.by};
     const struct session_branch_ask ask = {dir, alive, replica_holds, &asked};
@@ -258,12 +301,12 @@ static int keep_branch(struct estate *estate, const char *group, struct session 
     bool clean = is_clean(&mark, branch);
     if (clean && mark_progress(estate, group, branch->parent, false, err) < 0)
         return -1;
-    if (!clean && branch_note(estate, group, seat.view.machine, &mark, branch, err) < 0)
+    if (!clean && branch_note(estate, group, &owns, &mark, branch, err) < 0)
         return err_wrap(err, "the branch of %s", group);
     CRASH_POINT("source.branched");
-    if (on_machine(estate, group, end, cancel, err) < 0)
+    if (on_machines(estate, group, end, CANCEL_NEVER, cancel, err) < 0)
         return err_wrap(err, "end the old %s", group);
-    if (!clean && branch_note_disks(estate, group, branch->point, seat.view.machine, err) < 0)
+    if (!clean && branch_note_disks(estate, group, branch->point, &owns, err) < 0)
         return err_wrap(err, "the branch of %s", group);
     log_info("fence", "group=%s branch=%s point=%" PRIu64, group,
              clean                                   ? "none"

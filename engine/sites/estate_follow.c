@@ -2,7 +2,7 @@
 /* The other site was promoted and is committed: our side becomes its replica.
  *
  *   our replica is here already   it follows the promotion
- *   our machine's disks are here  they become the heads of a replica: at the point that both sites
+ *   our machines' disks are here  they become the heads of a replica: at the point that both sites
  *                                 have, when nothing was written after it; else at a point of our
  *                                 own above it, which is the branch of what we wrote
  *
@@ -14,6 +14,7 @@
 #include "replica/store.h"
 #include "sites/branch.h"
 #include "sites/estate_base.h"
+#include "sites/group_disks.h"
 #include "sites/site_local.h"
 #include "sync/checkpoint.h"
 #include "sync/digests.h"
@@ -26,7 +27,9 @@
 struct taking {
     struct estate *estate;
     const struct estate_follow *what;
-    struct machine machine;
+    struct machine_names machines;
+    struct group_owns owns; /* of our own machines */
+    json_t *definitions;    /* theirs */
     struct checkpoint ck;
     struct store_disks disks;
     char *session_dir;
@@ -36,7 +39,8 @@ struct taking {
 
 static void taking_done(struct taking *t)
 {
-    machine_done(&t->machine);
+    group_owns_free(&t->owns);
+    json_decref(t->definitions);
     checkpoint_done(&t->ck);
     store_disks_free(&t->disks);
     digests_close(t->digests);
@@ -110,7 +114,7 @@ static char *branch_text(const struct taking *t, const struct manifest *common)
     m.point = t->ck.durable_point + 1;
     m.parent = t->ck.durable_hash;
     m.cut_wall_ms = config->clock->wall_ms(config->clock);
-    m.machines = json_pack("{s:o}", t->machine.name, machine_to_json(&t->machine));
+    m.machines = json_incref(t->definitions);
     VEC_FOREACH(disk, &t->disks) {
         struct manifest_disk *to = manifest_disks_push(&m.disks);
         memset(to, 0, sizeof(*to));
@@ -150,10 +154,7 @@ static int adopt(struct taking *t, const char *first, struct cancel *cancel, str
     struct store *store;
 
     VEC_FOREACH(disk, &t->disks) {
-        const struct machine_disk *own = NULL;
-        VEC_FOREACH(candidate, &t->machine.disks)
-            if (str_eq(candidate->name, disk->name))
-                own = candidate;
+        const struct group_own *own = group_owns_find(&t->owns, disk->name);
         if (!own)
             return err_set(
                 err, ERR_STATE, 0,
@@ -161,7 +162,7 @@ static int adopt(struct taking *t, const char *first, struct cancel *cancel, str
                 "the machine anew",
                 disk->name, t->what->group);
         disks[what.count++] =
-            (struct store_adopt_disk){own->name, disk->size, own->path, own->format};
+            (struct store_adopt_disk){own->name, disk->size, own->disk.path, own->disk.format};
     }
     if (estate_store_get(t->estate, t->what->group, &store, err) < 0)
         return -1;
@@ -208,10 +209,24 @@ static int first_text(struct taking *t, const struct manifest *common, char **re
     return 0;
 }
 
+static int load_machines(struct taking *t, struct err *err)
+{
+    t->definitions = json_object();
+    for (size_t i = 0; i < t->machines.count; i++) {
+        CLEANUP(machine_done) struct machine machine;
+
+        machine_init(&machine);
+        if (estate_machine_get(t->estate, t->machines.at[i], &machine, err) < 0
+            || group_owns_add(&t->machines, &machine, &t->owns, err) < 0)
+            return -1;
+        (void)json_object_set_new(t->definitions, machine.name, machine_to_json(&machine));
+    }
+    return 0;
+}
+
 static int load_source(struct taking *t, struct err *err)
 {
-    if (estate_machine_get(t->estate, t->what->group, &t->machine, err) < 0
-        || checkpoint_load(t->session_dir, &t->ck, err) < 0)
+    if (load_machines(t, err) < 0 || checkpoint_load(t->session_dir, &t->ck, err) < 0)
         return -1;
     VEC_FOREACH(disk, &t->ck.disks) {
         struct store_disk *to = store_disks_push(&t->disks);
@@ -306,10 +321,7 @@ int estate_follow(struct estate *estate, const struct estate_follow *what, char 
     CLEANUP(mem_freep) char *replica_dir = estate_replica_dir(estate, what->group);
     CLEANUP(mem_freep) char *replica_file = path_join(replica_dir, "replica");
 
-    struct machine_names machines;
-
-    machine_init(&t.machine);
-    estate_group_machines(estate, what->group, &machines);
+    estate_group_machines(estate, what->group, &t.machines);
     t.session_dir = estate_path(estate, "sessions", what->group, "");
     if (retire(estate, what, cancel, err) < 0)
         return -1;
@@ -317,7 +329,7 @@ int estate_follow(struct estate *estate, const struct estate_follow *what, char 
     CRASH_POINT("follow.stopped");
     /* An earlier way back left it: the disks are the machine's no more. */
     if (estate_base_remove(estate, what->group, err) < 0
-        || add_replica(estate, what, &machines, err) < 0)
+        || add_replica(estate, what, &t.machines, err) < 0)
         return -1;
     int rc = fs_exists(replica_file) ? follow_store(estate, what, t.session_dir, err) : 0;
     if (rc < 0 || (rc == 0 && take_disks(&t, ret_note, note_size, cancel, err) < 0))

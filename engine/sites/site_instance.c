@@ -2,7 +2,8 @@
 /* Recovered machines, one folder each, named after run and machine:
  *
  *   instances/RUN-MACHINE/instance.json  what was asked for: {run, machine, group, test, own,
- *                                        committed, point, netns, definition}; written before anything starts
+ *                                        committed, point, netns, definition, machines: [NAME] of a
+ *                                        group of several}; written before anything starts
  *                        /DISK.qcow2     the overlay above the served point
  *                        /armed.json ... how its writes are tracked (site_instance_arm.c)
  *                        /...            the provider's: sockets, pid files, console.log
@@ -71,6 +72,10 @@ static int add_served(struct estate *estate, struct site_instance *instance, str
         int most = (int)sizeof(served->overlay);
         served->point = instance->point;
         (void)snprintf(served->name, sizeof(served->name), "%s", disk->name);
+        if (machine_disk_in(&instance->machines, instance->name, disk->name, served->replica_disk,
+                            err)
+            < 0)
+            return -1;
         if (snprintf(served->overlay, sizeof(served->overlay), "%s/%s.qcow2", instance->dir,
                      disk->name)
                 >= most
@@ -104,7 +109,10 @@ static int parse(const json_t *json, struct site_instance *instance, struct err 
     instance->test = json_get_bool(json, "test", true);
     instance->own = json_get_bool(json, "own", false);
     instance->committed = json_get_bool(json, "committed", false);
-    if (machine_from_json(definition, &instance->machine, err) < 0)
+    if (machine_from_json(definition, &instance->machine, err) < 0
+        || machine_names_parse(json_object_get(json, "machines"), instance->group,
+                               &instance->machines, err)
+               < 0)
         return -1;
     if (!instance->own)
         machine_make_portable(&instance->machine);
@@ -143,6 +151,8 @@ int site_instance_save(const struct site_instance *instance, struct err *err)
                              instance->test, "own", instance->own, "committed", instance->committed,
                              "point", (json_int_t)instance->point, "netns", instance->netns,
                              "definition", machine_to_json(&instance->machine));
+    if (instance->machines.count > 1)
+        (void)json_object_set_new(json, "machines", machine_names_json(&instance->machines));
     CLEANUP(mem_freep) char *text = json_text(json);
 
     if (fs_make_dirs(fs_real(), instance->dir, 0700, err) < 0)
@@ -152,8 +162,7 @@ int site_instance_save(const struct site_instance *instance, struct err *err)
 
 /* --- Its definition, from the chosen point -------------------------------------------------- */
 
-static int read_definition(struct estate *estate, const struct site_instance *instance,
-                           struct machine *ret_machine, struct err *err)
+static int read_definition(struct estate *estate, struct site_instance *instance, struct err *err)
 {
     CLEANUP(manifest_done) struct manifest manifest;
     CLEANUP(mem_freep) char *text = NULL;
@@ -171,9 +180,10 @@ static int read_definition(struct estate *estate, const struct site_instance *in
         return err_set(err, ERR_NOT_FOUND, 0,
                        "point %" PRIu64 " of %s carries no definition of machine %s",
                        instance->point, instance->group, instance->name);
-    if (machine_from_json(json, ret_machine, err) < 0)
+    if (machine_names_of(manifest.machines, instance->group, &instance->machines, err) < 0
+        || machine_from_json(json, &instance->machine, err) < 0)
         return -1;
-    machine_make_portable(ret_machine);
+    machine_make_portable(&instance->machine);
     return 0;
 }
 
@@ -199,9 +209,11 @@ static int make(struct estate *estate, const json_t *args, struct site_instance 
     if (!instance->test && site_own_look(estate, instance->group, &instance->own, err) < 0)
         return -1;
     if ((instance->own ? estate_machine_get(estate, instance->name, &instance->machine, err)
-                       : read_definition(estate, instance, &instance->machine, err))
+                       : read_definition(estate, instance, err))
         < 0)
         return -1;
+    if (instance->own)
+        estate_group_machines(estate, instance->group, &instance->machines);
     if (!instance->test && !instance->own)
         estate_map_networks(estate, instance->group, &instance->machine);
     return site_instance_save(instance, err) < 0 ? -1 : add_served(estate, instance, err);
@@ -378,7 +390,7 @@ int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret
         err_clear(err);
         bool own = false;
         if (!json_get_bool(args, "test", true)
-            && site_own_back(estate, named.machine, &own, err) < 0)
+            && site_own_back(estate, json_get_str(args, "group", named.machine), &own, err) < 0)
             return -1;
         *ret_result = json_pack("{s:s, s:b, s:b, s:b}", "state", instance_state_name(state),
                                 "exists", fs_exists(dir), "own", own, "committed", own);

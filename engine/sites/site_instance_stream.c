@@ -158,7 +158,8 @@ int estate_instance_drop_changes(struct estate *estate, const char *run, const c
 static uint64_t room_needed(const struct provider_served_disk *disk, uint64_t size,
                             uint64_t written)
 {
-    CLEANUP(mem_freep) char *head = mem_printf("%s/%s/head.raw", disk->replica_dir, disk->name);
+    CLEANUP(mem_freep)
+    char *head = mem_printf("%s/%s/head.raw", disk->replica_dir, disk->replica_disk);
     uint64_t need = size > written ? size - written : 0;
     struct stat st;
 

@@ -58,6 +58,8 @@ struct site_instance {
     char *run_dir; /* the provider's: `dir`, or the own machine's */
     char netns[SITE_NETNS_BYTES];
     struct machine machine;
+    struct machine_names
+        machines; /* of its group, when it was started: how its disks are named there */
     struct provider_served_disks served;
 };
 void site_instance_done(struct site_instance *instance); /* also for CLEANUP */
@@ -112,6 +114,8 @@ int site_own_start(struct estate *estate, const struct site_instance *instance,
 int site_own_arm_start(struct estate *estate, const char *group,
                        const struct provider_instance *view, struct cancel *cancel, struct err *err)
     MUST_CHECK;
+/* What is done to the disks of all machines of a group is done by one at a time. */
+void site_own_lock(struct estate *estate, const char *group, bool lock);
 
 /* Until the guest is off or `cancel` ends: ERR_TIMEOUT. Takes the lock of that name for each try;
  * the caller does not hold it. */

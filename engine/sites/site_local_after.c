@@ -30,7 +30,9 @@ int ask_instance_commit(struct estate *estate, const json_t *args, json_t **ret_
         return -1;
     CLEANUP(mem_freep) char *dir = site_instance_dir(estate, run, machine);
     if (site_instance_load(estate, run, machine, &instance, err) < 0) {
-        if (err->code != ERR_NOT_FOUND || estate_base_look(estate, machine, &generation, err) <= 0)
+        if (err->code != ERR_NOT_FOUND
+            || estate_base_look(estate, json_get_str(args, "group", machine), &generation, err)
+                   <= 0)
             return err_wrap(err, "%s is not here", machine);
         err_clear(err);
         *ret_result = json_pack("{s:b}", "own", 1);
@@ -118,6 +120,31 @@ static int group_of(struct estate *estate, const char *name, struct estate_group
     return err_set(err, ERR_NOT_FOUND, 0, "%s does not send \"%s\"", estate_site(estate), name);
 }
 
+static bool is_among(const json_t *names, const char *name)
+{
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(names, i, entry)
+        if (str_eq(json_string_value(entry), name))
+            return true;
+    return false;
+}
+
+/* Asks that of each machine of the group, of those in `only` when it is there. */
+static int each_machine(struct estate *estate, const struct estate_group *group, const json_t *only,
+                        site_ask_fn *fn, struct cancel *cancel, struct err *err)
+{
+    for (size_t i = 0; i < group->machines.count; i++) {
+        const char *machine = group->machines.at[i];
+        CLEANUP(json_freep) json_t *args = json_pack("{s:s}", "machine", machine);
+
+        if ((!only || is_among(only, machine)) && fn(estate, args, NULL, cancel, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int ask_group_return(struct estate *estate, const json_t *args, json_t **ret_result,
                      struct cancel *cancel, struct err *err)
 {
@@ -135,17 +162,14 @@ int ask_group_return(struct estate *estate, const json_t *args, json_t **ret_res
         return err_set(
             err, ERR_FENCED, 0, "%s is at generation %" PRIu64 " here, %" PRIu64 " is over", name,
             mark.retired > group.generation ? mark.retired : group.generation, generation);
-    if (mark.generation != generation) {
-        CLEANUP(json_freep) json_t *off = json_pack("{s:s}", "machine", name);
-        /* What is left of the old process would write under a generation that is over. */
-        if (ask_machine_stop(estate, off, NULL, cancel, err) < 0
-            || take_back(estate, &group, generation, &mark, err) < 0)
-            return err_wrap(err, "take %s back", name);
-    }
+    /* What is left of the old processes would write under a generation that is over. */
+    if (mark.generation != generation
+        && (each_machine(estate, &group, NULL, ask_machine_stop, cancel, err) < 0
+            || take_back(estate, &group, generation, &mark, err) < 0))
+        return err_wrap(err, "take %s back", name);
     estate_tell(estate, name, "returned", generation);
     *ret_result = json_object();
-    if (!json_get_bool(args, "start", false))
-        return 0;
-    CLEANUP(json_freep) json_t *on = json_pack("{s:s}", "machine", name);
-    return ask_machine_start(estate, on, NULL, cancel, err);
+    return json_get_bool(args, "start", false) ? each_machine(
+               estate, &group, json_object_get(args, "machines"), ask_machine_start, cancel, err)
+                                               : 0;
 }

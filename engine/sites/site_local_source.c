@@ -108,11 +108,14 @@ static int start_armed(struct estate *estate, const char *name, struct cancel *c
                        struct err *err)
 {
     CLEANUP(site_seat_done) struct site_seat seat = {0};
+    char group[NAME_MAX_BYTES];
+
+    (void)estate_group_of(estate, name, group);
 
     if (site_seat_get(estate, name, "", &seat, err) < 0)
         return -1;
     estate_machine_lock(estate, seat.lock);
-    int rc = site_own_arm_start(estate, name, &seat.view, cancel, err);
+    int rc = site_own_arm_start(estate, group, &seat.view, cancel, err);
     estate_machine_unlock(estate, seat.lock);
     site_tell_session(estate, name);
     return rc;
@@ -135,7 +138,9 @@ int ask_machine_start(struct estate *estate, const json_t *args, json_t **ret_re
     estate_seat_run(estate, machine, run);
     if (!*run) {
         bool unarmed = false;
-        if (estate_base_unarmed(estate, machine, &unarmed, err) < 0)
+        char group[NAME_MAX_BYTES];
+        (void)estate_group_of(estate, machine, group);
+        if (estate_base_unarmed(estate, group, machine, &unarmed, err) < 0)
             return -1;
         return unarmed ? start_armed(estate, machine, cancel, err)
                        : change_seat(estate, args, start, cancel, err);

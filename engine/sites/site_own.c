@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A machine that comes back to its own disks: they were the heads of the replica that this site held
- * while it ran elsewhere. Its run's folder holds no more than the file that names it. */
+/* Machines that come back to their own disks: they were the heads of the replica that this site held
+ * while they ran elsewhere. The first of a group that is started takes the disks of all of them back.
+ * Its run's folder holds no more than the file that names it. */
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
@@ -20,7 +21,17 @@ int site_own_back(struct estate *estate, const char *group, bool *ret_back, stru
     return rc < 0 ? -1 : 0;
 }
 
-int site_own_look(struct estate *estate, const char *group, bool *ret_own, struct err *err)
+void site_own_lock(struct estate *estate, const char *group, bool lock)
+{
+    CLEANUP(mem_freep) char *name = mem_printf("%s base", group);
+
+    if (lock)
+        estate_machine_lock(estate, name);
+    else
+        estate_machine_unlock(estate, name);
+}
+
+static int look(struct estate *estate, const char *group, bool *ret_own, struct err *err)
 {
     uint64_t generation;
     struct store *store;
@@ -37,14 +48,22 @@ int site_own_look(struct estate *estate, const char *group, bool *ret_own, struc
     return 0;
 }
 
+/* Not in the middle of another machine's start, which gives the replica of all of them up. */
+int site_own_look(struct estate *estate, const char *group, bool *ret_own, struct err *err)
+{
+    site_own_lock(estate, group, true);
+    int rc = look(estate, group, ret_own, err);
+    site_own_lock(estate, group, false);
+    return rc;
+}
+
 /* The map is there before the machine's first instruction: what it writes from then on is known. */
 static int arm(struct estate *estate, const char *group, const struct provider_instance *view,
                struct cancel *cancel, struct err *err)
 {
     struct provider *provider = estate_provider(estate);
     CLEANUP(source_closep) struct source *source = NULL;
-    CLEANUP(mem_freep)
-    char *work_dir = estate_path(estate, "sessions", group, "/work");
+    CLEANUP(mem_freep) char *work_dir = site_work_dir(estate, group, view->machine->name);
     struct source_state state = {0};
     uint64_t generation = 0;
 
@@ -59,7 +78,10 @@ static int arm(struct estate *estate, const char *group, const struct provider_i
     if (state.open != ARMED_SERIAL && source->ops->track(source, ARMED_SERIAL, cancel, err) < 0)
         return -1;
     CRASH_POINT("own.tracked");
-    return estate_base_armed(estate, group, ARMED_SERIAL, err);
+    site_own_lock(estate, group, true);
+    rc = estate_base_armed(estate, group, view->machine->name, ARMED_SERIAL, err);
+    site_own_lock(estate, group, false);
+    return rc;
 }
 
 static int start_paused(struct estate *estate, const char *group,
@@ -72,7 +94,7 @@ static int start_paused(struct estate *estate, const char *group,
         return -1;
     CRASH_POINT("own.started");
     if (arm(estate, group, view, cancel, err) < 0)
-        return err_wrap(err, "track the disks of %s", group);
+        return err_wrap(err, "track the disks of %s", view->machine->name);
     return provider->resume(provider, view, cancel, err);
 }
 
@@ -105,8 +127,12 @@ int site_own_start(struct estate *estate, const struct site_instance *instance,
 {
     const struct estate_mark none = {0};
 
-    if (estate_base_make(estate, instance->group, cancel, err) < 0
-        || estate_mark_write(estate, instance->group, &none, err) < 0)
+    site_own_lock(estate, instance->group, true);
+    int rc = estate_base_make(estate, instance->group, cancel, err);
+    if (rc == 0)
+        rc = estate_mark_write(estate, instance->group, &none, err);
+    site_own_lock(estate, instance->group, false);
+    if (rc < 0)
         return -1;
     return site_own_arm_start(estate, instance->group, view, cancel, err);
 }

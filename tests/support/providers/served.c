@@ -59,6 +59,7 @@ static void define(struct served *s, const char *dir, bool iothreads)
     for (size_t i = 0; i < KIT_DISKS; i++) {
         struct provider_served_disk *disk = provider_served_disks_push(&s->disks);
         (void)snprintf(disk->name, sizeof(disk->name), "%s", s->kit.disks[i].name);
+        (void)snprintf(disk->replica_disk, sizeof(disk->replica_disk), "%s", disk->name);
         (void)snprintf(disk->overlay, sizeof(disk->overlay), "%s/overlay-%zu.qcow2", dir, i);
         (void)snprintf(disk->replica_dir, sizeof(disk->replica_dir), "%s", s->kit.dir);
         (void)snprintf(disk->key_path, sizeof(disk->key_path), "%s", key);

@@ -114,13 +114,17 @@ static void keep_branch(struct estates *e, const char *path)
         .kind = SESSION_BRANCH_UNKNOWN, .point = 4, .parent = 3, .generation = 1, .disk_count = 1};
     const struct estate_mark mark = {.retired = 2, .by = "lyon"};
     CLEANUP(machine_done) struct machine machine;
+    CLEANUP(group_owns_free) struct group_owns owns = VEC_EMPTY;
+    struct machine_names names;
 
     machine_init(&machine);
     EXPECT_OK(estate_machine_get(e->paris, "db1", &machine, &err));
     (void)snprintf(machine.disks.at[0].path, sizeof(machine.disks.at[0].path), "%s", path);
     (void)snprintf(branch.disks[0].name, sizeof(branch.disks[0].name), "vda");
-    EXPECT_OK(branch_note(e->paris, "db1", &machine, &mark, &branch, &err));
-    EXPECT_OK(branch_note_disks(e->paris, "db1", 4, &machine, &err));
+    machine_names_alone(&names, "db1");
+    EXPECT_OK(group_owns_add(&names, &machine, &owns, &err));
+    EXPECT_OK(branch_note(e->paris, "db1", &owns, &mark, &branch, &err));
+    EXPECT_OK(branch_note_disks(e->paris, "db1", 4, &owns, &err));
 }
 
 static void a_branch_is_the_machines_own_disk(void **state)
