@@ -138,6 +138,7 @@ static int check_whole(const struct runner_preview *preview, const char *name,
                        const json_t *machine, struct err *err)
 {
     uint64_t damaged = json_get_u64(machine, "damaged_chunks", 0);
+    const char *group = run_group_name(preview->machines, name);
 
     if (damaged == 0 || (is_planned(preview->kind) && point_for(preview, name) == 0))
         return 0;
@@ -145,25 +146,27 @@ static int check_whole(const struct runner_preview *preview, const char *name,
                    "point %" PRIu64 " of %s needs %" PRIu64
                    " damaged chunks of 64 KiB; hint: `muster points %s` shows which are whole: "
                    "choose one by --point; while the source lives, the newest is made whole again",
-                   json_get_u64(machine, "point", 0), name, damaged, name);
+                   json_get_u64(machine, "point", 0), group, damaged, group);
 }
 
 /* A replica that could not be asked is warned of already. */
 static int check_point(const struct runner_preview *preview, const char *name,
                        const json_t *machine, struct err *err)
 {
+    const char *group = run_group_name(preview->machines, name);
+
     if (!json_object_get(machine, "durable_point"))
         return 0;
     if (json_get_u64(machine, "durable_point", 0) == 0)
         return err_set(err, ERR_STATE, 0,
                        "%s has no point yet: its initial copy has not ended; hint: `muster status` "
                        "shows how far it is",
-                       name);
+                       group);
     if (point_for(preview, name) == 0 || json_object_get(machine, "asked_age_ms"))
         return check_whole(preview, name, machine, err);
     return err_set(err, ERR_NOT_FOUND, 0,
-                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", name,
-                   point_for(preview, name), name);
+                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", group,
+                   point_for(preview, name), group);
 }
 
 static int refuse_planned(const char *name, const struct site *there, struct err *why,

@@ -31,24 +31,37 @@ void run_request_done(struct run_request *request)
 
 /* --- What is to be run ---------------------------------------------------------------------------- */
 
-/* The newest test of that plan that is to be cleaned, or the one that was named. */
+static bool tests_machine(const struct state_run *row, const char *name)
+{
+    CLEANUP(json_freep) json_t *inputs = NULL;
+
+    return json_parse(row->inputs, strlen(row->inputs), &inputs, NULL) == 0
+           && run_known(json_object_get(inputs, "machines"), name);
+}
+
+/* The newest test of that plan, else of that machine (or group), that is to be cleaned; or the one that
+ * was named by its number. */
 static int find_test(struct runner *runner, const struct runner_spec *spec,
                      struct state_run *ret_test, struct err *err)
 {
     CLEANUP(state_runs_done) struct state_runs rows = VEC_EMPTY;
+    struct state_run *found = NULL;
 
     if (spec->of_run != 0)
         return state_run_get(runner->world.state, spec->of_run, ret_test, err);
     if (state_run_list(runner->world.state, true, &rows, err) < 0)
         return -1;
-    VEC_FOREACH(row, &rows) {
-        if (!str_eq(row->kind, "test") || !str_eq(row->plan, spec->plan))
-            continue;
-        *ret_test = *row;
-        memset(row, 0, sizeof(*row));
-        return 0;
-    }
-    return err_set(err, ERR_NOT_FOUND, 0, "no test of %s is to be cleaned", spec->plan);
+    VEC_FOREACH(row, &rows)
+        if (!found && str_eq(row->kind, "test") && str_eq(row->plan, spec->plan))
+            found = row;
+    VEC_FOREACH(row, &rows)
+        if (!found && str_eq(row->kind, "test") && tests_machine(row, spec->plan))
+            found = row;
+    if (!found)
+        return err_set(err, ERR_NOT_FOUND, 0, "no test of %s is to be cleaned", spec->plan);
+    *ret_test = *found;
+    memset(found, 0, sizeof(*found));
+    return 0;
 }
 
 static int check_test(const struct state_run *test, struct err *err)

@@ -69,6 +69,8 @@ static int do_start(struct provider_fake *fake, struct fake_machine *machine,
                        instance->machine->nics.at[0].network);
     if (instance->served && instance->served->len > 0) {
         machine->point = instance->served->at[0].point;
+        (void)snprintf(machine->replica_disk, sizeof(machine->replica_disk), "%s",
+                       instance->served->at[0].replica_disk);
         machine->servers = instance->served->at[0].own ? 0 : 1;
         (void)snprintf(machine->overlay, sizeof(machine->overlay), "%s",
                        instance->served->at[0].overlay);

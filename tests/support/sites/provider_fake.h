@@ -20,6 +20,7 @@ struct fake_machine {
     char network[MACHINE_NAME_BYTES]; /* of its first NIC, as started */
     uint64_t point;                   /* of its first served disk */
     char overlay[MACHINE_PATH_BYTES];
+    char replica_disk[MACHINE_NAME_BYTES]; /* what that disk is called in the replica */
     uint64_t tracked;    /* serial of the open map; 0: none. Gone when it is stopped */
     uint64_t marked;     /* bytes in that map, of all disks */
     uint64_t generation; /* of the source that opened it */
