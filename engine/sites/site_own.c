@@ -119,7 +119,12 @@ int site_own_arm_start(struct estate *estate, const char *group,
         break;
     case INSTANCE_OFF: break;
     }
-    return start_paused(estate, group, view, cancel, err);
+    bool unarmed = false;
+    if (estate_base_unarmed(estate, group, view->machine->name, &unarmed, err) < 0)
+        return -1;
+    /* One that ran before has written what no new map holds: it is not claimed to be the base. */
+    return unarmed ? start_paused(estate, group, view, cancel, err)
+                   : provider->start(provider, view, false, cancel, err);
 }
 
 int site_own_start(struct estate *estate, const struct site_instance *instance,
