@@ -192,13 +192,14 @@ const struct api_route *api_routes_runs(void)
 {
     static const struct api_field start_fields[] = {
         {"plan", API_NAME, false, "a stored plan; this or `machine`"},
-        {"machine", API_NAME, false, "one machine, without a plan of one's own"},
+        {"machine", API_NAME, false,
+         "one machine, with all of its group, without a plan of one's own"},
         {"kind", API_TEXT, true,
          "`test`, `planned`, `unplanned`, `failback`, `cleanup`, `commit`, `rollback` or "
          "`change-point`"},
         {"point", API_NUMBER, false, "the point to use; the newest one without it"},
         {"points", API_OBJECT, false,
-         "`{MACHINE: point}`, of the machines of a plan for which it is another one"},
+         "`{MACHINE: point}`, of the machines of a plan for which it is another one, with all of their group"},
         {"last_delta", API_BOOL, false,
          "unplanned: try to shut the machines down and fetch a last delta"},
         {"of_run", API_NUMBER, false,

@@ -8,7 +8,7 @@
  *   run_finish.c   what a run ends in                   run_report.c  a run for people
  *   run_after.c    commit, rollback, another point      run_allowed.c what may be done now
  *   run_body.c     a step that is a function            run_body_journal.c  its rows
- *   run_group.c    groups of several machines
+ *   run_group.c    groups of several machines           run_cleanup.c  which test a cleanup is of
  */
 #pragma once
 

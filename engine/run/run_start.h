@@ -21,6 +21,9 @@ void run_request_done(struct run_request *request); /* also for CLEANUP; also af
  * ERR_STATE: it is in no state for that (says which, and what to do). */
 int run_request_after(struct runner *runner, const struct runner_spec *spec,
                       struct run_request *request, struct err *err) MUST_CHECK;
+/* The same of a cleanup. ERR_STATE: its test goes on still, or is clean. */
+int run_request_cleanup(struct runner *runner, const struct runner_spec *spec,
+                        struct run_request *request, struct err *err) MUST_CHECK;
 /* What a run knows of a machine says that it is back on its own disks: they hold what it wrote since, so
  * there is no rollback and no change of the point. The second says so: ERR_UNSUPPORTED. */
 bool run_is_own(const json_t *known);

@@ -28,8 +28,8 @@ void site_closep(struct site **site); /* for CLEANUP */
 /* The most of a `within_ms`. */
 #define SITE_WITHIN_MAX_MS 3600000
 
-/* What there is to ask. Machines are named; a group is named after its machine until groups of
- * several machines exist. `run` makes names unique and repeats harmless. Those marked * may be
+/* What there is to ask. Machines are named, and their groups; a machine alone is a group of its
+ * name. What is asked of a group is done to all its machines. `run` makes names unique and repeats harmless. Those marked * may be
  * asked by a peer, for groups shared with it.
  *
  *  source side
@@ -49,12 +49,13 @@ void site_closep(struct site **site); /* for CLEANUP */
  *                                                               lasts over a restart
  *   "group.release"    * {group, run}               -> {}       undoes hold; another run's: nothing
  *   "group.retire"     * {group, run, generation}   -> {settled, problem}  this side is the old one,
- *                                                               for good: its machine stands still,
- *                                                               and is gone with its branch kept
+ *                                                               for good: its machines stand still,
+ *                                                               and are gone with their branch kept
  *                                                               when settled
  *   "group.branches"   * {group}                    -> {branches: [...]}  as branch_list
- *   "group.return"     * {group, run, generation, start} -> {}  it is the writer again, under that
- *                                                      generation; the machine is started if asked
+ *   "group.return"     * {group, run, generation, start, machines} -> {}  it is the writer again,
+ *                                                      under that generation; if asked its machines
+ *                                                      are started, or those of `machines` [name]
  *  either side
  *   "command.start"    * {group, run, id, program, args, env, within_ms} -> {}  runs a program that
  *                                                      the site's config allows; once per (run,

@@ -389,8 +389,9 @@ int ask_instance_observe(struct estate *estate, const json_t *args, json_t **ret
             return -1;
         err_clear(err);
         bool own = false;
-        if (!json_get_bool(args, "test", true)
-            && site_own_back(estate, json_get_str(args, "group", named.machine), &own, err) < 0)
+        char group[NAME_MAX_BYTES];
+        (void)estate_group_of(estate, named.machine, group);
+        if (!json_get_bool(args, "test", true) && site_own_back(estate, group, &own, err) < 0)
             return -1;
         *ret_result = json_pack("{s:s, s:b, s:b, s:b}", "state", instance_state_name(state),
                                 "exists", fs_exists(dir), "own", own, "committed", own);

@@ -30,9 +30,9 @@ int ask_instance_commit(struct estate *estate, const json_t *args, json_t **ret_
         return -1;
     CLEANUP(mem_freep) char *dir = site_instance_dir(estate, run, machine);
     if (site_instance_load(estate, run, machine, &instance, err) < 0) {
-        if (err->code != ERR_NOT_FOUND
-            || estate_base_look(estate, json_get_str(args, "group", machine), &generation, err)
-                   <= 0)
+        char group[NAME_MAX_BYTES];
+        (void)estate_group_of(estate, machine, group);
+        if (err->code != ERR_NOT_FOUND || estate_base_look(estate, group, &generation, err) <= 0)
             return err_wrap(err, "%s is not here", machine);
         err_clear(err);
         *ret_result = json_pack("{s:b}", "own", 1);

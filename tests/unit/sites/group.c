@@ -69,7 +69,7 @@ static void fill_store(struct store *store)
         (void)snprintf(disk->name, sizeof(disk->name), "%s.vda", names[i]);
         disk->size = 65536;
     }
-    EXPECT_OK(store->ops->base_begin(store, &disks, 65536, 1, &err));
+    EXPECT_OK(store->ops->base_begin(store, &disks, 65536, 1, 1, &err));
     EXPECT_OK(store->ops->base_end(store, &err));
     for (uint64_t number = 1; number <= 3; number++)
         add_point(store, number, &parent);
