@@ -165,8 +165,8 @@ static int check_point(const struct runner_preview *preview, const char *name,
     if (point_for(preview, name) == 0 || json_object_get(machine, "asked_age_ms"))
         return check_whole(preview, name, machine, err);
     return err_set(err, ERR_NOT_FOUND, 0,
-                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept", group,
-                   point_for(preview, name), group);
+                   "%s has no point %" PRIu64 "; hint: `muster points %s` lists what is kept",
+                   group, point_for(preview, name), group);
 }
 
 static int refuse_planned(const char *name, const struct site *there, struct err *why,

@@ -170,12 +170,27 @@ static json_t *facts(const struct verb_call *call, uint64_t wanted, const json_t
                                       (json_int_t)generation));
 }
 
-static int remove_all(const struct verb_call *call, const json_t *machines, struct cancel *cancel,
-                      struct err *err)
+/* It was promoted from that point by this very run, which was cut then: whatever of the group is there was
+ * started from it. */
+static bool is_promoted(const struct verb_call *call, const json_t *group, uint64_t wanted)
 {
+    const json_t *known = verb_machine(call, verb_text(call, "machine"));
+
+    return json_get_u64(json_object_get(group, "pinned"), "point", 0) == wanted
+           && json_get_u64(group, "generation", 0) > json_get_u64(known, "promoted", 0);
+}
+
+static int remove_all(const struct verb_call *call, const json_t *machines, uint64_t wanted,
+                      struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *group = NULL;
     const json_t *name;
     size_t i;
 
+    if (site_ask(call->here, "group.observe", group_args(call, wanted), &group, cancel, err) < 0)
+        return -1;
+    if (is_promoted(call, group, wanted))
+        return 0;
     json_array_foreach(machines, i, name)
         if (site_ask(call->here, "instance.remove", machine_args(call, json_string_value(name), 0),
                      NULL, cancel, err)
@@ -209,7 +224,7 @@ static int run(const struct verb_call *call, json_t **ret_result, struct cancel 
     if (verb_not_moved(call, machine, ret_result))
         return 0;
     if (check(call, machines, wanted, cancel, err) < 0
-        || remove_all(call, machines, cancel, err) < 0)
+        || remove_all(call, machines, wanted, cancel, err) < 0)
         return err_wrap(err, "change the point of %s", machine);
     /* Pinned before it is promoted: it must not be pruned in between. */
     if (repin(call, wanted, &pin, cancel, err) < 0
@@ -255,8 +270,7 @@ static int probe(const struct verb_call *call, enum verb_answer *ret_answer, jso
     }
     const json_t *pin = json_object_get(group, "pinned");
     uint64_t generation = json_get_u64(group, "generation", 0);
-    if (json_get_u64(pin, "point", 0) != wanted
-        || generation <= json_get_u64(verb_machine(call, machine), "promoted", 0))
+    if (!is_promoted(call, group, wanted))
         return 0;
     *ret_answer = ANSWER_DONE;
     *ret_result = facts(call, wanted, pin, generation);

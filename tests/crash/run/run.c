@@ -29,6 +29,7 @@ struct scenario {
     bool cleanup;           /* the test's cleanup as well */
     bool unreachable;       /* the source */
     bool cancel;            /* when the last machine is shut down */
+    bool group;             /* db1 and web1 are one */
     enum run_kind after[2]; /* what follows it; RUN_TEST: nothing */
     const char *step;       /* a plan with this step instead of the usual one */
 };
@@ -47,6 +48,16 @@ static const struct scenario scenarios[] = {
     {.name = "planned, from another point, rolled back",
      .kind = RUN_PLANNED,
      .after = {RUN_CHANGE_POINT, RUN_ROLLBACK}},
+    {.name = "a group's test and cleanup", .kind = RUN_TEST, .cleanup = true, .group = true},
+    {.name = "a group, planned, cancelled", .kind = RUN_PLANNED, .cancel = true, .group = true},
+    {.name = "a group, unplanned, committed",
+     .kind = RUN_UNPLANNED,
+     .after = {RUN_COMMIT},
+     .group = true},
+    {.name = "a group, planned, from another point, rolled back",
+     .kind = RUN_PLANNED,
+     .after = {RUN_CHANGE_POINT, RUN_ROLLBACK},
+     .group = true},
     {.name = "a commit of its own",
      .kind = RUN_PLANNED,
      .step = "\"only\": [\"planned\"], \"actions\": ["
@@ -205,7 +216,7 @@ static void shared_free(struct shared *shared)
 }
 
 /* Protections are there before the first run; made by a process that has no crash points armed. */
-static void prepare(const char *dir, struct shared *shared)
+static void prepare(const struct scenario *scenario, const char *dir, struct shared *shared)
 {
     int status;
     pid_t pid = fork();
@@ -215,6 +226,8 @@ static void prepare(const char *dir, struct shared *shared)
         struct run_world world;
         run_world_open(&world, dir, &shared->tick, &shared->world);
         run_world_protect(&world);
+        if (scenario->group)
+            run_world_group(&world);
         run_world_close(&world);
         _exit(0);
     }
@@ -294,7 +307,7 @@ static struct shared *uncut_run(const struct scenario *scenario)
     void *dir;
 
     assert_int_equal(tmpdir_setup(&dir), 0);
-    prepare(dir, shared);
+    prepare(scenario, dir, shared);
     assert_false(live_in_child(scenario, dir, shared, 0));
     assert_int_equal(tmpdir_teardown(&dir), 0);
     return shared;
@@ -309,7 +322,7 @@ static bool killed_at(const struct scenario *scenario, const struct shared *uncu
     int kills = 1;
 
     assert_int_equal(tmpdir_setup(&dir), 0);
-    prepare(dir, shared);
+    prepare(scenario, dir, shared);
     bool killed = live_in_child(scenario, dir, shared, nth);
     if (killed) {
         if (second > 0)

@@ -124,6 +124,24 @@ void run_world_protect(struct run_world *world)
     EXPECT_OK(state_turn_end(world->state, &err));
 }
 
+void run_world_group(struct run_world *world)
+{
+    const struct state_protection row = {
+        .group = (char[]){"shop"},
+        .peer = (char[]){"paris"},
+        .role = (char[]){"replica"},
+        .state = (char[]){"protected"},
+        .settings = (char[]){"{\"machines\": [\"db1\", \"web1\"], \"agents\": [\"web1\"]}"},
+        .generation = 1,
+    };
+    for (size_t i = 0; i < 2; i++) {
+        EXPECT_OK(state_protection_remove(world->state, machines[i], &err));
+        sim_group_join(world->sim_world, machines[i], "shop");
+    }
+    EXPECT_OK(state_protection_put(world->state, &row, &err));
+    EXPECT_OK(state_turn_end(world->state, &err));
+}
+
 void run_world_close(struct run_world *world)
 {
     runner_stop(world->runner);

@@ -50,6 +50,8 @@ void run_world_open_with(struct run_world *world, const char *dir, struct clock_
                          struct sim_world *sim_world, const struct run_tools *tools);
 /* Rows of the protections, at the first time. */
 void run_world_protect(struct run_world *world);
+/* db1 and web1 are a group, "shop", from now on; web1 has an agent. Before any run. */
+void run_world_group(struct run_world *world);
 void run_world_close(struct run_world *world);
 
 /* cmocka fixtures: *state is a struct run_world in a folder of its own. */

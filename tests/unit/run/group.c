@@ -12,21 +12,7 @@ static int setup(void **state)
 {
     if (run_world_setup(state) < 0)
         return -1;
-    struct run_world *world = *state;
-    const struct state_protection row = {
-        .group = (char[]){"shop"},
-        .peer = (char[]){"paris"},
-        .role = (char[]){"replica"},
-        .state = (char[]){"protected"},
-        .settings = (char[]){"{\"machines\": [\"db1\", \"web1\"], \"agents\": [\"web1\"]}"},
-        .generation = 1,
-    };
-    EXPECT_OK(state_protection_remove(world->state, "db1", &err));
-    EXPECT_OK(state_protection_remove(world->state, "web1", &err));
-    EXPECT_OK(state_protection_put(world->state, &row, &err));
-    EXPECT_OK(state_turn_end(world->state, &err));
-    sim_group_join(world->sim_world, "db1", "shop");
-    sim_group_join(world->sim_world, "web1", "shop");
+    run_world_group(*state);
     return 0;
 }
 
