@@ -89,6 +89,15 @@ check "status by a machine's name shows its group" grep -q "^group  *shop$" "$wo
 check "and its machines" grep -q "^machines  *db1, files1, web1$" "$work/status.txt"
 check "in JSON, too" test "$(q lyon --json status db1 | grep -c '"machines":\["db1","files1","web1"\]')" = 1
 check "points by a machine's name are the group's" test "$(newest_point paris web1)" -ge "$newest"
+q paris point create web1 --label together > /dev/null
+check "a point by a machine's name is one of all of them" \
+    grep -q "pinned as together" <(q lyon points shop)
+q paris point unpin db1 together > /dev/null
+for machine in db1 web1; do
+    wait_console paris $machine 'READY '
+done
+q paris point create shop --consistency application > /dev/null
+check "one is made with the file systems of both frozen" grep -q " application " <(q lyon points shop)
 q paris pause web1 > /dev/null
 paused() { q paris --json status shop | grep -q '"session":"paused"'; }
 wait_for 20 "the group to be paused" paused
@@ -131,7 +140,8 @@ ok "and when it is there again"
 q paris unprotect web1 > /dev/null
 check "unprotect by a machine's name ends the group" test "$(q paris --json status | grep -c '"name":"shop"')" = 0
 check "lyon keeps nothing of it" test ! -e "$work/lyon/replicas/shop"
-for machine in db1 web1; do
-    q paris machine stop $machine > /dev/null
-done
+db_from=$(acked paris db1)
+web_from=$(acked paris web1)
+wait_for 20 "both machines to work on" goes_on
+ok "both machines work on"
 e2e_done
