@@ -615,7 +615,6 @@ const struct api_route *api_routes_protections(void)
          "`application_failing_ms`, `application_note` (since when and why none could be made), "
          "`application_next_ms` (when the next one is due), `packing` and `packed_percent` (what data "
          "is compressed with now, and to how much of its size lately, -1: none was), "
-         "`packing` (how data is compressed now: `none`, `lz4`, `zstd`, `zstd 3`; not before any was), "
          "`note`, `disks: [{name, size, total, "
          "done, pending_bytes}]` with `left_ms`, while a comparison is required or under way `resync: "
          "{cause: \"tracking-lost\"|\"log-too-large\"|\"asked\"|\"seed\"|\"disk-grew\", now, waits, since_ms, next_ms, why}` "

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sync/receiver_copy.h"
 
+#include "base/crew.h"
 #include "base/fault.h"
 #include "base/mem.h"
 #include "replica/base_frame.h"
-#include "base/crew.h"
 #include "sync/receiver_internal.h"
 #include "sync/wire.h"
 
