@@ -19,6 +19,7 @@
 #define AGENT_FIND_MS 3000
 #define ASK_AGAIN_MS  10000 /* a guest that is still booting ignores the power button */
 #define STATUS_MS     200
+#define PAUSE_MS      6000 /* longer than the cut of a group may hold its machines */
 
 /* --- Start and stop ------------------------------------------------------------------------ */
 
@@ -333,6 +334,20 @@ static int shut_down(struct provider *provider, const struct provider_instance *
     return off < 0 ? -1 : 0;
 }
 
+/* A cut of several machines stops each for a moment; what stays paused was paused by somebody. */
+static int wait_pause(struct provider *provider, struct qmp *qmp, enum instance_state *state,
+                      struct cancel *cancel, struct err *err)
+{
+    struct clock *clock = provider_qemu(provider)->clock;
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(clock, cancel, PAUSE_MS);
+    struct err over = ERR_EMPTY;
+
+    while (*state == INSTANCE_PAUSED && cancel_sleep(limit, LOOK_MS, &over) == 0)
+        if (qemu_monitor_state(qmp, state, cancel, err) < 0)
+            return -1;
+    return cancel_check(cancel, err);
+}
+
 int qemu_shutdown(struct provider *provider, const struct provider_instance *instance,
                   struct cancel *cancel, struct err *err)
 {
@@ -341,6 +356,8 @@ int qemu_shutdown(struct provider *provider, const struct provider_instance *ins
 
     if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
+    if (state == INSTANCE_PAUSED && wait_pause(provider, qmp, &state, cancel, err) < 0)
+        return err_wrap(err, "machine %s", instance->machine->name);
     if (state == INSTANCE_OFF || state == INSTANCE_SHUTDOWN)
         return 0;
     if (state != INSTANCE_RUNNING)
