@@ -117,6 +117,9 @@ struct provider {
     int (*open_source)(struct provider *provider, const struct provider_instance *instance,
                        const char *group, uint64_t generation, const char *work_dir,
                        struct source **ret_source, struct cancel *cancel, struct err *err);
+    /* For how long nothing may be copied from a machine that runs: while its guest finds its disks, what
+     * does could end it (docs/qemu.md). 0: go on. May be NULL: it may always. */
+    int64_t (*settling_ms)(struct provider *provider, const struct provider_instance *instance);
     /* The monitor by which others than its session find the machine, while it lives: a guardian continues
      * it there. Free with free(). May be NULL: nobody but the session can. */
     char *(*monitor)(struct provider *provider, const struct provider_instance *instance);

@@ -14,6 +14,7 @@
 #define RECONNECT_S 30
 #define ANSWER_MS   10000 /* a living QEMU answers within this time */
 #define LOOK_MS     10
+#define SETTLING_MS 20000 /* from its start until a guest has found its disks */
 
 const char *instance_state_name(enum instance_state state)
 {
@@ -297,6 +298,22 @@ static char *qemu_monitor(struct provider *provider, const struct provider_insta
                : qemu_file(instance, "qmp");
 }
 
+/* A guest that boots resets its disks, by its firmware and by its kernel. With an iothread QEMU moves
+ * them to another thread then, and aborts when a job of theirs is just ending. */
+static int64_t qemu_settling_ms(struct provider *provider, const struct provider_instance *instance)
+{
+    struct proc_id id;
+    bool threads = false;
+
+    (void)provider;
+    VEC_FOREACH(disk, &instance->machine->disks)
+        threads = threads || disk->iothread;
+    if (!threads || (!qemu_find(instance, &id) && !qemu_adopted_process(instance, &id)))
+        return 0;
+    int64_t age = proc_age_ms(&id);
+    return age < SETTLING_MS ? SETTLING_MS - age : 0;
+}
+
 /* --- The provider -------------------------------------------------------------------------- */
 
 struct provider *provider_qemu_new(const struct provider_qemu_config *config)
@@ -319,6 +336,7 @@ struct provider *provider_qemu_new(const struct provider_qemu_config *config)
         .guest_assign = qemu_guest_assign,
         .console_has = qemu_console_has,
         .open_source = qemu_open_source,
+        .settling_ms = qemu_settling_ms,
         .monitor = qemu_monitor,
         .tracked = qemu_tracked,
         .last_marks = qemu_last_marks,

@@ -122,6 +122,8 @@ int qemu_overlay_extents(struct provider *provider, const struct provider_instan
 /* provider_qemu_adopted.c: an own machine that somebody else started, by its monitor. */
 /* False for a recovered one, wherever its definition came from. */
 bool qemu_has_owner(const struct provider_instance *instance);
+/* The process that was met at the last look, if it still lives. */
+bool qemu_adopted_process(const struct provider_instance *instance, struct proc_id *ret_id);
 /* As qemu_look; what is not started by us is looked at. ERR_STATE: its process lives, but nobody
  * listens at its monitor. ERR_DENIED, ERR_TIMEOUT, ERR_PROTOCOL: that is no monitor for us. */
 int qemu_adopted_look(struct provider *provider, const struct provider_instance *instance,

@@ -60,8 +60,7 @@ static void note_remove(const struct provider_instance *instance)
     (void)unlink(path);
 }
 
-/* The process we last met, if it still lives. */
-static bool noted_lives(const struct provider_instance *instance, struct proc_id *ret_id)
+bool qemu_adopted_process(const struct provider_instance *instance, struct proc_id *ret_id)
 {
     return note_read(instance, ret_id) && proc_is_alive(ret_id);
 }
@@ -151,7 +150,7 @@ static int without_monitor(const struct provider_instance *instance, struct err 
     const char *name = instance->machine->name;
     struct proc_id id;
 
-    if (noted_lives(instance, &id))
+    if (qemu_adopted_process(instance, &id))
         return err_set(err, ERR_STATE, 0,
                        "machine %s: nobody listens at its monitor %s, but its process %ld lives; "
                        "hint: `muster machine remove %s`, and adopt it by the monitor it has",
@@ -268,7 +267,7 @@ int qemu_adopted_end(struct provider *provider, const struct provider_instance *
         rc = note_process(instance, qmp, limit, &why);
     if (rc < 0)
         qmp_closep(&qmp);
-    bool known = noted_lives(instance, &id);
+    bool known = qemu_adopted_process(instance, &id);
     if (rc < 0 && is_dead(&why) && !known)
         return 0;
     if (rc < 0 && !known)

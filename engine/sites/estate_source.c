@@ -10,6 +10,7 @@
 #include "block/source.h"
 #include "sites/site_local.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 char *site_work_dir(struct estate *estate, const char *group, const char *machine)
@@ -19,6 +20,30 @@ char *site_work_dir(struct estate *estate, const char *group, const char *machin
 
     estate_group_machines(estate, group, &machines);
     return machines.count > 1 ? path_join(work, machine) : TAKE(work);
+}
+
+/* A source whose machine is still finding its disks is closed again. */
+static int check_settled(struct estate *estate, const struct site_seat *seat,
+                         struct source **source, struct cancel *cancel, struct err *err)
+{
+    struct provider *provider = estate->config.provider;
+    struct source_state state = {0};
+
+    if (!provider->settling_ms)
+        return 0;
+    int64_t left = provider->settling_ms(provider, &seat->view);
+    if (left == 0)
+        return 0;
+    int rc = (*source)->ops->inspect(*source, &state, cancel, err);
+    if (rc == 0 && state.running && !state.quiet)
+        rc = err_set(
+            err, ERR_BUSY, 0,
+            "machine %s was started just now: what uses an iothread is copied when its guest "
+            "has booted, in %" PRId64 " s",
+            seat->view.machine->name, (left + 999) / 1000);
+    if (rc < 0)
+        source_closep(source);
+    return rc;
 }
 
 static int open_own(struct estate_sender *sender, const char *machine, const char *work_dir,
@@ -36,6 +61,8 @@ static int open_own(struct estate_sender *sender, const char *machine, const cha
     int rc = provider->open_source(provider, &seat.view, sender->group.group,
                                    sender->group.generation, work_dir, ret_source, cancel, err);
     estate_machine_unlock(estate, seat.lock);
+    if (rc == 0)
+        rc = check_settled(estate, &seat, ret_source, cancel, err);
     *ret_monitor = rc == 0 && provider->monitor ? provider->monitor(provider, &seat.view) : NULL;
     return rc;
 }
@@ -58,6 +85,8 @@ static int open_recovered(struct estate_sender *sender, const char *machine,
             err->code = ERR_BUSY;
         return -1;
     }
+    if (check_settled(estate, &seat, ret_source, cancel, err) < 0)
+        return -1;
     *ret_monitor = provider->monitor ? provider->monitor(provider, &seat.view) : NULL;
     return 0;
 }

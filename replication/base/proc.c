@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* How often a process that is about to end is looked at. */
@@ -72,6 +73,18 @@ int proc_identify(pid_t pid, struct proc_id *ret_id, struct err *err)
     ret_id->pid = pid;
     ret_id->start_ticks = stat.start;
     return 0;
+}
+
+int64_t proc_age_ms(const struct proc_id *id)
+{
+    struct timespec now;
+    int64_t ticks = sysconf(_SC_CLK_TCK);
+
+    if (ticks <= 0 || clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+        return 0;
+    int64_t ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    int64_t began = (int64_t)(id->start_ticks * 1000 / (uint64_t)ticks);
+    return ms > began ? ms - began : 0;
 }
 
 bool proc_is_alive(const struct proc_id *id)

@@ -18,6 +18,8 @@ struct proc_id {
 
 /* A zombie counts as dead when all its threads have ended: then its files are closed, too. */
 bool proc_is_alive(const struct proc_id *id);
+/* Since it was started, in milliseconds. */
+int64_t proc_age_ms(const struct proc_id *id);
 int proc_identify(pid_t pid, struct proc_id *ret_id, struct err *err) MUST_CHECK;
 /* SIGTERM, then SIGKILL after `grace_ms`; 0 when it is gone (also if it was before). */
 int proc_end(const struct proc_id *id, int64_t grace_ms, struct cancel *cancel, struct err *err)

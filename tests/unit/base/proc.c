@@ -352,6 +352,20 @@ static void a_process_lives_as_long_as_any_of_its_threads(void **state)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
+static void the_age_of_a_process_is_counted_from_its_start(void **state)
+{
+    struct proc_id first, we;
+
+    (void)state;
+    EXPECT_OK(proc_identify(1, &first, &err));
+    EXPECT_OK(proc_identify(getpid(), &we, &err));
+    assert_true(proc_age_ms(&first) >= proc_age_ms(&we));
+    assert_true(proc_age_ms(&we) < 600000);
+    int64_t before = proc_age_ms(&we);
+    usleep(20000);
+    assert_true(proc_age_ms(&we) >= before + 20);
+}
+
 static void another_process_with_the_same_pid_is_not_ours(void **state)
 {
     struct proc_spec spec = SPEC("sleep", "1000");
@@ -437,6 +451,7 @@ int main(void)
         TMPDIR_TEST(a_child_dies_with_us_and_a_detached_program_does_not),
         cmocka_unit_test(a_detached_program_that_ends_with_its_parent_goes_on),
         TMPDIR_TEST(who_ignores_sigterm_is_killed_after_the_grace),
+        cmocka_unit_test(the_age_of_a_process_is_counted_from_its_start),
         cmocka_unit_test(a_process_lives_as_long_as_any_of_its_threads),
         cmocka_unit_test(another_process_with_the_same_pid_is_not_ours),
         TMPDIR_TEST(output_is_appended_to_the_log),
