@@ -9,10 +9,10 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* How often a process that is about to end is looked at. */
@@ -77,14 +77,18 @@ int proc_identify(pid_t pid, struct proc_id *ret_id, struct err *err)
 
 int64_t proc_age_ms(const struct proc_id *id)
 {
-    struct timespec now;
+    CLEANUP(str_free) struct str text = STR_EMPTY;
+    struct err none = ERR_EMPTY;
     int64_t ticks = sysconf(_SC_CLK_TCK);
 
-    if (ticks <= 0 || clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+    /* What its start is counted by: time since the host's, sleep included. */
+    if (ticks <= 0 || fs_read_file(fs_real(), "/proc/uptime", 128, &text, &none) < 0) {
+        err_clear(&none);
         return 0;
-    int64_t ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    }
+    int64_t now = (int64_t)(strtod(str_text(&text), NULL) * 1000);
     int64_t began = (int64_t)(id->start_ticks * 1000 / (uint64_t)ticks);
-    return ms > began ? ms - began : 0;
+    return now > began ? now - began : 0;
 }
 
 bool proc_is_alive(const struct proc_id *id)
