@@ -67,8 +67,8 @@ struct view {
     struct fs *heads;
     struct fs *nbd; /* ours, for a head in another format; or NULL */
     int head;
-    uint64_t size;  /* of head, when it was opened */
-    uint64_t shown; /* of the disk at the point: it may have grown since, or be smaller again */
+    uint64_t size;          /* of head, when it was opened */
+    _Atomic uint64_t shown; /* of the disk at the point: smaller than head when that grew since */
     uint64_t point;
     struct key key;
     struct chain *chain;
@@ -431,7 +431,8 @@ static int open_head(struct view *v, const char *dir, const char *disk, struct e
     off_t size = lseek(v->head, 0, SEEK_END);
     if (size < 0)
         return err_set(err, ERR_IO, errno, "%s: its size", path);
-    v->size = v->shown = (uint64_t)size;
+    v->size = (uint64_t)size;
+    v->shown = v->size;
     return 0;
 }
 
