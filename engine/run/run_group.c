@@ -21,17 +21,6 @@ static json_t *names_of(const struct state_protection *row, const char *key, boo
     return need ? json_pack("[s]", row->group) : json_array();
 }
 
-static bool is_in(const json_t *names, const char *name)
-{
-    const json_t *entry;
-    size_t i;
-
-    json_array_foreach(names, i, entry)
-        if (str_eq(json_string_value(entry), name))
-            return true;
-    return false;
-}
-
 int runner_groups(struct state *state, json_t **ret_groups, struct err *err)
 {
     CLEANUP(state_protections_done) struct state_protections rows = VEC_EMPTY;
@@ -44,7 +33,7 @@ int runner_groups(struct state *state, json_t **ret_groups, struct err *err)
         CLEANUP(json_freep) json_t *machines = names_of(row, "machines", true);
         const json_t *name;
         size_t i;
-        if (json_array_size(machines) == 1 && is_in(machines, row->group))
+        if (json_array_size(machines) == 1 && json_lists(machines, row->group))
             continue;
         json_array_foreach(machines, i, name)
             (void)json_object_set_new(groups, json_string_value(name),
@@ -56,7 +45,7 @@ int runner_groups(struct state *state, json_t **ret_groups, struct err *err)
 
 static void add_name(json_t *names, const char *name)
 {
-    if (!is_in(names, name))
+    if (!json_lists(names, name))
         (void)json_array_append_new(names, json_string(name));
 }
 

@@ -120,17 +120,6 @@ static int group_of(struct estate *estate, const char *name, struct estate_group
     return err_set(err, ERR_NOT_FOUND, 0, "%s does not send \"%s\"", estate_site(estate), name);
 }
 
-static bool is_among(const json_t *names, const char *name)
-{
-    const json_t *entry;
-    size_t i;
-
-    json_array_foreach(names, i, entry)
-        if (str_eq(json_string_value(entry), name))
-            return true;
-    return false;
-}
-
 /* Asks that of each machine of the group, of those in `only` when it is there. */
 static int each_machine(struct estate *estate, const struct estate_group *group, const json_t *only,
                         site_ask_fn *fn, struct cancel *cancel, struct err *err)
@@ -139,7 +128,7 @@ static int each_machine(struct estate *estate, const struct estate_group *group,
         const char *machine = group->machines.at[i];
         CLEANUP(json_freep) json_t *args = json_pack("{s:s}", "machine", machine);
 
-        if ((!only || is_among(only, machine)) && fn(estate, args, NULL, cancel, err) < 0)
+        if ((!only || json_lists(only, machine)) && fn(estate, args, NULL, cancel, err) < 0)
             return -1;
     }
     return 0;

@@ -116,3 +116,14 @@ bool json_get_bool(const json_t *obj, const char *key, bool fallback)
 
     return json_is_boolean(value) ? json_is_true(value) : fallback;
 }
+
+bool json_lists(const json_t *array, const char *text)
+{
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(array, i, entry)
+        if (str_eq(json_string_value(entry), text))
+            return true;
+    return false;
+}

@@ -28,3 +28,5 @@ int json_need_object(const json_t *obj, const char *key, const char *what, json_
 const char *json_get_str(const json_t *obj, const char *key, const char *fallback);
 uint64_t json_get_u64(const json_t *obj, const char *key, uint64_t fallback);
 bool json_get_bool(const json_t *obj, const char *key, bool fallback);
+/* Is the text in that array? False for what is no array. */
+bool json_lists(const json_t *array, const char *text);
