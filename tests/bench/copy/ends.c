@@ -377,6 +377,26 @@ static void turns_until(struct session *session, uint64_t point)
     }
 }
 
+/* Notes when a point is durable: the turn that makes it so goes on until it is applied. */
+struct watch {
+    struct session *session;
+    uint64_t point;
+    double durable;
+};
+
+static void *watch_point(void *arg)
+{
+    struct watch *watch = arg;
+    struct session_status status = {0};
+
+    while (status.durable_point < watch->point) {
+        (void)poll(NULL, 0, 1);
+        session_status(watch->session, &status);
+    }
+    watch->durable = ends_now();
+    return NULL;
+}
+
 void ends_run(const struct ends_job *job)
 {
     struct paris p = {0};
@@ -413,16 +433,21 @@ void ends_run(const struct ends_job *job)
     }
     session_status(session, &status);
     uint64_t before = status.sent_bytes;
+    struct watch watch = {session, point, 0};
+    pthread_t watcher;
     double began = ends_now();
+    if (pthread_create(&watcher, NULL, watch_point, &watch) != 0)
+        abort();
     if (job->percent) {
         OK(session_sync_now(session, false, &point, NULL, &err));
     } else {
         turns_until(session, point);
     }
     double took = ends_now() - began;
+    (void)pthread_join(watcher, NULL);
     session_status(session, &status);
-    (void)printf("%.3f %llu %.3f\n", took, (unsigned long long)(status.sent_bytes - before),
-                 (double)status.last_cycle_ms / 1000);
+    (void)printf("%.3f %llu %.3f %.3f\n", took, (unsigned long long)(status.sent_bytes - before),
+                 (double)status.last_cycle_ms / 1000, watch.durable - began);
     session_close(session);
     tls_free(p.tls);
 }

@@ -22,7 +22,8 @@ void ends_serve(const char *dir) __attribute__((noreturn));
 /* Turns of a session on `image` until its replica has a point newer than before. With `changed`, the
  * blocks to change once the replica is at a first point: what is timed is then one cycle whose map
  * holds just these. Prints the seconds until the
- * point is applied, the bytes sent, and the seconds from its cut until it was durable. */
+ * point is applied, the bytes sent, the seconds from its cut until it was durable, and those from the
+ * begin until then. */
 struct ends_job {
     const char *dir;
     const char *image;
