@@ -24,7 +24,7 @@
 
 #define DIGEST_BATCH     4096u
 #define SLICE_MS         1000 /* so that other groups get their turn on a slow disk, too */
-#define SLICE_SCAN_BYTES (UINT64_C(256) << 20)
+#define SLICE_SCAN_BYTES (UINT64_C(1) << 30)
 #define BASE_CHUNKS      (UINT64_C(1) << 20) /* 64 GiB of a disk whose digests are compared in a turn */
 
 /* The scan of one disk that is under way; lives in the session as long as `scanning`. */

@@ -69,17 +69,20 @@ bool session_scan_is_complete(const struct session_scan *scan)
     return scan->complete && scan->given == 0;
 }
 
+/* Chunk by chunk: what was read just now is still in the processor's cache. */
 static void digest_piece(struct crew_job *base)
 {
     struct scan_job *job = (struct scan_job *)base;
-    size_t len = (size_t)job->piece.len;
+    size_t len = job->piece.zero ? 0 : (size_t)job->piece.len;
 
-    if (job->piece.zero
-        || (job->own && scan_read(job->own, job->piece.off, job->data, len, &job->err) < 0))
-        return;
-    for (size_t at = 0; at < len; at += CHUNK_BYTES)
-        chunk_digest(job->digester, job->data + at, len - at < CHUNK_BYTES ? len - at : CHUNK_BYTES,
-                     &job->digests[at / CHUNK_BYTES]);
+    for (size_t at = 0; at < len; at += CHUNK_BYTES) {
+        size_t n = len - at < CHUNK_BYTES ? len - at : CHUNK_BYTES;
+
+        if (job->own
+            && scan_read(job->own, job->piece.off + at, job->data + at, n, &job->err) < 0)
+            return;
+        chunk_digest(job->digester, job->data + at, n, &job->digests[at / CHUNK_BYTES]);
+    }
 }
 
 static int begin_piece(struct session_scan *scan, struct cancel *cancel, struct err *err)
