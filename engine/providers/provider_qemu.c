@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "qemu/blocks.h"
+#include "qemu/standstill.h"
 #include "qemu/stream.h"
 
 #include <stdio.h>
@@ -185,6 +186,18 @@ int qemu_look(struct provider *provider, const struct provider_instance *instanc
     return 0;
 }
 
+int qemu_tell(const struct provider_instance *instance, struct qmp *qmp, const char *command,
+              struct cancel *cancel, struct err *err)
+{
+    CLEANUP(mem_freep) char *still = qemu_file(instance, STANDSTILL_FILE);
+    CLEANUP(fd_close) int lock = -1;
+
+    if (fs_make_dirs(fs_real(), instance->run_dir, 0700, err) < 0
+        || standstill_take_over(still, &lock, cancel, err) < 0)
+        return -1;
+    return stream_safely(qmp, command, cancel, err);
+}
+
 static int qemu_observe(struct provider *provider, const struct provider_instance *instance,
                         enum instance_state *ret_state, struct cancel *cancel, struct err *err)
 {
@@ -210,7 +223,7 @@ static int qemu_repair(struct provider *provider, const struct provider_instance
         || qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
     if (state == INSTANCE_IO_ERROR) {
-        if (stream_safely(qmp, "cont", cancel, err) < 0)
+        if (qemu_tell(instance, qmp, "cont", cancel, err) < 0)
             return err_wrap(err, "machine %s: continue it", instance->machine->name);
         repaired = repaired ? repaired : 1;
     }
@@ -224,6 +237,7 @@ static int living_source(struct provider *provider, const struct provider_instan
 {
     const struct machine *machine = instance->machine;
     CLEANUP(mem_freep) char *monitor = qemu_file(instance, "qmp-data");
+    CLEANUP(mem_freep) char *still = qemu_file(instance, STANDSTILL_FILE);
     CLEANUP(mem_freep) char *agent = qemu_agent_path(instance);
     CLEANUP(mem_freep)
     struct source_qemu_disk *disks = mem_new_array(struct source_qemu_disk, machine->disks.len);
@@ -239,6 +253,7 @@ static int living_source(struct provider *provider, const struct provider_instan
                        : (struct source_qemu_disk){disk->name, node, disk->path, disk->format};
     }
     config->qmp_path = monitor;
+    config->still_path = still;
     config->machine = machine->name;
     config->agent_path = agent;
     config->disks = disks;

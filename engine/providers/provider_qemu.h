@@ -58,6 +58,9 @@ int qemu_start(struct provider *provider, const struct provider_instance *instan
                struct cancel *cancel, struct err *err);
 int qemu_resume(struct provider *provider, const struct provider_instance *instance,
                 struct cancel *cancel, struct err *err);
+/* "stop" or "cont", for good: what a cut stopped for a moment is not continued by it any more. */
+int qemu_tell(const struct provider_instance *instance, struct qmp *qmp, const char *command,
+              struct cancel *cancel, struct err *err);
 int qemu_pause(struct provider *provider, const struct provider_instance *instance,
                struct cancel *cancel, struct err *err);
 int qemu_shutdown(struct provider *provider, const struct provider_instance *instance,

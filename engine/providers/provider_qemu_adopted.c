@@ -388,6 +388,7 @@ int qemu_adopted_source(struct provider *provider, const struct provider_instanc
     CLEANUP(mem_freep)
     struct source_qemu_disk *disks = mem_new_array(struct source_qemu_disk, machine->disks.len);
     CLEANUP(qemu_drives_free) struct qemu_drives drives = VEC_EMPTY;
+    CLEANUP(mem_freep) char *still = qemu_file(instance, STANDSTILL_FILE);
     CLEANUP(qmp_closep) struct qmp *qmp = NULL;
     enum instance_state state;
 
@@ -401,6 +402,7 @@ int qemu_adopted_source(struct provider *provider, const struct provider_instanc
         return -1;
     qmp_closep(&qmp); /* the source needs it */
     config->qmp_path = machine->qmp;
+    config->still_path = still;
     config->lent = true;
     config->machine = machine->name;
     config->agent_path = machine->agent_socket;

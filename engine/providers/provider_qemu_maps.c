@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "block/maps_export.h"
 #include "providers/provider_qemu.h"
-#include "qemu/stream.h"
 
 #include <string.h>
 
@@ -91,8 +90,10 @@ int qemu_last_marks(struct provider *provider, const struct provider_instance *i
     *ret_serial = 0;
     if (state == INSTANCE_OFF)
         return 0;
-    if ((state == INSTANCE_RUNNING
-         && (wait_cut(qmp, cancel, err) < 0 || stream_safely(qmp, "stop", cancel, err) < 0))
+    /* One that stands still may do so for the length of a group's cut only: it is stopped for good. */
+    if ((state != INSTANCE_SHUTDOWN
+         && (wait_cut(qmp, cancel, err) < 0 || qemu_tell(instance, qmp, "stop", cancel, err) < 0
+             || wait_cut(qmp, cancel, err) < 0))
         || maps_export(qmp, disks.at, disks.count, group, generation, instance->run_dir, ret_serial,
                        ret_marks, cancel, err)
                < 0)

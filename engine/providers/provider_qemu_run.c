@@ -6,7 +6,7 @@
 #include "providers/provider_qemu.h"
 #include "qemu/agent.h"
 #include "qemu/blocks.h"
-#include "qemu/stream.h"
+#include "qemu/standstill.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +19,7 @@
 #define AGENT_FIND_MS 3000
 #define ASK_AGAIN_MS  10000 /* a guest that is still booting ignores the power button */
 #define STATUS_MS     200
-#define PAUSE_MS      6000 /* longer than the cut of a group may hold its machines */
+#define PAUSE_MS      15000 /* longer than the cut of a group may hold its machines */
 
 /* --- Start and stop ------------------------------------------------------------------------ */
 
@@ -70,7 +70,7 @@ static int start_process(struct provider *provider, const struct provider_instan
                          bool paused, struct cancel *cancel, struct err *err)
 {
     static const char *const old[] = {"console.log", "qemu.log",  "qemu.pid", "qmp",
-                                      "qmp-data",    "qmp-spare", "agent"};
+                                      "qmp-data",    "qmp-spare", "agent",    STANDSTILL_FILE};
     CLEANUP(qemu_argv_done) struct qemu_argv argv = {0};
     CLEANUP(mem_freep) char *log = qemu_file(instance, "qemu.log");
     struct proc_spec spec = {.log_path = log, .netns = instance->netns[0] ? instance->netns : NULL};
@@ -107,7 +107,8 @@ static int check_instance(const struct provider_instance *instance, struct err *
 }
 
 /* Its guest is off: a reset and it starts again, with its change maps. */
-static int start_again(struct qmp *qmp, bool paused, struct cancel *cancel, struct err *err)
+static int start_again(const struct provider_instance *instance, struct qmp *qmp, bool paused,
+                       struct cancel *cancel, struct err *err)
 {
     static const char *const names[] = {"RESET", NULL};
     const struct qmp_want reset = {names, NULL, NULL};
@@ -117,7 +118,7 @@ static int start_again(struct qmp *qmp, bool paused, struct cancel *cancel, stru
     if (qmp_command(qmp, "system_reset", NULL, NULL, cancel, err) < 0
         || qmp_wait_event(qmp, &reset, &event, cancel, err) < 0)
         return err_wrap(err, "reset");
-    return paused ? 0 : stream_safely(qmp, "cont", cancel, err);
+    return paused ? 0 : qemu_tell(instance, qmp, "cont", cancel, err);
 }
 
 static int undo_start(struct provider *provider, const struct provider_instance *instance);
@@ -153,11 +154,11 @@ int qemu_start(struct provider *provider, const struct provider_instance *instan
             return -1;
         return start_anew(provider, instance, paused, cancel, err);
     case INSTANCE_SHUTDOWN:
-        if (start_again(qmp, paused, cancel, err) < 0)
+        if (start_again(instance, qmp, paused, cancel, err) < 0)
             return err_wrap(err, "machine %s: start it again", instance->machine->name);
         return 0;
     case INSTANCE_PAUSED:
-    case INSTANCE_IO_ERROR: return paused ? 0 : stream_safely(qmp, "cont", cancel, err);
+    case INSTANCE_IO_ERROR: return paused ? 0 : qemu_tell(instance, qmp, "cont", cancel, err);
     case INSTANCE_RUNNING: return 0;
     }
     return 0;
@@ -178,12 +179,13 @@ int qemu_resume(struct provider *provider, const struct provider_instance *insta
                        instance->machine->name);
     if (state == INSTANCE_RUNNING)
         return 0;
-    if (stream_safely(qmp, "cont", cancel, err) < 0)
+    if (qemu_tell(instance, qmp, "cont", cancel, err) < 0)
         return err_wrap(err, "machine %s", instance->machine->name);
     return 0;
 }
 
-/* An I/O error's stop ends with the next write that succeeds: `stop` makes it last. */
+/* An I/O error's stop ends with the next write that succeeds, and the one for a group's cut with the cut:
+ * `stop` makes it last. */
 int qemu_pause(struct provider *provider, const struct provider_instance *instance,
                struct cancel *cancel, struct err *err)
 {
@@ -192,9 +194,9 @@ int qemu_pause(struct provider *provider, const struct provider_instance *instan
 
     if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
-    if (state != INSTANCE_RUNNING && state != INSTANCE_IO_ERROR)
+    if (state == INSTANCE_OFF || state == INSTANCE_SHUTDOWN)
         return 0;
-    if (stream_safely(qmp, "stop", cancel, err) < 0)
+    if (qemu_tell(instance, qmp, "stop", cancel, err) < 0)
         return err_wrap(err, "machine %s: stop it", instance->machine->name);
     return 0;
 }
@@ -334,18 +336,23 @@ static int shut_down(struct provider *provider, const struct provider_instance *
     return off < 0 ? -1 : 0;
 }
 
-/* A cut of several machines stops each for a moment; what stays paused was paused by somebody. */
-static int wait_pause(struct provider *provider, struct qmp *qmp, enum instance_state *state,
-                      struct cancel *cancel, struct err *err)
+/* A cut of several machines stops each for a moment, and one that lasts too long is given up. What is
+ * paused else was paused by somebody. */
+static int wait_pause(struct provider *provider, const struct provider_instance *instance,
+                      struct qmp *qmp, enum instance_state *state, struct cancel *cancel,
+                      struct err *err)
 {
     struct clock *clock = provider_qemu(provider)->clock;
+    CLEANUP(mem_freep) char *still = qemu_file(instance, STANDSTILL_FILE);
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(clock, cancel, PAUSE_MS);
     struct err over = ERR_EMPTY;
 
-    while (*state == INSTANCE_PAUSED && cancel_sleep(limit, LOOK_MS, &over) == 0)
-        if (qemu_monitor_state(qmp, state, cancel, err) < 0)
-            return -1;
-    return cancel_check(cancel, err);
+    while (standstill_is_momentary(still))
+        if (cancel_sleep(limit, LOOK_MS, &over) < 0)
+            break;
+    if (standstill_is_momentary(still) && qemu_tell(instance, qmp, "cont", cancel, err) < 0)
+        return -1;
+    return qemu_monitor_state(qmp, state, cancel, err);
 }
 
 int qemu_shutdown(struct provider *provider, const struct provider_instance *instance,
@@ -356,7 +363,7 @@ int qemu_shutdown(struct provider *provider, const struct provider_instance *ins
 
     if (qemu_look(provider, instance, &state, &qmp, cancel, err) < 0)
         return -1;
-    if (state == INSTANCE_PAUSED && wait_pause(provider, qmp, &state, cancel, err) < 0)
+    if (state == INSTANCE_PAUSED && wait_pause(provider, instance, qmp, &state, cancel, err) < 0)
         return err_wrap(err, "machine %s", instance->machine->name);
     if (state == INSTANCE_OFF || state == INSTANCE_SHUTDOWN)
         return 0;

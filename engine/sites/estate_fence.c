@@ -260,6 +260,13 @@ static int replica_holds(void *ctx, uint64_t point, const struct sha256 *hash, b
     return 0;
 }
 
+static int stop_again(void *ctx, struct cancel *cancel, struct err *err)
+{
+    const struct asked *asked = ctx;
+
+    return on_machines(asked->estate, asked->group, stand_still, STOP_MS, cancel, err);
+}
+
 /* Their disks, and whether all of them have a process still: what one wrote only its own knows. */
 static int look_at_machines(struct estate *estate, const char *group, struct group_owns *owns,
                             bool *ret_alive, struct cancel *cancel, struct err *err)
@@ -295,7 +302,8 @@ static int keep_branch(struct estate *estate, const char *group, struct session 
         || look_at_machines(estate, group, &owns, &alive, cancel, err) < 0)
         return -1;
     struct asked asked = {estate, group, mark.by};
-    const struct session_branch_ask ask = {dir, alive, replica_holds, &asked};
+    const struct session_branch_ask ask = {
+        .dir = dir, .alive = alive, .holds = replica_holds, .stop = stop_again, .ctx = &asked};
     if (session_branch(session, &ask, branch, cancel, err) < 0)
         return -1;
     bool clean = is_clean(&mark, branch);

@@ -188,6 +188,7 @@ struct source_qemu_config {
     const char *machine;       /* its name for messages; NULL: the group's */
     const char *agent_path;    /* of the guest's agent; NULL or "": it has none */
     const char *guardian_path; /* a program with guardian_main; NULL: this one */
+    const char *still_path;    /* of qemu/standstill.h; NULL: in `work_dir` */
 };
 
 /* A running (or paused, or shut-down but living) QEMU: dirty bitmaps and staged push. */

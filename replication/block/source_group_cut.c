@@ -4,9 +4,11 @@
  *   staging files of all ─ [freeze all] ─ note ─ stop all ─ cut each ─ continue all ─ [thaw all] ─ copies
  *
  * While the last one is stopped and the first one is not yet continued nothing is written by any: the
- * transactions in between are one instant. Machines that stand still already are not touched. */
+ * transactions in between are one instant. Machines that stand still already are not touched, and one
+ * that somebody else stops meanwhile, for good, is not continued (qemu/standstill.h). */
 #include "block/source_group.h"
 
+#include "base/crypto.h"
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
@@ -15,13 +17,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#define STOP_MS 5000
+#define STILL_MS \
+    8000 /* from the first one's stop to the last one's cut; a guardian's patience is longer */
+#define CONTINUE_MS 5000
 
 struct barrier {
     struct source_group *group;
     struct freeze freeze;
     struct guardian *stopper; /* NULL: nothing is to be stopped */
-    bool *runs;               /* each machine, when it was looked at */
+    char by[STANDSTILL_BY_BYTES];
+    bool *runs;    /* each machine, when it was looked at */
+    bool *stopped; /* by us */
     bool *prepared;
     int *held;
     int64_t begun_ms;
@@ -42,17 +48,25 @@ static void barrier_done(struct barrier *barrier)
             source_qemu_give_back(group->members[i].qemu);
     }
     free(barrier->runs);
+    free(barrier->stopped);
     free(barrier->prepared);
     free(barrier->held);
 }
 
 static void barrier_init(struct barrier *barrier, struct source_group *group, bool application)
 {
+    struct uuid uuid;
+    char text[2 * sizeof(uuid.bytes) + 1];
+
+    uuid_new(&uuid);
+    str_hex(uuid.bytes, sizeof(uuid.bytes), text);
     *barrier = (struct barrier){.group = group,
                                 .freeze = {.wanted = application},
                                 .runs = mem_new_array(bool, group->member_count + 1),
+                                .stopped = mem_new_array(bool, group->member_count + 1),
                                 .prepared = mem_new_array(bool, group->member_count + 1),
                                 .held = mem_new_array(int, group->member_count + 1)};
+    (void)snprintf(barrier->by, sizeof(barrier->by), "the cut %s", text);
     for (size_t i = 0; i < group->member_count; i++)
         barrier->held[i] = -1;
 }
@@ -144,15 +158,19 @@ static int find_stopper(struct barrier *barrier, struct cancel *cancel, struct e
     CLEANUP(mem_freep)
     struct guardian_machine *machines =
         mem_new_array(struct guardian_machine, group->member_count + 1);
-    struct guardian_config config = {
-        .note_path = note, .machines = machines, .program = group->guardian_path};
+    struct guardian_config config = {.note_path = note,
+                                     .by = barrier->by,
+                                     .machines = machines,
+                                     .program = group->guardian_path};
 
     if (running_count(barrier) < 2)
         return 0;
     for (size_t i = 0; i < group->member_count; i++)
         if (barrier->runs[i])
-            machines[config.count++] = (struct guardian_machine){
-                .name = group->members[i].name, .qmp_path = group->members[i].spare_qmp};
+            machines[config.count++] =
+                (struct guardian_machine){.name = group->members[i].name,
+                                          .qmp_path = group->members[i].spare_qmp,
+                                          .still_path = group->members[i].qemu->still_path};
     if (guardian_open(&config, &barrier->stopper, cancel, err) < 0)
         return err_wrap(err, "group %s: nobody would continue its machines", group->group);
     return 0;
@@ -161,17 +179,41 @@ static int find_stopper(struct barrier *barrier, struct cancel *cancel, struct e
 static int stop_all(struct barrier *barrier, struct cancel *cancel, struct err *err)
 {
     struct source_group *group = barrier->group;
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(group->clock, cancel, STOP_MS);
 
     if (!barrier->stopper)
         return 0;
-    if (guardian_will_stop(barrier->stopper, limit, err) < 0)
+    if (guardian_will_stop(barrier->stopper, cancel, err) < 0)
         return -1;
-    for (size_t i = 0; i < group->member_count; i++)
+    for (size_t i = 0; i < group->member_count; i++) {
+        struct source_qemu *qemu = group->members[i].qemu;
+
         if (barrier->runs[i]
-            && qmp_command(group->members[i].qemu->qmp, "stop", NULL, NULL, limit, err) < 0)
+            && standstill_begin(qemu->still_path, barrier->by, qemu->qmp, &barrier->stopped[i],
+                                cancel, err)
+                   < 0)
             return err_wrap(err, "stop %s", group->members[i].name);
+    }
     CRASH_POINT("source.cut.stopped");
+    return 0;
+}
+
+/* What stood still already did so all the time, but for one that runs alone. */
+static int check_others(struct barrier *barrier, struct cancel *cancel, struct err *err)
+{
+    struct source_group *group = barrier->group;
+
+    for (size_t i = 0; i < group->member_count; i++) {
+        struct source_qemu *qemu = group->members[i].qemu;
+        char status[32];
+
+        if (!qemu || barrier->stopped[i] || (barrier->runs[i] && !barrier->stopper))
+            continue;
+        if (blocks_machine_status(qemu->qmp, status, sizeof(status), cancel, err) < 0)
+            return err_wrap(err, "%s", group->members[i].name);
+        if (str_eq(status, "running"))
+            return err_set(err, ERR_BUSY, 0, "%s was started in the middle of it",
+                           group->members[i].name);
+    }
     return 0;
 }
 
@@ -179,24 +221,34 @@ static int stop_all(struct barrier *barrier, struct cancel *cancel, struct err *
 static int continue_all(struct barrier *barrier, struct err *err)
 {
     struct source_group *group = barrier->group;
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, STOP_MS);
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(NULL, NULL, CONTINUE_MS);
+    const char *taken = NULL;
     bool failed = false;
     bool held = false;
 
     if (!barrier->stopper)
         return 0;
     for (size_t i = 0; i < group->member_count; i++) {
+        struct source_qemu *qemu = group->members[i].qemu;
         struct err ignored = ERR_EMPTY;
+        bool stood = false;
 
-        if (barrier->runs[i]
-            && qmp_command(group->members[i].qemu->qmp, "cont", NULL, NULL, limit, &ignored) < 0)
+        if (!barrier->runs[i])
+            continue;
+        if (standstill_end(qemu->still_path, barrier->by, qemu->qmp, &stood, limit, &ignored) < 0)
             failed = true;
+        else if (barrier->stopped[i] && !stood)
+            taken = group->members[i].name;
     }
     if (guardian_release(barrier->stopper, failed, &held, err) < 0)
         return err_wrap(err, "group %s: continue its machines", group->group);
-    return held ? 0
-                : err_set(err, ERR_TIMEOUT, 0, "group %s: its machines went on before all were cut",
-                          group->group);
+    if (!held)
+        return err_set(err, ERR_TIMEOUT, 0, "group %s: its machines went on before all were cut",
+                       group->group);
+    return taken ? err_set(err, ERR_BUSY, 0,
+                           "group %s: somebody else stopped or continued %s in the middle of it",
+                           group->group, taken)
+                 : 0;
 }
 
 static int cut_each(struct barrier *barrier, uint64_t serial, struct source_cut *ret_cut,
@@ -224,15 +276,19 @@ static int at_one_instant(struct barrier *barrier, uint64_t serial, struct sourc
                           struct cancel *cancel, struct err *err)
 {
     struct clock *clock = barrier->group->clock;
+    CLEANUP(cancel_freep)
+    struct cancel *within = cancel_new(clock, cancel, barrier->stopper ? STILL_MS : CANCEL_NEVER);
     struct err later = ERR_EMPTY;
     struct source_cut cut;
     int rc;
 
     freeze_begin(&barrier->freeze, clock, cancel);
     int64_t before = clock->now_ms(clock);
-    rc = stop_all(barrier, cancel, err);
+    rc = stop_all(barrier, within, err);
     if (rc == 0)
-        rc = cut_each(barrier, serial, &cut, cancel, err);
+        rc = cut_each(barrier, serial, &cut, within, err);
+    if (rc == 0)
+        rc = check_others(barrier, within, err);
     if (continue_all(barrier, rc == 0 ? err : &later) < 0)
         rc = -1;
     if (rc == 0 && barrier->stopper)

@@ -378,6 +378,7 @@ static void qemu_close(struct source *source)
     free(qemu->machine);
     free(qemu->agent_path);
     free(qemu->guardian_path);
+    free(qemu->still_path);
     free(qemu->qmp_path);
     free(qemu->disks);
     free(qemu->maps);
@@ -461,6 +462,8 @@ int source_qemu_open(const struct source_qemu_config *config, struct source **re
     qemu->agent_path =
         config->agent_path && *config->agent_path ? mem_strdup(config->agent_path) : NULL;
     qemu->guardian_path = config->guardian_path ? mem_strdup(config->guardian_path) : NULL;
+    qemu->still_path = config->still_path ? mem_strdup(config->still_path)
+                                          : path_join(config->work_dir, STANDSTILL_FILE);
     qemu->group = mem_strdup(config->group);
     qemu->generation = config->generation;
     qemu->work_dir = mem_strdup(config->work_dir);

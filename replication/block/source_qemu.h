@@ -10,6 +10,7 @@
 #include "block/stage_reader.h"
 #include "qemu/blocks.h"
 #include "qemu/guardian.h"
+#include "qemu/standstill.h"
 
 struct source_qemu_disk_state {
     char name[SOURCE_NAME_BYTES];
@@ -38,6 +39,7 @@ struct source_qemu {
     char *agent_path;    /* NULL: none */
     char *guardian_path; /* NULL: this program */
     char *qmp_path;
+    char *still_path;
     bool lent;       /* connected for the length of each call only */
     struct qmp *qmp; /* lent: NULL between calls */
     bool staged;     /* the last cut of this object can be read */

@@ -102,6 +102,11 @@ static int start(struct guardian *guardian, struct err *err)
     return proc_spawn_detached(&spec, &id, err);
 }
 
+static const char *text_or_none(const char *text)
+{
+    return text ? text : "";
+}
+
 static json_t *spec_json(const struct guardian_config *config, const struct guardian *guardian)
 {
     json_t *machines = json_array();
@@ -111,13 +116,15 @@ static json_t *spec_json(const struct guardian_config *config, const struct guar
         const struct guardian_machine *machine = &config->machines[i];
 
         (void)json_array_append_new(machines,
-                                    json_pack("{s:s, s:s, s:s}", "name", machine->name, "agent",
-                                              machine->agent_path ? machine->agent_path : "", "qmp",
-                                              machine->qmp_path ? machine->qmp_path : ""));
+                                    json_pack("{s:s, s:s, s:s, s:s}", "name", machine->name,
+                                              "agent", text_or_none(machine->agent_path), "qmp",
+                                              text_or_none(machine->qmp_path), "still",
+                                              text_or_none(machine->still_path)));
     }
-    return json_pack("{s:s, s:o, s:I, s:I, s:I}", "note", config->note_path, "machines", machines,
-                     "answer_ms", (json_int_t)guardian->answer_ms, "freeze_ms",
-                     (json_int_t)guardian->freeze_ms, "hold_ms", (json_int_t)hold_ms);
+    return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I}", "note", config->note_path, "by",
+                     text_or_none(config->by), "machines", machines, "answer_ms",
+                     (json_int_t)guardian->answer_ms, "freeze_ms", (json_int_t)guardian->freeze_ms,
+                     "hold_ms", (json_int_t)hold_ms);
 }
 
 int guardian_open(const struct guardian_config *config, struct guardian **ret_guardian,

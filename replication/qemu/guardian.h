@@ -27,10 +27,13 @@ struct guardian_machine {
     const char *name;
     const char *agent_path; /* its guest is frozen; NULL: it has no agent */
     const char *qmp_path;   /* a monitor by which the guardian continues it; NULL: never stopped */
+    const char
+        *still_path; /* with a monitor: the file by which it is claimed (qemu/standstill.h) */
 };
 
 struct guardian_config {
     const char *note_path; /* on a local disk; one per group */
+    const char *by;        /* who claims what is stopped; NULL: nothing is */
     const struct guardian_machine *machines;
     size_t count;
     const char *program; /* has guardian_main under GUARDIAN_WORD; NULL: this program */
@@ -48,7 +51,8 @@ int guardian_open(const struct guardian_config *config, struct guardian **ret_gu
 /* All guests are frozen when it returns. After an error none stays so; an agent that is late, too,
  * finds its guest thawed at once. */
 int guardian_freeze(struct guardian *guardian, struct cancel *cancel, struct err *err) MUST_CHECK;
-/* Those with a monitor are about to be stopped: from here on the guardian continues them, too. */
+/* Those with a monitor are about to be stopped (standstill_begin): from here on the guardian continues
+ * them, too, unless somebody else took them over. */
 int guardian_will_stop(struct guardian *guardian, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 /* Lets go of all. `ret_held`: up to this call every one of them was held. An error says what could

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The note: {"machines": [{"name", "agent", "qmp", "asked", "stop"}], "pid", "start_ticks",
- * "since_ms"}; paths that are not there are "". "asked": its guest is to be frozen; "stop": it is to be
- * stopped. It is written before that is done, and removed once all are seen to be free: so a guest that
+/* The note: {"by", "machines": [{"name", "agent", "qmp", "still", "asked", "stop"}], "pid",
+ * "start_ticks", "since_ms"}; paths that are not there are "". "asked": its guest is to be frozen;
+ * "stop": it is to be stopped, claimed in the file "still" with the words "by". It is written before that is done, and removed once all are seen to be free: so a guest that
  * is held stands in a note, and one in a note may be free. */
 #include "qemu/guardian_hold.h"
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/proc.h"
-#include "qemu/blocks.h"
+#include "qemu/qmp.h"
+#include "qemu/standstill.h"
 
 #include <errno.h>
 #include <string.h>
@@ -34,6 +35,7 @@ int hold_init(struct hold *hold, const char *note_path, json_t *what, struct err
 
     *hold = (struct hold){.note_path = mem_strdup(note_path),
                           .what = what,
+                          .by = json_get_str(what, "by", ""),
                           .clock = clock_real(),
                           .answer_ms = ANSWER_MS};
     if (json_need_array(what, "machines", note_path, &machines, err) < 0)
@@ -45,6 +47,7 @@ int hold_init(struct hold *hold, const char *note_path, json_t *what, struct err
 
         machine->agent_path = path_or_null(entry, "agent");
         machine->qmp_path = path_or_null(entry, "qmp");
+        machine->still_path = path_or_null(entry, "still");
         machine->asked = json_get_bool(entry, "asked", false);
         machine->may_stop = json_get_bool(entry, "stop", false);
         if (json_need_str(entry, "name", note_path, &machine->name, err) < 0)
@@ -77,13 +80,14 @@ int hold_write_note(const struct hold *hold, struct err *err)
         const struct hold_machine *machine = &hold->machines[i];
 
         (void)json_array_append_new(
-            machines, json_pack("{s:s, s:s, s:s, s:b, s:b}", "name", machine->name, "agent",
+            machines, json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "name", machine->name, "agent",
                                 machine->agent_path ? machine->agent_path : "", "qmp",
-                                machine->qmp_path ? machine->qmp_path : "", "asked", machine->asked,
-                                "stop", machine->may_stop));
+                                machine->qmp_path ? machine->qmp_path : "", "still",
+                                machine->still_path ? machine->still_path : "", "asked",
+                                machine->asked, "stop", machine->may_stop));
     }
-    note = json_pack("{s:O, s:I, s:I, s:I}", "machines", machines, "pid", (json_int_t)self.pid,
-                     "start_ticks", (json_int_t)self.start_ticks, "since_ms",
+    note = json_pack("{s:s, s:O, s:I, s:I, s:I}", "by", hold->by, "machines", machines, "pid",
+                     (json_int_t)self.pid, "start_ticks", (json_int_t)self.start_ticks, "since_ms",
                      (json_int_t)hold->clock->wall_ms(hold->clock));
     CLEANUP(mem_freep) char *text = json_text(note);
     return fs_replace_file(fs_real(), hold->note_path, text, strlen(text), 0600, err);
@@ -140,13 +144,13 @@ static int thaw(struct hold *hold, struct hold_machine *machine, struct cancel *
     return -1;
 }
 
-/* Only one that is merely paused: what stands still for another reason is not ours to continue. */
+/* Only one that was claimed and stopped, and that nobody took over since. */
 static int go_on(struct hold *hold, const struct hold_machine *machine, struct cancel *cancel,
                  struct err *err)
 {
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(hold->clock, cancel, hold->answer_ms);
     CLEANUP(qmp_closep) struct qmp *qmp = NULL;
-    char status[32];
+    bool stood;
 
     if (qmp_open(machine->qmp_path, hold->clock, &qmp, limit, err) < 0) {
         if (!nobody_listens(err))
@@ -154,16 +158,14 @@ static int go_on(struct hold *hold, const struct hold_machine *machine, struct c
         err_clear(err);
         return 0;
     }
-    if (blocks_machine_status(qmp, status, sizeof(status), limit, err) < 0)
-        return -1;
-    return str_eq(status, "paused") ? qmp_command(qmp, "cont", NULL, NULL, limit, err) : 0;
+    return standstill_end(machine->still_path, hold->by, qmp, &stood, limit, err);
 }
 
 /* First it must run: an agent in a machine that stands still is silent. */
 static int let_go_of(struct hold *hold, struct hold_machine *machine, struct cancel *cancel,
                      struct err *err)
 {
-    if (machine->may_stop && machine->qmp_path) {
+    if (machine->may_stop && machine->qmp_path && machine->still_path) {
         if (go_on(hold, machine, cancel, err) < 0)
             return err_wrap(err, "continue %s", machine->name);
         machine->may_stop = false;

@@ -9,6 +9,7 @@ struct hold_machine {
     const char *name; /* of `what` */
     const char *agent_path;
     const char *qmp_path;
+    const char *still_path;
     struct agent *agent;
     bool asked;    /* to freeze: it may be frozen */
     bool may_stop; /* it may be stopped */
@@ -18,7 +19,8 @@ struct hold_machine {
 
 struct hold {
     char *note_path;
-    json_t *what; /* {"machines": [{"name", "agent", "qmp"}]} */
+    json_t *what;   /* {"machines": [{"name", "agent", "qmp", "still"}], "by"} */
+    const char *by; /* of `what` */
     struct clock *clock;
     struct hold_machine *machines;
     size_t count;

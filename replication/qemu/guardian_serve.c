@@ -2,7 +2,8 @@
 /* The guardian's own process. Messages are JSON objects, one per packet of a socket pair; each has an
  * answer, {"error": code, "text"} when it could not be done:
  *
- *   {"note", "machines": [{"name", "agent", "qmp"}], "answer_ms", "freeze_ms", "hold_ms"}   -> {}
+ *   {"note", "by", "machines": [{"name", "agent", "qmp", "still"}],
+ *    "answer_ms", "freeze_ms", "hold_ms"}                                     -> {}
  *   {"do": "freeze"}                                   all are asked at once    -> {}
  *   {"do": "stop"}      those with a monitor may be stopped from here on        -> {}
  *   {"do": "release", "cont"}                     -> {"held"}, or an error and it goes on trying

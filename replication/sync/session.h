@@ -249,6 +249,8 @@ struct session_branch_ask {
     /* Has the replica that point? Asked about one that was sent, and whose arrival nobody confirmed. */
     int (*holds)(void *ctx, uint64_t point, const struct sha256 *hash, bool *ret_holds,
                  struct cancel *cancel, struct err *err);
+    /* Once more, now that no turn is under way: the machine stands still when it returns. NULL: it does. */
+    int (*stop)(void *ctx, struct cancel *cancel, struct err *err);
     void *ctx;
 };
 /* For a session that is fenced: the machine's last changes, sealed as the point after the newest one

@@ -245,7 +245,8 @@ static int branch(struct session *s, const struct session_branch_ask *ask,
     uint64_t pending;
     bool lost;
 
-    if (settle_outbox(s, ask, cancel, err) < 0)
+    if ((ask->stop && ask->stop(ask->ctx, cancel, err) < 0)
+        || settle_outbox(s, ask, cancel, err) < 0)
         return -1;
     if (!alive && untouched(s, cancel)) {
         tell(s, SESSION_BRANCH_NONE, ret_branch);

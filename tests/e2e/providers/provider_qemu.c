@@ -5,6 +5,7 @@
 #include "base/proc.h"
 #include "providers/provider.h"
 #include "qemu/qmp.h"
+#include "qemu/standstill.h"
 #include "support/expect.h"
 #include "support/guest.h"
 #include "support/tmpdir.h"
@@ -124,10 +125,36 @@ static void at_monitor(const char *command)
     EXPECT_OK(qmp_command(qmp, command, NULL, NULL, cancel, &err));
 }
 
+/* What a cut of its group does: the machine stands still for a moment. */
+#define CUT "the cut of a test"
+static void hold_it(void)
+{
+    CLEANUP(mem_freep) char *path = path_join(run_dir, "qmp-spare");
+    CLEANUP(mem_freep) char *still = path_join(run_dir, STANDSTILL_FILE);
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    bool stopped = false;
+
+    EXPECT_OK(qmp_open(path, clock_real(), &qmp, cancel, &err));
+    EXPECT_OK(standstill_begin(still, CUT, qmp, &stopped, cancel, &err));
+    assert_true(stopped);
+}
+
+static bool let_it_go(void)
+{
+    CLEANUP(mem_freep) char *path = path_join(run_dir, "qmp-spare");
+    CLEANUP(mem_freep) char *still = path_join(run_dir, STANDSTILL_FILE);
+    CLEANUP(qmp_closep) struct qmp *qmp = NULL;
+    bool stood = false;
+
+    EXPECT_OK(qmp_open(path, clock_real(), &qmp, cancel, &err));
+    EXPECT_OK(standstill_end(still, CUT, qmp, &stood, cancel, &err));
+    return stood;
+}
+
 static void *go_on_soon(void *unused)
 {
     usleep(300000);
-    at_monitor("cont");
+    assert_true(let_it_go());
     return unused;
 }
 
@@ -168,9 +195,19 @@ static void a_machine_lives_as_it_is_told(void **unused)
     assert_int_equal(observed(), INSTANCE_PAUSED);
     EXPECT_ERR(ERR_STATE, provider->shutdown(provider, &instance, cancel, &err));
 
+    /* Paused in the moment in which a cut of its group holds it: it stays so. */
+    at_monitor("cont");
+    hold_it();
+    EXPECT_OK(provider->pause(provider, &instance, cancel, &err));
+    assert_false(let_it_go());
+    assert_int_equal(observed(), INSTANCE_PAUSED);
+    EXPECT_OK(provider->resume(provider, &instance, cancel, &err));
+    assert_int_equal(observed(), INSTANCE_RUNNING);
+
     /* Shut down in the moment in which a cut of its group holds it. The process stays; started again, the
      * guest boots with its records. */
     pthread_t other;
+    hold_it();
     assert_int_equal(pthread_create(&other, NULL, go_on_soon, NULL), 0);
     EXPECT_OK(provider->shutdown(provider, &instance, cancel, &err));
     assert_int_equal(pthread_join(other, NULL), 0);

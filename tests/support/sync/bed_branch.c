@@ -23,10 +23,24 @@ static int holds(void *ctx, uint64_t point, const struct sha256 *hash, bool *ret
     return rc;
 }
 
+static int stop(void *ctx, struct cancel *cancel, struct err *err)
+{
+    struct bed *bed = ctx;
+    uint64_t seed = 11;
+
+    (void)cancel;
+    (void)err;
+    if (bed->last_writes > 0)
+        fake_write_random(bed->machine, &seed, bed->last_writes);
+    bed->last_writes = 0;
+    return 0;
+}
+
 int bed_branch(struct bed *bed, bool alive, struct session_branch *ret_branch, struct err *err)
 {
     CLEANUP(mem_freep) char *dir = path_join(bed->dir, "branches");
-    const struct session_branch_ask ask = {dir, alive, holds, bed};
+    const struct session_branch_ask ask = {
+        .dir = dir, .alive = alive, .holds = holds, .stop = stop, .ctx = bed};
 
     return session_branch(bed->session, &ask, ret_branch, NULL, err);
 }

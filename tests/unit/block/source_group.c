@@ -7,6 +7,7 @@
 #include "block/source.h"
 #include "qemu/blocks.h"
 #include "qemu/guardian.h"
+#include "qemu/standstill.h"
 #include "support/block/bare_qemu.h"
 #include "support/expect.h"
 #include "support/qemu/fake_agent.h"
@@ -30,6 +31,11 @@ static struct cancel *cancel;
 static const char *dir;
 static bool lent;
 static struct source_cut made;
+
+/* Somebody who meddles while all stand still: the time of the cut is asked for then. */
+static const char *meddler; /* "stop" or "cont"; NULL: nobody */
+static int64_t meddling_wall_ms(struct clock *clock);
+static struct clock meddling;
 
 static const char *in_dir(const char *machine, const char *name)
 {
@@ -70,9 +76,13 @@ static void open_group(void)
         {names[0], open_member(0), qemus[0].spare},
         {names[1], open_member(1), qemus[1].spare},
     };
-    const struct source_group_config config = {
-        .group = "shop", .machines = machines, .count = 2, .work_dir = in_dir("group", "work")};
+    const struct source_group_config config = {.group = "shop",
+                                               .machines = machines,
+                                               .count = 2,
+                                               .work_dir = in_dir("group", "work"),
+                                               .clock = &meddling};
 
+    meddling = (struct clock){clock_real()->now_ms, meddling_wall_ms};
     EXPECT_OK(source_group_open(&config, &source, cancel, &err));
 }
 
@@ -264,6 +274,75 @@ static void one_that_dies_leaves_the_others_running(void **unused)
     expect_status(0, "running");
 }
 
+/* --- Somebody else meanwhile ---------------------------------------------------------------- */
+
+/* As a fence does, or a person by `machine pause`; of the second machine. */
+static int64_t meddling_wall_ms(struct clock *clock)
+{
+    const char *command = meddler;
+    CLEANUP(fd_close) int lock = -1;
+
+    (void)clock;
+    meddler = NULL;
+    if (command) {
+        EXPECT_OK(standstill_take_over(in_dir(names[1], "work/standstill"), &lock, cancel, &err));
+        EXPECT_OK(qmp_command(qemus[1].qmp, command, NULL, NULL, cancel, &err));
+    }
+    return clock_real()->wall_ms(clock_real());
+}
+
+/* What a cut that came to nothing froze is in the next one. */
+static void expect_nothing_lost(void)
+{
+    open_group();
+    EXPECT_OK(source->ops->end(source, false, cancel, &err));
+    cut(3);
+    assert_int_equal(changed("db1.vda"), 4096);
+    assert_int_equal(changed("web1.vda"), 4096);
+    EXPECT_OK(source->ops->end(source, true, cancel, &err));
+}
+
+static void one_that_is_stopped_for_good_in_the_middle_stays_so(void **unused)
+{
+    (void)unused;
+    bare_qemu_write(&qemus[0], "d0", 0, 4096, 7);
+    bare_qemu_write(&qemus[1], "d0", 0, 4096, 9);
+    meddler = "stop";
+    EXPECT_ERR(ERR_BUSY, source->ops->cut(source, 2, &made, cancel, &err));
+    EXPECT_TEXT("somebody else stopped or continued web1");
+    expect_status(0, "running");
+    expect_status(1, "paused");
+    assert_false(fs_exists(in_dir("group", "work/stopped.json")));
+    expect_nothing_lost();
+    expect_status(1, "paused");
+}
+
+static void one_that_is_continued_in_the_middle_makes_it_no_cut(void **unused)
+{
+    (void)unused;
+    bare_qemu_write(&qemus[0], "d0", 0, 4096, 7);
+    bare_qemu_write(&qemus[1], "d0", 0, 4096, 9);
+    meddler = "cont";
+    EXPECT_ERR(ERR_BUSY, source->ops->cut(source, 2, &made, cancel, &err));
+    EXPECT_TEXT("web1");
+    expect_running();
+    expect_nothing_lost();
+}
+
+/* It stood still before, and is not ours to watch by its claim. */
+static void one_that_is_started_in_the_middle_makes_it_no_cut(void **unused)
+{
+    (void)unused;
+    bare_qemu_write(&qemus[0], "d0", 0, 4096, 7);
+    bare_qemu_write(&qemus[1], "d0", 0, 4096, 9);
+    EXPECT_OK(qmp_command(qemus[1].qmp, "stop", NULL, NULL, cancel, &err));
+    meddler = "cont";
+    EXPECT_ERR(ERR_BUSY, source->ops->cut(source, 2, &made, cancel, &err));
+    EXPECT_TEXT("web1 was started in the middle of it");
+    expect_running();
+    expect_nothing_lost();
+}
+
 static void a_copy_that_fails_leaves_all_running_and_loses_nothing(void **unused)
 {
     (void)unused;
@@ -314,6 +393,22 @@ static void wait_continued(void)
     while (fs_exists(in_dir("group", "work/stopped.json"))
            || fs_exists(in_dir("group", "work/held.json")))
         EXPECT_OK(cancel_sleep(cancel, 5, &err));
+}
+
+/* By then neither the daemon nor its guardian has a say in it. */
+static void what_was_stopped_for_good_stays_so_when_the_daemon_is_killed(void **unused)
+{
+    char status[32] = "";
+
+    (void)unused;
+    meddler = "stop";
+    die_at("source.cut.one:1");
+    meddler = NULL;
+    while (fs_exists(in_dir("group", "work/stopped.json")))
+        EXPECT_OK(cancel_sleep(cancel, 5, &err));
+    EXPECT_OK(blocks_machine_status(qemus[0].qmp, status, sizeof(status), cancel, &err));
+    assert_string_equal(status, "running");
+    expect_status(1, "paused");
 }
 
 static void a_daemon_that_is_killed_leaves_none_stopped(void **unused)
@@ -435,6 +530,10 @@ int main(int argc, char **argv)
         BOTH(what_is_pending_is_told_of_each_disk),
         BOTH(all_are_stopped_for_the_cut_and_run_again),
         BOTH(one_that_somebody_stopped_stays_so),
+        BOTH(one_that_is_stopped_for_good_in_the_middle_stays_so),
+        BOTH(one_that_is_continued_in_the_middle_makes_it_no_cut),
+        BOTH(one_that_is_started_in_the_middle_makes_it_no_cut),
+        BOTH(what_was_stopped_for_good_stays_so_when_the_daemon_is_killed),
         BOTH(one_that_dies_leaves_the_others_running),
         BOTH(a_copy_that_fails_leaves_all_running_and_loses_nothing),
         BOTH(a_daemon_that_is_killed_leaves_none_stopped),

@@ -54,6 +54,19 @@ static void what_was_written_after_the_last_point_is_in_the_branch(void **state)
     expect_bit_exact(&f, &kept);
 }
 
+static void what_was_written_until_it_was_stopped_is_in_the_branch(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct kept kept;
+
+    start_protected(&f, *state);
+    f.bed.unreachable = true;
+    f.bed.last_writes = 40;
+    branch_off(&f, &kept, true);
+    assert_int_equal(kept.branch.kind, SESSION_BRANCH_SEALED);
+    expect_bit_exact(&f, &kept);
+}
+
 static void a_machine_that_wrote_nothing_has_no_branch(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -201,6 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TMPDIR_TEST(what_was_written_after_the_last_point_is_in_the_branch),
+        TMPDIR_TEST(what_was_written_until_it_was_stopped_is_in_the_branch),
         TMPDIR_TEST(a_machine_that_wrote_nothing_has_no_branch),
         TMPDIR_TEST(a_point_that_did_not_arrive_is_part_of_the_branch),
         TMPDIR_TEST(a_point_that_arrived_unconfirmed_is_what_the_branch_begins_at),
