@@ -7,13 +7,13 @@
 #include "base/mem.h"
 #include "base/proc.h"
 #include "support/expect.h"
+#include "support/reflink.h"
 #include "support/replica/fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -312,29 +312,12 @@ static void after_the_copy_has_ended_nothing_is_seeded(void **state)
 
 /* --- Reflinks -------------------------------------------------------------------------------- */
 
-static bool mount_xfs(const struct fixture *f, char **ret_dir)
-{
-    CLEANUP(mem_freep) char *image = path_join(f->root, "xfs");
-    CLEANUP(mem_freep) char *dir = path_join(f->root, "mount");
-    const char *const mkfs[] = {"mkfs.xfs", "-q", "-m", "reflink=1", image, NULL};
-    const char *const mount_it[] = {"mount", "-o", "loop", image, dir, NULL};
-    CLEANUP(fd_close) int fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-    if (geteuid() != 0 || fd < 0 || ftruncate(fd, 400 << 20) < 0 || mkdir(dir, 0700) < 0
-        || proc_must(mkfs, NULL, &err) < 0 || proc_must(mount_it, NULL, &err) < 0) {
-        print_message("skipped: no XFS with reflinks can be mounted here (%s)\n", err.text);
-        return false;
-    }
-    *ret_dir = TAKE(dir);
-    return true;
-}
-
 static void where_the_file_system_can_head_shares_the_seed_s_blocks(void **state)
 {
     struct fixture *f = *state;
-    CLEANUP(mem_freep) char *dir = NULL;
+    char *dir = NULL;
 
-    if (!mount_xfs(f, &dir))
+    if (!reflink_mount(f->root, &dir))
         skip();
     struct fixture on = {.root = dir};
     kit_init(&on.kit, dir, 8 << 20, 7);
@@ -356,7 +339,7 @@ static void where_the_file_system_can_head_shares_the_seed_s_blocks(void **state
     compare_and_send(&on);
     store_close(on.store);
     kit_done(&on.kit);
-    assert_int_equal(umount2(dir, MNT_DETACH), 0);
+    reflink_unmount(&dir);
 }
 
 int main(void)
