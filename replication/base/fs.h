@@ -65,7 +65,8 @@ int fs_make_dirs(struct fs *fs, const char *path, mode_t mode, struct err *err) 
 int fs_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
     MUST_CHECK;
 /* The bytes of `from`, a plain descriptor that is not of this fs, become those of `fd` at the same place
- * without being copied (a reflink). ERR_UNSUPPORTED: the file systems cannot, or not there: copy. */
+ * without being copied (a reflink). `len` 0: up to the end of `from`. ERR_UNSUPPORTED: the file systems
+ * cannot, or not there: copy. */
 int fs_clone(struct fs *fs, int from, int fd, uint64_t off, uint64_t len, struct err *err)
     MUST_CHECK;
 bool fs_stamp_equal(const struct fs_stamp *a, const struct fs_stamp *b);

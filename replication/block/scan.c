@@ -3,6 +3,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "block/clone.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +20,8 @@ struct scan {
     char *name;
     char *path;
     int fd;                  /* raw; -1: an image */
+    int written;             /* the image itself while `fd` is a clone of it; -1 */
+    bool clone;              /* `fd` is one */
     struct nbd_image *image; /* borrowed */
     struct source_extents extents;
     size_t extent;      /* next of them */
@@ -43,7 +46,7 @@ static struct scan *scan_new(uint64_t size, uint64_t from)
 {
     struct scan *scan = mem_new(struct scan);
 
-    scan->fd = -1;
+    scan->fd = scan->written = -1;
     scan->size = size;
     scan->at = scan->known_end = from / UNIT * UNIT;
     return scan;
@@ -65,6 +68,62 @@ int scan_raw_open(const char *name, const char *path, uint64_t size, uint64_t fr
     return 0;
 }
 
+int scan_written_open(const char *name, const char *path, uint64_t size, uint64_t from,
+                      uint64_t room, struct scan **ret_scan, struct err *err)
+{
+    struct scan *scan;
+    struct err why = ERR_EMPTY;
+    int clone = -1;
+
+    if (scan_raw_open(name, path, size, from, &scan, err) < 0)
+        return -1;
+    const struct clone_wish wish = {.from = scan->fd, .path = path, .room = room, .written = true};
+    if (clone_make(&wish, &clone, &why) == 0) {
+        (void)posix_fadvise(clone, 0, 0, POSIX_FADV_SEQUENTIAL);
+        scan->written = scan->fd;
+        scan->fd = clone;
+        scan->clone = true;
+    }
+    *ret_scan = scan;
+    return 0;
+}
+
+int scan_clone_open(const char *name, const char *path, int clone, uint64_t size, uint64_t from,
+                    struct scan **ret_scan, struct err *err)
+{
+    int fd = fcntl(clone, F_DUPFD_CLOEXEC, 3);
+
+    if (fd < 0)
+        return err_set(err, ERR_IO, errno, "disk %s: read the clone of %s", name, path);
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    *ret_scan = scan_new(size, from);
+    (*ret_scan)->fd = fd;
+    (*ret_scan)->clone = true;
+    (*ret_scan)->name = mem_strdup(name);
+    (*ret_scan)->path = mem_strdup(path);
+    return 0;
+}
+
+bool scan_is_clone(const struct scan *scan)
+{
+    return scan && scan->clone;
+}
+
+void scan_give_up_clone(struct scan *scan)
+{
+    if (!scan || scan->written < 0)
+        return;
+    fd_close(&scan->fd);
+    scan->fd = fd_take(&scan->written);
+    scan->clone = false;
+}
+
+void scan_mind_room(struct scan *scan)
+{
+    if (scan && scan->written >= 0 && clone_lacks_room(scan->fd))
+        scan_give_up_clone(scan);
+}
+
 void scan_image_open(struct nbd_image *image, uint64_t from, struct scan **ret_scan)
 {
     *ret_scan = scan_new(nbd_image_size(image), from);
@@ -76,6 +135,7 @@ void scan_close(struct scan *scan)
     if (!scan)
         return;
     fd_close(&scan->fd);
+    fd_close(&scan->written);
     source_extents_free(&scan->extents);
     free(scan->buf);
     free(scan->name);
