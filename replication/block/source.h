@@ -35,6 +35,7 @@ struct source_state {
     bool quiet;      /* nobody writes: the machine is off, or its guest is shut down */
     uint64_t open;   /* serial of the open map, 0: nothing is tracked */
     uint64_t frozen; /* serial of the frozen map, 0: none */
+    bool cloned;     /* what is read is a clone (clone.h) of the disks as the open map began */
     char note[160];  /* why nothing is tracked, for a person: "db1: QEMU was restarted" */
 };
 
@@ -69,7 +70,8 @@ enum source_freeze {
 };
 
 struct source_cut {
-    int64_t wall_ms;  /* taken just before the cut */
+    int64_t wall_ms;  /* of its instant, or just before it */
+    int64_t age_ms;   /* its instant lies so long before the call; 0: within it */
     int64_t stall_us; /* how long the cut, and the freeze around it, held the guest up at most */
     enum source_freeze freeze;
     char freeze_note[400]; /* FAILED */
@@ -163,7 +165,9 @@ struct source_file_disk {
     const char *format; /* "raw" or "qcow2" */
 };
 
-/* Disks that no running machine uses: quiet, never tracked. */
+/* Disks that no running machine uses: quiet, never tracked. Where their file system can clone them, what
+ * is scanned, and the first cut after `track`, is of the instant of `track`: whoever writes to them
+ * meanwhile shows at the second. */
 int source_file_open(const struct source_file_disk *disks, size_t count, const char *work_dir,
                      struct source **ret_source, struct err *err) MUST_CHECK;
 

@@ -195,6 +195,7 @@ int delta_cut(struct session *s, bool application, struct source_cut *ret_cut,
         return session_blame_source(s);
     application_cut(s, ret_cut);
     s->cut_ms = before;
+    s->cut_age_ms = ret_cut->age_ms;
     s->cut_point = s->ck.tip_point ? s->ck.tip_point + 1 : s->ck.durable_point + 1;
     lag_begin(s);
     s->state.frozen = s->ck.base;
@@ -315,8 +316,9 @@ int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err)
         s->ck.serial = s->ck.base;
     s->ck.durable_cut_ms = cut.wall_ms;
     s->ck.applied_cut_ms = cut.wall_ms;
-    s->durable_cut_now = now;
-    s->applied_cut_now = now;
+    s->cut_age_ms = cut.age_ms;
+    s->durable_cut_now = now - cut.age_ms;
+    s->applied_cut_now = now - cut.age_ms;
     s->state.open = s->ck.base;
     session_show_points(s);
     return 0;

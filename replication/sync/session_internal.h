@@ -96,6 +96,7 @@ struct session {
     bool waits_interval;      /* the next turn is due an interval after the latest began */
     int64_t cut_ms;           /* monotonic, of the cut under way; 0: made in an earlier life */
     uint64_t cut_point;       /* the point of that cut */
+    int64_t cut_age_ms;       /* how long before it its instant lay (struct source_cut) */
     int64_t durable_cut_now;  /* what the status will show as durable_cut */
     int64_t applied_cut_now;
     bool waits_window;          /* a resync is required, and may not run now */
@@ -300,7 +301,8 @@ int delta_seal(struct session *s, const struct checkpoint_disk *disk, const char
                struct manifest_disk *into, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Cut, seal, deliver. */
 int delta_cycle(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
-/* For a source without a machine: nothing was written since the point. ERR_STATE: something was. */
+/* For a source without a machine: nothing was written between the point and the cut. ERR_STATE: something
+ * was. */
 int delta_quiet_check(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* --- session_application.c ------------------------------------------------------------------- */

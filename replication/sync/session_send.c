@@ -127,7 +127,8 @@ int send_mark_durable(struct session *s, const struct manifest *manifest, struct
             bytes += segment->bytes;
     s->ck.durable_point = manifest->point;
     s->ck.durable_cut_ms = manifest->cut_wall_ms;
-    s->durable_cut_now = s->cut_ms ? s->cut_ms : session_since(s, manifest->cut_wall_ms);
+    s->durable_cut_now =
+        s->cut_ms ? s->cut_ms - s->cut_age_ms : session_since(s, manifest->cut_wall_ms);
     manifest_hash(manifest, &s->ck.durable_hash);
     s->ck.tip_point = 0;
     application_durable(s, manifest);

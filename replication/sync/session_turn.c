@@ -407,7 +407,16 @@ static bool found_nothing(const struct session *s)
     return bytes == 0;
 }
 
-static int make_point(struct session *s, bool *ret_point, struct cancel *cancel, struct err *err)
+/* What was cut lies in the past: whether it is still what the disks hold, the next turn sees. */
+static void look_again_if_old(const struct session *s, bool *ret_again, bool *ret_point)
+{
+    if (!*ret_point || s->cut_age_ms == 0)
+        return;
+    *ret_again = true;
+    *ret_point = false;
+}
+
+static int cut_point(struct session *s, bool *ret_point, struct cancel *cancel, struct err *err)
 {
     bool same =
         !grow_is_to_be_sent(s) && (s->rescan ? found_nothing(s) : s->ck.phase == PHASE_DELTA);
@@ -417,6 +426,15 @@ static int make_point(struct session *s, bool *ret_point, struct cancel *cancel,
     if (delta_cycle(s, cancel, err) < 0)
         return -1;
     *ret_point = true;
+    return 0;
+}
+
+static int make_point(struct session *s, bool *ret_again, bool *ret_point, struct cancel *cancel,
+                      struct err *err)
+{
+    if (cut_point(s, ret_point, cancel, err) < 0)
+        return -1;
+    look_again_if_old(s, ret_again, ret_point);
     return 0;
 }
 
@@ -480,7 +498,7 @@ static int next_step(struct session *s, bool lost, bool *ret_again, bool *ret_po
     *ret_again = false;
     if (s->waits_window)
         return 0;
-    return make_point(s, ret_point, cancel, err);
+    return make_point(s, ret_again, ret_point, cancel, err);
 }
 
 /* Our site was promoted once more before the first point got there: it is the new one's successor. */

@@ -176,6 +176,81 @@ static void what_was_found_goes_only_after_the_checkpoint_has_let_go_of_it(void 
     assert_true(bed_replica_equals_cut(&f.bed));
 }
 
+/* As a source that reads a clone says. */
+static void cut_the_past(struct fake_machine *machine, struct source_cut *cut, void *ctx)
+{
+    struct bed *bed = ctx;
+
+    cut->wall_ms = bed->clock.clock.wall_ms(&bed->clock.clock);
+    if (machine->cuts > 1)
+        return;
+    cut->wall_ms -= 60000;
+    cut->age_ms = 60000;
+}
+
+static void a_point_of_the_past_is_as_old_as_its_instant_until_the_disks_were_seen_since(
+    void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start(&f, *state);
+    clock_fake_advance(&f.bed.clock, 1000000);
+    f.machine->running = false;
+    f.machine->on_cut = cut_the_past;
+    f.machine->on_cut_ctx = &f.bed;
+    bed_turns_until(&f.bed, 1, 20);
+    assert_int_equal(f.machine->cuts, 1);
+    assert_true(bed_status(&f.bed).durable_age_ms >= 60000);
+    assert_true(bed_status(&f.bed).applied_age_ms >= 60000);
+    assert_int_equal(bed_status(&f.bed).next_cut_ms, 0); /* at once */
+    bed_turn(&f.bed);
+    assert_int_equal(f.machine->cuts, 2);
+    assert_true(bed_status(&f.bed).durable_age_ms < BED_INTERVAL_MS * 2);
+    assert_int_equal(bed_status(&f.bed).durable_point, 1);
+}
+
+static void disks_that_are_found_equal_were_so_at_that_instant(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+
+    start(&f, *state);
+    f.machine->running = false;
+    bed_turns_until(&f.bed, 1, 20);
+    clock_fake_advance(&f.bed.clock, 300000);
+    session_source_changed(f.bed.session);
+    f.machine->cuts = 0;
+    f.machine->on_cut = cut_the_past;
+    f.machine->on_cut_ctx = &f.bed;
+    for (int i = 0; i < 10 && f.machine->cuts == 0; i++)
+        bed_turn(&f.bed);
+    assert_int_equal(f.machine->cuts, 1);
+    assert_in_range(bed_status(&f.bed).durable_age_ms, 60000, 90000);
+    assert_in_range(bed_status(&f.bed).applied_age_ms, 60000, 90000);
+    assert_int_equal(bed_status(&f.bed).next_cut_ms, 0); /* at once */
+    bed_turn(&f.bed);
+    assert_int_equal(f.machine->cuts, 2);
+    assert_true(bed_status(&f.bed).durable_age_ms < BED_INTERVAL_MS * 2);
+    assert_int_equal(bed_status(&f.bed).durable_point, 1);
+}
+
+static void a_wish_for_a_point_now_is_not_met_by_one_of_the_past(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    uint64_t point = 0;
+
+    start(&f, *state);
+    f.machine->running = false;
+    bed_turns_until(&f.bed, 1, 20);
+    fake_write_random(f.machine, &f.seed, 20);
+    f.machine->cuts = 0;
+    f.machine->on_cut = cut_the_past;
+    f.machine->on_cut_ctx = &f.bed;
+    EXPECT_OK(session_sync_now(f.bed.session, true, &point, NULL, &err));
+    assert_int_equal(point, 2);
+    assert_int_equal(f.machine->cuts, 2);
+    assert_true(bed_status(&f.bed).durable_age_ms < 60000);
+}
+
 static void a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -370,6 +445,9 @@ int main(void)
             a_link_that_breaks_while_disks_are_compared_is_the_links_fault_and_no_scan_ends),
         TMPDIR_TEST(what_our_disk_did_not_keep_of_a_comparison_is_looked_for_again),
         TMPDIR_TEST(what_was_found_goes_only_after_the_checkpoint_has_let_go_of_it),
+        TMPDIR_TEST(a_point_of_the_past_is_as_old_as_its_instant_until_the_disks_were_seen_since),
+        TMPDIR_TEST(disks_that_are_found_equal_were_so_at_that_instant),
+        TMPDIR_TEST(a_wish_for_a_point_now_is_not_met_by_one_of_the_past),
         TMPDIR_TEST(a_machine_that_restarts_in_mid_copy_is_copied_anew_without_waiting),
         TMPDIR_TEST(a_failing_cut_changes_nothing_and_the_next_has_it_all),
         TMPDIR_TEST(a_source_that_stays_broken_becomes_critical),
