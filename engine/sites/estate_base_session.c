@@ -71,8 +71,11 @@ static int read_image(struct estate_sender *sender, const struct group_own *own,
     if (!reader->image || !str_eq(reader->image_disk, own->name)) {
         CLEANUP(mem_freep)
         char *socket = estate_path(estate, "sessions", sender->group.group, ".base/image");
-        const struct nbd_image_config config = {own->name, own->disk.path, own->disk.format, socket,
-                                                true};
+        const struct nbd_image_config config = {.name = own->name,
+                                                .path = own->disk.path,
+                                                .format = own->disk.format,
+                                                .socket = socket,
+                                                .shared = true};
         nbd_image_close(reader->image);
         reader->image = NULL;
         if (nbd_image_start(&config, &reader->image, err) < 0)

@@ -59,6 +59,10 @@ static char *image_options(const struct nbd_image_config *config)
 
     str_addf(&text, "driver=%s,force-share=%s,file.driver=file,file.filename=", config->format,
              config->shared ? "on" : "off");
+    if (config->fd) {
+        str_addf(&text, "/proc/self/fd/%d", *config->fd);
+        return str_take(&text);
+    }
     for (const char *at = config->path; *at; at++) {
         str_add_bytes(&text, at, 1);
         if (*at == ',')
@@ -74,7 +78,8 @@ int nbd_image_start(const struct nbd_image_config *config, struct nbd_image **re
     const char *argv[] = {"qemu-nbd", "--read-only",  "--persistent", "--image-opts",
                           "--socket", config->socket, what,           NULL};
     CLEANUP(nbd_image_closep) struct nbd_image *image = mem_new(struct nbd_image);
-    struct proc_spec spec = {.argv = argv};
+    struct proc_spec spec = {
+        .argv = argv, .keep_fds = config->fd, .keep_fd_count = config->fd ? 1 : 0};
 
     image->name = mem_strdup(config->name);
     image->path = mem_strdup(config->path);

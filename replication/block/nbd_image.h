@@ -14,6 +14,9 @@ struct nbd_image_config {
     const char *socket; /* made, and removed by close */
     /* A QEMU may have it open and write it: bytes that nobody writes meanwhile are read as they are. */
     bool shared;
+    /* Of the image itself, when `path` is but what it is a clone of (clone.h); NULL: it has that name.
+     * It must not be closed while the image is there. */
+    const int *fd;
 };
 /* Starts the server without waiting for it, so that several start side by side. */
 int nbd_image_start(const struct nbd_image_config *config, struct nbd_image **ret_image,

@@ -3,10 +3,9 @@
  * them, so tracking lives only in this object, and holds only as long as the files have not been
  * touched: whoever starts a machine on them behind our back shows by their times. We hold no lock
  * on them, so that he can; what was read of them since is refused. */
-#include "block/nbd_image.h"
-#include "block/scan.h"
-#include "block/source.h"
+#include "block/source_file.h"
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 
@@ -20,40 +19,16 @@
 
 #include <linux/fs.h>
 
-struct file_disk {
-    char name[SOURCE_NAME_BYTES];
-    char *path;
-    char *format;
-    int fd;                  /* raw */
-    struct nbd_image *image; /* any other format; NULL until used */
-    struct stat served;      /* as it was when the image's server was started */
-    struct stat tracked;     /* as it was when tracking began */
-};
-
-struct source_file {
-    struct source base; /* first */
-    char *work_dir;
-    struct file_disk *disks;
-    size_t disk_count;
-    struct scan *scan;
-    uint64_t open;
-    uint64_t frozen;
-};
-
 static struct source_file *source_file(struct source *source)
 {
     return (struct source_file *)source;
-}
-
-static bool is_raw(const struct file_disk *disk)
-{
-    return str_eq(disk->format, "raw");
 }
 
 static void file_close(struct source *source)
 {
     struct source_file *file = source_file(source);
 
+    file_clones_drop(file);
     scan_close(file->scan);
     for (size_t i = 0; i < file->disk_count; i++) {
         fd_close(&file->disks[i].fd);
@@ -78,18 +53,28 @@ static int find_disk(struct source_file *file, const char *name, struct file_dis
     return err_set(err, ERR_NOT_FOUND, 0, "no disk %s in this source", name);
 }
 
-static int disk_stat(const struct file_disk *disk, struct stat *ret_stat, struct err *err)
+int file_disk_stat(const struct file_disk *disk, struct stat *ret_stat, struct err *err)
 {
-    if ((is_raw(disk) ? fstat(disk->fd, ret_stat) : stat(disk->path, ret_stat)) < 0)
+    if ((file_disk_is_raw(disk) ? fstat(disk->fd, ret_stat) : stat(disk->path, ret_stat)) < 0)
         return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "disk %s: %s",
                        disk->name, disk->path);
     return 0;
 }
 
-static bool same_file(const struct stat *a, const struct stat *b)
+bool file_is_same(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size
            && a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Of what is read. */
+static int view_stat(const struct file_disk *disk, struct stat *ret_stat, struct err *err)
+{
+    if (disk->clone < 0)
+        return file_disk_stat(disk, ret_stat, err);
+    if (fstat(disk->clone, ret_stat) < 0)
+        return err_set(err, ERR_IO, errno, "disk %s: the clone of %s", disk->name, disk->path);
+    return 0;
 }
 
 /* What somebody wrote since tracking began, nothing tells: then nothing is tracked any more. */
@@ -97,9 +82,9 @@ static int check_untouched(struct source_file *file, const struct file_disk *dis
 {
     struct stat now;
 
-    if (disk_stat(disk, &now, err) < 0)
+    if (file_disk_stat(disk, &now, err) < 0)
         return -1;
-    if (same_file(&disk->tracked, &now))
+    if (file_is_same(&disk->tracked, &now))
         return 0;
     file->open = file->frozen = 0;
     return err_set(
@@ -119,15 +104,20 @@ static int need_image(struct source_file *file, struct file_disk *disk, struct c
     char *socket;
     int rc;
 
-    if (disk_stat(disk, &now, err) < 0)
+    if (view_stat(disk, &now, err) < 0)
         return -1;
-    if (disk->image && same_file(&disk->served, &now))
+    if (disk->image && file_is_same(&disk->served, &now))
         return 0;
     if (file->scan)
         scan_close(TAKE(file->scan)); /* it may be of this image */
     nbd_image_close(TAKE(disk->image));
     socket = mem_printf("%s/file-%zu.sock", file->work_dir, (size_t)(disk - file->disks));
-    const struct nbd_image_config config = {disk->name, disk->path, disk->format, socket, true};
+    const struct nbd_image_config config = {.name = disk->name,
+                                            .path = disk->path,
+                                            .format = disk->format,
+                                            .socket = socket,
+                                            .shared = true,
+                                            .fd = disk->clone < 0 ? NULL : &disk->clone};
     rc = nbd_image_start(&config, &image, err);
     free(socket);
     if (rc < 0 || nbd_image_connect(image, cancel, err) < 0)
@@ -142,13 +132,13 @@ static int disk_size(struct source_file *file, struct file_disk *disk, uint64_t 
 {
     struct stat st;
 
-    if (!is_raw(disk)) {
+    if (!file_disk_is_raw(disk)) {
         if (need_image(file, disk, cancel, err) < 0)
             return -1;
         *ret_size = nbd_image_size(disk->image);
         return 0;
     }
-    if (disk_stat(disk, &st, err) < 0)
+    if (view_stat(disk, &st, err) < 0)
         return -1;
     *ret_size = (uint64_t)st.st_size;
     if (S_ISBLK(st.st_mode) && ioctl(disk->fd, BLKGETSIZE64, ret_size) < 0)
@@ -169,7 +159,7 @@ static int file_disks(struct source *source, struct source_disks *ret_disks, str
         struct stat st;
 
         memcpy(out->name, disk->name, sizeof(out->name));
-        if (disk_size(file, disk, &out->size, cancel, err) < 0 || disk_stat(disk, &st, err) < 0)
+        if (disk_size(file, disk, &out->size, cancel, err) < 0 || view_stat(disk, &st, err) < 0)
             return -1;
         out->zero_tail = !S_ISBLK(st.st_mode);
         out->allocated_bytes = S_ISBLK(st.st_mode) ? out->size : (uint64_t)st.st_blocks * 512;
@@ -186,7 +176,8 @@ static int file_inspect(struct source *source, struct source_state *ret_state,
 
     (void)cancel;
     (void)err;
-    *ret_state = (struct source_state){.quiet = true, .open = file->open, .frozen = file->frozen};
+    *ret_state = (struct source_state){
+        .quiet = true, .open = file->open, .frozen = file->frozen, .cloned = file->cloned};
     if (!file->open)
         (void)snprintf(ret_state->note, sizeof(ret_state->note),
                        "nothing tracks these disks while no machine uses them");
@@ -208,13 +199,22 @@ static int file_track(struct source *source, uint64_t serial, struct cancel *can
 {
     struct source_file *file = source_file(source);
 
-    (void)cancel;
-    for (size_t i = 0; i < file->disk_count; i++)
-        if (disk_stat(&file->disks[i], &file->disks[i].tracked, err) < 0)
+    if (!file->joined && file_clones_make(file, cancel, err) < 0)
+        return -1;
+    for (size_t i = 0; !file->cloned && i < file->disk_count; i++)
+        if (file_disk_stat(&file->disks[i], &file->disks[i].tracked, err) < 0)
             return -1;
     file->open = serial;
     file->frozen = 0;
     return 0;
+}
+
+static int open_raw(const struct file_disk *disk, uint64_t size, uint64_t from,
+                    struct scan **ret_scan, struct err *err)
+{
+    return disk->clone < 0
+               ? scan_raw_open(disk->name, disk->path, size, from, ret_scan, err)
+               : scan_clone_open(disk->name, disk->path, disk->clone, size, from, ret_scan, err);
 }
 
 static int file_scan_begin(struct source *source, const char *name, uint64_t from,
@@ -227,8 +227,8 @@ static int file_scan_begin(struct source *source, const char *name, uint64_t fro
     scan_close(TAKE(file->scan));
     if (find_disk(file, name, &disk, err) < 0 || disk_size(file, disk, &size, cancel, err) < 0)
         return -1;
-    if (is_raw(disk)) {
-        if (scan_raw_open(disk->name, disk->path, size, from, &file->scan, err) < 0)
+    if (file_disk_is_raw(disk)) {
+        if (open_raw(disk, size, from, &file->scan, err) < 0)
             return -1;
     } else {
         scan_image_open(disk->image, from, &file->scan);
@@ -246,8 +246,8 @@ static int file_scan_open(struct source *source, const char *name, uint64_t from
 
     if (find_disk(file, name, &disk, err) < 0 || disk_size(file, disk, &size, cancel, err) < 0)
         return -1;
-    if (is_raw(disk))
-        return scan_raw_open(disk->name, disk->path, size, from, ret_scan, err);
+    if (file_disk_is_raw(disk))
+        return open_raw(disk, size, from, ret_scan, err);
     *ret_scan = NULL;
     return 0;
 }
@@ -267,6 +267,13 @@ static void file_scan_end(struct source *source)
     scan_close(TAKE(source_file(source)->scan));
 }
 
+static int64_t clones_age(const struct source_file *file)
+{
+    int64_t age = clock_real()->now_ms(clock_real()) - file->cloned_ms;
+
+    return age > 0 ? age : 1;
+}
+
 static int file_cut(struct source *source, uint64_t serial, struct source_cut *ret_cut,
                     struct cancel *cancel, struct err *err)
 {
@@ -277,12 +284,14 @@ static int file_cut(struct source *source, uint64_t serial, struct source_cut *r
         return err_set(err, ERR_STATE, 0,
                        "cut %" PRIu64 ": map %" PRIu64 " is open and map %" PRIu64 " frozen",
                        serial, file->open, file->frozen);
-    for (size_t i = 0; i < file->disk_count; i++)
+    for (size_t i = 0; !file->cloned && i < file->disk_count; i++)
         if (check_untouched(file, &file->disks[i], err) < 0)
             return -1;
     file->frozen = file->open;
     file->open = serial;
-    *ret_cut = (struct source_cut){.wall_ms = clock_real()->wall_ms(clock_real())};
+    *ret_cut = file->cloned ? (struct source_cut){.wall_ms = file->cloned_wall_ms,
+                                                  .age_ms = clones_age(file)}
+                            : (struct source_cut){.wall_ms = clock_real()->wall_ms(clock_real())};
     return 0;
 }
 
@@ -302,7 +311,7 @@ static int read_raw(const struct file_disk *disk, uint64_t off, uint8_t *buf, si
                     struct err *err)
 {
     while (len > 0) {
-        ssize_t n = pread(disk->fd, buf, len, (off_t)off);
+        ssize_t n = pread(disk->clone < 0 ? disk->fd : disk->clone, buf, len, (off_t)off);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -328,20 +337,22 @@ static int file_read(struct source *source, const char *name, uint64_t off, void
 
     if (find_disk(file, name, &disk, err) < 0)
         return -1;
-    if (is_raw(disk))
+    if (file_disk_is_raw(disk))
         rc = cancel_check(cancel, err) < 0 ? -1 : read_raw(disk, off, buf, len, err);
     else if (need_image(file, disk, cancel, err) < 0)
         return -1;
     else
         rc = nbd_image_read(disk->image, off, buf, len, cancel, err);
-    return rc == 0 && file->open ? check_untouched(file, disk, err) : rc;
+    return rc == 0 && file->open && disk->clone < 0 ? check_untouched(file, disk, err) : rc;
 }
 
 static int file_end(struct source *source, bool delivered, struct cancel *cancel, struct err *err)
 {
-    (void)delivered; /* nothing changed, so there is nothing to carry over */
     (void)cancel;
     (void)err;
+    /* Nothing changed, so there is nothing to carry over. What is not delivered is cut once more. */
+    if (delivered)
+        file_clones_drop(source_file(source));
     source_file(source)->frozen = 0;
     return 0;
 }
@@ -350,6 +361,7 @@ static int file_forget(struct source *source, struct cancel *cancel, struct err 
 {
     (void)cancel;
     (void)err;
+    file_clones_drop(source_file(source));
     source_file(source)->open = source_file(source)->frozen = 0;
     return 0;
 }
@@ -371,6 +383,12 @@ static const struct source_ops file_ops = {
     .scan_open = file_scan_open,
 };
 
+void source_file_join(struct source *source)
+{
+    if (source->ops == &file_ops)
+        source_file(source)->joined = true;
+}
+
 int source_file_open(const struct source_file_disk *disks, size_t count, const char *work_dir,
                      struct source **ret_source, struct err *err)
 {
@@ -383,7 +401,7 @@ int source_file_open(const struct source_file_disk *disks, size_t count, const c
     for (size_t i = 0; i < count; i++) {
         struct file_disk *disk = &file->disks[i];
 
-        disk->fd = -1;
+        disk->fd = disk->clone = -1;
         file->disk_count++;
         (void)snprintf(disk->name, sizeof(disk->name), "%s", disks[i].name);
         disk->path = mem_strdup(disks[i].path);

@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "block/source_file.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -339,6 +340,7 @@ static void add_member(struct source_group *group, const struct source_group_mac
 
     member->name = mem_strdup(from->name);
     member->source = from->source;
+    source_file_join(from->source);
     member->qemu = is_qemu(from->source) ? source_qemu(from->source) : NULL;
     member->spare_qmp = from->spare_qmp ? mem_strdup(from->spare_qmp) : NULL;
 }

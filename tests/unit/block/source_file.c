@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "block/source.h"
+/* As where nothing can be cloned; with clones: source_file_clones.c. */
+#include "block/source_file.h"
 
 #include "base/fs.h"
 #include "base/mem.h"
@@ -34,6 +35,7 @@ static void open_source(void)
 
     source_closep(&source);
     EXPECT_OK(source_file_open(disks, 2, work_dir, &source, &err));
+    source_file_join(source);
 }
 
 /* A raw disk of 10 MiB + 512 with two islands of data, and the same as qcow2. */
