@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "block/clone.h"
 #include "block/stage.h"
 #include "block/stage_map.h"
 #include "qemu/graph.h"
@@ -335,6 +336,17 @@ static int qemu_scan_begin(struct source *source, const char *name, uint64_t fro
     return 0;
 }
 
+/* Of all disks that we read: they may be cloned at the same time. */
+static uint64_t clones_room(const struct source_qemu *qemu)
+{
+    uint64_t room = 0;
+
+    for (size_t i = 0; i < qemu->disk_count; i++)
+        if (qemu->disks[i].raw && qemu->disks[i].path)
+            room += clone_room(qemu->disks[i].path);
+    return room;
+}
+
 /* No word with QEMU: whoever only lends us its monitor need not be asked. */
 int source_qemu_scan_open(struct source *source, const char *name, uint64_t from,
                           struct scan **ret_scan, struct cancel *cancel, struct err *err)
@@ -345,7 +357,8 @@ int source_qemu_scan_open(struct source *source, const char *name, uint64_t from
     if (source_qemu_find(source_qemu(source), name, &disk, err) < 0)
         return -1;
     if (disk->raw && disk->path)
-        return scan_raw_open(disk->name, disk->path, disk->size, from, ret_scan, err);
+        return scan_written_open(disk->name, disk->path, disk->size, from,
+                                 clones_room(source_qemu(source)), ret_scan, err);
     *ret_scan = NULL;
     return 0;
 }

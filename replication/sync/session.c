@@ -452,6 +452,8 @@ static bool may_run(struct session *s)
     (void)pthread_mutex_unlock(&s->lock);
 
     if (idle) {
+        copy_rest(s);
+        resync_rest(s);
         s->waits_interval = false;
         s->due_ms = CANCEL_NEVER;
         s->watch_ms = CANCEL_NEVER;

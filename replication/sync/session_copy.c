@@ -29,6 +29,7 @@
 #define SLICE_COPY_BYTES (UINT64_C(256) << 20)
 #define SLICE_MS         1000   /* so that other groups get their turn on a slow link, too */
 #define GAP_LIMIT        65536u /* pieces without data looked at in one turn */
+#define CLONES_NOTE      "reading a clone (reflink) of the disks"
 
 static void disk_free(struct session *s, struct copy_disk *disk)
 {
@@ -49,6 +50,56 @@ void copy_drop(struct session *s)
         disk_free(s, s->copy->disks[i]);
     free(s->copy);
     s->copy = NULL;
+}
+
+/* --- Clones ---------------------------------------------------------------------------------- */
+
+/* Said while any disk is read so, unless there is something else to say. */
+static void show_clones(struct session *s)
+{
+    bool any = s->state.cloned;
+
+    if (s->ck.note[0])
+        return;
+    for (size_t i = 0; i < s->copy->count; i++)
+        any = any || scan_is_clone(s->copy->disks[i]->scan);
+    (void)pthread_mutex_lock(&s->lock);
+    bool shown = str_eq(s->status.note, CLONES_NOTE);
+    (void)pthread_mutex_unlock(&s->lock);
+    if (any != shown)
+        session_set_note(s, any ? CLONES_NOTE : "");
+}
+
+static void told_given_up(struct session *s, const struct copy_disk *disk, const char *reason)
+{
+    if (scan_is_clone(disk->scan))
+        return;
+    log_info("session", "clone given up group=%s disk=%s at=%" PRIu64 " reason=\"%s\"",
+             s->config.group, disk->name, disk->next, reason);
+    show_clones(s);
+}
+
+void copy_rest(struct session *s)
+{
+    for (size_t i = 0; s->copy && i < s->copy->count; i++) {
+        const struct copy_disk *disk = s->copy->disks[i];
+        if (!scan_is_clone(disk->scan))
+            continue;
+        scan_give_up_clone(disk->scan);
+        told_given_up(s, disk, "the group is paused");
+    }
+}
+
+/* A guest that writes goes before a copy of it. */
+static void mind_room(struct session *s)
+{
+    for (size_t i = 0; i < s->copy->count; i++) {
+        const struct copy_disk *disk = s->copy->disks[i];
+        if (!scan_is_clone(disk->scan))
+            continue;
+        scan_mind_room(disk->scan);
+        told_given_up(s, disk, "its file system is getting full");
+    }
 }
 
 /* --- Frames ---------------------------------------------------------------------------------- */
@@ -152,8 +203,10 @@ static int begin_disk(struct session *s, size_t disk, struct cancel *cancel, str
         return begun ? -1 : 0;
     }
     s->copy->disks[s->copy->count++] = c;
-    log_info("session", "copying group=%s disk=%s size=%" PRIu64 " from=%" PRIu64, s->config.group,
-             d->name, d->size, d->scanned);
+    log_info("session", "copying group=%s disk=%s size=%" PRIu64 " from=%" PRIu64 " of=%s",
+             s->config.group, d->name, d->size, d->scanned,
+             scan_is_clone(c->scan) || s->state.cloned ? "clone" : "disk");
+    show_clones(s);
     return 0;
 }
 
@@ -317,6 +370,7 @@ static int copy_some(struct session *s, struct cancel *cancel, struct err *err)
     session_policy(s, &policy);
     if (begin_disks(s, &policy, cancel, err) < 0)
         return -1;
+    mind_room(s);
     copy_slice_init(&slice, &policy);
     int rc = scan_some(&slice);
     copy_slice_done(&slice);

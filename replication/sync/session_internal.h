@@ -244,6 +244,8 @@ void start_forget(struct session *s);
 
 int copy_slice(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 void copy_drop(struct session *s);
+/* Nobody knows for how long nothing is read: clones of machines that run are given up. */
+void copy_rest(struct session *s);
 /* Tells the replica which disks come. */
 int copy_prepare(struct session *s, struct cancel *cancel, struct err *err) MUST_CHECK;
 
@@ -270,6 +272,7 @@ int resync_begin(struct session *s, const char *why, struct cancel *cancel, stru
 int resync_slice(struct session *s, bool *ret_done, struct cancel *cancel, struct err *err)
     MUST_CHECK;
 void resync_drop(struct session *s);
+void resync_rest(struct session *s); /* as copy_rest */
 /* In the middle of a disk that is read in disorder: it cannot be taken up there. */
 bool resync_is_bound(const struct session *s);
 /* session_narrow.c: what was found on a disk since the last rescan_sync, before that is noted for good. */

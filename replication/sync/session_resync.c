@@ -49,6 +49,12 @@ void resync_drop(struct session *s)
     end_disk(s);
 }
 
+void resync_rest(struct session *s)
+{
+    if (s->resync_scan)
+        scan_give_up_clone(s->resync_scan->own);
+}
+
 bool resync_is_bound(const struct session *s)
 {
     return s->resync_scan && !s->resync_scan->ordered;
@@ -465,6 +471,7 @@ static int scan_disk(struct session *s, size_t disk, struct cancel *cancel, stru
 
     if (!s->resync_scan && begin_disk(s, disk, cancel, err) < 0)
         return -1;
+    scan_mind_room(s->resync_scan->own);
     if (scan_some(s, &complete, cancel, err) < 0 || resync_narrow(s, disk, cancel, err) < 0
         || rescan_sync(s->rescan, disk, err) < 0)
         return -1;
