@@ -32,7 +32,7 @@ struct bed {
 
     uint64_t cut_next;       /* the next link breaks after so many bytes from us; 0: none */
     _Atomic bool break_link; /* at our next write */
-    unsigned last_writes; /* of the machine, until it is stopped for its branch */
+    unsigned last_writes;    /* of the machine, until it is stopped for its branch */
     bool unreachable;
     bool first_release;        /* the replica's side does not know store.block-digests */
     unsigned busy_ends;        /* so many requests to end the copy are answered with "busy" */
