@@ -78,8 +78,7 @@ static void digest_piece(struct crew_job *base)
     for (size_t at = 0; at < len; at += CHUNK_BYTES) {
         size_t n = len - at < CHUNK_BYTES ? len - at : CHUNK_BYTES;
 
-        if (job->own
-            && scan_read(job->own, job->piece.off + at, job->data + at, n, &job->err) < 0)
+        if (job->own && scan_read(job->own, job->piece.off + at, job->data + at, n, &job->err) < 0)
             return;
         chunk_digest(job->digester, job->data + at, n, &job->digests[at / CHUNK_BYTES]);
     }
