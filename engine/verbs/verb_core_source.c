@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The core's verbs for the side that writes now: shut down, last delta, hold, retire. In an
- * unplanned run that side may be out of reach; then these say so and the run goes on. */
+/* The core's verbs for the side that writes now: shut down, last delta, hold. In an unplanned run that
+ * side may be out of reach; then these say so and the run goes on. */
+#include "verbs/verb_core_source.h"
+
 #include "base/mem.h"
-#include "verbs/verb_help.h"
 
 #include <inttypes.h>
 
 #define SHUTDOWN_MS (5 * 60 * 1000)
-/* A source that swallows packets must not keep an unplanned failover waiting. */
-#define REACH_MS 15000
 
 static const struct verb_arg machine_arg[] = {
     {.name = "machine", .type = ARG_MACHINE, .required = true, .help = "The machine."},
@@ -17,7 +16,7 @@ static const struct verb_arg group_arg[] = {
     {.name = "group", .type = ARG_MACHINE, .required = true, .help = "The protection group."},
 };
 
-static json_t *group_args(const struct verb_call *call)
+json_t *core_group_args(const struct verb_call *call)
 {
     const char *machine = verb_text(call, "group");
 
@@ -25,27 +24,27 @@ static json_t *group_args(const struct verb_call *call)
                      verb_run_of(call, machine));
 }
 
-static int observe_group(const struct verb_call *call, json_t **ret_reply, struct cancel *cancel,
-                         struct err *err)
+int core_observe_group(const struct verb_call *call, json_t **ret_reply, struct cancel *cancel,
+                       struct err *err)
 {
-    int64_t within = call->kind == RUN_UNPLANNED ? REACH_MS : CANCEL_NEVER;
+    int64_t within = call->kind == RUN_UNPLANNED ? CORE_REACH_MS : CANCEL_NEVER;
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(call->clock, cancel, within);
 
-    return site_ask(call->there, "group.observe", group_args(call), ret_reply, limit, err);
+    return site_ask(call->there, "group.observe", core_group_args(call), ret_reply, limit, err);
 }
 
 /* Bounded when the source may be gone. */
 static int ask_source(const struct verb_call *call, const char *what, json_t *args,
                       struct cancel *cancel, struct err *err)
 {
-    int64_t within = call->kind == RUN_UNPLANNED ? REACH_MS : CANCEL_NEVER;
+    int64_t within = call->kind == RUN_UNPLANNED ? CORE_REACH_MS : CANCEL_NEVER;
     CLEANUP(cancel_freep) struct cancel *limit = cancel_new(call->clock, cancel, within);
 
     return site_ask(call->there, what, args, NULL, limit, err);
 }
 
-static int observe_machine(const struct verb_call *call, const char *machine, json_t **ret_reply,
-                           struct cancel *cancel, struct err *err)
+int core_observe_machine(const struct verb_call *call, const char *machine, json_t **ret_reply,
+                         struct cancel *cancel, struct err *err)
 {
     return site_ask(call->there, "machine.observe", json_pack("{s:s}", "machine", machine),
                     ret_reply, cancel, err);
@@ -99,7 +98,7 @@ static int shutdown_run(const struct verb_call *call, json_t **ret_result, struc
     /* What it is to start on here is looked at while it still runs there. */
     if (call->kind == RUN_FAILBACK && check_here(call, machine, cancel, err) < 0)
         return -1;
-    if (observe_machine(call, machine, &seen, cancel, err) < 0)
+    if (core_observe_machine(call, machine, &seen, cancel, err) < 0)
         return err_wrap(err, "shut down %s", machine);
     const char *state = json_get_str(seen, "state", "running");
     /* Also with a failure: the next try finds off what this one shut down. What somebody started since
@@ -118,7 +117,7 @@ static int shutdown_probe(const struct verb_call *call, enum verb_answer *ret_an
 {
     CLEANUP(json_freep) json_t *seen = NULL;
 
-    if (observe_machine(call, verb_text(call, "machine"), &seen, cancel, err) < 0)
+    if (core_observe_machine(call, verb_text(call, "machine"), &seen, cancel, err) < 0)
         return -1;
     const char *state = json_get_str(seen, "state", "?");
     *ret_answer = is_off(state) ? ANSWER_DONE : ANSWER_NOT_DONE;
@@ -167,7 +166,7 @@ static int check_applied(const struct verb_call *call, uint64_t point, struct ca
 {
     CLEANUP(json_freep) json_t *replica = NULL;
 
-    if (site_ask(call->here, "group.observe", group_args(call), &replica, cancel, err) < 0)
+    if (site_ask(call->here, "group.observe", core_group_args(call), &replica, cancel, err) < 0)
         return -1;
     uint64_t applied = json_get_u64(replica, "applied_point", 0);
     if (applied < point)
@@ -188,7 +187,7 @@ static int final_sync_run(const struct verb_call *call, json_t **ret_result, str
     CLEANUP(json_freep) json_t *reply = NULL;
     const char *group = verb_text(call, "group");
 
-    if (site_ask(call->there, "group.final-sync", group_args(call), &reply, cancel, err) < 0)
+    if (site_ask(call->there, "group.final-sync", core_group_args(call), &reply, cancel, err) < 0)
         return err_wrap(err, "last delta of %s", group);
     uint64_t point = json_get_u64(reply, "point", 0);
     if (check_applied(call, point, cancel, err) < 0)
@@ -202,7 +201,7 @@ static int final_sync_probe(const struct verb_call *call, enum verb_answer *ret_
 {
     CLEANUP(json_freep) json_t *source = NULL;
 
-    if (observe_group(call, &source, cancel, err) < 0)
+    if (core_observe_group(call, &source, cancel, err) < 0)
         return -1;
     uint64_t point = json_get_u64(source, "final_point", 0);
     if (!is_held(call, source) || point == 0) {
@@ -218,7 +217,7 @@ static int final_sync_probe(const struct verb_call *call, enum verb_answer *ret_
 
 static int release(const struct verb_call *call, struct cancel *cancel, struct err *err)
 {
-    return site_ask(call->there, "group.release", group_args(call), NULL, cancel, err);
+    return site_ask(call->there, "group.release", core_group_args(call), NULL, cancel, err);
 }
 
 static char *final_sync_describe(const json_t *args, enum run_kind kind)
@@ -252,7 +251,7 @@ static int last_delta(const struct verb_call *call, json_t **ret_result, struct 
     const json_t *machine;
     size_t i;
 
-    if (observe_group(call, &source, cancel, err) < 0)
+    if (core_observe_group(call, &source, cancel, err) < 0)
         return err_wrap(err, "no last delta: shut down %s", verb_text(call, "group"));
     json_array_foreach(machines, i, machine)
         if (shut_down(call, json_string_value(machine), cancel, err) < 0)
@@ -268,7 +267,7 @@ static int check_point(const struct verb_call *call, const char *machine, struct
     CLEANUP(json_freep) json_t *seen = NULL;
     json_t *args;
 
-    args = group_args(call);
+    args = core_group_args(call);
     (void)json_object_set_new(args, "point", json_integer((json_int_t)point));
     if (site_ask(call->here, "group.observe", args, &seen, cancel, err) < 0)
         return -1;
@@ -300,7 +299,7 @@ static int hold_run(const struct verb_call *call, json_t **ret_result, struct ca
             result = json_pack("{s:s}", "warning", why.text);
         }
     }
-    if (ask_source(call, "group.hold", group_args(call), cancel, err) < 0)
+    if (ask_source(call, "group.hold", core_group_args(call), cancel, err) < 0)
         return verb_forgive(call, ret_result, cancel, err);
     *ret_result = result ? TAKE(result) : json_pack("{s:b}", "reached", 1);
     return 0;
@@ -312,7 +311,7 @@ static int hold_probe(const struct verb_call *call, enum verb_answer *ret_answer
     CLEANUP(json_freep) json_t *source = NULL;
 
     *ret_answer = ANSWER_NOT_DONE;
-    if (observe_group(call, &source, cancel, err) < 0) {
+    if (core_observe_group(call, &source, cancel, err) < 0) {
         if (call->kind == RUN_UNPLANNED && err_is_retryable(err->code)) {
             err_clear(err); /* asking again does no harm, and says why it is out of reach */
             return 0;
@@ -345,104 +344,4 @@ const struct verb verb_core_hold = {
     .probe = hold_probe,
     .undo = release,
     .describe = hold_describe,
-};
-
-/* --- core_retire ---------------------------------------------------------------------------- */
-
-static uint64_t promoted_generation(const struct verb_call *call)
-{
-    return json_get_u64(verb_machine(call, verb_text(call, "group")), "promoted", 0);
-}
-
-static int retire_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
-                      struct err *err)
-{
-    const char *group = verb_text(call, "group");
-    uint64_t generation = promoted_generation(call);
-
-    if (generation == 0)
-        return err_set(err, ERR_STATE, 0, "%s was not promoted; its old machine stays", group);
-    json_t *args = group_args(call);
-    CLEANUP(json_freep) json_t *reply = NULL;
-    int64_t within = call->kind == RUN_UNPLANNED ? REACH_MS : CANCEL_NEVER;
-    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(call->clock, cancel, within);
-    (void)json_object_set_new(args, "generation", json_integer((json_int_t)generation));
-    if (site_ask(call->there, "group.retire", args, &reply, limit, err) < 0) {
-        (void)err_wrap(err, "%s may still run at %s", group, call->there->name);
-        return verb_forgive(call, ret_result, cancel, err);
-    }
-    const char *problem = json_get_str(reply, "problem", "");
-    *ret_result = json_pack("{s:b}", "reached", 1);
-    if (*problem) {
-        CLEANUP(mem_freep)
-        char *warning =
-            mem_printf("the old %s stands still at %s, but: %s", group, call->there->name, problem);
-        (void)json_object_set_new(*ret_result, "warning", json_string(warning));
-    }
-    return 0;
-}
-
-/* Marked first, ended then: the other side may have been cut in between. */
-static int is_retired(const struct verb_call *call, bool *ret_retired, struct cancel *cancel,
-                      struct err *err)
-{
-    CLEANUP(json_freep) json_t *source = NULL;
-    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, verb_text(call, "group"));
-    uint64_t generation = promoted_generation(call);
-    const json_t *machine;
-    size_t i;
-
-    *ret_retired = false;
-    if (observe_group(call, &source, cancel, err) < 0)
-        return -1;
-    if (generation == 0 || json_get_u64(source, "retired", 0) < generation)
-        return 0;
-    json_array_foreach(machines, i, machine) {
-        CLEANUP(json_freep) json_t *seen = NULL;
-        if (observe_machine(call, json_string_value(machine), &seen, cancel, err) < 0)
-            return -1;
-        if (!str_eq(json_get_str(seen, "state", "?"), "off"))
-            return 0;
-    }
-    *ret_retired = true;
-    return 0;
-}
-
-static int retire_probe(const struct verb_call *call, enum verb_answer *ret_answer,
-                        json_t **ret_result, struct cancel *cancel, struct err *err)
-{
-    bool retired;
-
-    *ret_answer = ANSWER_NOT_DONE;
-    if (is_retired(call, &retired, cancel, err) < 0) {
-        if (call->kind == RUN_UNPLANNED && err_is_retryable(err->code)) {
-            err_clear(err);
-            return 0;
-        }
-        return -1;
-    }
-    if (!retired)
-        return 0;
-    *ret_answer = ANSWER_DONE;
-    *ret_result = json_pack("{s:b}", "reached", 1);
-    return 0;
-}
-
-static char *retire_describe(const json_t *args, enum run_kind kind)
-{
-    return mem_printf("Stop the old %s at the other site for good%s.",
-                      json_get_str(args, "group", "?"),
-                      kind == RUN_UNPLANNED ? ", if it can be reached" : "");
-}
-
-const struct verb verb_core_retire = {
-    .name = "core_retire",
-    .help = "Stops the old machine for good: it may not write under the old generation any more.",
-    .args = group_arg,
-    .arg_count = ARRAY_LEN(group_arg),
-    .effect = EFFECT_DESTRUCTIVE,
-    .core = true,
-    .run = retire_run,
-    .probe = retire_probe,
-    .describe = retire_describe,
 };
