@@ -5,7 +5,7 @@
  *    point, last_delta, of_run, of_kind: the failover's, outcome, finished_ms, source: the plan's text when a step of it is
  *    a function,
  *    machines: {NAME: {group, peer, run, point, generation, last_delta; of an earlier try of the
- *               same failover: promoted, cut_ms, past}}}
+ *               same failover: promoted, cut_ms, past, was: what its machine did}}}
  *
  * The plan's file is never looked at again. What was learnt since (the point that was taken, the
  * generation after promotion) is in the journal's results, and added to `machines` when a real run

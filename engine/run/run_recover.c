@@ -125,6 +125,7 @@ void run_probe_done(struct run_step *step, int rc, enum verb_answer answer, json
     if (rc == 0 && answer == ANSWER_NOT_DONE) {
         log_info("run", "was not done before the restart run=%s step=\"%s\" verb=%s", run->name,
                  run_task(step)->title, verb);
+        run_learn(run, result); /* what the try that was cut leaves unknown, say */
         settle(step);
         return;
     }

@@ -10,7 +10,8 @@
  * The safe core, put in by the engine per kind of run (plan/plan.h):
  *   core_shutdown {machine}     guest shut down, process kept; undo: started again
  *   core_final_sync {group}     the last delta of a quiet source, then no more; undo: released
- *   core_hold {group}           the source sends no more; undo: released
+ *   core_hold {group}           the source sends no more, after a last delta if asked; undo:
+ *                               released, and what was shut down for it started again
  *   core_promote {group}        generation raised, the chosen point kept: no return
  *   core_retire {group}         the old machine is stopped for good
  *   core_pin {group}            the point stays as long as the test; undo: unpinned

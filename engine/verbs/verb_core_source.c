@@ -74,10 +74,23 @@ static bool is_off(const char *state)
     return str_eq(state, "off") || str_eq(state, "shutdown");
 }
 
+/* A machine's `was` besides the states: it was not looked at, so not touched; a try that was cut may have
+ * shut it down, so nobody knows. */
+#define WAS_UNSEEN  "unseen"
+#define WAS_UNKNOWN "unknown"
+
 /* The state that the machine was in before the first try to shut it down; NULL: not known. */
 static const char *was_of(const struct verb_call *call, const char *machine)
 {
     return json_get_str(verb_machine(call, machine), "was", NULL);
+}
+
+/* The next try finds off what an earlier one shut down. What somebody started since counts again. */
+static bool is_news(const struct verb_call *call, const char *machine, const char *state)
+{
+    const char *was = was_of(call, machine);
+
+    return !was || str_eq(was, WAS_UNSEEN) || !is_off(state);
 }
 
 static int check_here(const struct verb_call *call, const char *machine, struct cancel *cancel,
@@ -101,12 +114,10 @@ static int shutdown_run(const struct verb_call *call, json_t **ret_result, struc
     if (core_observe_machine(call, machine, &seen, cancel, err) < 0)
         return err_wrap(err, "shut down %s", machine);
     const char *state = json_get_str(seen, "state", "running");
-    /* Also with a failure: the next try finds off what this one shut down. What somebody started since
-     * counts again. */
-    if (was_of(call, machine) && is_off(state))
-        *ret_result = json_object();
-    else
-        *ret_result = verb_facts(machine, json_pack("{s:s}", "was", state));
+    /* Also with a failure. */
+    *ret_result = is_news(call, machine, state)
+                      ? verb_facts(machine, json_pack("{s:s}", "was", state))
+                      : json_object();
     if (shut_down(call, machine, cancel, err) < 0)
         return err_wrap(err, "shut down %s", machine);
     return 0;
@@ -126,6 +137,14 @@ static int shutdown_probe(const struct verb_call *call, enum verb_answer *ret_an
     return 0;
 }
 
+static int start_again(const struct verb_call *call, const char *machine, struct cancel *cancel,
+                       struct err *err)
+{
+    return site_ask(call->there, "machine.start",
+                    json_pack("{s:s, s:s}", "machine", machine, "run", verb_run_of(call, machine)),
+                    NULL, cancel, err);
+}
+
 static int shutdown_undo(const struct verb_call *call, struct cancel *cancel, struct err *err)
 {
     const char *machine = verb_text(call, "machine");
@@ -133,9 +152,7 @@ static int shutdown_undo(const struct verb_call *call, struct cancel *cancel, st
 
     if (was && is_off(was))
         return 0; /* as it was found */
-    return site_ask(call->there, "machine.start",
-                    json_pack("{s:s, s:s}", "machine", machine, "run", verb_run_of(call, machine)),
-                    NULL, cancel, err);
+    return start_again(call, machine, cancel, err);
 }
 
 static char *shutdown_describe(const json_t *args, enum run_kind kind)
@@ -242,9 +259,63 @@ const struct verb verb_core_final_sync = {
 
 /* --- core_hold ------------------------------------------------------------------------------ */
 
-/* If asked for: its machines off and what they wrote last over here, as far as they let us. */
-static int last_delta(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
-                      struct err *err)
+static bool wants_last_delta(const struct verb_call *call)
+{
+    return json_get_bool(verb_machine(call, verb_text(call, "group")), "last_delta", false);
+}
+
+static void put_was(json_t *facts, const char *machine, const char *was)
+{
+    (void)json_object_set_new(facts, machine, json_pack("{s:s}", "was", was));
+}
+
+/* {MACHINE: {was}} of each machine of which nothing was seen yet. */
+static json_t *was_facts(const struct verb_call *call, const char *was)
+{
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, verb_text(call, "group"));
+    json_t *facts = json_object();
+    const json_t *machine;
+    size_t i;
+
+    json_array_foreach(machines, i, machine)
+        if (is_news(call, json_string_value(machine), "off"))
+            put_was(facts, json_string_value(machine), was);
+    return facts;
+}
+
+/* Steals `facts`. */
+static void add_facts(json_t **result, json_t *facts)
+{
+    CLEANUP(json_freep) json_t *owned = facts;
+
+    if (json_object_size(owned) == 0)
+        return;
+    if (!*result)
+        *result = json_object();
+    if (json_object_get(*result, "facts"))
+        (void)json_object_update_recursive(json_object_get(*result, "facts"), owned);
+    else
+        (void)json_object_set(*result, "facts", owned);
+}
+
+static int note_was(const struct verb_call *call, const char *machine, json_t *facts,
+                    struct cancel *cancel, struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(call->clock, cancel, CORE_REACH_MS);
+    CLEANUP(json_freep) json_t *seen = NULL;
+
+    if (core_observe_machine(call, machine, &seen, limit, err) < 0)
+        return -1;
+    const char *state = json_get_str(seen, "state", "running");
+    if (is_news(call, machine, state))
+        put_was(facts, machine, state);
+    return 0;
+}
+
+/* If asked for: its machines off and what they wrote last over here, as far as they let us. What ran
+ * before is in `facts` before the first of them is touched. */
+static int last_delta(const struct verb_call *call, json_t *facts, json_t **ret_result,
+                      struct cancel *cancel, struct err *err)
 {
     CLEANUP(json_freep) json_t *source = NULL;
     CLEANUP(json_freep) json_t *machines = verb_group_machines(call, verb_text(call, "group"));
@@ -253,6 +324,9 @@ static int last_delta(const struct verb_call *call, json_t **ret_result, struct 
 
     if (core_observe_group(call, &source, cancel, err) < 0)
         return err_wrap(err, "no last delta: shut down %s", verb_text(call, "group"));
+    json_array_foreach(machines, i, machine)
+        if (note_was(call, json_string_value(machine), facts, cancel, err) < 0)
+            return err_wrap(err, "no last delta: shut down %s", json_string_value(machine));
     json_array_foreach(machines, i, machine)
         if (shut_down(call, json_string_value(machine), cancel, err) < 0)
             return err_wrap(err, "no last delta: shut down %s", json_string_value(machine));
@@ -283,17 +357,17 @@ static int check_point(const struct verb_call *call, const char *machine, struct
                    machine, point, machine);
 }
 
-static int hold_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
-                    struct err *err)
+/* The source is held, and all that it wrote is here if that was asked for and could be had. */
+static int hold_source(const struct verb_call *call, json_t *facts, json_t **ret_result,
+                       struct cancel *cancel, struct err *err)
 {
-    const char *machine = verb_text(call, "group");
     CLEANUP(json_freep) json_t *result = NULL;
 
-    if (check_point(call, machine, cancel, err) < 0)
+    if (check_point(call, verb_text(call, "group"), cancel, err) < 0)
         return -1;
-    if (json_get_bool(verb_machine(call, machine), "last_delta", false)) {
+    if (wants_last_delta(call)) {
         struct err why = ERR_EMPTY;
-        if (last_delta(call, &result, cancel, &why) < 0) {
+        if (last_delta(call, facts, &result, cancel, &why) < 0) {
             if (cancel_is_fired(cancel))
                 return err_set(err, ERR_CANCELLED, 0, "cancelled");
             result = json_pack("{s:s}", "warning", why.text);
@@ -305,6 +379,20 @@ static int hold_run(const struct verb_call *call, json_t **ret_result, struct ca
     return 0;
 }
 
+/* Also with a failure: its undo starts what ran, and the next try finds off what this one shut down. */
+static int hold_run(const struct verb_call *call, json_t **ret_result, struct cancel *cancel,
+                    struct err *err)
+{
+    json_t *was = wants_last_delta(call) ? was_facts(call, WAS_UNSEEN) : json_object();
+    json_t *result = NULL;
+    int rc = hold_source(call, was, &result, cancel, err);
+
+    add_facts(&result, was);
+    *ret_result = result;
+    return rc;
+}
+
+/* Asked when a try was cut: which of the machines that are off it shut down cannot be told any more. */
 static int hold_probe(const struct verb_call *call, enum verb_answer *ret_answer,
                       json_t **ret_result, struct cancel *cancel, struct err *err)
 {
@@ -312,17 +400,45 @@ static int hold_probe(const struct verb_call *call, enum verb_answer *ret_answer
 
     *ret_answer = ANSWER_NOT_DONE;
     if (core_observe_group(call, &source, cancel, err) < 0) {
-        if (call->kind == RUN_UNPLANNED && err_is_retryable(err->code)) {
-            err_clear(err); /* asking again does no harm, and says why it is out of reach */
-            return 0;
-        }
-        return -1;
+        if (call->kind != RUN_UNPLANNED || !err_is_retryable(err->code))
+            return -1;
+        err_clear(err); /* asking again does no harm, and says why it is out of reach */
     }
-    if (!is_held(call, source))
-        return 0;
     uint64_t point = json_get_u64(source, "final_point", 0);
-    *ret_result = point ? synced(call, point) : json_pack("{s:b}", "reached", 1);
-    *ret_answer = ANSWER_DONE;
+    if (source && is_held(call, source)) {
+        *ret_result = point ? synced(call, point) : json_pack("{s:b}", "reached", 1);
+        *ret_answer = ANSWER_DONE;
+    }
+    if (wants_last_delta(call))
+        add_facts(ret_result, was_facts(call, WAS_UNKNOWN));
+    return 0;
+}
+
+/* What ran before runs again. Of a machine of which nothing is known a try that was cut may have been
+ * the end: it is started, as core_shutdown's undo does. */
+static bool is_to_run(const struct verb_call *call, const char *machine)
+{
+    const char *was = was_of(call, machine);
+
+    if (json_get_u64(verb_machine(call, machine), "promoted", 0) > 0)
+        return false; /* it runs here, or will: never at both sites */
+    if (!was)
+        return wants_last_delta(call);
+    return !is_off(was) && !str_eq(was, WAS_UNSEEN);
+}
+
+static int hold_undo(const struct verb_call *call, struct cancel *cancel, struct err *err)
+{
+    CLEANUP(json_freep) json_t *machines = verb_group_machines(call, verb_text(call, "group"));
+    const json_t *machine;
+    size_t i;
+
+    if (release(call, cancel, err) < 0)
+        return -1;
+    json_array_foreach(machines, i, machine)
+        if (is_to_run(call, json_string_value(machine))
+            && start_again(call, json_string_value(machine), cancel, err) < 0)
+            return err_wrap(err, "start %s again", json_string_value(machine));
     return 0;
 }
 
@@ -342,6 +458,6 @@ const struct verb verb_core_hold = {
     .core = true,
     .run = hold_run,
     .probe = hold_probe,
-    .undo = release,
+    .undo = hold_undo,
     .describe = hold_describe,
 };

@@ -29,6 +29,7 @@ struct scenario {
     bool cleanup;           /* the test's cleanup as well */
     bool unreachable;       /* the source */
     bool cancel;            /* when the last machine is shut down */
+    bool refused;           /* last deltas, then no promotion, so it is cancelled */
     bool group;             /* db1 and web1 are one */
     enum run_kind after[2]; /* what follows it; RUN_TEST: nothing */
     const char *step;       /* a plan with this step instead of the usual one */
@@ -40,6 +41,10 @@ static const struct scenario scenarios[] = {
     {.name = "unplanned", .kind = RUN_UNPLANNED},
     {.name = "unplanned without the source", .kind = RUN_UNPLANNED, .unreachable = true},
     {.name = "planned, cancelled", .kind = RUN_PLANNED, .cancel = true},
+    {.name = "unplanned with last deltas, cancelled",
+     .kind = RUN_UNPLANNED,
+     .cancel = true,
+     .refused = true},
     {.name = "planned and committed", .kind = RUN_PLANNED, .after = {RUN_COMMIT}},
     {.name = "unplanned and rolled back", .kind = RUN_UNPLANNED, .after = {RUN_ROLLBACK}},
     {.name = "planned, from another point, committed",
@@ -105,6 +110,14 @@ static int64_t find_or_start(struct run_world *world, const struct scenario *sce
         EXPECT_OK(runner_start(world->runner, &spec, &run, &err));
         return run;
     }
+    if (scenario->refused) {
+        CLEANUP(json_freep) json_t *document = run_world_plan();
+        const struct runner_spec spec = {
+            .plan = "shop", .document = document, .kind = kind, .last_delta = true, .who = "ada"};
+
+        EXPECT_OK(runner_start(world->runner, &spec, &run, &err));
+        return run;
+    }
     return run_world_start(
         world, scenario->step ? run_world_plan_with(scenario->step) : run_world_plan(), kind);
 }
@@ -115,6 +128,13 @@ static bool is_cancelled(struct run_world *world, int64_t run)
     const char *state = json_get_str(json, "state", "");
 
     return strcmp(state, "cancelling") == 0 || strcmp(state, "cancelled") == 0;
+}
+
+/* Cancels what failed since nobody could be promoted. */
+static void cancel_refused(struct run_world *world, int64_t run)
+{
+    if (strcmp(run_world_settle(world, run), "failed") == 0)
+        EXPECT_OK(runner_cancel(world->runner, run, "ada", &err));
 }
 
 /* Cancels as soon as all machines are shut down: the last deltas are under way. */
@@ -151,7 +171,9 @@ static void live(const struct scenario *scenario, const char *dir, struct shared
     EXPECT_OK(runner_recover(world.runner, &err));
     run_world_commit(&world);
     int64_t run = find_or_start(&world, scenario, scenario->kind);
-    if (scenario->cancel)
+    if (scenario->refused)
+        cancel_refused(&world, run);
+    else if (scenario->cancel)
         cancel_midway(&world, run);
     (void)snprintf(shared->ends[0], sizeof(shared->ends[0]), "%s", settle(&world, run));
     if (scenario->cleanup) {
@@ -207,6 +229,8 @@ static struct shared *shared_new(const struct scenario *scenario)
     shared->world.boot_ms = 600;
     shared->world.unreachable = scenario->unreachable;
     shared->world.command_ms = 300;
+    if (scenario->refused)
+        sim_fail(&shared->world, "group.promote", "", 9999, ERR_INVALID);
     return shared;
 }
 

@@ -77,6 +77,40 @@ static void cancelling_a_second_try_starts_the_source_again(void **state)
     assert_int_equal(sim_machine(world->sim_world, "web1")->state, INSTANCE_RUNNING);
 }
 
+static int64_t start_with_a_last_delta(struct run_world *world)
+{
+    CLEANUP(json_freep) json_t *document = run_world_plan();
+    const struct runner_spec spec = {.plan = "shop",
+                                     .document = document,
+                                     .kind = RUN_UNPLANNED,
+                                     .last_delta = true,
+                                     .who = "ada"};
+    int64_t run;
+
+    EXPECT_OK(runner_start(world->runner, &spec, &run, &err));
+    return run;
+}
+
+/* Nobody was promoted; what was off before stays off. */
+static void cancelling_an_unplanned_run_starts_what_its_last_delta_shut_down(void **state)
+{
+    struct run_world *world = *state;
+    int64_t run = 0;
+
+    sim_machine(world->sim_world, "web2")->state = INSTANCE_OFF;
+    sim_fail(world->sim_world, "group.promote", "", 99, ERR_INVALID);
+    for (int tries = 0; tries < 3; tries++) {
+        run = start_with_a_last_delta(world);
+        assert_string_equal(run_world_settle(world, run), "failed");
+    }
+    assert_int_equal(sim_machine(world->sim_world, "db1")->state, INSTANCE_SHUTDOWN);
+    EXPECT_OK(runner_cancel(world->runner, run, "ada", &err));
+    assert_string_equal(run_world_settle(world, run), "cancelled");
+    assert_as_before(world);
+    assert_int_equal(sim_machine(world->sim_world, "web1")->state, INSTANCE_RUNNING);
+    assert_int_equal(sim_machine(world->sim_world, "web2")->state, INSTANCE_OFF);
+}
+
 static void what_was_cancelled_can_be_run_again(void **state)
 {
     struct run_world *world = *state;
@@ -195,6 +229,7 @@ int main(void)
         RUN_TEST_CASE(cancelling_a_test_takes_it_back),
         RUN_TEST_CASE(cancelling_before_the_promotion_starts_the_source_again),
         RUN_TEST_CASE(cancelling_a_second_try_starts_the_source_again),
+        RUN_TEST_CASE(cancelling_an_unplanned_run_starts_what_its_last_delta_shut_down),
         RUN_TEST_CASE(what_was_cancelled_can_be_run_again),
         RUN_TEST_CASE(past_the_point_of_no_return_there_is_no_way_back),
         RUN_TEST_CASE(a_failover_that_failed_early_can_be_taken_back),

@@ -55,7 +55,18 @@ static struct verb_call call_of(const struct scene *scene, enum run_kind kind, c
                               .clock = (struct clock *)(uintptr_t)&scene->clock.clock};
 }
 
-/* Runs the verb; the facts of its result become the run's, as in a run. */
+/* Takes the result; its facts become the run's, as in a run. */
+static void learn(struct scene *scene, json_t *result)
+{
+    json_t *facts = json_object_get(json_object_get(result, "facts"), "db1");
+
+    if (facts)
+        (void)json_object_update(json_object_get(scene->machines, "db1"), facts);
+    json_decref(scene->result);
+    scene->result = result;
+}
+
+/* Runs the verb. */
 static int act_within(struct scene *scene, const char *verb, enum run_kind kind, json_t *args,
                       int64_t within_ms)
 {
@@ -65,12 +76,8 @@ static int act_within(struct scene *scene, const char *verb, enum run_kind kind,
     struct verb_call call = call_of(scene, kind, owned);
     json_t *result = NULL;
     int rc = verb_find(verb)->run(&call, &result, cancel, &err);
-    json_t *facts = json_object_get(json_object_get(result, "facts"), "db1");
 
-    if (facts)
-        (void)json_object_update(json_object_get(scene->machines, "db1"), facts);
-    json_decref(scene->result);
-    scene->result = result;
+    learn(scene, result);
     return rc;
 }
 
@@ -88,8 +95,7 @@ static enum verb_answer probe(struct scene *scene, const char *verb, enum run_ki
     json_t *result = NULL;
 
     EXPECT_OK(verb_find(verb)->probe(&call, &answer, &result, NULL, &err));
-    json_decref(scene->result);
-    scene->result = result;
+    learn(scene, result);
     return answer;
 }
 
@@ -384,6 +390,101 @@ static void undoing_starts_a_machine_that_ran_when_this_try_began(void **state)
     assert_int_equal(db1->state, INSTANCE_RUNNING);
 }
 
+/* --- Holding with a last delta, and its undo ------------------------------------------------ */
+
+static void ask_for_a_last_delta(struct scene *scene)
+{
+    (void)json_object_set_new(json_object_get(scene->machines, "db1"), "last_delta", json_true());
+}
+
+static enum instance_state state_after_hold_and_undo(struct scene *scene)
+{
+    const struct sim_machine *db1 = sim_machine(&scene->world, "db1");
+
+    EXPECT_OK(act(scene, "core_hold", RUN_UNPLANNED, group()));
+    EXPECT_OK(undo(scene, "core_hold", RUN_UNPLANNED, group()));
+    assert_string_equal(db1->held, "");
+    return db1->state;
+}
+
+static void undoing_a_last_delta_starts_what_was_shut_down_for_it(void **state)
+{
+    struct scene *scene = *state;
+
+    ask_for_a_last_delta(scene);
+    assert_int_equal(state_after_hold_and_undo(scene), INSTANCE_RUNNING);
+    assert_int_equal(sim_done(&scene->world, "machine.shutdown", "db1"), 1);
+}
+
+static void undoing_a_last_delta_that_failed_starts_what_was_shut_down_for_it(void **state)
+{
+    struct scene *scene = *state;
+
+    ask_for_a_last_delta(scene);
+    sim_fail(&scene->world, "group.final-sync", "db1", 1, ERR_NET);
+    assert_int_equal(state_after_hold_and_undo(scene), INSTANCE_RUNNING);
+    assert_int_equal(sim_done(&scene->world, "machine.shutdown", "db1"), 1);
+}
+
+static void undoing_a_last_delta_leaves_off_what_was_off(void **state)
+{
+    struct scene *scene = *state;
+
+    ask_for_a_last_delta(scene);
+    sim_machine(&scene->world, "db1")->state = INSTANCE_OFF;
+    assert_int_equal(state_after_hold_and_undo(scene), INSTANCE_OFF);
+}
+
+/* It was out of reach, so nothing was done to it. */
+static void undoing_a_hold_leaves_alone_what_it_did_not_reach(void **state)
+{
+    struct scene *scene = *state;
+    struct sim_machine *db1 = sim_machine(&scene->world, "db1");
+
+    ask_for_a_last_delta(scene);
+    scene->world.unreachable = true;
+    EXPECT_OK(act(scene, "core_hold", RUN_UNPLANNED, group()));
+    scene->world.unreachable = false;
+    db1->state = INSTANCE_OFF;
+    EXPECT_OK(undo(scene, "core_hold", RUN_UNPLANNED, group()));
+    assert_int_equal(db1->state, INSTANCE_OFF);
+    /* The next try sees it. */
+    EXPECT_OK(act(scene, "core_shutdown", RUN_PLANNED, machine()));
+    EXPECT_OK(undo(scene, "core_shutdown", RUN_PLANNED, machine()));
+    assert_int_equal(db1->state, INSTANCE_OFF);
+}
+
+static void undoing_a_hold_that_asked_for_no_last_delta_starts_nothing(void **state)
+{
+    struct scene *scene = *state;
+
+    sim_machine(&scene->world, "db1")->state = INSTANCE_OFF;
+    assert_int_equal(state_after_hold_and_undo(scene), INSTANCE_OFF);
+}
+
+/* That try was cut: nobody knows who shut it down. */
+static void undoing_a_last_delta_that_was_cut_starts_the_machine(void **state)
+{
+    struct scene *scene = *state;
+    struct sim_machine *db1 = sim_machine(&scene->world, "db1");
+
+    ask_for_a_last_delta(scene);
+    db1->state = INSTANCE_SHUTDOWN;
+    assert_int_equal(probe(scene, "core_hold", RUN_UNPLANNED, group()), ANSWER_NOT_DONE);
+    assert_int_equal(state_after_hold_and_undo(scene), INSTANCE_RUNNING);
+}
+
+static void once_it_was_promoted_no_undo_starts_the_old_machine(void **state)
+{
+    struct scene *scene = *state;
+
+    ask_for_a_last_delta(scene);
+    EXPECT_OK(act(scene, "core_hold", RUN_UNPLANNED, group()));
+    EXPECT_OK(act(scene, "core_promote", RUN_UNPLANNED, group()));
+    EXPECT_OK(undo(scene, "core_hold", RUN_UNPLANNED, group()));
+    assert_int_equal(sim_machine(&scene->world, "db1")->state, INSTANCE_SHUTDOWN);
+}
+
 static void a_group_without_a_point_leaves_the_source_alone(void **state)
 {
     struct scene *scene = *state;
@@ -506,6 +607,13 @@ int main(void)
         VERB_TEST(undoing_starts_a_machine_that_an_earlier_try_shut_down),
         VERB_TEST(undoing_starts_a_machine_that_ran_when_this_try_began),
         VERB_TEST(a_group_without_a_point_leaves_the_source_alone),
+        VERB_TEST(undoing_a_last_delta_starts_what_was_shut_down_for_it),
+        VERB_TEST(undoing_a_last_delta_that_failed_starts_what_was_shut_down_for_it),
+        VERB_TEST(undoing_a_last_delta_leaves_off_what_was_off),
+        VERB_TEST(undoing_a_hold_leaves_alone_what_it_did_not_reach),
+        VERB_TEST(undoing_a_hold_that_asked_for_no_last_delta_starts_nothing),
+        VERB_TEST(undoing_a_last_delta_that_was_cut_starts_the_machine),
+        VERB_TEST(once_it_was_promoted_no_undo_starts_the_old_machine),
         VERB_TEST(a_replica_behind_the_last_delta_is_not_believed),
         VERB_TEST(a_source_out_of_reach_is_a_warning_only_when_unplanned),
         VERB_TEST(a_point_that_is_not_kept_leaves_the_source_alone),
