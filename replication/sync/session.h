@@ -203,8 +203,8 @@ enum session_freeze {
 };
 struct session_point_ask {
     enum session_freeze freeze;
-    /* When the point is applied, and before another one can be made: whoever wants it kept pins it.
-     * May be NULL. */
+    /* When the point is applied, and before another one can be made: whoever wants it kept pins it,
+     * within half a minute. May be NULL. */
     int (*keep)(void *ctx, uint64_t point, struct cancel *cancel, struct err *err);
     void *ctx;
 };
@@ -218,7 +218,7 @@ struct session_point {
 };
 /* A point of now, as session_sync_now; it exists, applied, when this returns. A guest that cannot be
  * frozen makes it a crash-consistent one, and `note` says why. ERR_STATE: also while replication is
- * paused. An error of `keep` leaves the point to retention. */
+ * paused. An error of `keep` leaves the point to retention, and says so. */
 int session_point_now(struct session *session, const struct session_point_ask *ask,
                       struct session_point *ret_point, struct cancel *cancel, struct err *err)
     MUST_CHECK;

@@ -8,9 +8,12 @@
 
 #include <inttypes.h>
 #include <poll.h>
+#include <string.h>
 
 #define LINK_TRIES    3
 #define LINK_AGAIN_MS 500
+/* Until the point is pinned no other one is made. */
+#define KEEP_MS 30000
 
 void session_retry(struct session *session)
 {
@@ -202,6 +205,25 @@ static int refuse_paused(struct session *s, struct err *err)
         s->config.group, s->config.group);
 }
 
+/* With a limit: a peer that does not answer must not hold up the points that come. */
+static int keep(struct session *s, const struct session_point_ask *ask, uint64_t point,
+                struct cancel *cancel, struct err *err)
+{
+    CLEANUP(cancel_freep) struct cancel *limit = cancel_new(s->config.clock, cancel, KEEP_MS);
+
+    if (!ask->keep || ask->keep(ask->ctx, point, limit, err) == 0)
+        return 0;
+    (void)err_wrap(err, "point %" PRIu64 " is there, but it is not pinned", point);
+    if (strstr(err->text, "; hint: "))
+        return -1;
+    CLEANUP(mem_freep) char *text = mem_strdup(err->text);
+    return err_set(err, err->code, 0,
+                   "%s; hint: `muster point pin %s %" PRIu64
+                   " --label L` pins it, as long as it is "
+                   "kept without",
+                   text, s->config.group, point);
+}
+
 static int point_now(struct session *s, const struct session_point_ask *ask,
                      struct session_point *ret_point, struct cancel *cancel, struct err *err)
 {
@@ -216,8 +238,8 @@ static int point_now(struct session *s, const struct session_point_ask *ask,
     point.cut_wall_ms = s->ck.applied_cut_ms;
     point.stall_us = point.made ? s->status.last_stall_us : 0;
     (void)snprintf(point.note, sizeof(point.note), "%s", s->freeze_note);
-    if (ask->keep && ask->keep(ask->ctx, point.point, cancel, err) < 0)
-        return err_wrap(err, "point %" PRIu64 " is there, but it is not pinned", point.point);
+    if (keep(s, ask, point.point, cancel, err) < 0)
+        return -1;
     *ret_point = point;
     return 0;
 }

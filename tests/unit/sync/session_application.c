@@ -281,6 +281,7 @@ struct keeper {
     struct fixture *f;
     uint64_t point;
     enum err_code fails;
+    bool waits; /* for a peer that does not answer, at most an hour */
 };
 
 /* The replica has it when it is to be kept, and no other was made. */
@@ -288,8 +289,12 @@ static int keep(void *ctx, uint64_t point, struct cancel *cancel, struct err *ke
 {
     struct keeper *keeper = ctx;
 
-    (void)cancel;
     keeper->point = point;
+    if (keeper->waits) {
+        clock_fake_advance(&keeper->f->bed.clock, HOUR_MS);
+        if (cancel_check(cancel, keep_err) < 0)
+            return -1;
+    }
     assert_true(point_of(keeper->f, point).applied);
     return keeper->fails ? err_set(keep_err, keeper->fails, 0, "the label is another point's") : 0;
 }
@@ -307,6 +312,25 @@ static void a_point_on_request_is_kept_before_the_next_one_is_made(void **state)
     keeper.fails = ERR_EXISTS;
     EXPECT_ERR(ERR_EXISTS, session_point_now(f.bed.session, &ask, &point, NULL, &err));
     EXPECT_TEXT("is there, but it is not pinned: the label is another point's");
+}
+
+static void a_point_that_cannot_be_pinned_in_time_stays_and_holds_up_nobody(void **state)
+{
+    CLEANUP(fixture_done) struct fixture f;
+    struct session_point point;
+
+    start_protected(&f, *state);
+    struct keeper keeper = {.f = &f, .waits = true};
+    const struct session_point_ask ask = {.keep = keep, .ctx = &keeper};
+    EXPECT_ERR(ERR_TIMEOUT, session_point_now(f.bed.session, &ask, &point, NULL, &err));
+    CLEANUP(mem_freep)
+    char *want =
+        mem_printf("point %d is there, but it is not pinned: timed out; hint: `muster point "
+                   "pin %s %d --label L`",
+                   (int)keeper.point, BED_GROUP, (int)keeper.point);
+    EXPECT_TEXT(want);
+    assert_int_equal(bed_status(&f.bed).applied_point, keeper.point);
+    assert_int_equal(ask_point(&f, SESSION_FREEZE_NONE).point, keeper.point + 1);
 }
 
 static void no_point_is_made_while_replication_is_paused(void **state)
@@ -347,6 +371,7 @@ int main(void)
         TMPDIR_TEST(
             a_guest_that_cannot_be_frozen_on_request_gives_a_crash_consistent_point_and_why),
         TMPDIR_TEST(a_point_on_request_is_kept_before_the_next_one_is_made),
+        TMPDIR_TEST(a_point_that_cannot_be_pinned_in_time_stays_and_holds_up_nobody),
         TMPDIR_TEST(no_point_is_made_while_replication_is_paused),
         TMPDIR_TEST(of_a_machine_that_is_off_the_newest_point_is_the_one_of_now),
         TMPDIR_TEST(a_point_is_application_consistent_once_an_interval),
