@@ -476,17 +476,19 @@ static int run_op(const struct receiver_host *host, const char *peer, const stru
     return rc;
 }
 
-/* What was sent of a copy is in the store before anything else is asked of it; an error of that is the
- * answer to what needs it. */
-static int settle_copy(struct receiver *receiver, const struct op *op, struct err *err)
+/* What was sent of a copy is in the store before anything else is asked of it. A failure of that waits for
+ * the question that it answers, whatever is asked before; a copy that begins again sends anew what was not
+ * known to be there. */
+static int settle_copy(struct receiver *receiver, const struct op *op, const struct link_msg *msg,
+                       struct err *err)
 {
-    struct err failure = ERR_EMPTY;
+    const char *group = json_get_str(msg->head, "group", "");
 
-    if (receiver_copy_settle(receiver->copy, &failure) < 0
-        && (op->run == op_base_sync || op->run == op_base_end)) {
-        *err = failure;
-        return -1;
-    }
+    receiver_copy_settle(receiver->copy);
+    if (op->run == op_base_begin)
+        (void)(receiver_copy_take_failure(receiver->copy, group, NULL) < 0);
+    else if (op->run == op_base_sync || op->run == op_base_end)
+        return receiver_copy_take_failure(receiver->copy, group, err);
     return 0;
 }
 
@@ -525,7 +527,7 @@ int receiver_serve(struct receiver *receiver, struct link *link, struct link_msg
         rc = err_set(&failure, ERR_UNSUPPORTED, 0, "unknown request \"%.64s\"", name);
     else if (!op->run)
         rc = receiver_copy_frame(receiver->copy, link, msg, &failure);
-    else if ((rc = settle_copy(receiver, op, &failure)) == 0)
+    else if ((rc = settle_copy(receiver, op, msg, &failure)) == 0)
         rc = run_op(&receiver->host, link_peer(link), op, &call, &failure);
     if (rc == 0) {
         rc = link_answer(link, call.result, call.payload, call.payload_len, cancel, &failure);

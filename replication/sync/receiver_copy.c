@@ -4,6 +4,7 @@
 #include "base/crew.h"
 #include "base/fault.h"
 #include "base/mem.h"
+#include "base/vec.h"
 #include "replica/base_frame.h"
 #include "sync/receiver_internal.h"
 #include "sync/wire.h"
@@ -28,12 +29,18 @@ struct slot {
     struct err err; /* of opening it */
 };
 
+struct failure {
+    char group[NAME_MAX_BYTES];
+    struct err err;
+};
+VEC_DEFINE(failures, struct failure)
+
 struct receiver_copy {
     struct receiver_host host;
     struct crew *crew;
     struct slot slots[SLOTS];
     size_t next;
-    struct err failure; /* ERR_NONE: none */
+    struct failures failures; /* one of a group: the first, until its sender heard of it */
 };
 
 struct receiver_copy *receiver_copy_new(const struct receiver_host *host)
@@ -59,8 +66,41 @@ void receiver_copy_free(struct receiver_copy *copy)
     if (!copy)
         return;
     disband(copy);
+    failures_free(&copy->failures);
     free(copy);
 }
+
+/* --- Failures ------------------------------------------------------------------------------- */
+
+static struct failure *find_failure(struct receiver_copy *copy, const char *group)
+{
+    VEC_FOREACH(failure, &copy->failures)
+        if (str_eq(failure->group, group))
+            return failure;
+    return NULL;
+}
+
+static void note_failure(struct receiver_copy *copy, const char *group, const struct err *err)
+{
+    struct failure *failure = failures_push(&copy->failures);
+
+    (void)snprintf(failure->group, sizeof(failure->group), "%s", group);
+    failure->err = *err;
+}
+
+int receiver_copy_take_failure(struct receiver_copy *copy, const char *group, struct err *err)
+{
+    struct failure *failure = find_failure(copy, group);
+
+    if (!failure)
+        return 0;
+    if (err)
+        *err = failure->err;
+    *failure = copy->failures.at[--copy->failures.len];
+    return -1;
+}
+
+/* --- Frames --------------------------------------------------------------------------------- */
 
 static void open_frame(struct crew_job *job)
 {
@@ -97,18 +137,18 @@ static void commit(struct receiver_copy *copy, struct slot *slot)
     struct store *store;
     struct err err = ERR_EMPTY;
 
-    if (copy->failure.code != ERR_NONE)
+    if (find_failure(copy, slot->group))
         return;
     if (slot->err.code != ERR_NONE) {
-        copy->failure = slot->err;
-        (void)err_wrap(&copy->failure, "copy of disk %s", slot->disk);
+        (void)err_wrap(&slot->err, "copy of disk %s", slot->disk);
+        note_failure(copy, slot->group, &slot->err);
         return;
     }
     if (get_store(copy, slot, &store, &err) < 0
         || put_store(copy, slot, store, store->ops->base_put(store, slot->disk, &slot->frame, &err),
                      &err)
                < 0) {
-        copy->failure = err;
+        note_failure(copy, slot->group, &err);
         return;
     }
     CRASH_POINT("receiver.base-frame");
@@ -136,15 +176,13 @@ static int read_head(struct slot *slot, const struct link_msg *msg, struct uuid 
 }
 
 static int accept_frame(struct receiver_copy *copy, struct link *link, const struct link_msg *msg,
-                        struct err *err)
+                        const char *group, struct err *err)
 {
     struct slot *slot = &copy->slots[copy->next % SLOTS];
     struct store *store;
     struct uuid uuid;
-    const char *group;
 
-    if (wire_need_name(msg->head, "group", &group, err) < 0
-        || json_need_u64(msg->head, "generation", "message", &slot->generation, err) < 0)
+    if (json_need_u64(msg->head, "generation", "message", &slot->generation, err) < 0)
         return -1;
     (void)snprintf(slot->group, sizeof(slot->group), "%s", group);
     (void)snprintf(slot->peer, sizeof(slot->peer), "%s", link_peer(link));
@@ -162,38 +200,36 @@ static int accept_frame(struct receiver_copy *copy, struct link *link, const str
     return 0;
 }
 
-static int tell(const struct err *failure, struct err *err)
-{
-    if (failure->code == ERR_NONE)
-        return 0;
-    if (err)
-        *err = *failure;
-    return -1;
-}
-
 int receiver_copy_frame(struct receiver_copy *copy, struct link *link, const struct link_msg *msg,
                         struct err *err)
 {
+    const struct failure *failure;
     struct err why = ERR_EMPTY;
+    const char *group;
 
+    if (wire_need_name(msg->head, "group", &group, err) < 0)
+        return -1;
     if (!copy->crew)
         copy->crew = crew_new(THREADS, SLOTS);
     if (crew_is_full(copy->crew))
         commit(copy, (struct slot *)crew_take(copy->crew));
-    if (copy->failure.code == ERR_NONE && accept_frame(copy, link, msg, &why) < 0)
-        copy->failure = why;
-    return tell(&copy->failure, err);
+    failure = find_failure(copy, group);
+    if (!failure && accept_frame(copy, link, msg, group, &why) < 0) {
+        note_failure(copy, group, &why);
+        failure = find_failure(copy, group);
+    }
+    if (!failure)
+        return 0;
+    if (err)
+        *err = failure->err;
+    return -1;
 }
 
-int receiver_copy_settle(struct receiver_copy *copy, struct err *err)
+void receiver_copy_settle(struct receiver_copy *copy)
 {
-    struct err failure;
     struct crew_job *job;
 
     while (copy->crew && (job = crew_take(copy->crew)))
         commit(copy, (struct slot *)job);
     disband(copy);
-    failure = copy->failure;
-    err_clear(&copy->failure);
-    return tell(&failure, err);
 }

@@ -171,6 +171,38 @@ static void a_frame_that_was_not_sealed_by_us_is_refused(void **state)
     EXPECT_OK(ask(&f, sync, NULL, 0));
 }
 
+/* Whatever is asked in between, of the group or of another one. */
+static void a_frame_that_failed_is_told_to_the_sync_that_asks_for_it(void **state)
+{
+    static const char begin_copy[] =
+        "{\"op\":\"store.base-begin\",\"group\":\"shop\",\"need\":0,\"generation\":1,"
+        "\"disks\":[{\"name\":\"a\",\"size\":65536}]}";
+    static const char frame[] = "{\"op\":\"store.base-frame\",\"group\":\"shop\",\"disk\":\"a\","
+                                "\"uuid\":\"" UUID "\",\"compression\":0,\"number\":0}";
+    static const char sync[] = "{\"op\":\"store.base-sync\",\"group\":\"shop\",\"disk\":\"a\"}";
+    static const char end[] = "{\"op\":\"store.base-end\",\"group\":\"shop\"}";
+    static const char info[] = "{\"op\":\"store.info\",\"group\":\"shop\"}";
+    CLEANUP(fixture_done) struct fixture f;
+
+    begin(&f, *state);
+    EXPECT_OK(ask(&f, begin_copy, NULL, 0));
+    EXPECT_OK(ask(&f, frame, "not a frame", 11));
+    EXPECT_OK(ask(&f, info, NULL, 0));
+    EXPECT_ERR(ERR_NOT_FOUND,
+               ask(&f, "{\"op\":\"store.base-sync\",\"group\":\"other\",\"disk\":\"a\"}", NULL, 0));
+    EXPECT_ERR(ERR_CORRUPT, ask(&f, sync, NULL, 0));
+    EXPECT_TEXT("copy of disk a");
+
+    EXPECT_OK(ask(&f, frame, "not a frame", 11));
+    EXPECT_OK(ask(&f, info, NULL, 0));
+    EXPECT_ERR(ERR_CORRUPT, ask(&f, frame, "not a frame", 11));
+    EXPECT_ERR(ERR_CORRUPT, ask(&f, end, NULL, 0));
+    /* A copy that begins again sends all of it again. */
+    EXPECT_OK(ask(&f, frame, "not a frame", 11));
+    EXPECT_OK(ask(&f, begin_copy, NULL, 0));
+    EXPECT_OK(ask(&f, sync, NULL, 0));
+}
+
 static void what_comes_after_a_bad_frame_is_not_written_until_a_new_beginning(void **state)
 {
     CLEANUP(fixture_done) struct fixture f;
@@ -285,6 +317,7 @@ int main(void)
         TMPDIR_TEST(what_is_not_in_the_protocol_is_refused),
         TMPDIR_TEST(another_peers_replica_is_denied),
         TMPDIR_TEST(a_frame_that_was_not_sealed_by_us_is_refused),
+        TMPDIR_TEST(a_frame_that_failed_is_told_to_the_sync_that_asks_for_it),
         TMPDIR_TEST(what_comes_after_a_bad_frame_is_not_written_until_a_new_beginning),
         TMPDIR_TEST(the_end_of_an_earlier_copy_does_not_end_the_one_that_was_begun_anew),
         TMPDIR_TEST(what_is_sent_under_another_generation_is_refused),
