@@ -236,6 +236,14 @@ static int64_t ns_of(const struct timespec *at)
     return (int64_t)at->tv_sec * 1000000000 + at->tv_nsec;
 }
 
+struct fs_stamp fs_stamp_of(const struct stat *st)
+{
+    if (!S_ISREG(st->st_mode))
+        return (struct fs_stamp){.known = false};
+    return (struct fs_stamp){true, (uint64_t)st->st_ino, (uint64_t)st->st_size, ns_of(&st->st_mtim),
+                             ns_of(&st->st_ctim)};
+}
+
 /* Times are written with the rest by fsync alone: fdatasync may leave older ones on the disk. */
 static int real_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stamp, struct err *err)
 {
@@ -249,13 +257,9 @@ static int real_stamp(struct fs *fs, const char *path, struct fs_stamp *ret_stam
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return failed("open", path, errno, err);
-    memset(ret_stamp, 0, sizeof(*ret_stamp));
-    if (!S_ISREG(st.st_mode))
-        return 0;
-    if (fsync(fd) < 0)
+    if (S_ISREG(st.st_mode) && fsync(fd) < 0)
         return failed("sync", path, errno, err);
-    *ret_stamp = (struct fs_stamp){true, (uint64_t)st.st_ino, (uint64_t)st.st_size,
-                                   ns_of(&st.st_mtim), ns_of(&st.st_ctim)};
+    *ret_stamp = fs_stamp_of(&st);
     return 0;
 }
 

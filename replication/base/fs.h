@@ -28,6 +28,9 @@ struct fs_stamp {
     int64_t ctime_ns;
 };
 
+/* As the system tells it; not known of what is no file. */
+struct fs_stamp fs_stamp_of(const struct stat *st);
+
 struct fs {
     int (*open)(struct fs *fs, const char *path, int flags, mode_t mode, int *ret_fd,
                 struct err *err);

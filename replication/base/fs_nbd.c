@@ -24,7 +24,8 @@ struct mapping {
     char *socket; /* NULL: a server of our own */
     char *format;
     char *run_dir;
-    bool read_only;
+    bool pinned; /* and only read */
+    struct nbd_pin pin;
 };
 VEC_DEFINE(mappings, struct mapping)
 
@@ -119,7 +120,8 @@ static int connect_once(struct nbd_file *file, const char *socket, struct err *e
 static int connect_file(struct nbd_file *file, struct err *err)
 {
     const struct mapping *m = &file->mapping;
-    const struct nbd_server server = {m->run_dir, m->path, m->format, m->read_only};
+    const struct nbd_server server = {m->run_dir, m->path, m->format, m->pinned,
+                                      m->pinned ? &m->pin : NULL};
 
     if (m->socket)
         return connect_once(file, m->socket, err);
@@ -168,7 +170,8 @@ static bool get_mapping(struct fs_nbd *self, const char *path, struct mapping *r
             found->socket ? mem_strdup(found->socket) : NULL,
             found->format ? mem_strdup(found->format) : NULL,
             found->run_dir ? mem_strdup(found->run_dir) : NULL,
-            found->read_only,
+            found->pinned,
+            found->pin,
         };
     (void)pthread_mutex_unlock(&self->lock);
     return found != NULL;
@@ -463,11 +466,12 @@ void fs_nbd_serve(struct fs *fs, const char *path, const char *format, const cha
                                               .run_dir = mem_strdup(run_dir)});
 }
 
-void fs_nbd_serve_read_only(struct fs *fs, const char *path, const char *format,
-                            const char *run_dir)
+void fs_nbd_serve_pinned(struct fs *fs, const char *name, const struct nbd_pin *pin,
+                         const char *format, const char *run_dir)
 {
-    set_mapping(self_of(fs), (struct mapping){.path = mem_strdup(path),
+    set_mapping(self_of(fs), (struct mapping){.path = mem_strdup(name),
                                               .format = mem_strdup(format),
                                               .run_dir = mem_strdup(run_dir),
-                                              .read_only = true});
+                                              .pinned = true,
+                                              .pin = *pin});
 }

@@ -15,6 +15,8 @@ void fs_nbd_map(struct fs *fs, const char *path, const char *socket);
 /* The same by a server of our own (base/nbd_server.h), which is started when the path is opened and
  * none is there, and ends when nobody has it open any more. */
 void fs_nbd_serve(struct fs *fs, const char *path, const char *format, const char *run_dir);
-/* The same of an image that is only read, and not changed in any way. */
-void fs_nbd_serve_read_only(struct fs *fs, const char *path, const char *format,
-                            const char *run_dir);
+/* The same of an image that was looked at: it is only read, and not changed in any way. `name` is what it is
+ * called, here and in messages; the pin's descriptor stays open until the fs is freed. */
+struct nbd_pin;
+void fs_nbd_serve_pinned(struct fs *fs, const char *name, const struct nbd_pin *pin,
+                         const char *format, const char *run_dir);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* RUN_DIR/nbd-HEX.sock, .pid (qemu-nbd's own), .lock, .barred (empty, while none may start); HEX: the first 8 bytes of the SHA-256 of the
- * disk's path. A pid is believed when its command line has our socket: numbers are used again. */
+ * disk's path, of a pinned one also of which file it is, so that no two files have one server. A pid is believed when its command line has our socket: numbers are used again. */
 #include "base/nbd_server.h"
 
 #include "base/crypto.h"
@@ -10,9 +10,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -38,12 +40,25 @@ static void places_done(struct places *p)
     free(p->barred);
 }
 
+static char *key_of(const struct nbd_server *server)
+{
+    struct stat st = {.st_dev = 0};
+
+    if (!server->pin)
+        return mem_strdup(server->path);
+    (void)fstat(server->pin->fd, &st);
+    return mem_printf("%s\n%ju %" PRIu64 " %" PRId64, server->path, (uintmax_t)st.st_dev,
+                      server->pin->stamp.inode, server->pin->stamp.ctime_ns);
+}
+
 static struct places places_of(const struct nbd_server *server)
 {
     char hex[2 * NAME_HEX_BYTES + 1];
     struct sha256 sum;
 
-    sha256_of(server->path, strlen(server->path), &sum);
+    CLEANUP(mem_freep) char *key = key_of(server);
+
+    sha256_of(key, strlen(key), &sum);
     str_hex(sum.bytes, NAME_HEX_BYTES, hex);
     return (struct places){
         mem_printf("%s/nbd-%s.sock", server->run_dir, hex),
@@ -106,11 +121,14 @@ static int check_socket(const char *socket, struct err *err)
 static char *image_of(const struct nbd_server *server)
 {
     CLEANUP(str_free) struct str text = STR_EMPTY;
+    CLEANUP(mem_freep)
+    char *path =
+        server->pin ? mem_printf("/proc/self/fd/%d", server->pin->fd) : mem_strdup(server->path);
 
     str_addf(&text, "driver=%s,%s%sfile.filename=", server->format,
              server->read_only ? "read-only=on," : "",
              str_eq(server->format, "qcow2") && !server->read_only ? "lazy-refcounts=off," : "");
-    for (const char *at = server->path; *at; at++) {
+    for (const char *at = path; *at; at++) {
         if (*at == ',')
             str_add(&text, ",");
         str_add_bytes(&text, at, 1);
@@ -149,9 +167,15 @@ static int start(const struct nbd_server *server, const struct places *p, struct
                                 server->read_only ? "--read-only" : NULL,
                                 NULL};
 
+    const struct proc_spec spec = {
+        .argv = argv,
+        .keep_fds = server->pin ? &server->pin->fd : NULL,
+        .keep_fd_count = server->pin ? 1 : 0,
+    };
+
     if (unlink(p->socket) < 0 && errno != ENOENT)
         return err_set(err, ERR_IO, errno, "%s: remove", p->socket);
-    return proc_must(argv, NULL, err);
+    return proc_must_be(&spec, NULL, err);
 }
 
 /* One that was killed holds the image until the kernel has ended it; a machine holds it for good. */
@@ -168,6 +192,35 @@ static int start_when_free(const struct nbd_server *server, const struct places 
     }
 }
 
+/* With the lock held. */
+static int end(const struct nbd_server *server, const struct places *p, struct err *err)
+{
+    struct proc_id id;
+
+    if (find(p, &id) && proc_end(&id, GRACE_MS, NULL, err) < 0)
+        return err_wrap(err, "end the server of %s", server->path);
+    (void)unlink(p->socket);
+    (void)unlink(p->pid);
+    return 0;
+}
+
+/* With the server there: what it opened is what was looked at. */
+static int check_pin(const struct nbd_server *server, const struct places *p, struct err *err)
+{
+    struct stat st;
+
+    if (!server->pin)
+        return 0;
+    if (fstat(server->pin->fd, &st) < 0)
+        return err_set(err, ERR_IO, errno, "%s", server->path);
+    struct fs_stamp now = fs_stamp_of(&st);
+    if (fs_stamp_equal(&now, &server->pin->stamp))
+        return 0;
+    if (end(server, p, err) < 0)
+        return -1;
+    return err_set(err, ERR_BUSY, 0, "%s was written to while it was opened", server->path);
+}
+
 int nbd_server_need(const struct nbd_server *server, char **ret_socket, struct err *err)
 {
     CLEANUP(places_done) struct places p = places_of(server);
@@ -182,19 +235,9 @@ int nbd_server_need(const struct nbd_server *server, char **ret_socket, struct e
                        server->path);
     if (!find(&p, &id) && start_when_free(server, &p, err) < 0)
         return err_wrap(err, "serve %s", server->path);
+    if (check_pin(server, &p, err) < 0)
+        return -1;
     *ret_socket = TAKE(p.socket);
-    return 0;
-}
-
-/* With the lock held. */
-static int end(const struct nbd_server *server, const struct places *p, struct err *err)
-{
-    struct proc_id id;
-
-    if (find(p, &id) && proc_end(&id, GRACE_MS, NULL, err) < 0)
-        return err_wrap(err, "end the server of %s", server->path);
-    (void)unlink(p->socket);
-    (void)unlink(p->pid);
     return 0;
 }
 

@@ -52,6 +52,7 @@ int proc_run(const struct proc_spec *spec, size_t max_output, struct str *ret_ou
              int *ret_status, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* The same for programs that must succeed: exit code not 0 is ERR_IO with the last output line. */
 int proc_must(const char *const *argv, struct cancel *cancel, struct err *err) MUST_CHECK;
+int proc_must_be(const struct proc_spec *spec, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* The same in a network namespace (NULL: ours). Better than `ip -n`, which also remounts "/" and so
  * fails where that is no mount point, as in a chroot. */
 int proc_must_in(const char *netns, const char *const *argv, struct cancel *cancel, struct err *err)

@@ -125,14 +125,20 @@ int proc_must(const char *const *argv, struct cancel *cancel, struct err *err)
 
 int proc_must_in(const char *netns, const char *const *argv, struct cancel *cancel, struct err *err)
 {
+    const struct proc_spec spec = {.argv = argv, .netns = netns};
+
+    return proc_must_be(&spec, cancel, err);
+}
+
+int proc_must_be(const struct proc_spec *spec, struct cancel *cancel, struct err *err)
+{
     CLEANUP(str_free) struct str output = STR_EMPTY;
-    struct proc_spec spec = {.argv = argv, .netns = netns};
     int status;
 
-    if (proc_run(&spec, 1 << 16, &output, &status, cancel, err) < 0)
+    if (proc_run(spec, 1 << 16, &output, &status, cancel, err) < 0)
         return -1;
     if (status == 0)
         return 0;
     CLEANUP(mem_freep) char *text = str_take(&output);
-    return err_set(err, ERR_IO, 0, "%s: exit code %d: %s", argv[0], status, last_line(text));
+    return err_set(err, ERR_IO, 0, "%s: exit code %d: %s", spec->argv[0], status, last_line(text));
 }

@@ -10,6 +10,7 @@
 
 #include "base/fs_nbd.h"
 #include "base/mem.h"
+#include "base/nbd_server.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -42,6 +43,15 @@ struct qcow2_header {
 
 /* --- The file -------------------------------------------------------------------------------- */
 
+/* Whose seeds they are: the folder's own name. What stands in a message is read by the peer, who is to know
+ * nothing of where this site keeps what. */
+static const char *owner(const struct seed_folder *folder)
+{
+    const char *slash = strrchr(folder->dir, '/');
+
+    return slash ? slash + 1 : folder->dir;
+}
+
 /* Below the folder: an absolute name without the folder's. */
 static int relative(const struct seed_folder *folder, const char *name, const char **ret_name,
                     struct err *err)
@@ -55,10 +65,11 @@ static int relative(const struct seed_folder *folder, const char *name, const ch
                        "a seed's name has 1 to %d bytes and no line breaks; this one: \"%.80s\"",
                        SEED_NAME_BYTES - 1, name);
     if (name[0] == '/')
-        return err_set(err, ERR_DENIED, 0,
-                       "%s is not in %s, where this site takes seeds from; hint: put it there, or "
-                       "have `seeds` in the site's config.lua name another folder",
-                       name, folder->dir);
+        return err_set(
+            err, ERR_DENIED, 0,
+            "%s is not in %s/ of that site's folder of seeds; hint: put it there, or have "
+            "`seeds` in that site's config.lua name another folder",
+            name, owner(folder));
     *ret_name = name;
     return 0;
 }
@@ -66,15 +77,17 @@ static int relative(const struct seed_folder *folder, const char *name, const ch
 static int refused(const struct seed_folder *folder, const char *name, int sys, struct err *err)
 {
     if (sys == EXDEV || sys == ELOOP)
-        return err_set(err, ERR_DENIED, 0,
-                       "%s leads out of %s, where this site takes seeds from; hint: put the file "
-                       "itself there",
-                       name, folder->dir);
+        return err_set(
+            err, ERR_DENIED, 0,
+            "%s leads out of %s/ of that site's folder of seeds; hint: put the file itself "
+            "there",
+            name, owner(folder));
     if (sys == ENOENT || sys == ENOTDIR)
         return err_set(err, ERR_NOT_FOUND, 0,
-                       "%s/%s is not there; hint: put it there, or protect without a seed",
-                       folder->dir, name);
-    return err_set(err, sys == EACCES ? ERR_DENIED : ERR_IO, sys, "%s/%s", folder->dir, name);
+                       "%s is not there; hint: put it into %s/ of that site's folder of seeds, or "
+                       "protect without a seed",
+                       name, owner(folder));
+    return err_set(err, sys == EACCES ? ERR_DENIED : ERR_IO, sys, "%s", name);
 }
 
 static int open_below(const struct seed_folder *folder, const char *name, int *ret_fd,
@@ -87,9 +100,10 @@ static int open_below(const struct seed_folder *folder, const char *name, int *r
     CLEANUP(fd_close) int dir = open(folder->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (dir < 0)
-        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno,
-                       "%s, the folder that this site takes seeds from%s", folder->dir,
-                       errno == ENOENT ? "; hint: make it there, and put the file in it" : "");
+        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno == ENOENT ? 0 : errno,
+                       "%s/ of that site's folder of seeds%s", owner(folder),
+                       errno == ENOENT ? " is not there; hint: make it, and put the file into it"
+                                       : "");
     long fd = syscall(SYS_openat2, dir, name, &how, sizeof(how));
     if (fd < 0)
         return refused(folder, name, errno, err);
@@ -133,10 +147,11 @@ static int check_no_head(const struct seed_folder *folder, const struct seed *se
             struct stat head;
             if ((stat(raw, &head) == 0 || stat(luks, &head) == 0) && head.st_dev == st->st_dev
                 && head.st_ino == st->st_ino)
-                return err_set(err, ERR_STATE, 0,
-                               "%s is the head of the replica of %s; hint: export a point of it, "
-                               "and seed with that",
-                               seed->path, groups.at[i]);
+                return err_set(
+                    err, ERR_STATE, 0,
+                    "%s is the head of a replica; hint: export a point of it, and seed with "
+                    "that",
+                    seed->name);
         }
     }
     return 0;
@@ -150,7 +165,7 @@ static int check_unused(const struct seed *seed, int fd, struct err *err)
     if (fcntl(fd, F_OFD_GETLK, &writer) < 0 || writer.l_type == F_UNLCK)
         return 0;
     return err_set(err, ERR_BUSY, 0,
-                   "%s is in use: a QEMU writes to it; hint: seed with a copy of it", seed->path);
+                   "%s is in use: a QEMU writes to it; hint: seed with a copy of it", seed->name);
 }
 
 static int check_qcow2(const struct seed *seed, const struct qcow2_header *header, struct err *err)
@@ -169,7 +184,7 @@ static int check_qcow2(const struct seed *seed, const struct qcow2_header *heade
         return 0;
     return err_set(err, ERR_UNSUPPORTED, 0,
                    "%s %s; hint: `qemu-img convert -O raw` makes one that can be a seed",
-                   seed->path, what);
+                   seed->name, what);
 }
 
 /* Its format, and, of a raw one, its size. `ret_size`: of the file. */
@@ -179,24 +194,18 @@ static int look(const struct seed_folder *folder, struct seed *seed, int fd, str
     struct stat st;
 
     if (fstat(fd, &st) < 0)
-        return err_set(err, ERR_IO, errno, "%s", seed->path);
+        return err_set(err, ERR_IO, errno, "%s", seed->name);
     if (!S_ISREG(st.st_mode))
-        return err_set(err, ERR_INVALID, 0, "%s is no file", seed->path);
+        return err_set(err, ERR_INVALID, 0, "%s is no file", seed->name);
     if (st.st_size == 0)
-        return err_set(err, ERR_INVALID, 0, "%s is empty", seed->path);
+        return err_set(err, ERR_INVALID, 0, "%s is empty", seed->name);
     if (check_no_head(folder, seed, &st, err) < 0 || check_unused(seed, fd, err) < 0)
         return -1;
-    seed->stamp = (struct fs_stamp){
-        .known = true,
-        .inode = (uint64_t)st.st_ino,
-        .size = (uint64_t)st.st_size,
-        .mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
-        .ctime_ns = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec,
-    };
+    seed->stamp = fs_stamp_of(&st);
     seed->size = (uint64_t)st.st_size;
     ssize_t got = pread(fd, &header, sizeof(header), 0);
     if (got < 0)
-        return err_set(err, ERR_IO, errno, "%s: read", seed->path);
+        return err_set(err, ERR_IO, errno, "%s: read", seed->name);
     bool qcow2 = got >= 32 && memcmp(header.magic, "QFI\xfb", sizeof(header.magic)) == 0;
     (void)snprintf(seed->format, sizeof(seed->format), "%s", qcow2 ? "qcow2" : "raw");
     seed->plain = !qcow2;
@@ -206,24 +215,45 @@ static int look(const struct seed_folder *folder, struct seed *seed, int fd, str
     return check_qcow2(seed, &header, err);
 }
 
-static int serve(const struct seed_folder *folder, struct seed *seed, struct err *err)
+/* QEMU is let at the file that was looked at, and at no other that somebody puts in its place; that its
+ * header is still the one that was read is looked at once more when QEMU has read it. */
+static int serve(const struct seed_folder *folder, struct seed *seed, int *file, struct err *err)
 {
+    struct nbd_pin pin = {.stamp = seed->stamp};
+    struct seed again = *seed;
     int fd;
 
+    pin.fd = seed->file = fd_take(file);
     seed->fs = fs_nbd_new(fs_real());
-    fs_nbd_serve_read_only(seed->fs, seed->path, seed->format, folder->run_dir);
-    if (seed->fs->open(seed->fs, seed->path, O_RDONLY, 0, &fd, err) < 0)
+    fs_nbd_serve_pinned(seed->fs, seed->name, &pin, seed->format, folder->run_dir);
+    if (seed->fs->open(seed->fs, seed->name, O_RDONLY, 0, &fd, err) < 0)
         return -1;
     seed->fd = fd;
+    if (look(folder, &again, seed->file, err) < 0)
+        return -1;
+    if (again.plain || !fs_stamp_equal(&again.stamp, &seed->stamp))
+        return err_set(err, ERR_BUSY, 0, "%s was written to while it was opened", seed->name);
     off_t size = lseek(fd, 0, SEEK_END);
     if (size < 0 || (uint64_t)size < seed->size)
-        return err_set(err, ERR_IO, 0, "%s: its server shows %jd bytes of %" PRIu64, seed->path,
+        return err_set(err, ERR_IO, 0, "%s: its server shows %jd bytes of %" PRIu64, seed->name,
                        (intmax_t)size, seed->size);
     return 0;
 }
 
-int seed_open(const struct seed_folder *folder, const char *name, struct seed *ret_seed,
-              struct err *err)
+/* "PLACE/x" becomes "x". */
+static void hide(struct err *err, const char *place)
+{
+    size_t len = place ? strlen(place) : 0;
+    char *at = err->text;
+
+    while (len > 0 && (at = strstr(at, place)) != NULL) {
+        size_t cut = len + (at[len] == '/');
+        memmove(at, at + cut, strlen(at + cut) + 1);
+    }
+}
+
+static int open_named(const struct seed_folder *folder, const char *name, struct seed *ret_seed,
+                      struct err *err)
 {
     CLEANUP(seed_close) struct seed seed = {.fd = -1};
     CLEANUP(fd_close) int fd = -1;
@@ -238,7 +268,7 @@ int seed_open(const struct seed_folder *folder, const char *name, struct seed *r
     if (seed.plain) {
         seed.fs = fs_real();
         seed.fd = fd_take(&fd);
-    } else if (serve(folder, &seed, err) < 0) {
+    } else if (serve(folder, &seed, &fd, err) < 0) {
         return -1;
     }
     *ret_seed = seed;
@@ -246,12 +276,25 @@ int seed_open(const struct seed_folder *folder, const char *name, struct seed *r
     return 0;
 }
 
+int seed_open(const struct seed_folder *folder, const char *name, struct seed *ret_seed,
+              struct err *err)
+{
+    if (open_named(folder, name, ret_seed, err) == 0)
+        return 0;
+    hide(err, folder->dir);
+    hide(err, folder->replicas);
+    hide(err, folder->run_dir);
+    return -1;
+}
+
 void seed_close(struct seed *seed)
 {
     if (seed->fs && seed->fd >= 0)
         (void)seed->fs->close(seed->fs, seed->fd);
-    if (seed->fs && !seed->plain)
+    if (seed->fs && !seed->plain) {
         fs_nbd_free(seed->fs);
+        fd_close(&seed->file);
+    }
     free(seed->path);
     *seed = (struct seed){.fd = -1};
 }
@@ -266,7 +309,7 @@ int seed_fits(const struct seed *seed, const char *disk, uint64_t size, struct e
                    "%s holds %" PRIu64 " bytes, disk %s has %" PRIu64
                    ": a seed is of the size of its disk, or smaller; hint: is it of this disk? "
                    "`qemu-img resize --shrink` cuts a copy of it",
-                   seed->path, seed->size, disk, size);
+                   seed->name, seed->size, disk, size);
 }
 
 int seed_read(const struct seed *seed, void *buf, size_t len, uint64_t off, struct err *err)

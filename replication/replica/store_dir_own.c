@@ -114,7 +114,7 @@ int store_dir_settle(struct store *store, struct cancel *cancel, struct err *err
 int dir_own_admit(const struct store_dir *d, struct err *err)
 {
     VEC_FOREACH(disk, &d->disks) {
-        const struct nbd_server server = {d->run_dir, disk->elsewhere, disk->format, false};
+        const struct nbd_server server = {d->run_dir, disk->elsewhere, disk->format, false, NULL};
         if (disk->elsewhere && d->run_dir && nbd_server_admit(&server, err) < 0)
             return -1;
     }
@@ -136,7 +136,7 @@ static int apply_all(struct store *store, struct cancel *cancel, struct err *err
 static int end_servers(struct store_dir *d, struct err *err)
 {
     VEC_FOREACH(disk, &d->disks) {
-        const struct nbd_server server = {d->run_dir, disk->elsewhere, disk->format, false};
+        const struct nbd_server server = {d->run_dir, disk->elsewhere, disk->format, false, NULL};
         if (!str_eq(disk->format, "raw") && d->run_dir && nbd_server_bar(&server, err) < 0)
             return -1;
     }

@@ -135,7 +135,7 @@ void own_done(struct own *own)
 {
     for (size_t i = 0; i < KIT_DISKS; i++) {
         struct err ignored;
-        const struct nbd_server server = {own->kit->run_dir, own->paths[i], "qcow2", false};
+        const struct nbd_server server = {own->kit->run_dir, own->paths[i], "qcow2", false, NULL};
         const char *const detach[] = {"losetup", "--detach", own->paths[i], NULL};
         if (own->kind == OWN_QCOW2 && own->paths[i] && own->kit->run_dir)
             (void)(nbd_server_end(&server, &ignored) < 0);
@@ -185,7 +185,7 @@ int own_check(struct own *own, uint64_t point, struct err *err)
     if (own->kind != OWN_QCOW2)
         return kit_check_head(own->kit, point, err);
     for (size_t i = 0; i < KIT_DISKS; i++) {
-        const struct nbd_server server = {own->kit->run_dir, own->paths[i], "qcow2", false};
+        const struct nbd_server server = {own->kit->run_dir, own->paths[i], "qcow2", false, NULL};
         const char *const argv[] = {"qemu-img", "convert", "-O", "raw", own->paths[i], raw, NULL};
         CLEANUP(str_free) struct str have = STR_EMPTY;
         if (nbd_server_end(&server, err) < 0 || proc_must(argv, NULL, err) < 0

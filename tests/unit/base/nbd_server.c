@@ -32,7 +32,7 @@ static int setup(void **state)
     s->root = root;
     s->run = path_join(s->root, "run/nbd");
     s->disk = path_join(s->root, "disk.qcow2");
-    s->server = (struct nbd_server){s->run, s->disk, "qcow2", false};
+    s->server = (struct nbd_server){s->run, s->disk, "qcow2", false, NULL};
     const char *const make[] = {"qemu-img", "create", "-q", "-f", "qcow2", s->disk, "24M", NULL};
     EXPECT_OK(proc_must(make, NULL, &err));
     *state = s;
@@ -147,14 +147,14 @@ static void what_cannot_be_served_is_said(void **state)
     char *socket;
     char deep[200];
 
-    const struct nbd_server none = {s->run, "/nonexistent/disk", "qcow2", false};
+    const struct nbd_server none = {s->run, "/nonexistent/disk", "qcow2", false, NULL};
     EXPECT_ERR(ERR_IO, nbd_server_need(&none, &socket, &err));
     EXPECT_TEXT("serve /nonexistent/disk");
     EXPECT_TEXT("No such file");
-    const struct nbd_server other = {s->run, s->disk, "vmdk", false};
+    const struct nbd_server other = {s->run, s->disk, "vmdk", false, NULL};
     EXPECT_ERR(ERR_IO, nbd_server_need(&other, &socket, &err));
     (void)snprintf(deep, sizeof(deep), "%s/%0120d", s->root, 1);
-    const struct nbd_server too_deep = {deep, s->disk, "qcow2", false};
+    const struct nbd_server too_deep = {deep, s->disk, "qcow2", false, NULL};
     EXPECT_ERR(ERR_INVALID, nbd_server_need(&too_deep, &socket, &err));
     EXPECT_TEXT("a shorter run folder");
 }
@@ -211,7 +211,7 @@ static void who_only_reads_finds_the_next_server(void **state)
 static void stamps_of(struct scene *s, const char *disk, struct fs_stamp *ret_synced,
                       struct fs_stamp *ret_closed)
 {
-    const struct nbd_server server = {s->run, disk, "qcow2", false};
+    const struct nbd_server server = {s->run, disk, "qcow2", false, NULL};
     struct fs *fs = fs_nbd_new(fs_real());
     int fd;
 

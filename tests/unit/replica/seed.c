@@ -161,9 +161,113 @@ static void an_image_that_names_other_files_is_no_seed(void **state)
     assert_non_null(strstr(err.text, "another file"));
 }
 
+/* --- While it is opened ---------------------------------------------------------------------- */
+
+/* A qcow2 of that name in folder "NAME", filled with that byte, and what it would be if it were swapped. */
+static void make_filled(const struct fixture *f, const char *folder, const char *byte)
+{
+    CLEANUP(mem_freep) char *dir = mem_printf("%s/%s", f->root, folder);
+    CLEANUP(mem_freep) char *path = mem_printf("%s/image", dir);
+    CLEANUP(mem_freep) char *write = mem_printf("write -q -P %s 0 64k", byte);
+    const char *const create[] = {"qemu-img", "create", "-q", "-f", "qcow2", path, "1M", NULL};
+    const char *const fill[] = {"qemu-io", "-f", "qcow2", "-c", write, path, NULL};
+
+    EXPECT_OK(fs_make_dirs(fs_real(), dir, 0700, &err));
+    EXPECT_OK(proc_must(create, NULL, &err));
+    EXPECT_OK(proc_must(fill, NULL, &err));
+}
+
+/* From now on somebody does that, in the fixture's folder, in the moment before QEMU opens an image; the
+ * PATH as it was. */
+static char *meddle(const struct fixture *f, const char *what)
+{
+    char *path = mem_strdup(getenv("PATH"));
+    CLEANUP(mem_freep) char *bin = path_join(f->root, "bin");
+    CLEANUP(mem_freep) char *program = path_join(bin, "qemu-nbd");
+    CLEANUP(mem_freep) char *with = mem_printf("%s:%s", bin, path);
+    CLEANUP(mem_freep)
+    char *script = mem_printf("#!/bin/sh\n(cd '%s' && %s)\nPATH='%s' exec qemu-nbd \"$@\"\n",
+                              f->root, what, path);
+
+    EXPECT_OK(fs_make_dirs(fs_real(), bin, 0700, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), program, script, strlen(script), 0700, &err));
+    assert_int_equal(setenv("PATH", with, 1), 0);
+    return path;
+}
+
+static void what_was_looked_at_is_shown_not_what_lies_there_since(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(seed_close) struct seed seed = {.fd = -1};
+    uint8_t byte = 0;
+
+    make_filled(f, "seeds/in", "0x11");
+    make_filled(f, "other", "0x22");
+    CLEANUP(mem_freep) char *path = meddle(f, "mv seeds/in old && mv other seeds/in");
+    int rc = open_seed(f, "in/image", &seed);
+    assert_int_equal(setenv("PATH", path, 1), 0);
+    EXPECT_OK(rc);
+    EXPECT_OK(seed_read(&seed, &byte, 1, 0, &err));
+    assert_int_equal(byte, 0x11);
+}
+
+static void one_that_becomes_another_while_it_is_opened_is_no_seed(void **state)
+{
+    struct fixture *f = *state;
+    CLEANUP(seed_close) struct seed seed = {.fd = -1};
+
+    make_filled(f, "seeds", "0x11");
+    make_filled(f, "other", "0x22");
+    CLEANUP(mem_freep) char *path = meddle(f, "cat other/image >> seeds/image");
+    assert_int_equal(open_seed(f, "image", &seed), -1);
+    assert_int_equal(setenv("PATH", path, 1), 0);
+    assert_int_equal(err.code, ERR_BUSY);
+    EXPECT_TEXT("image was written to while it was opened");
+    CLEANUP(mem_freep) char *run = path_join(f->root, "run");
+    CLEANUP(fs_names_free) struct fs_names left = {0};
+    EXPECT_OK(fs_list(run, &left, &err));
+    for (size_t i = 0; i < left.len; i++)
+        assert_null(strstr(left.at[i], ".sock")); /* nor is anybody left who serves it */
+}
+
+/* The peer that named it reads them. */
+static void messages_say_no_place_of_this_site(void **state)
+{
+    static const char *const names[] = {"missing", "empty", "folder", "link", "/etc/passwd",
+                                        "backed",  "short", "linked", "torn"};
+    struct fixture *f = *state;
+    CLEANUP(mem_freep) char *raw = put(f, "raw", "0123456789abcdef", 16);
+    CLEANUP(mem_freep) char *link_path = mem_printf("%s/seeds/link", f->root);
+    CLEANUP(mem_freep) char *folder = mem_printf("%s/seeds/folder", f->root);
+    CLEANUP(mem_freep) char *backed = mem_printf("%s/seeds/backed", f->root);
+    CLEANUP(mem_freep) char *linked = mem_printf("%s/seeds/linked", f->root);
+    const char *const make_backed[] = {"qemu-img", "create", "-q", "-f",   "qcow2", "-F",
+                                       "raw",      "-b",     raw,  backed, "1M",    NULL};
+    struct seed seed;
+
+    put_file(f, "empty", "", 0);
+    put_file(f, "short", "QFI\xfb\0\0\0\3", 8);
+    put_file(f, "torn", "QFI\xfb\0\0\0\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0", 32);
+    assert_int_equal(symlink(f->root, link_path), 0);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    EXPECT_OK(proc_must(make_backed, NULL, &err));
+    fixture_copy(f);
+    CLEANUP(mem_freep)
+    char *head = mem_printf("%s/store/%s/head.raw", f->root, f->kit.disks[0].name);
+    assert_int_equal(link(head, linked), 0);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (open_seed(f, names[i], &seed) == 0) {
+            seed_close(&seed); /* raw, by its first bytes */
+            continue;
+        }
+        if (strstr(err.text, f->root) || !strstr(err.text, names[i]))
+            fail_msg("%s", err.text);
+    }
+}
+
 static void a_smaller_seed_fits_and_a_larger_one_does_not(void **state)
 {
-    const struct seed seed = {.path = (char[]){"x"}, .size = 10000};
+    const struct seed seed = {.name = "x", .size = 10000};
 
     (void)state;
     EXPECT_OK(seed_fits(&seed, "vda", 10240, &err));
@@ -351,6 +455,9 @@ int main(void)
         STORE_TEST(the_head_of_a_replica_is_no_seed),
         STORE_TEST(a_file_that_a_qemu_writes_to_is_no_seed),
         STORE_TEST(an_image_that_names_other_files_is_no_seed),
+        STORE_TEST(what_was_looked_at_is_shown_not_what_lies_there_since),
+        STORE_TEST(one_that_becomes_another_while_it_is_opened_is_no_seed),
+        STORE_TEST(messages_say_no_place_of_this_site),
         STORE_TEST(a_smaller_seed_fits_and_a_larger_one_does_not),
         STORE_TEST(raw_and_qcow2_seeds_become_points_once_they_are_compared),
         STORE_TEST(containers_are_seeded_too),

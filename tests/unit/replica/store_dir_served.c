@@ -141,8 +141,8 @@ static void a_disk_that_a_machine_uses_is_refused(void **state)
     CLEANUP(mem_freep) char *other = path_join(f->root, "machine");
 
     (void)own_at_2(&own, f, OWN_QCOW2);
-    const struct nbd_server machine = {other, own.paths[0], "qcow2",
-                                       false}; /* holds the image's lock */
+    const struct nbd_server machine = {other, own.paths[0], "qcow2", false,
+                                       NULL}; /* holds the image's lock */
     CLEANUP(mem_freep) char *socket = NULL;
     EXPECT_OK(nbd_server_need(&machine, &socket, &err));
     EXPECT_ERR(ERR_IO, own_adopt(&own, f->store, &err));
