@@ -334,7 +334,7 @@ const struct api_route *api_routes_protections(void)
          "NAME`. What is not listed goes by that site's config.lua"},
         {"seeds", API_OBJECT, false,
          "`{DISK: FILE at the peer}`: older copies of disks that are there, in the folder that site "
-         "takes seeds from; only what differs is sent. `\"\"` for DISK: the only one"},
+         "takes seeds of this one from; only what differs is sent. `\"\"` for DISK: the only one"},
         POLICY_FIELDS(API_POLICY_FIELD){0},
     };
     static const struct api_field unprotect_fields[] = {

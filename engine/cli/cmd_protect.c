@@ -278,7 +278,7 @@ const struct cmd *cmds_protect(void)
                  {"policy", "POLICY", "what is not said here comes from it; default"},
                  NETWORKS_OPTION("networks of its cards at the other site"),
                  {"seed", "[DISK=]FILE",
-                  "an older copy of the disk at the other site, in its folder of seeds: only "
+                  "an older copy of the disk at the other site, in its folder of our seeds: only "
                   "what differs is sent; once for each disk"},
                  {"dry-run", NULL, "look at what it takes, and change nothing"},
                  {"force", NULL, "also when it could not be recovered there now"},

@@ -16,7 +16,7 @@ struct config {
     char address[256];              /* where the daemon listens for its peers: "0.0.0.0:7700" */
     char advertise[256];            /* what peers connect to; default: address */
     char socket[CONFIG_PATH_BYTES]; /* the API's unix socket */
-    char seeds[CONFIG_PATH_BYTES];  /* the only folder that peers may name seeds in */
+    char seeds[CONFIG_PATH_BYTES];  /* in its PEER/ alone that peer may name seeds */
     char qemu[CONFIG_PATH_BYTES];   /* "qemu-system-x86_64" */
     char plugin[CONFIG_PATH_BYTES]; /* nbdkit-muster-plugin.so; default: beside the binary */
     uint32_t data_threads;          /* 4 */

@@ -6,12 +6,13 @@
 #include <inttypes.h>
 
 /* {format, size}, or {problem}. */
-static json_t *look(struct estate *estate, const char *disk, const char *file, uint64_t size)
+static json_t *look(const struct ask *ask, const char *disk, const char *file, uint64_t size)
 {
     CLEANUP(seed_close) struct seed seed = {.fd = -1};
     struct err why = ERR_EMPTY;
 
-    if (estate_seed_open(estate, file, &seed, &why) < 0 || seed_fits(&seed, disk, size, &why) < 0)
+    if (estate_seed_open(ask->daemon->estate, ask->peer, file, &seed, &why) < 0
+        || seed_fits(&seed, disk, size, &why) < 0)
         return json_pack("{s:s}", "problem", why.text);
     return json_pack("{s:s, s:I}", "format", seed.format, "size", (json_int_t)seed.size);
 }
@@ -26,8 +27,8 @@ void peer_seeds(struct ask *ask)
         return; /* an older release, or none are meant */
     json_t *found = json_object();
     json_object_foreach((json_t *)(uintptr_t)seeds, disk, seed)
-        (void)json_object_set_new(found, disk,
-                                  look(ask->daemon->estate, disk, json_get_str(seed, "file", ""),
-                                       json_get_u64(seed, "size", 0)));
+        (void)json_object_set_new(
+            found, disk,
+            look(ask, disk, json_get_str(seed, "file", ""), json_get_u64(seed, "size", 0)));
     (void)json_object_set_new(ask->answer, "seeds", found);
 }

@@ -38,9 +38,10 @@ static void receiver_put(void *ctx, const char *group, struct store *store, bool
     estate_store_put(ctx, group, store, failed);
 }
 
-static int receiver_seed(void *ctx, const char *name, struct seed *ret_seed, struct err *err)
+static int receiver_seed(void *ctx, const char *peer, const char *name, struct seed *ret_seed,
+                         struct err *err)
 {
-    return estate_seed_open(ctx, name, ret_seed, err);
+    return estate_seed_open(ctx, peer, name, ret_seed, err);
 }
 
 struct estate *estate_new(const struct estate_config *config)

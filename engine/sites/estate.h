@@ -20,7 +20,8 @@ struct estate_config {
     struct scheduler *scheduler; /* borrowed */
     uint8_t sign_key[SIGN_KEY_BYTES];
     json_t *networks;  /* recovery networks (config); borrowed, may be NULL */
-    const char *seeds; /* the folder that seeds are in (config); borrowed; NULL: DIR/seeds */
+    const char *seeds; /* the folder of folders, PEER/, that seeds are in (config); borrowed;
+                          NULL: DIR/seeds */
     json_t *commands;  /* programs that plans may run here (config); borrowed, may be NULL */
     const char *self;  /* the program with command_main (base/command.h); NULL: this one */
     void *ctx;
@@ -161,9 +162,9 @@ void estate_session_put(struct estate *estate, const char *group);
  * empty: none. By the next session of it; true: there were others before. */
 bool estate_seeds_set(struct estate *estate, const char *group, const json_t *seeds);
 json_t *estate_seeds_get(struct estate *estate, const char *group); /* a copy, or NULL */
-/* A file of this site that a peer named; as seed_open. Any thread. */
-int estate_seed_open(struct estate *estate, const char *name, struct seed *ret_seed,
-                     struct err *err) MUST_CHECK;
+/* A file of this site, below seeds/PEER, that this peer named; as seed_open. Any thread. */
+int estate_seed_open(struct estate *estate, const char *peer, const char *name,
+                     struct seed *ret_seed, struct err *err) MUST_CHECK;
 
 /* Replicas this site holds. */
 struct estate_replica {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Seeds (replica/seed.h) on both sides: which files the peer is to begin a group's heads from; and the
- * files of this site that a peer may name. */
+ * files of this site that a peer may name, each peer those in a folder of its own. */
 #include "base/mem.h"
 #include "sites/estate_internal.h"
 
@@ -29,12 +29,13 @@ json_t *estate_seeds_get(struct estate *estate, const char *group)
     return copy;
 }
 
-int estate_seed_open(struct estate *estate, const char *name, struct seed *ret_seed,
-                     struct err *err)
+int estate_seed_open(struct estate *estate, const char *peer, const char *name,
+                     struct seed *ret_seed, struct err *err)
 {
     CLEANUP(mem_freep)
-    char *dir =
+    char *all =
         estate->config.seeds ? mem_strdup(estate->config.seeds) : path_join(estate->dir, "seeds");
+    CLEANUP(mem_freep) char *dir = path_join(all, peer);
     CLEANUP(mem_freep) char *replicas = path_join(estate->dir, "replicas");
     CLEANUP(mem_freep) char *run_dir = path_join(estate->dir, "heads");
     const struct seed_folder folder = {.dir = dir, .replicas = replicas, .run_dir = run_dir};

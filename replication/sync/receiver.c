@@ -72,6 +72,7 @@ struct receiver {
 struct call {
     struct store *store;
     const struct link_msg *msg;
+    const char *peer;
     struct cancel *cancel;
     struct receiver *receiver;
     json_t *result; /* NULL: {} */
@@ -144,7 +145,7 @@ static int check_copy(const struct call *call, const char *what, struct err *err
 }
 
 /* The seed is as it was when it was opened, or it is opened anew. */
-static int need_seed(struct receiver *receiver, const char *name, struct err *err)
+static int need_seed(struct receiver *receiver, const char *peer, const char *name, struct err *err)
 {
     const struct receiver_host *host = &receiver->host;
     struct fs_stamp now;
@@ -159,7 +160,7 @@ static int need_seed(struct receiver *receiver, const char *name, struct err *er
     err_clear(err);
     free(receiver->seed_asked);
     receiver->seed_asked = mem_strdup(name);
-    return host->seed_open(host->ctx, name, &receiver->seed, err);
+    return host->seed_open(host->ctx, peer, name, &receiver->seed, err);
 }
 
 static int op_base_seed(struct call *call, struct err *err)
@@ -170,7 +171,8 @@ static int op_base_seed(struct call *call, struct err *err)
 
     if (wire_need_name(call->msg->head, "disk", &disk, err) < 0
         || json_need_str(call->msg->head, "seed", "message", &name, err) < 0
-        || check_copy(call, "seeded", err) < 0 || need_seed(call->receiver, name, err) < 0
+        || check_copy(call, "seeded", err) < 0
+        || need_seed(call->receiver, call->peer, name, err) < 0
         || call->store->ops->base_seed(call->store, disk, &call->receiver->seed, &seeding,
                                        call->cancel, err)
                < 0)
@@ -515,7 +517,9 @@ void receiver_free(struct receiver *receiver)
 int receiver_serve(struct receiver *receiver, struct link *link, struct link_msg *msg,
                    struct cancel *cancel, struct err *err)
 {
-    CLEANUP(call_done) struct call call = {.msg = msg, .cancel = cancel, .receiver = receiver};
+    CLEANUP(call_done)
+    struct call call = {
+        .msg = msg, .peer = link_peer(link), .cancel = cancel, .receiver = receiver};
     const char *name = json_get_str(msg->head, "op", "");
     const struct op *op = find_op(name);
     struct err failure = ERR_EMPTY;

@@ -19,8 +19,10 @@ struct receiver_host {
                      struct err *err);
     /* `failed`: close it; it is opened (and recovers) at the next use. */
     void (*store_put)(void *ctx, const char *group, struct store *store, bool failed);
-    /* The seed of that name, for seed_close (replica/seed.h). May be NULL: there are none here. */
-    int (*seed_open)(void *ctx, const char *name, struct seed *ret_seed, struct err *err);
+    /* The seed of that name among those for `peer`, for seed_close (replica/seed.h). May be NULL: there are
+     * none here. */
+    int (*seed_open)(void *ctx, const char *peer, const char *name, struct seed *ret_seed,
+                     struct err *err);
 };
 
 /* True for the ops this room answers ("store.info", "store.base-frame", ...). */

@@ -8,8 +8,8 @@
 . tests/e2e/lib/kills.sh
 
 e2e_two_sites
-seeds=$work/lyon/seeds
-mkdir "$seeds"
+seeds=$work/lyon/seeds/paris
+mkdir -p "$seeds"
 
 # Disks that hold something: 24 MiB each that no compression makes smaller. The guest writes slowly, so that
 # what travels can be told from what it wrote meanwhile.
@@ -67,9 +67,12 @@ denied() { # TEXT SEED
     case $out in *"$1"*) ok "a seed is refused: $1" ;; *) no "$2: $out lacks '$1'" ;; esac
 }
 denied "is not there" missing.raw
-denied "leads out of" ../keys/site.key
+denied "leads out of" ../../keys/site.key
+mkdir "$work/lyon/seeds/rome"
+cp "$seeds/vda.raw" "$work/lyon/seeds/rome/theirs.raw"
+denied "leads out of" ../rome/theirs.raw
 denied "leads out of" link.raw
-denied "is not in $seeds" "$work/db1-1.raw"
+denied "is not in paris/" "$work/db1-1.raw"
 denied "67108864" large.raw
 denied "backing file" backed.qcow2
 denied "is empty" empty.raw

@@ -234,8 +234,10 @@ static int free_bytes(void *ctx, uint64_t *ret_bytes, struct err *err)
     return 0;
 }
 
-static int open_seed(void *ctx, const char *name, struct seed *ret_seed, struct err *err)
+static int open_seed(void *ctx, const char *peer, const char *name, struct seed *ret_seed,
+                     struct err *err)
 {
+    (void)peer;
     const struct bed *bed = ctx;
     CLEANUP(mem_freep) char *dir = path_join(bed->dir, "seeds");
     const struct seed_folder folder = {.dir = dir, .run_dir = dir};

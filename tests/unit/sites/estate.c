@@ -125,6 +125,26 @@ static void a_replica_is_served_to_its_own_peer_alone(void **state)
     host->store_put(host->ctx, "db1", store, false);
 }
 
+static void a_peer_names_seeds_of_its_own_folder_alone(void **state)
+{
+    struct estates *e = *state;
+    CLEANUP(mem_freep) char *rome = mem_printf("%s/seeds/rome", e->lyon->dir);
+    CLEANUP(mem_freep) char *paris = mem_printf("%s/seeds/paris", e->lyon->dir);
+    CLEANUP(mem_freep) char *file = path_join(rome, "db9.raw");
+    CLEANUP(seed_close) struct seed seed = {.fd = -1};
+
+    EXPECT_OK(fs_make_dirs(fs_real(), rome, 0700, &err));
+    EXPECT_OK(fs_replace_file(fs_real(), file, "rome's", 6, 0600, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, estate_seed_open(e->lyon, "paris", "db9.raw", &seed, &err));
+    EXPECT_TEXT("paris/ of that site's folder of seeds is not there");
+    EXPECT_OK(fs_make_dirs(fs_real(), paris, 0700, &err));
+    EXPECT_ERR(ERR_NOT_FOUND, estate_seed_open(e->lyon, "paris", "db9.raw", &seed, &err));
+    EXPECT_TEXT("put it into paris/");
+    EXPECT_ERR(ERR_DENIED, estate_seed_open(e->lyon, "paris", "../rome/db9.raw", &seed, &err));
+    EXPECT_ERR(ERR_DENIED, estate_seed_open(e->lyon, "paris", file, &seed, &err));
+    EXPECT_OK(estate_seed_open(e->lyon, "rome", "db9.raw", &seed, &err));
+}
+
 static void a_replica_that_was_removed_is_gone(void **state)
 {
     struct estates *e = *state;
@@ -346,6 +366,7 @@ int main(void)
         ESTATES_TEST(idle_links_serve_the_peer_they_are_to),
         ESTATES_TEST(a_store_that_failed_is_opened_anew),
         ESTATES_TEST(a_replica_is_served_to_its_own_peer_alone),
+        ESTATES_TEST(a_peer_names_seeds_of_its_own_folder_alone),
         ESTATES_TEST(a_replica_that_was_removed_is_gone),
         ESTATES_TEST(a_session_starts_paused_when_a_failover_holds_it),
         ESTATES_TEST(a_mark_that_cannot_be_read_is_not_taken_for_none),
