@@ -6,7 +6,8 @@ libsqlite3-dev libzstd-dev liblz4-dev libnbd-dev libcurl4-openssl-dev libmicroht
 libseccomp-dev libcryptsetup-dev liblua5.4-dev nbdkit-plugin-dev libcmocka-dev ca-certificates"
 muster_run_packages="qemu-system-x86 qemu-utils nbdkit iproute2 e2fsprogs seabios ipxe-qemu"
 muster_guest_packages="busybox-static qemu-guest-agent cpio gzip procps"
-muster_test_packages="clang-format clang-tidy libclang-rt-14-dev lua-check iptables socat fio libnbd-bin"
+muster_test_packages="clang-format clang-tidy libclang-rt-14-dev lua-check iptables socat fio libnbd-bin \
+xfsprogs"
 
 # muster_install WORDS...: nothing is done when all are there.
 muster_install() {

@@ -25,6 +25,7 @@ bool reflink_mount(const char *root, char **ret_dir)
     if (geteuid() != 0 || fd < 0 || ftruncate(fd, IMAGE_BYTES) < 0 || mkdir(dir, 0700) < 0
         || proc_must(mkfs, NULL, &err) < 0 || proc_must(mount_it, NULL, &err) < 0) {
         print_message("skipped: no XFS with reflinks can be mounted here (%s)\n", err.text);
+        err_clear(&err);
         return false;
     }
     *ret_dir = TAKE(dir);
