@@ -45,7 +45,8 @@ failover_killed() {
     over() { is_dead "$victim" || ! kill -0 "$command" 2> /dev/null; }
     case $point in "?"*) wait_for 180 "$victim to pass $point, or the run to end" over ;; esac
     if is_alive "$victim" && [ "$point" != "${point#\?}" ]; then
-        ok "$kind of $machine: the run ended without $point"
+        kill_daemon "$victim"
+        ok "$kind of $machine: the run ended without ${point#\?}"
     else
         died "$victim" "${point#\?}"
         ok "$kind of $machine: $victim killed at ${point#\?}"
